@@ -1,0 +1,296 @@
+//! Agents that are text files: the same agent in each language, and each way to fail.
+//!
+//! The runners are components that `just runners` builds. One host for a language goes through everything, because an
+//! unoptimized engine compiles CPython for a minute.
+
+use std::path::PathBuf;
+
+use harness::{Host, HostBuilder, Need, Value, files, json, model_server, skip};
+
+/// What a language calls what goes wrong.
+struct Language {
+    name: &'static str,
+    ending: &'static str,
+    /// The kinds of the exceptions of the messages `type`, `range`, `text`, `wrong`, `recursion`, `never`.
+    kinds: [&'static str; 6],
+    /// Of the files that fail while they are read: `import` and `syntax`.
+    broken: [&'static str; 2],
+    /// The name of the function that takes messages.
+    handler: &'static str,
+}
+
+const JAVASCRIPT: Language = Language {
+    name: "js",
+    ending: "js",
+    kinds: ["TypeError", "RangeError", "string", "TypeError", "RangeError", "UnsettledPromise"],
+    broken: ["TypeError", "SyntaxError"],
+    handler: "message",
+};
+
+const PYTHON: Language = Language {
+    name: "python",
+    ending: "py",
+    kinds: ["TypeError", "IndexError", "Exception", "TypeError", "RecursionError", "Stuck"],
+    broken: ["KeyError", "SyntaxError"],
+    handler: "broken",
+};
+
+/// Settings of all roles here: its state is kept, and an endless loop ends soon.
+const ROLE: &str = "snapshot = \"turn\"\nsnapshot_ms = 1\ncpu_ms = 3000\nmemory_limit_mb = 64";
+
+fn sources() -> PathBuf {
+    files::root().join("tests/runners")
+}
+
+impl Language {
+    /// A host whose role `broken` is the agent of this language, or none where its runner is not built.
+    fn host(&self) -> Option<HostBuilder> {
+        let runner = files::target_dir().join(format!("runners/{}.wasm", self.name));
+        if !runner.exists() {
+            skip(Need::Runners, "`just runners` builds them");
+            return None;
+        }
+        let host = Host::builder().component(&format!("runner-{}", self.name), &runner);
+        let host = host.toml(&self.role("broken", &sources()));
+        let broken = |host: HostBuilder, name: &str| {
+            let file = sources().join(format!("broken/{name}.{}", self.ending));
+            host.toml(&self.role(name, &file))
+        };
+        Some(["import", "syntax", "start"].into_iter().fold(host, broken))
+    }
+
+    fn role(&self, name: &str, source: &std::path::Path) -> String {
+        format!("[roles.{name}]\nsource = {source:?}\nrunner = {:?}\n{ROLE}", self.name)
+    }
+
+    /// Its file of this name.
+    fn file(&self, name: &str) -> String {
+        format!("{name}.{}", self.ending)
+    }
+}
+
+/// Starts an agent afresh, sends it what kills it, and returns its crash record.
+#[track_caller]
+fn crash(host: &Host, text: &str) -> Value {
+    host.client().start(text, "broken");
+    let answer = host.client().send_wait(text, text).expect(502);
+    let id = answer["crashId"].as_str().unwrap_or_else(|| panic!("{text} is no crash: {answer}"));
+    host.client().get(&format!("/crashes/{id}")).expect(200)
+}
+
+/// The exception of a record: its kind, and the function, file and line of its first frame.
+fn thrown(record: &Value) -> (&str, &Value, &Value, &Value) {
+    let first = &record["exceptions"][0];
+    let frame = &first["frames"][0];
+    (first["kind"].as_str().unwrap_or("none"), &frame["function"], &frame["file"], &frame["line"])
+}
+
+/// What an agent does that has no fault.
+fn works(host: &Host, language: &Language) {
+    let client = host.client();
+    client.start("one", "broken");
+    assert_eq!(client.ask("one", "twice"), "xx", "a module of its own is imported");
+    assert_eq!(client.ask("one", "emit"), "emitted");
+    assert!(client.events("one", 0).to_string().contains("runner.tested"));
+    assert_eq!(client.ask("one", "caught"), "not-found", "a refused call of the host is caught");
+    assert_eq!(client.ask("one", "ask hello"), "Hello. I answer from a script.");
+    let answer = client.ask("one", "ask status bread");
+    assert!(answer.contains("noted bread"), "the model called the tool: {answer}");
+    assert_eq!(client.ask("one", "background"), "soon");
+    let events = client.events("one", 0).to_string();
+    assert!(
+        events.contains("runner.done"),
+        "what was left to the end of the turn is done: {events}"
+    );
+    // Its state survives a stop; random numbers do not come again.
+    let random = client.ask("one", "random");
+    let count: u32 = client.ask("one", "count").parse().unwrap();
+    client.stop("one").expect(200);
+    client.start("one", "broken");
+    assert_eq!(client.ask("one", "count"), (count + 1).to_string());
+    assert_ne!(client.ask("one", "random"), random);
+    assert!(host.events_of("one", "agent.crash").is_empty(), "{}", language.name);
+}
+
+/// Failures that the agent reports itself, and those that end no call.
+fn fails_and_lives(host: &Host, language: &Language) {
+    let client = host.client();
+    client.start("lives", "broken");
+    let answer = client.send_wait("lives", "own").expect_error(502, &["not like that"]);
+    assert_eq!(answer["error_type"], "bad-prompt");
+    for text in ["reject", "timer"] {
+        client.send_wait("lives", text).expect(200);
+    }
+    let rejected = host.wait_for_number(&["agent.unhandled_rejection"], 2);
+    assert_eq!(rejected["agentId"], "lives");
+    let seen = host.events_of("lives", "agent.unhandled_rejection");
+    for event in &seen {
+        let (kind, _, file, line) = thrown(event);
+        let expected = ("TypeError", &json!(language.file("agent")));
+        assert_eq!((kind, file), expected, "{event}");
+        assert!(line.as_u64() > Some(0), "{event}");
+    }
+    assert!(seen[0]["message"].as_str().unwrap().contains("nobody handles me"), "{}", seen[0]);
+    assert_eq!(client.ask("lives", "left"), "left");
+    let line = host.wait_for_line("a line about what is left", |line| {
+        line["agentId"] == "lives" && line["event"] == "agent.log" && line["level"] == "warn"
+    });
+    assert!(line["message"].as_str().unwrap().contains("timer"), "{line}");
+    assert_eq!(client.view("lives").incarnation.0, 1, "it still lives");
+    let fatal = crash(host, "fatal");
+    assert_eq!((&fatal["reason"], &fatal["code"]), (&json!("guest_error"), &json!("gave-up")));
+}
+
+/// Exceptions that leave the agent's code.
+fn throws(host: &Host, language: &Language) {
+    let [type_error, range, text, wrong, recursion, never] = language.kinds;
+    let mut fingerprints = Vec::new();
+    for (message, kind, function) in [
+        ("type", type_error, "thrower"),
+        ("range", range, "thrower"),
+        ("text", text, "thrower"),
+        ("cause", range, "thrower"),
+        ("wrong", wrong, ""),
+        ("recursion", recursion, "recurse"),
+        ("refused", "HostError", language.handler),
+        ("never", never, ""),
+        ("long", range, ""),
+    ] {
+        let record = crash(host, message);
+        let (found, at, file, line) = thrown(&record);
+        assert_eq!((&record["reason"], found), (&json!("exception"), kind), "{message}: {record}");
+        // A language keeps no place for a text that is thrown, nor for an answer of a wrong kind.
+        if !(function.is_empty() || found == "string") {
+            assert_eq!((at, file), (&json!(function), &json!(language.file("agent"))), "{record}");
+            assert_eq!(&record["location"]["line"], line, "{record}");
+        }
+        assert!(record["sourceSha256"].is_string(), "{record}");
+        let fingerprint = record["fingerprint"].as_str().unwrap().to_owned();
+        assert!(!fingerprints.contains(&fingerprint), "{message} has the fingerprint of another");
+        fingerprints.push(fingerprint);
+        if message == "cause" {
+            assert_eq!(record["exceptions"][1]["kind"], type_error, "{record}");
+        }
+    }
+}
+
+/// Limits of the host.
+fn meets_limits(host: &Host) {
+    assert_eq!(crash(host, "memory")["reason"], "memory_limit");
+    assert_eq!(crash(host, "loop")["reason"], "cpu_deadline");
+}
+
+/// Files that fail before there is an agent.
+fn does_not_start(host: &Host, language: &Language) {
+    let [import, syntax] = language.broken;
+    for (role, kind, line) in
+        [("import", import, 2), ("syntax", syntax, 0), ("start", language.kinds[1], 0)]
+    {
+        let answer = host.client().start_with(role, role, json!({})).expect(502);
+        let path = format!("/crashes/{}", answer["crashId"].as_str().expect("a crash"));
+        let record = host.client().get(&path).expect(200);
+        let (found, _, file, at) = thrown(&record);
+        assert_eq!((&record["reason"], found), (&json!("exception"), kind), "{record}");
+        assert_eq!(file, &json!(language.file(role)), "{record}");
+        assert!(at.as_u64() >= Some(line.max(1)), "{record}");
+        assert_eq!(record["phase"], "start", "{record}");
+    }
+}
+
+/// Waits until the runner is compiled. A start that waits for that is answered after its deadline, and goes on.
+fn compile(host: &Host) {
+    let start = || host.client().start_with("first", "broken", json!({"deadlineMs": 20_000}));
+    let started = (0..30).map(|_| start()).find(|answer| answer.status != 504);
+    assert_eq!(
+        started.expect("the runner is compiled within ten minutes").body["status"],
+        "running"
+    );
+}
+
+fn go_through(language: &Language) {
+    let Some(host) = language.host() else { return };
+    let model = model_server();
+    let host = host.model(&model, "").toml("[roles.broken]\nmodels = [\"default\"]").start();
+    compile(&host);
+    works(&host, language);
+    fails_and_lives(&host, language);
+    throws(&host, language);
+    meets_limits(&host);
+    does_not_start(&host, language);
+    host.finish();
+}
+
+#[test]
+fn an_agent_in_javascript_works_and_fails_with_its_own_words() {
+    go_through(&JAVASCRIPT);
+}
+
+#[test]
+fn an_agent_in_python_works_and_fails_with_its_own_words() {
+    go_through(&PYTHON);
+}
+
+#[test]
+fn an_edit_counts_at_the_next_start_and_keeps_state_and_fingerprint() {
+    let Some(host) = JAVASCRIPT.host() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("typed.ts");
+    let text = std::fs::read_to_string(sources().join("typed.ts")).unwrap();
+    std::fs::write(&file, &text).unwrap();
+    let role = format!("[roles.typed]\nsource = {file:?}\nrestart = \"temporary\"\n{ROLE}");
+    let host = host.toml(&role).start();
+    let client = host.client();
+    client.start("one", "typed");
+    let first = host.client().send_wait("one", "last").expect(502);
+    let first = client.get(&format!("/crashes/{}", first["crashId"].as_str().unwrap())).expect(200);
+    let line = first["location"]["line"].as_u64().unwrap();
+    assert_eq!(
+        text.lines().nth(line as usize - 1).unwrap().trim(),
+        "return notes.at(-1)!.text as string;"
+    );
+    // The same bug, further down.
+    client.start("one", "typed");
+    assert_eq!(client.ask("one", "a note"), "1");
+    std::fs::write(&file, format!("// Edited.\n\n{text}").replace("`${state", "`edited ${state"))
+        .unwrap();
+    client.start("one", "typed");
+    assert_eq!(
+        client.ask("one", "another"),
+        "edited 2",
+        "the running agent was replaced, and kept its state"
+    );
+    assert_eq!(client.view("one").incarnation.0, 3);
+    // Unchanged code joins what runs.
+    client.start_with("one", "typed", json!({})).expect(200);
+    assert_eq!(client.view("one").incarnation.0, 3);
+    client.start("two", "typed");
+    let second = client.send_wait("two", "last").expect(502);
+    let second =
+        client.get(&format!("/crashes/{}", second["crashId"].as_str().unwrap())).expect(200);
+    assert_eq!(second["location"]["line"], line + 2);
+    assert_eq!(second["fingerprint"], first["fingerprint"]);
+    assert_ne!(second["sourceSha256"], first["sourceSha256"]);
+    // What cannot be read fails the start and nothing else.
+    std::fs::remove_file(&file).unwrap();
+    let refused = client.start_with("three", "typed", json!({}));
+    let refused = refused.expect_error(422, &["typed.ts", "No such file"]);
+    assert_eq!(refused["error_type"], "source-invalid");
+    assert_eq!(client.ask("one", "still there"), "edited 3");
+    host.finish();
+}
+
+#[test]
+fn a_runner_that_is_not_there_is_named_and_holds_up_nobody() {
+    let missing = sources().join("no-runner.wasm");
+    let host = Host::builder().component("runner-js", &missing);
+    let host = host.toml(&JAVASCRIPT.role("broken", &sources())).start();
+    let warned = host.wait_for_line("a warning", |line| {
+        line["message"].as_str().is_some_and(|it| it.contains("runner"))
+    });
+    assert!(warned.to_string().contains("no-runner.wasm"), "{warned}");
+    let refused = host.client().start_with("one", "broken", json!({"deadlineMs": 5000}));
+    refused.expect_error(422, &["no-runner.wasm", "No such file"]);
+    host.client().start("other", "echo");
+    assert_eq!(host.client().ask("other", "hi"), "hi");
+    host.finish();
+}

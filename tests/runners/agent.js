@@ -1,0 +1,52 @@
+// Fails in each way that its message names. agent.ts and agent.py are the same agent.
+import { agent, AgentError, tool } from "@bulkhead/agent";
+import { twice } from "./lib/twice.js";
+
+function thrower(what) {
+  if (what === "type") return undefined.length;
+  if (what === "range") throw new RangeError("too far");
+  if (what === "text") throw "a text";
+  if (what === "cause") {
+    try {
+      return undefined.length;
+    } catch (cause) {
+      throw new RangeError("on top", { cause });
+    }
+  }
+  if (what === "own") throw new AgentError("bad-prompt", "not like that");
+  if (what === "fatal") throw new AgentError("gave-up", "no more", { fatal: true });
+}
+
+const recurse = (n) => recurse(n + 1) + 1;
+
+export default agent({
+  state: { count: 0 },
+  tools: { status: tool("Say how it goes", { text: "string" }, ({ text }) => `noted ${text}`) },
+
+  async message({ text }, { chat, emit, send, state, waitUntil }) {
+    state.count += 1;
+    if (text.startsWith("ask ")) return await chat.ask(text.slice(4));
+    switch (text) {
+      case "count": return `${state.count}`;
+      case "twice": return twice("x");
+      case "random": return `${Math.random()}`;
+      case "emit": return emit("runner.tested", { text }), "emitted";
+      case "reject": return void Promise.reject(new TypeError("nobody handles me"));
+      case "timer": setTimeout(() => { throw new TypeError("in a timer"); }, 1);
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        return "later";
+      case "long": throw new RangeError("x".repeat(2_000_000));
+      case "left": setTimeout(() => {}, 60_000); return "left";
+      case "background": waitUntil(new Promise((resolve) => setTimeout(resolve, 20)).then(() => emit("runner.done", {})));
+        return "soon";
+      case "recursion": return recurse(0);
+      case "memory": for (const all = []; ; ) all.push(new Array(10_000).fill(all.length));
+      case "loop": for (;;);
+      case "wrong": return { next: "nowhere" };
+      case "refused": return emit("agent.mine", {});
+      case "caught": try { return send("nobody-there", "hi"); } catch (error) { return error.code; }
+      case "never": await new Promise(() => {});
+    }
+    return `${thrower(text) ?? "fine"}`;
+  },
+});

@@ -1,0 +1,2 @@
+def message(:
+    pass

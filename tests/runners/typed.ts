@@ -1,0 +1,21 @@
+// Types are stripped, and places stay where the author has them.
+import { agent } from "@bulkhead/agent";
+
+interface Note {
+  readonly text: string;
+}
+
+type Notes = Note[];
+
+function last(notes: Notes): string {
+  return notes.at(-1)!.text as string;
+}
+
+export default agent({
+  state: { notes: [] as Notes },
+  message({ text }: { text: string }, { state }): string {
+    if (text === "last") return last(state.notes);
+    state.notes.push({ text } satisfies Note);
+    return `${state.notes.length}`;
+  },
+});
