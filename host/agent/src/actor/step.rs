@@ -61,3 +61,29 @@ pub(super) fn exit_reason(reason: ShutdownReason) -> ExitReason {
         ShutdownReason::Idle => ExitReason::Completed,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_runtime::Thrown;
+    use bulkhead_types::Exception;
+
+    use super::*;
+
+    fn thrown(denied: Option<(ExitReason, u64)>) -> Exit {
+        let exception = Exception { kind: "MemoryError".into(), ..Exception::default() };
+        let thrown = Box::new(Thrown { exceptions: vec![exception], denied });
+        let (code, message) = ("exception".into(), "the runner's words".into());
+        failed(AgentFailure { code, message, fatal: true, thrown: Some(thrown) }, Phase::Handle)
+    }
+
+    #[test]
+    fn an_exception_is_the_reason_unless_a_growth_was_denied() {
+        let exit = thrown(None);
+        assert_eq!((exit.reason, &*exit.message), (ExitReason::Exception, "MemoryError"));
+        for reason in [ExitReason::MemoryLimit, ExitReason::EvictedMemoryPressure] {
+            let exit = thrown(Some((reason, 7)));
+            assert_eq!((exit.reason, exit.requested_bytes), (reason, Some(7)));
+            assert_eq!(exit.exceptions.len(), 1, "what was thrown stays known");
+        }
+    }
+}

@@ -50,7 +50,7 @@ impl Exit {
 
 /// What of a chain of exceptions takes part in a fingerprint: of each the kind, the beginning of its message, and functions
 /// and files of the innermost frames, with the column of the first. Lines are left out, because an edit above moves
-/// them. Frames of libraries are left out before (`bulkhead_exception::keep_own_frames`).
+/// them. The frames are the author's: who makes the chain leaves those of libraries out.
 pub fn exception_parts(exceptions: &[Exception]) -> impl Iterator<Item = String> {
     exceptions.iter().flat_map(|exception| {
         let words = literal_words(&exception.message).map(|word| format!("word {word}"));
