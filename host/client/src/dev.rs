@@ -49,7 +49,7 @@ use watch::{POLL, Watch};
 #[derive(Debug, Args)]
 #[command(after_help = DEV_HELP)]
 pub struct DevArgs {
-    /// Whom to talk to [default: the first of `[[agents]]`].
+    /// Agent to talk to [default: the first of `[[agents]]`].
     #[arg(value_name = "AGENT", value_parser = parse_agent)]
     pub agent: Option<AgentId>,
     /// Configuration file.
