@@ -117,6 +117,7 @@ enum Part {
     PeerDensity,
     PeerFaults,
     PeerDisturbed,
+    Languages,
     Attacks,
 }
 
@@ -132,6 +133,7 @@ impl Part {
                 | Self::PeerDensity
                 | Self::PeerFaults
                 | Self::PeerDisturbed
+                | Self::Languages
                 | Self::Attacks
         )
     }
@@ -175,6 +177,7 @@ impl Part {
             Self::PeerDensity => peers::measure(Job::Density, args.peers(), report),
             Self::PeerFaults => peers::measure(Job::Faults, args.peers(), report),
             Self::Attacks => attacks::measure(&args.attack, report),
+            Self::Languages => peers::measure(Job::Languages, args.peers(), report),
             Self::PeerDisturbed => peers::measure(Job::Disturbed, args.peers(), report),
         }
     }

@@ -29,7 +29,7 @@ const BUDGET: u64 = 64 * 1024;
 const GOAL: f64 = 500.0;
 
 /// Idle begins when everything that a start leaves to do is done.
-const SETTLE: Duration = Duration::from_secs(2);
+pub const SETTLE: Duration = Duration::from_secs(2);
 
 pub fn measure(rounds: Rounds, tools: &Tools, report: &mut Report) -> io::Result<()> {
     let mut ours = Ours::begin();
@@ -106,7 +106,7 @@ pub struct Bytes {
 }
 
 impl Bytes {
-    fn beyond(self, before: Self, agents: usize) -> Self {
+    pub fn beyond(self, before: Self, agents: usize) -> Self {
         let each = |now: u64, before: u64| now.saturating_sub(before) / agents as u64;
         Self {
             resident: each(self.resident, before.resident),

@@ -6,6 +6,7 @@
 mod crashes;
 mod density;
 mod disturbed;
+mod languages;
 mod messages;
 mod ours;
 mod peer;
@@ -48,6 +49,7 @@ pub enum Job {
     Density,
     Faults,
     Disturbed,
+    Languages,
 }
 
 pub fn measure(job: Job, rounds: Rounds, report: &mut Report) {
@@ -59,6 +61,7 @@ pub fn measure(job: Job, rounds: Rounds, report: &mut Report) {
         Job::Rates => throughput::measure(&tools, report),
         Job::Density => density::measure(rounds, &tools, report),
         Job::Faults => crashes::measure(rounds, &tools, report),
+        Job::Languages => languages::measure(rounds, &tools, report),
         Job::Disturbed => disturbed::measure(&tools, report),
     };
     if let Err(error) = measured {
@@ -69,6 +72,11 @@ pub fn measure(job: Job, rounds: Rounds, report: &mut Report) {
 impl Tools {
     fn node_processes(&self) -> Option<Processes> {
         Some(Processes::node(self.node.as_ref()?, &self.agent))
+    }
+
+    fn python_processes(&self) -> Option<Processes> {
+        let agent = self.agent.with_extension("py");
+        Some(Processes::python(self.python.as_ref()?, &agent))
     }
 
     fn bun_processes(&self) -> Option<Processes> {

@@ -31,6 +31,15 @@ impl Processes {
         })
     }
 
+    pub fn python(python: &Path, agent: &Path) -> Self {
+        let (python, agent) = (python.to_owned(), agent.to_owned());
+        Self::new("python", move |_| {
+            let mut command = Command::new(&python);
+            command.arg(&agent);
+            command
+        })
+    }
+
     pub fn bun(bun: &Path, agent: &Path) -> Self {
         let (bun, agent) = (bun.to_owned(), agent.to_owned());
         Self::new("bun", move |_| {

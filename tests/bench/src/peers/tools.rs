@@ -11,6 +11,7 @@ const DIR: &str = "peers";
 
 pub struct Tools {
     pub node: Option<PathBuf>,
+    pub python: Option<PathBuf>,
     pub bun: Option<PathBuf>,
     pub pm2: Option<PathBuf>,
     pub supervisord: Option<PathBuf>,
@@ -28,6 +29,7 @@ impl Tools {
         let proxy = files::component("echo").with_file_name("echo_proxy.wasm");
         Self {
             node: tool(&dir, "node/bin", "node"),
+            python: tool(&dir, "python/bin", "python3"),
             bun: tool(&dir, "node/node_modules/.bin", "bun"),
             pm2: tool(&dir, "node/node_modules/.bin", "pm2"),
             supervisord: tool(&dir, "python/bin", "supervisord"),
@@ -42,6 +44,7 @@ impl Tools {
     pub fn describe(&self) -> Vec<String> {
         let tools = [
             ("node", &self.node, "--version"),
+            ("python", &self.python, "--version"),
             ("bun", &self.bun, "--version"),
             ("pm2", &self.pm2, ""),
             ("supervisord", &self.supervisord, "--version"),
