@@ -279,6 +279,39 @@ fn an_edit_counts_at_the_next_start_and_keeps_state_and_fingerprint() {
     host.finish();
 }
 
+/// A bundle is one line, whose names say nothing: what an author reads, and what a fingerprint is made of, are the sources.
+#[test]
+fn exceptions_of_a_bundle_have_the_places_of_its_sources() {
+    let Some(host) = JAVASCRIPT.host() else { return };
+    let bundle = sources().join("bundle");
+    let source = std::fs::read_to_string(bundle.join("agent.ts")).unwrap();
+    let line_of = |text: &str| source.lines().position(|line| line.contains(text)).unwrap() + 1;
+    let role = |name: &str| JAVASCRIPT.role(name, &bundle.join(name));
+    let host = host.toml(&role("first")).toml(&role("edited")).start();
+    let client = host.client();
+    compile(&host);
+    let crash = |role: &str| {
+        client.start(role, role);
+        assert_eq!(client.ask(role, "two words"), "2");
+        let answer = client.send_wait(role, "crash").expect(502);
+        client.get(&format!("/crashes/{}", answer["crashId"].as_str().unwrap())).expect(200)
+    };
+    let (first, edited) = (crash("first"), crash("edited"));
+    let (kind, function, file, line) = thrown(&first);
+    assert_eq!((kind, function, file), ("TypeError", &json!("measure"), &json!("agent.ts")));
+    assert_eq!(line, &json!(line_of("words!.length")), "{first}");
+    assert_eq!(first["location"]["file"], "agent.ts", "{first}");
+    assert_eq!(thrown(&edited).3, &json!(line_of("words!.length") + 1), "{edited}");
+    assert_eq!(first["fingerprint"], edited["fingerprint"], "{edited}");
+    client.start("later", "first");
+    client.send_wait("later", "later").expect(200);
+    let rejected = host.wait_for_event("later", "agent.unhandled_rejection");
+    let (_, function, file, line) = thrown(&rejected);
+    assert_eq!((function, file), (&json!("later"), &json!("agent.ts")), "{rejected}");
+    assert_eq!(line, &json!(line_of("Promise.reject")), "{rejected}");
+    host.finish();
+}
+
 #[test]
 fn a_runner_that_is_not_there_is_named_and_holds_up_nobody() {
     let missing = sources().join("no-runner.wasm");

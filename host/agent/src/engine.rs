@@ -23,7 +23,7 @@ use bulkhead_runtime::{
 };
 use bulkhead_source::SourceCode;
 use bulkhead_tasks::BucketRules;
-use bulkhead_types::{Digest, Exit, Frames, Message, Outcome};
+use bulkhead_types::{Digest, Exception, Exit, Frames, Message, Outcome};
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 
@@ -107,6 +107,12 @@ pub trait Component: Send + Sync {
         instance_context: Arc<InstanceContext>,
         limits: CallLimits,
     ) -> BoxCall<()>;
+
+    /// A chain of causes with the places and names of the sources that its code was made from. `None`: it has no source code.
+    fn mapped_to_sources(
+        &self,
+        exceptions: &[Exception],
+    ) -> Option<BoxFuture<'static, Option<Vec<Exception>>>>;
 
     /// Finds files and lines for frames of it. `None`: the engine has no frames.
     fn symbolize(&self, frames: &Frames) -> Option<Symbolizing>;

@@ -35,6 +35,9 @@ const MAX_NAMED_FRAMES: usize = 16;
 /// Segments before a call in which the called function is looked for: QuickJS names the place behind the function.
 const MAX_SEGMENTS_BACK: usize = 4;
 
+/// Bytes before a place in which the declaration of its function is looked for.
+const MAX_BYTES_BACK: usize = 64 * 1024;
+
 const COMMENT: &str = "//# sourceMappingURL=";
 
 /// Finds a file of the agent's code by its name.
@@ -126,8 +129,8 @@ impl SourceMap {
     }
 
     /// Maps the frames that are in a generated file, whose code is given: their file, line and column become those of the
-    /// source. A function gets its name back when the call of it stands below it in the stack and is in the map. Frames
-    /// that the map does not know stay.
+    /// source. A function gets its name back when the call of it stands below it in the stack, or its declaration before the
+    /// place, and is in the map. Frames that the map does not know stay.
     pub fn map(&self, file: &str, code: &[u8], exception: &mut Exception) {
         let code = std::str::from_utf8(code).unwrap_or_default();
         let lines = self.map.generate_lookup_table();
@@ -140,11 +143,11 @@ impl SourceMap {
         for (at, (here, caller)) in generated.iter().zip(callers).enumerate() {
             let Some(here) = here else { continue };
             let frame = &mut exception.frames[at];
-            let called = here.function.as_deref().zip(caller.as_ref());
-            if let Some((name, caller)) = called.filter(|_| at < MAX_NAMED_FRAMES) {
+            if let Some(name) = here.function.as_deref().filter(|_| at < MAX_NAMED_FRAMES) {
                 // `Module.f`, `Object.f`: the object is the engine's guess.
                 let name = name.rsplit('.').next().unwrap_or(name);
-                let original = self.called_at(&lines, caller, name, code);
+                let called = caller.as_ref().and_then(|it| self.called_at(&lines, it, name, code));
+                let original = called.or_else(|| self.declared_before(&lines, here, name, code));
                 frame.function = original.or(here.function.clone());
             }
             self.place(&lines, here, frame);
@@ -172,6 +175,26 @@ impl SourceMap {
         let mut nearest = tokens_before(lines, caller).iter().rev().take(MAX_SEGMENTS_BACK);
         let token = nearest.find(|token| stands_at(line, token.get_dst_col(), name))?;
         token.get_name_id().and_then(|id| self.map.get_name(id)).map(str::to_owned)
+    }
+
+    /// What the function is called in its source that is declared as `name` before this place in the same line, as all code
+    /// of a minified file is.
+    fn declared_before(
+        &self,
+        lines: &[&[Token]],
+        here: &SourceFrame,
+        name: &str,
+        code: &str,
+    ) -> Option<String> {
+        let line = code.split('\n').nth(here.line.saturating_sub(1) as usize)?;
+        let end = at_column(line, here.column?.saturating_sub(1))?;
+        let begin = line.floor_char_boundary(end.saturating_sub(MAX_BYTES_BACK));
+        let mut found = line[begin..end].rmatch_indices(name).map(|(at, _)| begin + at);
+        let declared = found.find(|at| is_declared(line, *at, name))?;
+        let column = line[..declared].encode_utf16().count() as u32;
+        let tokens = tokens_before(lines, here);
+        let token = tokens.binary_search_by_key(&column, Token::get_dst_col).ok()?;
+        tokens[token].get_name_id().and_then(|id| self.map.get_name(id)).map(str::to_owned)
     }
 
     /// The path of a source as its author knows it.
@@ -268,15 +291,35 @@ fn tokens_before<'a>(lines: &[&'a [Token]], frame: &SourceFrame) -> &'a [Token] 
 
 /// Whether a name stands at a column, which counts units of UTF-16.
 fn stands_at(line: &str, column: u32, name: &str) -> bool {
+    let Some(at) = at_column(line, column) else { return false };
+    line[at..].strip_prefix(name).is_some_and(|rest| !rest.starts_with(is_part_of_a_name))
+}
+
+/// The byte at a column, which counts units of UTF-16.
+fn at_column(line: &str, column: u32) -> Option<usize> {
     let mut units = 0;
     let is_there = |(_, c): &(usize, char)| {
         let is_there = units >= column;
         units += c.len_utf16() as u32;
         is_there
     };
-    let Some((at, _)) = line.char_indices().find(is_there) else { return false };
-    let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$');
-    line[at..].strip_prefix(name).is_some_and(|rest| !rest.starts_with(is_part))
+    line.char_indices().find(is_there).map(|(at, _)| at)
+}
+
+/// Whether what stands at this byte declares a function of this name: `function n(`, `n=`.
+fn is_declared(line: &str, at: usize, name: &str) -> bool {
+    let (before, after) = (&line[..at], &line[at + name.len()..]);
+    if before.ends_with(is_part_of_a_name) || after.starts_with(is_part_of_a_name) {
+        return false;
+    }
+    let keyword = before.trim_end_matches([' ', '*']);
+    let is_function = keyword.len() < before.len() && keyword.ends_with("function");
+    let is_value = after.starts_with('=') && !after.starts_with("==") && !after.starts_with("=>");
+    is_function || is_value
+}
+
+fn is_part_of_a_name(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '_' | '$')
 }
 
 /// A list of texts, of which some may be null.

@@ -63,7 +63,29 @@ fn frames_of_a_bundle_become_those_of_its_sources() {
     }
     let mut exceptions = thrown(V8);
     map_to_sources(&mut exceptions, &bundle);
-    assert_eq!(places(&exceptions[0]), ["describe agent.ts:7:27", "Module.s agent.ts:12:10"]);
+    assert_eq!(places(&exceptions[0]), ["describe agent.ts:7:27", "run agent.ts:12:10"]);
+}
+
+/// The call is too far away from where the engine names it: the declaration says what the function is called.
+#[test]
+fn a_function_gets_its_name_from_its_declaration() {
+    let code: &[u8] = include_bytes!("../../../tests/runners/bundle/first/agent.js");
+    let map: &[u8] = include_bytes!("../../../tests/runners/bundle/first/agent.js.map");
+    let bundle = |file: &str| match file {
+        "agent.js" => Some(code),
+        "agent.js.map" => Some(map),
+        _ => None,
+    };
+    let line = std::str::from_utf8(code).unwrap().lines().next().unwrap();
+    let thrown_at = line.find("e.length").unwrap() + 2;
+    let called_at = line.find("void 0").unwrap() + 1;
+    let stack =
+        format!("    at n (agent.js:1:{thrown_at})\n    at message (agent.js:1:{called_at})\n");
+    let mut exceptions = thrown(&stack);
+    assert!(map_to_sources(&mut exceptions, &bundle).is_empty());
+    let frames = &exceptions[0].frames;
+    assert_eq!(frames[0].function.as_deref(), Some("measure"), "{frames:?}");
+    assert_eq!(frames[1].function.as_deref(), Some("message"), "{frames:?}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ wasmtime::component::bindgen!({
     // The spans name the host call of a crash. The events beside them have what goes in and out, values of
     // `host.config` among it: no log may take them.
     imports: {
+        "bulkhead:agent/host.unhandled-rejection": async | tracing | trappable,
         "bulkhead:agent/model.complete": async | tracing | trappable,
         "bulkhead:agent/model.[method]chat-stream.next": async | tracing | trappable,
         "bulkhead:agent/workspace.status": async | tracing | trappable,

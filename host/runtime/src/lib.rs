@@ -25,6 +25,7 @@
 //! - [`HostCallNames`]: which host function a guest is in
 //! - `exit`, `backtrace`, `symbol`: why it ended
 //! - [`symbolizer`]: in which file and line, looked up afterwards
+//! - `source_maps`: the same for the code of bundlers
 //! - `core_dump`: what it had in memory, for roles that ask for it
 
 mod aot;
@@ -69,6 +70,7 @@ mod quota;
 mod resources;
 mod runtime;
 mod shares;
+mod source_maps;
 mod state;
 mod symbol;
 pub mod symbolizer;

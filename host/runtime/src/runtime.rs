@@ -9,6 +9,7 @@ use bulkhead_log::{Gauge, SharedSink};
 use bulkhead_source::{Source, SourceCode, Sources};
 use bulkhead_tasks::BucketRules;
 use bulkhead_telemetry::CurrentTurn;
+use bulkhead_types::Exception;
 use bulkhead_types::Phase;
 use bulkhead_types::error::chain;
 use tokio::runtime::Handle;
@@ -39,6 +40,7 @@ use crate::meter::Verdict;
 use crate::pool::Pool;
 use crate::quota::{Disk, DiskFigures};
 use crate::resources::Census;
+use crate::source_maps::SourceMaps;
 use crate::state::{Shared, State};
 use crate::symbolizer::{Symbolizer, SymbolizerConfig};
 use crate::ticker::Ticker;
@@ -57,6 +59,7 @@ pub struct Runtime {
     pool: Option<Pool>,
     sources: Arc<Sources>,
     source_readers: Arc<Semaphore>,
+    source_maps: SourceMaps,
     stores: Gauge,
     shared: Shared,
     symbolizer: Symbolizer,
@@ -129,6 +132,7 @@ impl Runtime {
             pool,
             sources: Arc::default(),
             source_readers: Arc::new(Semaphore::new(SOURCE_READERS)),
+            source_maps: SourceMaps::default(),
             stores,
             shared,
             symbolizer,
@@ -255,6 +259,16 @@ impl Runtime {
             Ok(read) => read.map_err(|error| LoadError::Source(chain(&error))),
             Err(error) => Err(LoadError::Source(error.to_string())),
         }
+    }
+
+    /// A chain of causes with the places and names of the sources that its code was made from, as the source maps in the
+    /// code say. `None`: it could not be done.
+    pub async fn mapped_to_sources(
+        &self,
+        source: Arc<Source>,
+        exceptions: Vec<Exception>,
+    ) -> Option<Vec<Exception>> {
+        self.source_maps.mapped(source, exceptions).await
     }
 
     /// Makes a store and an instance in it. `source` is what it answers to a runner that asks for its source code.

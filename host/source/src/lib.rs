@@ -88,6 +88,12 @@ impl Source {
         &self.files
     }
 
+    /// The contents of the file of a path. `None`: there is none.
+    pub fn file(&self, path: &str) -> Option<&[u8]> {
+        let at = self.files.binary_search_by(|file| file.path.as_str().cmp(path)).ok()?;
+        Some(&self.files[at].contents)
+    }
+
     /// SHA-256 over the paths and contents of its files.
     pub fn digest(&self) -> Digest {
         self.digest

@@ -312,13 +312,18 @@ impl Exit {
 impl Exit {
     /// An end by an exception, which comes first, with what caused it.
     pub fn thrown(exceptions: Vec<Exception>, phase: Phase) -> Self {
-        let first = exceptions.first();
-        let message = first.map(Exception::summary).unwrap_or_default();
-        let place = first.and_then(|it| it.frames.first()).and_then(|frame| {
+        let message = exceptions.first().map(Exception::summary).unwrap_or_default();
+        Self::new(ExitReason::Exception, phase, message).with_exceptions(exceptions)
+    }
+
+    /// With other exceptions, and the place where the first was thrown.
+    pub fn with_exceptions(self, exceptions: Vec<Exception>) -> Self {
+        let frame = exceptions.first().and_then(|it| it.frames.first());
+        let location = frame.and_then(|frame| {
             let file = frame.file.clone();
             frame.column.map(|column| Location { file, line: frame.line, column })
         });
-        Self { location: place, exceptions, ..Self::new(ExitReason::Exception, phase, message) }
+        Self { location, exceptions, ..self }
     }
 }
 

@@ -14,13 +14,14 @@ use crate::handle::AgentHandle;
 use crate::report::{Reporter, start_error};
 
 impl Actor<'_> {
-    /// Writes the record, gives the store up, publishes the end, gives the slot back, and answers everyone who
+    /// Finds the sources of what was thrown, writes the record, gives the store up, publishes the end, gives the slot back, and answers everyone who
     /// still waits, in this order: no copy of a store holds up the record, and no incarnation lives beside it.
     /// What it did goes to its remote before that, if its role wants so.
     /// Nothing is logged or counted after the slot is given back: the next start may be at work on another thread.
     /// Yields when the next incarnation is due, if one is.
     pub(super) async fn finish(&mut self, ended: IncarnationEnd) -> Option<Instant> {
-        let IncarnationEnd { mut exit, in_flight, mut remains } = ended;
+        let IncarnationEnd { exit, in_flight, mut remains } = ended;
+        let mut exit = self.reporter.mapped_to_sources(exit).await;
         self.explain_eviction(&mut exit);
         self.explain_halt(&mut exit);
         self.blame_snapshot(&exit);

@@ -11,7 +11,7 @@ use bulkhead_runtime::{
     ShutdownReason, Snapshot, StartInfo, Symbolizing, TrappedStore,
 };
 use bulkhead_source::Source;
-use bulkhead_types::{Digest, Frames, Message, Outcome};
+use bulkhead_types::{Digest, Exception, Frames, Message, Outcome};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
@@ -105,6 +105,15 @@ impl Component for WasmComponent {
         limits: CallLimits,
     ) -> BoxCall<()> {
         same(self.runtime.instantiate(&self.loaded, self.source.clone(), instance_context, limits))
+    }
+
+    fn mapped_to_sources(
+        &self,
+        exceptions: &[Exception],
+    ) -> Option<BoxFuture<'static, Option<Vec<Exception>>>> {
+        let (runtime, source) = (Arc::clone(&self.runtime), Arc::clone(self.source.as_ref()?));
+        let exceptions = exceptions.to_vec();
+        Some(async move { runtime.mapped_to_sources(source, exceptions).await }.boxed())
     }
 
     fn symbolize(&self, frames: &Frames) -> Option<Symbolizing> {

@@ -14,6 +14,7 @@ use crate::bindings::bulkhead::agent::host::{
 use crate::interfaces::exceptions;
 use crate::interrupt::HostFault;
 use crate::port::PortError;
+use crate::source_maps;
 use crate::state::{State, is_the_hosts};
 
 const MAX_EVENT_NAME_BYTES: usize = 64;
@@ -103,10 +104,14 @@ impl Host for State {
         Ok(())
     }
 
-    fn unhandled_rejection(&mut self, exceptions: Vec<agent_types::Exception>) -> Result<()> {
-        let exceptions = exceptions::lifted(exceptions);
+    async fn unhandled_rejection(&mut self, exceptions: Vec<agent_types::Exception>) -> Result<()> {
+        let mut exceptions = exceptions::lifted(exceptions);
         if exceptions.is_empty() {
             return Ok(());
+        }
+        if let Some(source) = self.source.clone() {
+            self.blocking.thread().await;
+            exceptions = self.blocking.charged(|| source_maps::mapped(&source, exceptions));
         }
         if let Some(dropped) = self.logs.admit(exceptions::json_bytes(&exceptions)) {
             self.port.unhandled_rejection(exceptions, dropped);

@@ -13,7 +13,7 @@ use bulkhead_runtime::{
     Symbolizing, TrappedStore,
 };
 use bulkhead_tasks::BucketRules;
-use bulkhead_types::{Digest, Exit, ExitReason, Frames, Message, Next, Outcome, Phase};
+use bulkhead_types::{Digest, Exception, Exit, ExitReason, Frames, Message, Next, Outcome, Phase};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
@@ -236,6 +236,13 @@ impl Component for FakeComponent {
         let number = self.0.instances.fetch_add(1, Relaxed) + 1;
         self.0.write(format!("instantiate {number}"));
         call(Store { engine: Arc::clone(&self.0), number }, Op::Instantiate, limits, ())
+    }
+
+    fn mapped_to_sources(
+        &self,
+        _: &[Exception],
+    ) -> Option<BoxFuture<'static, Option<Vec<Exception>>>> {
+        None
     }
 
     fn symbolize(&self, _: &Frames) -> Option<Symbolizing> {
