@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is their failure")]
 
+mod aot_seed;
 mod api_document;
 mod bad_input;
 mod browser;

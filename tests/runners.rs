@@ -1,11 +1,10 @@
 //! Agents that are text files: the same agent in each language, and each way to fail.
 //!
-//! The runners are components that `just runners` builds. One host for a language goes through everything, because an
-//! unoptimized engine compiles CPython for a minute.
+//! The runners are components that `just runners` builds.
 
 use std::path::PathBuf;
 
-use harness::{Host, HostBuilder, Need, Value, files, json, model_server, skip};
+use harness::{Host, HostBuilder, Need, Value, files, json, model_server, runners, skip};
 
 /// What a language calls what goes wrong.
 struct Language {
@@ -45,12 +44,12 @@ fn sources() -> PathBuf {
 impl Language {
     /// A host whose role `broken` is the agent of this language, or none where its runner is not built.
     fn host(&self) -> Option<HostBuilder> {
-        let runner = files::target_dir().join(format!("runners/{}.wasm", self.name));
-        if !runner.exists() {
+        let Some(runner) = runners::component(self.name) else {
             skip(Need::Runners, "`just runners` builds them");
             return None;
-        }
-        let host = Host::builder().component(&format!("runner-{}", self.name), &runner);
+        };
+        let seed = format!("[state]\naot_seed = {:?}", runners::seed());
+        let host = Host::builder().toml(&seed).component(&format!("runner-{}", self.name), &runner);
         let host = host.toml(&self.role("broken", &sources()));
         let broken = |host: HostBuilder, name: &str| {
             let file = sources().join(format!("broken/{name}.{}", self.ending));

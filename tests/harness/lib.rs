@@ -15,6 +15,7 @@
 //! - [`incarnations`]: what the log must say of an agent's incarnations
 //! - [`metrics`]: what agents take and must give back
 //! - [`resident`]: how much memory a process has, and the most that it had
+//! - [`runners`]: interpreters whose agents are text files
 //! - [`machine`]: what a test needs that a machine may lack
 //! - [`trial`]: a fault beside a [`Bystander`] that must not notice
 //! - [`wall_clock`]: a wall clock that jumps
@@ -38,6 +39,7 @@ pub mod output;
 pub mod processes;
 pub mod puppet;
 pub mod resident;
+pub mod runners;
 pub mod streams;
 pub mod trial;
 pub mod wall_clock;

@@ -2,7 +2,9 @@
 //!
 //! Both fill the compile cache, so that the first start does not wait for it. A check does without where it cannot.
 
+use std::fs::{self, DirBuilder, Permissions};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -14,7 +16,7 @@ use bulkhead_source::{Source, SourceCode};
 use bulkhead_types::Event;
 use bulkhead_types::error::chain;
 
-use crate::cli::CheckArgs;
+use crate::cli::{CheckArgs, CompileArgs};
 use crate::config::{self, ModelEndpoint, Settings};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -114,13 +116,38 @@ enum Cache {
     Needed,
 }
 
-/// Compiles every component into the state directory.
-pub fn compile(path: &Path) -> Result<Exit, Failure> {
-    let settings = config::load(path)?;
+/// Compiles every component into the state directory, or into one to ship.
+pub fn compile(args: &CompileArgs) -> Result<Exit, Failure> {
+    let settings = config::load(&args.config)?;
+    if let Some(dir) = &args.out {
+        return compile_into(dir, settings);
+    }
     let exit = load_all(&settings, Cache::Needed)?;
     if let Some(dir) = &settings.runtime.aot_dir {
         say(&format!("compiled components are in {}", dir.display()))?;
     }
+    Ok(exit)
+}
+
+/// Compiles every component that has no entry in `dir` yet, and moves the entries there when all are done.
+fn compile_into(dir: &Path, mut settings: Settings) -> Result<Exit, Failure> {
+    let cannot = |error: std::io::Error| {
+        Failure::cannot_run(&format!("cannot write to {}", dir.display()), &error)
+    };
+    DirBuilder::new().recursive(true).create(dir).map_err(cannot)?;
+    let new = tempfile::Builder::new().prefix(".compiling-").tempdir_in(dir).map_err(cannot)?;
+    settings.runtime.aot_dir = Some(new.path().to_owned());
+    settings.runtime.aot_seed = Some(dir.to_owned());
+    let exit = load_all(&settings, Cache::Needed)?;
+    for entry in fs::read_dir(new.path()).map_err(cannot)? {
+        let entry = entry.map_err(cannot)?;
+        // Hosts of other users read it.
+        fs::set_permissions(entry.path(), Permissions::from_mode(0o644)).map_err(cannot)?;
+        fs::rename(entry.path(), dir.join(entry.file_name())).map_err(cannot)?;
+    }
+    fs::set_permissions(dir, Permissions::from_mode(0o755)).map_err(cannot)?;
+    let (shown, cpu) = (dir.display(), settings.runtime.cpu.as_str());
+    say(&format!("compiled components for {cpu} are in {shown}"))?;
     Ok(exit)
 }
 

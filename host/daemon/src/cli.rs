@@ -105,8 +105,8 @@ pub enum Command {
     /// Check the configuration and every component, resolve the allowed names, and connect to the model endpoints and
     /// the town. Runs no agent; fills the compile cache.
     Check(CheckArgs),
-    /// Compile every component into the cache of the state directory.
-    Compile(ConfigArgs),
+    /// Compile every component into the cache of the state directory, or into a directory to ship.
+    Compile(CompileArgs),
     /// Explain from logs, of this host or of the original container, why a container restarts.
     Diagnose(DiagnoseArgs),
     /// Show crash records from the state directory, or with --url from a running host.
@@ -192,9 +192,9 @@ fn parse_time(text: &str) -> Result<i64, String> {
     }
 }
 
-/// Where the configuration is.
+/// Arguments of `compile`.
 #[derive(Debug, Args)]
-pub struct ConfigArgs {
+pub struct CompileArgs {
     /// Configuration file.
     #[arg(
         long,
@@ -204,6 +204,10 @@ pub struct ConfigArgs {
         default_value = "bulkhead.toml"
     )]
     pub config: PathBuf,
+    /// Directory to put the compiled components in, for everybody to read, instead of the state directory: `aot_seed` of
+    /// hosts elsewhere. `engine.cpu` says which processors they run on.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
 }
 
 /// Arguments of `check`.

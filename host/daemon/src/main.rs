@@ -63,7 +63,7 @@ fn main() -> ExitCode {
             open_files::raise().and_then(|()| check::check(&args)).map(ExitCode::from)
         }
         Command::Compile(args) => {
-            open_files::raise().and_then(|()| check::compile(&args.config)).map(ExitCode::from)
+            open_files::raise().and_then(|()| check::compile(&args)).map(ExitCode::from)
         }
         Command::CompileComponent { order } => {
             Ok(bulkhead_runtime::compile_component(&order).into())

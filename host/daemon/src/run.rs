@@ -178,6 +178,7 @@ fn allowed_paths(settings: &Settings) -> AllowedPaths {
     for component in settings.catalog.components.values() {
         read.extend(around(component));
     }
+    read.extend(settings.runtime.aot_seed.clone());
     let sources = settings.catalog.roles.values().filter_map(|role| role.source.as_ref());
     for source in sources {
         match source.path.is_dir() {

@@ -19,6 +19,9 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 const MAGIC: &[u8; 8] = b"BHAOT\0\0\x01";
+/// What names of entries end in.
+pub(crate) const EXTENSION: &str = ".cwasm";
+
 const HEADER_BYTES: usize = 8 + 8 + 32 + 8 + 32;
 
 /// The form of a compiled component, for one engine.
@@ -52,6 +55,11 @@ impl Format {
     /// The engine in a number: equal for engines that load each other's code.
     pub(crate) fn engine_hash(self) -> u64 {
         self.engine_hash
+    }
+
+    /// The name of the entry's file. Those of a component for all engines begin with its digest.
+    pub(crate) fn file_name(self, digest: &Digest) -> String {
+        format!("{digest}-{:016x}{EXTENSION}", self.engine_hash)
     }
 
     /// An entry for the component `digest` with this machine code.
@@ -123,7 +131,7 @@ impl AotCache {
     }
 
     pub(crate) fn path(&self, digest: &Digest) -> PathBuf {
-        self.dir.join(format!("{digest}-{:016x}.cwasm", self.format.engine_hash))
+        self.dir.join(self.format.file_name(digest))
     }
 
     pub(crate) fn find(&self, engine: &Engine, digest: &Digest) -> Found {

@@ -11,7 +11,7 @@ use bulkhead_types::Limits;
 use bulkhead_workspace::Workspaces;
 
 use crate::interfaces::tools::Tools;
-use crate::{CodeBounds, DiskFloor, HttpSecrets, InstanceBounds};
+use crate::{CodeBounds, Cpu, DiskFloor, HttpSecrets, InstanceBounds};
 
 /// Settings of the engine and of what surrounds it.
 #[derive(Debug, Clone)]
@@ -24,6 +24,8 @@ pub struct RuntimeConfig {
     pub files_per_agent: usize,
     /// What agents leave free on the disk of their workspaces.
     pub disk_floor: DiskFloor,
+    /// Which processors components are compiled for.
+    pub cpu: Cpu,
     /// Whether stores get their memory from a pool, where the address space has room for one.
     pub pooling: bool,
     /// Largest memory of one agent, in bytes. Caps the slots of the pool.
@@ -33,6 +35,8 @@ pub struct RuntimeConfig {
     pub reserved_memory_bytes: u64,
     /// Where compiled components are kept. `None`: nowhere.
     pub aot_dir: Option<PathBuf>,
+    /// A directory of compiled components that came with the program, and that nothing is written to.
+    pub aot_seed: Option<PathBuf>,
     /// Bytes that the AOT directory may hold. The entries unused for longest go first.
     pub aot_bytes: u64,
     /// Where core dumps go. `None`: nobody gets any. With rules, those agents get one whose
@@ -84,6 +88,8 @@ impl Default for RuntimeConfig {
             max_agent_memory_bytes: 1024 * 1024 * 1024,
             reserved_memory_bytes: Limits::default().memory_bytes,
             aot_dir: None,
+            aot_seed: None,
+            cpu: Cpu::default(),
             aot_bytes: 1024 * 1024 * 1024,
             core_dumps: None,
             max_component_bytes: 64 * 1024 * 1024,

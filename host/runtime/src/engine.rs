@@ -21,6 +21,7 @@ use crate::RuntimeConfig;
 use crate::aot::read_bounded;
 use crate::capacity::SLOTS_AT_ONCE;
 use crate::capacity::{Allocator, Capacity};
+use crate::cpu::Cpu;
 use crate::ceilings::{PerAgent, ceilings, guest_files};
 use crate::lanes::blocking_threads;
 use crate::needs::Needs;
@@ -95,38 +96,55 @@ pub(crate) struct Built {
 
 /// Builds the engine, with a pool when the address space allows it.
 pub(crate) fn build(config: &RuntimeConfig) -> Result<Built, EngineError> {
+    let missing = config.cpu.missing_here();
+    if !missing.is_empty() {
+        let (cpu, missing) = (config.cpu.as_str(), missing.join(", "));
+        return Err(EngineError {
+            message: format!("engine.cpu is {cpu}, and this processor lacks {missing}"),
+        });
+    }
     let room = room_of_an_agent(config);
     let mut notes = Vec::new();
     if config.pooling {
         let max_agents = agents_that_fit(config, &room, Allocator::Pooling, &mut notes);
-        match Engine::new(&settings(config, room.concurrency, pool(&room, max_agents, config))) {
+        match settings(config, room.concurrency, pool(&room, max_agents, config)).and_then(new_engine) {
             Ok(engine) => {
                 let capacity = capacity(config, max_agents, Allocator::Pooling, notes);
-                let code =
-                    CodeSettings { reserved_memory_bytes: None, concurrency: room.concurrency };
+                let code = CodeSettings {
+                    reserved_memory_bytes: None,
+                    concurrency: room.concurrency,
+                    cpu: config.cpu,
+                };
                 let guest_files = guest_files(max_agents, config.files_per_agent);
                 return Ok(Built { engine, capacity, room, code, guest_files });
             }
             Err(error) => {
                 let text = "no address space for the pool, allocating on demand";
-                notes = vec![format!("{text}: {error:#}")];
+                notes = vec![format!("{text}: {}", error.message)];
             }
         }
     }
-    let mut settings = settings(config, room.concurrency, InstanceAllocationStrategy::OnDemand);
+    let mut settings = settings(config, room.concurrency, InstanceAllocationStrategy::OnDemand)?;
     reserve(&mut settings, config.reserved_memory_bytes);
-    let engine = engine(&settings)?;
+    let engine = new_engine(settings)?;
     let max_agents = agents_that_fit(config, &room, Allocator::OnDemand, &mut notes);
     let capacity = capacity(config, max_agents, Allocator::OnDemand, notes);
     let room = Needs { concurrency: room.concurrency, ..Needs::ANYTHING };
     let reserved_memory_bytes = Some(config.reserved_memory_bytes);
-    let code = CodeSettings { reserved_memory_bytes, concurrency: room.concurrency };
+    let code =
+        CodeSettings { reserved_memory_bytes, concurrency: room.concurrency, cpu: config.cpu };
     let guest_files = guest_files(max_agents, config.files_per_agent);
     Ok(Built { engine, capacity, room, code, guest_files })
 }
 
-fn engine(settings: &Config) -> Result<Engine, EngineError> {
-    Engine::new(settings).map_err(|error| EngineError { message: format!("{error:#}") })
+fn new_engine(settings: Config) -> Result<Engine, EngineError> {
+    Engine::new(&settings).map_err(|error| EngineError::of(&error))
+}
+
+impl EngineError {
+    fn of(error: &wasmtime::Error) -> Self {
+        Self { message: format!("{error:#}") }
+    }
 }
 
 /// Without a pool, memories reserve what the configured limits need, and not the 4 GiB that would save checks: a
@@ -148,18 +166,20 @@ pub(crate) struct CodeSettings {
     reserved_memory_bytes: Option<u64>,
     /// Whether component-model async is on.
     concurrency: bool,
+    /// Which processors it is to run on.
+    cpu: Cpu,
 }
 
 impl CodeSettings {
     /// An engine that compiles for that one. It reserves nothing, and is not to make instances.
     pub(crate) fn compiler(self) -> Result<Engine, EngineError> {
-        let config = RuntimeConfig::default();
+        let config = RuntimeConfig { cpu: self.cpu, ..RuntimeConfig::default() };
         let mut settings =
-            settings(&config, self.concurrency, InstanceAllocationStrategy::OnDemand);
+            settings(&config, self.concurrency, InstanceAllocationStrategy::OnDemand)?;
         if let Some(bytes) = self.reserved_memory_bytes {
             reserve(&mut settings, bytes);
         }
-        engine(&settings)
+        new_engine(settings)
     }
 }
 
@@ -231,8 +251,9 @@ fn settings(
     config: &RuntimeConfig,
     concurrency: bool,
     strategy: InstanceAllocationStrategy,
-) -> Config {
+) -> Result<Config, EngineError> {
     let mut settings = Config::new();
+    config.cpu.configure(&mut settings).map_err(|error| EngineError::of(&error))?;
     settings
         .allocation_strategy(strategy)
         .epoch_interruption(true)
@@ -248,7 +269,7 @@ fn settings(
         .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(MAX_FRAMES))
         // Of the engine, not of a store: see `core_dump`.
         .coredump_on_trap(config.core_dumps.is_some());
-    settings
+    Ok(settings)
 }
 
 /// A pool for so many agents, and for as many stores as can be left behind on threads that hang on a disk.

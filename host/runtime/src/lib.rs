@@ -13,6 +13,7 @@
 //! - `engine`, `needs`, `bounds`, `ceilings`: engine settings, the pool, what a component needs of it and may be made
 //!   of, how many agents fit
 //! - [`loader`], `loading`, `names`, `aot`, `world`: from a file to something that can be instantiated
+//! - `cpu`: which processors machine code is for
 //! - `compile`: machine code from a process of its own, which has bounds
 //! - `pool`: gives back what unused slots of the pool keep
 //! - `ticker`, `lanes`, `call`, `blocking`, `meter`: how a call runs, what it may use, how it is interrupted
@@ -29,6 +30,7 @@
 //! - `core_dump`: what it had in memory, for roles that ask for it
 
 mod aot;
+mod aot_seed;
 mod backtrace;
 mod bindings;
 mod blocking;
@@ -39,6 +41,7 @@ mod ceilings;
 mod compile;
 mod config;
 mod core_dump;
+mod cpu;
 mod descriptors;
 mod engine;
 mod executor;
@@ -87,6 +90,7 @@ pub use config::{CompileConfig, CompilerProgram, CoreDumpRules, RuntimeConfig};
 pub use core_dump::{
     CoreDumpError, CoreDumpFigures, CoreDumps, KeptCoreDump, PendingDump, TrappedStore,
 };
+pub use cpu::Cpu;
 pub use engine::{EngineError, open_own_page_map};
 pub use executor::Executor;
 pub use growth_budget::GrowthBudget;

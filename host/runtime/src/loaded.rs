@@ -30,6 +30,8 @@ pub enum Source {
     Compiled,
     /// It was taken from the AOT cache.
     Cache,
+    /// It was compiled when the container was built.
+    Seed,
 }
 
 impl Source {
@@ -37,6 +39,7 @@ impl Source {
         match self {
             Self::Compiled => "compiled",
             Self::Cache => "cache",
+            Self::Seed => "seed",
         }
     }
 }

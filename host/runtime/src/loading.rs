@@ -22,6 +22,7 @@ use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
 use crate::aot::{AotCache, Found, read_bounded};
+use crate::aot_seed::AotSeed;
 use crate::compile::{Cancel, CodeBounds, CodeSize, Compiler, Lane, Stopped, Workers};
 use crate::engine::CodeSettings;
 use crate::load_error::LoadError;
@@ -44,6 +45,7 @@ pub(crate) struct Shared {
     engine: Engine,
     linker: Linker<State>,
     cache: Option<AotCache>,
+    seed: Option<AotSeed>,
     compiler: Compiler,
     max_bytes: u64,
     bounds: CodeBounds,
@@ -150,6 +152,7 @@ impl Shared {
         room: Needs,
         sink: SharedSink,
     ) -> io::Result<Self> {
+        let seed = config.aot_seed.clone().map(|dir| AotSeed::new(dir, &engine));
         let cache = match &config.aot_dir {
             Some(dir) => Some(AotCache::open(dir.clone(), config.aot_bytes, &engine)?),
             None => None,
@@ -159,6 +162,7 @@ impl Shared {
             engine,
             linker,
             cache,
+            seed,
             max_bytes: config.max_component_bytes,
             bounds: config.compiler.bounds,
             instance_bounds: config.instance_bounds,
@@ -226,8 +230,8 @@ impl Shared {
         let record_bytes = self.check_room(name, path, &bytes)?.record_bytes;
         let digest = Digest(Sha256::digest(&bytes).into());
         let file = Read { digest, bytes: bytes.len(), record_bytes };
-        if let Some(component) = self.find(&digest) {
-            return Ok(Step::Done(self.link(job, &component, file, Source::Cache)?));
+        if let Some((component, source)) = self.find(&digest) {
+            return Ok(Step::Done(self.link(job, &component, file, source)?));
         }
         let size = CodeSize::of(&bytes);
         if let Some(reason) = size.beyond(&self.bounds) {
@@ -246,8 +250,19 @@ impl Shared {
         Err(LoadError::DoesNotFit { name: Arc::clone(name), path: path.to_owned(), reason })
     }
 
-    fn find(&self, digest: &Digest) -> Option<Component> {
-        match self.cache.as_ref()?.find(&self.engine, digest) {
+    /// What was compiled before, here or when the container was built.
+    fn find(&self, digest: &Digest) -> Option<(Component, Source)> {
+        let kept = self.cache.as_ref().map(|cache| cache.find(&self.engine, digest));
+        let kept = kept.and_then(|found| self.usable(found));
+        let seeded = || {
+            let found = self.seed.as_ref()?.find(&self.engine, digest);
+            Some((self.usable(found)?, Source::Seed))
+        };
+        kept.map(|component| (component, Source::Cache)).or_else(seeded)
+    }
+
+    fn usable(&self, found: Found) -> Option<Component> {
+        match found {
             Found::Ready(component) => Some(component),
             Found::Nothing => None,
             Found::Rejected { path, reason } => {

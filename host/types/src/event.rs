@@ -226,12 +226,12 @@ pub enum Event {
         sha256: String,
         /// Size of the file.
         bytes: u64,
-        /// `compiled` now, or taken from the `cache`.
+        /// `compiled` now, or taken from the `cache` or the `seed`.
         source: &'static str,
         /// How long that took.
         duration_ms: u64,
     },
-    /// An entry of the compile cache was unusable and is replaced.
+    /// An entry of the compile cache, which is replaced, or of the seed was unusable.
     #[serde(rename = "container.cache_entry_rejected")]
     CacheEntryRejected {
         /// The file.

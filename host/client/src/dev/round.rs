@@ -268,7 +268,9 @@ impl<'a> Round<'a> {
             {
                 self.output.aside(&format!("{agent_id} ended ({reason}): {message}"))
             }
-            Some(Fact::ComponentLoaded { component, source, duration_ms }) if source != "cache" => {
+            Some(Fact::ComponentLoaded { component, source, duration_ms })
+                if source == "compiled" =>
+            {
                 let took = words::millis(duration_ms);
                 self.output.aside(&format!("compiled {component} in {took}"))
             }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bulkhead_control::{AllowedHost, Mcp};
 use bulkhead_log::LogConfig;
+use bulkhead_runtime::Cpu;
 use bulkhead_types::{
     AgentId, MemoryPolicy, RestartPolicy, Secret, SnapshotPolicy, ToolNetwork, http::HttpRule,
 };
@@ -34,6 +35,7 @@ pub struct File {
     pub town: Town,
     pub log: Log,
     pub state: State,
+    pub engine: Engine,
     pub signals: Signals,
     pub limits: Limits,
     pub memory: Memory,
@@ -321,6 +323,7 @@ pub enum LogLevel {
 pub struct State {
     pub dir: PathBuf,
     pub aot_mb: Mebibytes,
+    pub aot_seed: Option<PathBuf>,
     pub keep_free_mb: Option<MebibytesOrNone>,
     pub keep_free_inodes: Option<u64>,
 }
@@ -328,8 +331,16 @@ pub struct State {
 impl Default for State {
     fn default() -> Self {
         let (keep_free_mb, keep_free_inodes) = (None, None);
-        Self { dir: "state".into(), aot_mb: Whole(1024), keep_free_mb, keep_free_inodes }
+        let (dir, aot_mb, aot_seed) = ("state".into(), Whole(1024), None);
+        Self { dir, aot_mb, aot_seed, keep_free_mb, keep_free_inodes }
     }
+}
+
+/// `[engine]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Engine {
+    pub cpu: Cpu,
 }
 
 /// `[signals]`

@@ -209,6 +209,8 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
             pooling: file.limits.memory_pool,
             max_agent_memory_bytes,
             aot_dir: Some(state_dir.join("aot")),
+            aot_seed: file.state.aot_seed.map(|dir| base.join(dir)),
+            cpu: file.engine.cpu,
             aot_bytes: file.state.aot_mb.mebibytes(),
             core_dumps: core_dumps(&state_dir, &roles),
             max_component_bytes: file.limits.component_mb.mebibytes(),

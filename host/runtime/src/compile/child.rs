@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn a_program_that_is_not_there_is_named() {
         let program = CompilerProgram { path: "/no/such/program".into(), args: Vec::new() };
-        let order = r#"{"parent":1,"settings":{"reserved_memory_bytes":null,"concurrency":false},"engineHash":1,
+        let order = r#"{"parent":1,"settings":{"reserved_memory_bytes":null,"concurrency":false,"cpu":"native"},"engineHash":1,
             "threads":1,"memoryBytes":1,"cpuSeconds":1,"maxComponentBytes":1}"#;
         let order: Order = serde_json::from_str(order).unwrap();
         let error = compile(&program, &order, b"", &Cancel::default()).unwrap_err();

@@ -47,7 +47,7 @@ pub(super) fn of(event: &Event) -> Option<Sentence<'_>> {
             said(format!("has room for {granted} agents and not for {requested}: {reason}"))
         }
         Event::ComponentLoaded { component, bytes: size, source, duration_ms, .. } => {
-            let is_cached = *source == "cache";
+            let is_cached = *source != "compiled";
             let verb = if is_cached { "loaded" } else { "compiled" };
             said(format!("{verb} component {component} ({}) in {}", bytes(*size), ms(*duration_ms)))
                 .detail_if(is_cached)

@@ -171,6 +171,7 @@ fn the_table_has_exactly_the_keys_that_the_file_accepts() {
             "town" => fields_of::<file::Town>(),
             "log" => fields_of::<file::Log>(),
             "state" => fields_of::<file::State>(),
+            "engine" => fields_of::<file::Engine>(),
             "security" => fields_of::<crate::hardening::Security>(),
             "tools" => fields_of::<file::Tools>(),
             "workspaces" => fields_of::<file::Workspaces>(),

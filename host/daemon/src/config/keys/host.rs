@@ -1,4 +1,4 @@
-//! `[server]`, `[town]`, `[log]`, `[state]`, `[security]`, `[signals]`.
+//! `[server]`, `[town]`, `[log]`, `[state]`, `[engine]`, `[security]`, `[signals]`.
 
 use toml::Spanned;
 
@@ -159,6 +159,13 @@ pub const STATE: &[Key] = &[
         "1024",
         "maximum size of the compile cache `aot/`; the least recently used entries are evicted first",
     ),
+    derived(
+        "aot_seed",
+        "none",
+        "a directory of compiled components that `bulkhead compile --out` filled, for example when an image was built. The \
+         host reads it where `aot/` has no entry, and never writes to it. The directory and its files must belong to root \
+         or to the user of the host, and nobody else may write to them",
+    ),
     key(
         "keep_free_mb",
         "64",
@@ -197,6 +204,15 @@ pub const WORKSPACES: &[Key] = &[
         "whether other workspaces go after those, with work that is nowhere else",
     ),
 ];
+
+pub const ENGINE: &[Key] = &[key(
+    "cpu",
+    r#""native""#,
+    "the processor that components are compiled for. `native`: the one that the host runs on, with all that it can do. \
+     `x86-64-v2` (SSE 4.2), `x86-64-v3` (AVX2), `x86-64-v4` (AVX-512), or `baseline`, which every processor of the \
+     architecture runs: for compiled components that go to other machines. A host on a processor that lacks something of \
+     it ends with exit code 1 and says what",
+)];
 
 pub const SECURITY: &[Key] = &[
     key(

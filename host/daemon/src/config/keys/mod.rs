@@ -120,6 +120,7 @@ pub const SECTIONS: &[Section] = &[
     section("town", host::TOWN),
     section("log", host::LOG),
     section("state", host::STATE),
+    section("engine", host::ENGINE),
     section("security", host::SECURITY),
     section("tools", host::TOOLS),
     section("workspaces", host::WORKSPACES),
