@@ -54,7 +54,7 @@ impl SlotEntry for AgentHandle {
     }
 
     fn component(&self) -> Option<Digest> {
-        self.state.start.component.get().copied()
+        self.state.start.code()
     }
 
     fn is_up(&self) -> bool {

@@ -64,8 +64,8 @@ impl Progress {
 /// What the incarnations of one start have in common.
 pub(crate) struct StartContext {
     pub spec: Arc<AgentSpec>,
-    /// What its component is, once it is loaded.
-    pub component: OnceLock<Digest>,
+    /// Its code as it was last loaded.
+    pub code: Mutex<Option<Digest>>,
     pub mailbox: Mailbox,
     /// Where the message in its turn is written down; from the moment on at which the start has its turn.
     pub journal: OnceLock<Arc<JournalSlot>>,
@@ -87,6 +87,16 @@ pub(crate) struct StartContext {
 }
 
 impl StartContext {
+    /// What its component and its source code are, once they are loaded.
+    pub(crate) fn code(&self) -> Option<Digest> {
+        *self.code.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// They are loaded, perhaps once more.
+    pub(crate) fn set_code(&self, digest: Digest) {
+        *self.code.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(digest);
+    }
+
     /// Names an incarnation of it. One that has no number yet is number 0.
     pub(crate) fn tag(&self, publisher: &StatePublisher) -> AgentTag {
         AgentTag {

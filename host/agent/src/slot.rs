@@ -443,7 +443,7 @@ impl<T: SlotEntry, P> Inner<T, P> {
         let Some(known) = self.known().filter(|known| known.is_same(entry.spec())) else {
             return false;
         };
-        let of_last_end = || self.restarts.ends.last().and_then(|end| end.component_sha256);
+        let of_last_end = || self.restarts.ends.last().and_then(|end| end.code_sha256);
         // Of an end in an earlier run it may not be known: then it counts as the same.
         let component = known.component().or_else(of_last_end);
         component.is_none_or(|component| entry.component() == Some(component))

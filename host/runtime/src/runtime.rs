@@ -14,6 +14,7 @@ use bulkhead_types::Phase;
 use bulkhead_types::error::chain;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use wasmtime::component::Linker;
 use wasmtime::{CallHook, Engine, Store, UpdateDeadline};
 
@@ -49,6 +50,9 @@ use crate::{RuntimeConfig, bindings, blocking, host_call, interfaces};
 
 /// Threads that read source code. What each of them reads is in no account until it is compared with what is known.
 const SOURCE_READERS: usize = 2;
+
+/// How long source code may take to be read, its wait for a thread included: two disks that hang keep both.
+const SOURCE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The engine with everything around it. One for each process.
 pub struct Runtime {
@@ -245,8 +249,24 @@ impl Runtime {
         self.loader.stop_compiling(Stopped::MemoryShort);
     }
 
-    /// Reads source code. Waits for the disk on a thread of its own.
+    /// Reads source code. Waits for the disk on a thread of its own, and no longer than [`SOURCE_PATIENCE`].
     pub async fn source(&self, code: SourceCode) -> Result<Arc<Source>, LoadError> {
+        let shown = code.path.display().to_string();
+        let overdue = |_| {
+            let seconds = SOURCE_PATIENCE.as_secs();
+            Err(LoadError::Source(format!(
+                "{shown} was not read within {seconds} s: does its disk answer?"
+            )))
+        };
+        timeout(SOURCE_PATIENCE, self.read_source(code)).await.unwrap_or_else(overdue)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn source_readers(&self) -> &Arc<Semaphore> {
+        &self.source_readers
+    }
+
+    async fn read_source(&self, code: SourceCode) -> Result<Arc<Source>, LoadError> {
         let reader = Arc::clone(&self.source_readers).acquire_owned().await;
         let sources = Arc::clone(&self.sources);
         let read = tokio::task::spawn_blocking(move || {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bulkhead_log::{SharedSink, Sink};
+use bulkhead_source::{Language, SourceCode};
 use bulkhead_tasks::Spawner;
 use bulkhead_tasks::Switch;
 use bulkhead_types::{AgentId, AgentSpec, Event, Exit, ExitReason, Limits, MemoryPolicy};
@@ -472,4 +473,18 @@ fn a_call_that_is_dropped_in_the_middle_frees_its_slot() {
         assert!(Instant::now() < until, "the slot was never free again");
     }
     rig.end();
+}
+
+/// Whatever reads it hangs: the start has an answer, and what it is about.
+#[test]
+fn source_code_that_is_not_read_in_time_is_named() {
+    let rig = Rig::new(1);
+    let hung = Arc::clone(rig.runtime.source_readers()).try_acquire_many_owned(2).unwrap();
+    let code = SourceCode { path: "agent.py".into(), language: Language::Python };
+    let error = rig.block_on(async {
+        tokio::time::pause();
+        rig.runtime.source(code).await.unwrap_err().to_string()
+    });
+    drop(hung);
+    assert!(error.contains("agent.py was not read within 30 s"), "{error}");
 }

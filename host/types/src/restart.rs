@@ -143,9 +143,10 @@ pub struct PastEnd {
     pub crash_id: Option<String>,
     /// A retry cannot help.
     pub deterministic: bool,
-    /// What its component was, when it is known: a quarantine is about that one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub component_sha256: Option<Digest>,
+    /// What its component and its source code were, when it is known: a quarantine is about those. Databases of earlier
+    /// versions have the component's alone, under its name.
+    #[serde(alias = "componentSha256", skip_serializing_if = "Option::is_none")]
+    pub code_sha256: Option<Digest>,
 }
 
 /// Why an agent is not restarted automatically.
@@ -215,7 +216,7 @@ impl PastEnd {
             ),
             crash_id,
             deterministic: exit.deterministic == Determinism::True,
-            component_sha256: None,
+            code_sha256: None,
         }
     }
 

@@ -105,8 +105,8 @@ impl Actor<'_> {
         let loaded = self.load(code).await;
         self.clear_in_flight();
         let loaded = loaded?;
-        // The task has one component: nobody set it before. Its source code may have changed since the last try.
-        let _ = self.state.start.component.set(loaded.code_digest());
+        // It may have changed since the last try.
+        self.state.start.set_code(loaded.code_digest());
         let Some(ticket) = self.guard.ticket() else { return Err(superseded().into()) };
         // Before it is asked whether there is memory for it.
         if let Some(up) = self.task.slot.join(ticket) {

@@ -151,8 +151,7 @@ impl SlotGuard {
         let past = PastEnd::new(exit, at, number, fingerprint.clone(), crash_id.clone());
         // How long things last is by a clock that nobody sets.
         let uptime = Some(state.start.container.context.uptime());
-        let component_sha256 = state.start.component.get().copied();
-        let past = PastEnd { run_uptime: uptime, component_sha256, ..past };
+        let past = PastEnd { run_uptime: uptime, code_sha256: state.start.code(), ..past };
         let lived = state.publisher.age();
         let rules = &state.start.spec.restart;
         let decision = self.slot.decide(rules, past, lived, fastrand::f64(), may_restart);

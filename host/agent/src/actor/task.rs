@@ -70,7 +70,7 @@ impl StartTask {
             credentials: Credentials::new(&spec, record),
             settings: LiveSettings::new(&spec, Arc::clone(&container.town_values), changed),
             spec,
-            component: OnceLock::new(),
+            code: Mutex::default(),
             ring: Arc::clone(ring),
             probation: Arc::clone(probation),
             is_suspect: AtomicBool::new(slot.with_restarts(|it| it.host_deaths > 0)),

@@ -132,7 +132,7 @@ async fn running(slot: &TestSlot, spec: &'static str) -> Fake {
 fn crash(slot: &TestSlot, fake: &Fake, rules: &RestartRules) -> Decision {
     let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
     let end = PastEnd::new(&exit, Timestamp(0), fake.number(), "f".into(), None);
-    let end = PastEnd { component_sha256: fake.component(), ..end };
+    let end = PastEnd { code_sha256: fake.component(), ..end };
     let decision = slot.decide(rules, end, Duration::ZERO, 1.0, true);
     slot.end(fake.number(), matches!(decision, Decision::Retry { .. }));
     decision
