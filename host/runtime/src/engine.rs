@@ -21,8 +21,8 @@ use crate::RuntimeConfig;
 use crate::aot::read_bounded;
 use crate::capacity::SLOTS_AT_ONCE;
 use crate::capacity::{Allocator, Capacity};
-use crate::cpu::Cpu;
 use crate::ceilings::{PerAgent, ceilings, guest_files};
+use crate::cpu::Cpu;
 use crate::lanes::blocking_threads;
 use crate::needs::Needs;
 
@@ -107,7 +107,9 @@ pub(crate) fn build(config: &RuntimeConfig) -> Result<Built, EngineError> {
     let mut notes = Vec::new();
     if config.pooling {
         let max_agents = agents_that_fit(config, &room, Allocator::Pooling, &mut notes);
-        match settings(config, room.concurrency, pool(&room, max_agents, config)).and_then(new_engine) {
+        match settings(config, room.concurrency, pool(&room, max_agents, config))
+            .and_then(new_engine)
+        {
             Ok(engine) => {
                 let capacity = capacity(config, max_agents, Allocator::Pooling, notes);
                 let code = CodeSettings {
