@@ -76,6 +76,7 @@ nightly: _guest_target
     just browser
     just lint-metrics
     just clients
+    just evidence
     just conformance
     just deploy-check
     if command -v qemu-system-x86_64 >/dev/null; then just vm; else echo "no virtual machine: QEMU is not installed (just vm)"; fi
@@ -113,6 +114,30 @@ telemetry:
     [ -d "$rotel" ] || python3 -m pip install --quiet --disable-pip-version-check --target "$rotel" rotel==0.0.1a15
     chmod +x "$rotel/rotel/rotel-agent"
     ROTEL="$rotel/rotel/rotel-agent" cargo test --test collector -- --ignored
+
+# store evidence at a server that speaks S3; wants Python, and takes moto with its server (60 MB) from PyPI
+evidence:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    moto="$CARGO_TARGET_DIR/moto-5.2.5"
+    [ -d "$moto" ] || {
+        # An interrupted installation leaves one behind.
+        rm -rf "$moto.part"
+        trap 'rm -rf "$moto.part"' EXIT
+        python3 -m pip install --quiet --disable-pip-version-check --target "$moto.part" 'moto[s3,server]==5.2.5'
+        mv "$moto.part" "$moto"
+    }
+    cargo test -p bulkhead-evidence --lib --no-run
+    log=$(mktemp)
+    PYTHONPATH="$moto" python3 -c 'from moto.server import main; main(["-H", "127.0.0.1", "-p", "0"])' >"$log" 2>&1 &
+    server=$!
+    trap 'kill $server 2>/dev/null || true; wait; rm -f "$log"' EXIT
+    until url=$(grep -o 'http://127.0.0.1:[0-9]*' "$log" | head -1) && [ -n "$url" ]; do
+        kill -0 $server 2>/dev/null || { cat "$log" >&2; exit 1; }
+        sleep 0.1
+    done
+    python3 -c 'import sys, urllib.request as r; r.urlopen(r.Request(sys.argv[1], method="PUT"))' "$url/evidence"
+    EVIDENCE_S3="$url" cargo test -p bulkhead-evidence --lib s3:: -- --include-ignored
 
 # chat clients and MCP clients of PyPI and npm against a host; wants Python, Node.js and npm
 clients: _guest_target

@@ -26,6 +26,7 @@ mod diagnose_corpus;
 mod drain;
 mod durable;
 mod durable_kills;
+mod evidence;
 mod exit_matrix;
 mod host_deaths;
 mod host_faults;

@@ -108,6 +108,13 @@ pub fn open(dir: &Path, run: &Run, geometry: Geometry) -> Opened {
     Opened { previous, blackbox }
 }
 
+/// A black box of memory alone, where the disk takes none. It ends with the process; what was copied from it by then
+/// ([`BlackBox::contents`]) does not.
+pub fn in_memory(run: &Run, geometry: Geometry) -> Result<BlackBox, OpenError> {
+    let map = Map::anonymous(geometry.bytes()).map_err(OpenError::Map)?;
+    begin(map, run, geometry)
+}
+
 fn found(bytes: io::Result<Vec<u8>>) -> Found {
     match bytes {
         Ok(bytes) => match parse(&bytes) {
@@ -171,7 +178,10 @@ fn create(dir: &Path, run: &Run, geometry: Geometry) -> Result<BlackBox, OpenErr
     let mut file = open_new(&path).map_err(OpenError::Create)?;
     let bytes = geometry.bytes() as u64;
     reserve(&mut file, bytes).map_err(|source| OpenError::NoSpace { bytes, source })?;
-    let map = Map::of(&file).map_err(OpenError::Map)?;
+    begin(Map::of(&file).map_err(OpenError::Map)?, run, geometry)
+}
+
+fn begin(map: Map, run: &Run, geometry: Geometry) -> Result<BlackBox, OpenError> {
     layout::write_header(map.words(), &geometry, run)?;
     let blackbox = BlackBox::new(map, geometry, run.run_id.clone());
     // A disk that cannot sync is a disk that loses things, and no reason to have no black box.

@@ -54,7 +54,7 @@ pub mod mapped {
 pub use facts::{
     AgentEnd, AgentStart, BootFailed, ColdStart, Draining, Fact, Kind, Panic, StopIntent, Work,
 };
-pub use files::{Found, Opened, left, open, read};
+pub use files::{Found, Opened, in_memory, left, open, read};
 pub use in_flight::{InFlightTable, Marker};
 pub use layout::{Geometry, Run};
 pub use noise::read_any;
@@ -232,6 +232,17 @@ impl BlackBox {
         open.word(Word::Reached(state)).store(layout::checked(Word::Reached(state), at), Release);
         open.beat_at(at);
         open.map.sync().map_err(StateError::Sync)
+    }
+
+    /// What it holds now: what a later run would read. Nothing when there is no black box.
+    ///
+    /// Copies and checks all of it (2.4 MiB, milliseconds): not for a thread that must not wait. A slot that is written
+    /// meanwhile counts as torn.
+    pub fn contents(&self) -> Option<Previous> {
+        let words = self.open.as_ref()?.map.words();
+        let bytes: Vec<u8> =
+            words.iter().flat_map(|word| word.load(Acquire).to_le_bytes()).collect();
+        parse(&bytes).ok()
     }
 
     /// Where work at hand is marked, for those who begin it.

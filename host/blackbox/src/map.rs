@@ -9,7 +9,7 @@ use memmap2::{MmapOptions, MmapRaw};
 // Words are stored in the order of the machine, and the reader takes them for little-endian.
 const _: () = assert!(cfg!(target_endian = "little"));
 
-/// A shared, writable mapping of a whole file.
+/// A shared, writable mapping of a whole file, or of memory.
 pub struct Map {
     raw: MmapRaw,
 }
@@ -18,6 +18,11 @@ impl Map {
     /// The file's blocks are reserved and nobody shortens it: see `files`.
     pub fn of(file: &File) -> io::Result<Self> {
         Ok(Self { raw: MmapOptions::new().map_raw(file)? })
+    }
+
+    /// One of memory alone, of so many bytes.
+    pub fn anonymous(bytes: usize) -> io::Result<Self> {
+        Ok(Self { raw: MmapOptions::new().len(bytes).map_anon()?.into() })
     }
 
     /// The file's bytes as words.

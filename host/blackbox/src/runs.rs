@@ -92,6 +92,14 @@ impl Runs {
         self.runs.last().map_or(0, |run| run.number)
     }
 
+    /// Goes on with a list from elsewhere, which is newer than this one.
+    pub fn go_on_with(&mut self, mut runs: Vec<KnownRun>, forgotten: u64) {
+        runs.sort_by_key(|run| run.number);
+        let excess = runs.len().saturating_sub(MAX_UNREPORTED);
+        runs.drain(..excess);
+        (self.runs, self.forgotten, self.is_there) = (runs, forgotten + excess as u64, true);
+    }
+
     /// A run begins, after those that are `unreported`.
     pub fn begin(&mut self, unreported: Vec<KnownRun>, run: KnownRun) -> io::Result<()> {
         self.runs = unreported;
@@ -170,6 +178,16 @@ mod tests {
         let mut runs = runs;
         runs.set_reported().unwrap();
         assert_eq!(Runs::read(dir.path()).forgotten(), 0);
+    }
+
+    #[test]
+    fn a_newer_list_takes_the_place_of_what_the_disk_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut runs = Runs::read(dir.path());
+        runs.begin(Vec::new(), run(1)).unwrap();
+        runs.go_on_with((2..=20).rev().map(run).collect(), 3);
+        assert_eq!((runs.unreported().len(), runs.forgotten()), (MAX_UNREPORTED, 14));
+        assert_eq!((runs.unreported()[0].number, runs.last_number()), (13, 20));
     }
 
     #[test]

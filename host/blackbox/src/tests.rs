@@ -46,6 +46,29 @@ fn at_hand(left: &Previous) -> Vec<&str> {
 }
 
 #[test]
+fn the_contents_of_a_box_in_use_are_what_a_later_run_would_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, blackbox) = begin(dir.path(), "run-1");
+    blackbox.note(&Fact::ColdStart(ColdStart { version: "1".into() }));
+    let _marker = blackbox.in_flight().begin(&work("a1"));
+    blackbox.reached(RunState::Started).unwrap();
+    assert_eq!(blackbox.contents(), Some(left(dir.path())));
+    assert_eq!(BlackBox::absent().contents(), None);
+}
+
+#[test]
+fn a_box_of_memory_alone_has_contents_like_any_other() {
+    let blackbox = in_memory(&run("run-1"), SMALL).unwrap();
+    blackbox.note(&Fact::ColdStart(ColdStart { version: "1".into() }));
+    for state in [RunState::Started, RunState::Hydrated, RunState::Draining, RunState::Clean] {
+        blackbox.reached(state).unwrap();
+    }
+    let contents = blackbox.contents().unwrap();
+    assert_eq!((contents.records.len(), contents.state()), (1, Some(RunState::Clean)));
+    assert_eq!(contents.clean, CleanMarker::Of("run-1".into()));
+}
+
+#[test]
 fn what_was_appended_is_read_in_its_order() {
     let dir = tempfile::tempdir().unwrap();
     let (previous, blackbox) = begin(dir.path(), "run-1");

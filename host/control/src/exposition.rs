@@ -7,7 +7,9 @@ mod format;
 use std::fmt::Error;
 use std::time::Duration;
 
-use bulkhead_supervisor::{EndpointFigures, MemorySnapshot, Metrics, SpanFigures, ToolFigures};
+use bulkhead_supervisor::{
+    EndpointFigures, MemorySnapshot, Metrics, SinkStats, SpanFigures, ToolFigures,
+};
 use bulkhead_types::{TokenUsage, TownFigures};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
@@ -222,6 +224,18 @@ impl Page<'_> {
         self.counters("bulkhead_spans", help, "outcome", &counts)
     }
 
+    fn evidence(&mut self, sink: Option<SinkStats>) -> Result<(), Error> {
+        let SinkStats { stored, failed, dropped, age } = sink.unwrap_or_default();
+        let help = "Documents for the evidence sink by what became of them. None without a sink.";
+        let counts = [("stored", stored), ("failed", failed)];
+        self.counters("bulkhead_evidence_documents", help, "outcome", &counts)?;
+        let help = "Crash records that made room before the evidence sink took them.";
+        self.counter("bulkhead_evidence_crash_records_dropped", help, None, dropped)?;
+        let Some(age) = age else { return Ok(()) };
+        let help = "Time since the evidence sink took a document. Absent until it has.";
+        self.gauge("bulkhead_evidence_age", help, Some(Unit::Seconds), age.as_secs_f64())
+    }
+
     fn crashes(&mut self, metrics: &Metrics) -> Result<(), Error> {
         let of = &metrics.symbolizer;
         let help = "Crashes whose frames were symbolized.";
@@ -250,6 +264,7 @@ impl Page<'_> {
         self.counter("bulkhead_crash_records_dropped", help, None, of.dropped)?;
         let help = "Crash records waiting for the database.";
         self.gauge("bulkhead_crash_records_waiting", help, None, of.waiting)?;
+        self.evidence(of.sink)?;
 
         let of = &metrics.core_dumps;
         let help = "Core dumps written.";

@@ -13,18 +13,16 @@ use bulkhead_blackbox::previous::Outside;
 use bulkhead_blackbox::runs::{KnownRun, Runs};
 use bulkhead_blackbox::{BootFailed, Fact, Geometry, Run};
 use bulkhead_control::{ControlServer, TownEdge};
+use bulkhead_evidence::{Evidence, ThisRun};
 use bulkhead_feed::Feed;
 use bulkhead_log::{Diagnostics, Log, LogConfig, RunContext, SharedSink, now};
 use bulkhead_memory::Kernel;
 use bulkhead_memory::Memory;
 use bulkhead_memory::MemoryWatch;
 use bulkhead_runtime::{HostCallNames, Runtime, RuntimeConfig};
-use bulkhead_store::crashes::{self, CrashStore, Crashes, Imported};
-use bulkhead_store::database::{self, Found};
-use bulkhead_store::journal;
 use bulkhead_store::ownership::explain;
 use bulkhead_store::{Database, Journal};
-use bulkhead_supervisor::{Earlier, Stores, Supervisor};
+use bulkhead_supervisor::{Stores, Supervisor};
 use bulkhead_telemetry::Telemetry;
 use bulkhead_terminal::Look;
 use bulkhead_tools::Launcher;
@@ -42,17 +40,20 @@ use uuid::Uuid;
 use crate::banner::banner;
 use crate::config::{MemorySettings, Settings, missing_runners};
 use crate::control_token::{self, Made};
+use crate::evidence::{self, AtSink, Late, Sources};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::init::{Handover, InitMessage};
+use crate::kept::{Kept, open_database, refuse_newer_database};
 use crate::open_files;
 use crate::output;
 use crate::panics;
-use crate::previous::{Before, Traces};
+use crate::previous::{Before, Traces, settle};
 use crate::recorder::Recorder;
 use crate::repositories;
 use crate::state_dir::StateDir;
 use crate::store_notices::StoreNotices;
+use crate::termination_log::{self, while_running};
 use crate::tools::{self, ToolThread};
 use crate::town_edge::TownClient;
 
@@ -101,8 +102,13 @@ impl Host {
         let Ground { state_dir, confinement, problems: unconfined, launcher } = ground;
         refuse_newer_database(settings)?;
         let kernel = Kernel::here();
-        let (boxes, mut runs) =
+        let (mut boxes, mut runs) =
             (blackbox::left(&settings.state_dir), Runs::read(&settings.state_dir));
+        let at_sink = AtSink::ask(settings.evidence.as_ref())?;
+        let (remark, sink_is_newer) = match &at_sink {
+            Some(at_sink) => settle(&mut runs, &mut boxes, at_sink.run()),
+            None => (None, false),
+        };
         let mut run = describe_run(&kernel, handover);
         let context = Arc::new(RunContext::new(run.run_id.clone(), settings.town_id.clone()));
         let (outside, not_heard) = outside();
@@ -116,9 +122,11 @@ impl Host {
             forgotten: handover.map_or(0, |handover| handover.forgotten),
             outside: outside.as_ref(),
             has_database,
+            remark: remark.as_ref(),
         };
         let in_place = blackbox::read(&settings.state_dir);
-        run.number = traces(&in_place).next_number();
+        let epoch = at_sink.as_ref().map_or(0, AtSink::epoch);
+        run.number = traces(&in_place).next_number().max(epoch + 1);
         let opened = blackbox::open(&settings.state_dir, &run, Geometry::default());
         let (mut before, unreported) = {
             let traces = traces(&opened.previous);
@@ -126,8 +134,14 @@ impl Host {
             let unreported = before.keep(traces.unreported());
             (before, unreported)
         };
+        termination_log::write(&while_running(&run.run_id, before.run()));
         let (blackbox, no_blackbox) = match opened.blackbox {
             Ok(blackbox) => (blackbox, None),
+            // What goes to the sink outlives the process all the same.
+            Err(error) if at_sink.is_some() => {
+                let in_memory = blackbox::in_memory(&run, Geometry::default());
+                (in_memory.unwrap_or_else(|_| BlackBox::absent()), Some(error))
+            }
             Err(error) => (BlackBox::absent(), Some(error)),
         };
         let known = KnownRun {
@@ -162,7 +176,9 @@ impl Host {
             .inspect_err(failed("memory"))?;
         let town = start_town(settings, &recorder, &context).inspect_err(failed("town"))?;
         let notices = Arc::new(StoreNotices::new(Arc::clone(&sink)));
-        let mut kept = open_database(settings, state_dir.unusable(), &notices);
+        let newer = at_sink.as_ref().filter(|_| sink_is_newer);
+        let mut kept =
+            open_database(settings, state_dir.unusable(), &notices, at_sink.as_ref(), newer);
         let (database, journal) = (Arc::clone(&kept.database), kept.journal.clone());
         let feed = Arc::clone(&kept.feed);
         recorder.publish_to(Arc::clone(&feed));
@@ -170,7 +186,14 @@ impl Host {
             tracing::warn!("{problem}");
         }
         let problems = std::mem::take(&mut kept.problems);
+        let late = at_sink.as_ref().map(|AtSink { evidence, .. }| {
+            recorder.leave_evidence_at(evidence.clone());
+            let (sink, context) = (Arc::clone(&sink), Arc::clone(&context));
+            let crashes = Arc::downgrade(&kept.ship_crashes(evidence));
+            Late { sink, context, crashes, reported: before.run().previous_run_id.clone() }
+        });
         let earlier = kept.earlier.agents.len();
+        let (found_crashes, found_agents) = (kept.from_sink, kept.earlier.from_elsewhere.len());
         kept.earlier.deaths = before.take_deaths();
         let limit = memory.memory().reading().and_then(|reading| reading.limit);
         let config = settings.runtime(limit.map(|limit| limit.bytes));
@@ -233,6 +256,11 @@ impl Host {
         }
         let confined = (confinement, sandbox);
         host.log_cold_start(settings, &run, handover.is_some(), confined, before);
+        if let Some((at_sink, late)) = at_sink.zip(late) {
+            let found = at_sink.event(sink_is_newer, found_crashes, found_agents);
+            found.into_iter().for_each(|event| host.sink.record(event));
+            host.begin_evidence(&at_sink.evidence, run, late);
+        }
         // The first line is written: what callers cause comes after it.
         host.control.serve();
         token.log();
@@ -265,7 +293,14 @@ impl Host {
         notices.open();
         if let Some(error) = no_blackbox {
             let cause = causes(&error);
-            tracing::warn!(%error, cause, "this run has no black box: the next run cannot determine how it ended");
+            match host.recorder.blackbox().is_present() {
+                true => {
+                    tracing::warn!(%error, cause, "this run has its black box in memory and at the evidence sink only")
+                }
+                false => {
+                    tracing::warn!(%error, cause, "this run has no black box: the next run cannot determine how it ended")
+                }
+            }
         }
         for problem in problems {
             let cause = causes(&problem);
@@ -284,9 +319,24 @@ impl Host {
         if let Some(handover) = &self.handover {
             handover.send(InitMessage::Reported);
         }
+        self.recorder.earlier_runs_are_reported();
         if let Err(error) = self.runs.borrow_mut().set_reported() {
             tracing::warn!(%error, "the list of runs was not written: the next run reports earlier ones again");
         }
+    }
+
+    /// Evidence of this run goes to the sink from now on.
+    fn begin_evidence(&self, evidence: &Evidence, run: Run, late: Late) {
+        let runs = self.runs.borrow();
+        let run = ThisRun {
+            run_id: run.run_id,
+            number: run.number,
+            runs: runs.unreported().to_vec(),
+            forgotten_runs: runs.forgotten(),
+        };
+        let database = Arc::downgrade(&self.database);
+        let sources = Sources { blackbox: self.recorder.blackbox().clone(), database };
+        evidence::begin(evidence, run, sources, late);
     }
 
     fn log_cold_start(
@@ -332,67 +382,6 @@ impl Host {
             });
         }
     }
-}
-
-/// What earlier runs left, and where it goes on.
-struct Kept {
-    database: Arc<Database>,
-    crashes: Arc<dyn CrashStore>,
-    journal: Journal,
-    feed: Arc<Feed>,
-    /// What went wrong with the event file.
-    feed_problems: Vec<bulkhead_feed::Problem>,
-    /// What went wrong with the journal.
-    problems: Vec<journal::Problem>,
-    earlier: Earlier,
-}
-
-/// A database of a newer version is no reason to forget everything: somebody has to say so.
-fn refuse_newer_database(settings: &Settings) -> Result<(), Failure> {
-    let config = database::Config::in_state_dir(&settings.state_dir);
-    let Some(dir) = config.dir.filter(|_| !settings.without_store) else { return Ok(()) };
-    database::check_version(&dir).map_err(|error| {
-        Failure::bad_input(format!(
-            "{error}: run the version that wrote it, or start with --without-store, which leaves it untouched and stores nothing"
-        ))
-    })
-}
-
-/// Opens the database. Never fails: what is not durable is reported.
-fn open_database(settings: &Settings, unusable: Option<&str>, notices: &Arc<StoreNotices>) -> Kept {
-    let mut config = database::Config::in_state_dir(&settings.state_dir);
-    config.unusable = unusable.map(str::to_owned);
-    if settings.without_store {
-        config.dir = None;
-    }
-    let for_database = Arc::clone(notices);
-    let (database, found) = Database::open(config, move |notice| for_database.log(notice));
-    let database = Arc::new(database);
-    let Found { agents, unreadable, crashes, usage, usage_days } = found;
-    let imported = match database.has_file() && unusable.is_none() {
-        true => crashes::import(&settings.state_dir, &database),
-        false => Imported::default(),
-    };
-    if imported.unreadable_lines > 0 {
-        let lines = imported.unreadable_lines;
-        tracing::warn!(lines, "crash records of an earlier version were damaged");
-    }
-    for error in imported.errors {
-        tracing::warn!(error, "crash records of an earlier version were not imported");
-    }
-    let earlier = imported.records.into_iter().chain(crashes).collect();
-    let crashes = Crashes::new(crashes::Config::default(), Arc::clone(&database), earlier);
-    let earlier = Earlier { agents, unreadable, usage, usage_days, ..Earlier::default() };
-    let journal::Opened { journal, problems } = match settings.without_store || unusable.is_some() {
-        true => journal::Opened { journal: Journal::absent(), problems: Vec::new() },
-        false => journal::open(&settings.state_dir, settings.runtime.max_agents),
-    };
-    let (feed, feed_problems) = match settings.without_store || unusable.is_some() {
-        true => (Feed::without_journal(), Vec::new()),
-        false => Feed::open(&settings.state_dir),
-    };
-    let (crashes, feed) = (Arc::new(crashes), Arc::new(feed));
-    Kept { database, crashes, journal, feed, feed_problems, problems, earlier }
 }
 
 /// The variable in which the container's runtime says how it ended before.

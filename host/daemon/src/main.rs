@@ -15,12 +15,14 @@ mod crashes;
 mod dev;
 mod diagnose;
 mod dispositions;
+mod evidence;
 mod exit;
 mod failure;
 mod faults;
 mod hardening;
 mod host;
 mod init;
+mod kept;
 mod manual;
 mod model_calls;
 mod open_files;
@@ -34,6 +36,7 @@ mod run;
 mod signals;
 mod state_dir;
 mod store_notices;
+mod termination_log;
 mod tools;
 mod town_edge;
 
@@ -106,9 +109,11 @@ fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     let handover = Handover::take()?;
     if handover.is_none() && (args.supervise || init::is_first_process()) {
         hardening::hide_memory();
-        return init::supervise(args);
+        let ended = init::supervise(args);
+        return ended.inspect_err(|failure| termination_log::write(&failure.to_string()));
     }
     bulkhead_runtime::open_own_page_map();
     hardening::hide_memory();
-    run::run(args, handover).map(ExitCode::from)
+    let ended = run::run(args, handover).map(ExitCode::from);
+    ended.inspect_err(|failure| termination_log::write(&failure.to_string()))
 }

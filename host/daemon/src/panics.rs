@@ -13,8 +13,10 @@ use bulkhead_tasks::containment::{Fate, fate_of, panic_message};
 use bulkhead_tasks::report_unhandled;
 use bulkhead_types::Event;
 
+use crate::evidence::AT_PANIC;
 use crate::exit::Exit;
 use crate::recorder::Recorder;
+use crate::termination_log;
 
 /// Time for the last lines of a process that dies of a panic.
 const FLUSHING: Duration = Duration::from_secs(2);
@@ -40,6 +42,8 @@ pub fn watch(recorder: Arc<Recorder>) {
                     location: place.as_deref().map(Into::into),
                 }));
                 let at = place.as_deref().unwrap_or("an unknown location");
+                let run_id = log.context().run_id();
+                termination_log::write(&format!("run {run_id} panicked at {at}: {message}"));
                 let frames = Backtrace::force_capture();
                 recorder.record(Event::UncaughtException {
                     name: "panic",
@@ -48,6 +52,7 @@ pub fn watch(recorder: Arc<Recorder>) {
                     active_agents: log.context().active_agents(),
                 });
                 log.flush(FLUSHING);
+                recorder.leave_evidence(AT_PANIC);
                 end_the_process();
             }
         }

@@ -2,6 +2,9 @@
 //! that an init process saw, what is said from outside, and the kernel's counters, put before
 //! [`bulkhead_blackbox::previous`].
 //!
+//! What an evidence sink says comes before all that ([`settle`]): of a run that the disk does not have, its digest there is
+//! as good as a black box.
+//!
 //! As a rule that is one run. A boot that died before it reported anything leaves two: the one before it as well. A
 //! black box is believed only when it is of the run that is meant, by its run id: init gives its child one, and the
 //! list of runs in the state directory knows which was the last.
@@ -11,6 +14,7 @@ use bulkhead_blackbox::previous::{
 };
 use bulkhead_blackbox::runs::{KnownRun, Runs};
 use bulkhead_blackbox::{Fact, Found, Previous, Record};
+use bulkhead_evidence::{Fault, LeftRun};
 use bulkhead_memory::Kernel;
 use bulkhead_supervisor::{HostDeath, Suspect};
 use bulkhead_types::event::PreviousSummary;
@@ -35,6 +39,56 @@ pub struct Traces<'a> {
     pub outside: Option<&'a Outside>,
     /// The state directory has a database, so there was a run.
     pub has_database: bool,
+    /// What a reader should know of what was found outside of this disk.
+    pub remark: Option<&'a Remark>,
+}
+
+/// What an evidence sink has to do with a verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remark {
+    /// About this run; about the last one without.
+    pub run_id: Option<String>,
+    /// A sentence.
+    pub text: String,
+}
+
+/// Puts what the sink says of the last run beside what the disk has. Of two that do not agree the newer run counts, by
+/// its number, and the other one is a stale copy. Returns a remark about it, and whether the sink is believed.
+pub fn settle(
+    runs: &mut Runs,
+    boxes: &mut Vec<Previous>,
+    at_sink: Result<Option<&LeftRun>, &Fault>,
+) -> (Option<Remark>, bool) {
+    let run = match at_sink {
+        Ok(Some(run)) => run,
+        Ok(None) => return (None, false),
+        Err(fault) => {
+            let text = format!("the evidence sink is of no help: {fault}");
+            return (Some(Remark { run_id: None, text }), false);
+        }
+    };
+    let is_of = |run_id: &str| run_id == run.run_id;
+    let is_whole_here = boxes.iter().any(|left| is_of(&left.run.run_id));
+    let is_listed = runs.unreported().iter().any(|known| is_of(&known.run_id));
+    let of_boxes = boxes.iter().map(|left| left.run.number).max().unwrap_or(0);
+    let is_newer = run.epoch > runs.last_number().max(of_boxes);
+    if is_whole_here || !(is_listed || is_newer) {
+        return (None, false);
+    }
+    if !is_listed {
+        runs.go_on_with(run.runs.clone(), run.forgotten_runs);
+    }
+    boxes.extend(run.previous.clone());
+    let text = match run.previous {
+        Some(_) => format!(
+            "the disk has nothing of it; its digest at the evidence sink is of {}",
+            run.written_at
+        ),
+        None => {
+            format!("the evidence sink knows of it, and last heard of it at {}", run.written_at)
+        }
+    };
+    (Some(Remark { run_id: Some(run.run_id.clone()), text }), true)
 }
 
 impl Traces<'_> {
@@ -198,6 +252,12 @@ impl Before {
         let mut judged: Vec<_> = unreported.iter().enumerate().map(judge).collect();
         if judged.is_empty() {
             judged.push(traces.judge(None, true, kernel));
+        }
+        if let Some(remark) = traces.remark {
+            let is_it = |run: &PreviousRun| run.previous_run_id == remark.run_id;
+            let last = judged.len() - 1;
+            let about = judged.iter().position(is_it).filter(|_| remark.run_id.is_some());
+            judged[about.unwrap_or(last)].evidence.push(remark.text.clone());
         }
         let deaths = judged.iter().filter_map(|run| traces.death(run)).collect();
         Self { judged, deaths, forgotten: traces.forgotten() }

@@ -2,10 +2,12 @@
 
 use std::io::Write;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bulkhead_account::Account;
 use bulkhead_blackbox::BlackBox;
 use bulkhead_blackbox::{AgentEnd, AgentStart, ColdStart, Draining, Fact, StateError, StopIntent};
+use bulkhead_evidence::Evidence;
 use bulkhead_feed::Feed;
 use bulkhead_log::{Log, Sink};
 use bulkhead_town::Handle;
@@ -20,12 +22,19 @@ pub struct Recorder {
     blackbox: BlackBox,
     town: OnceLock<Handle>,
     feed: OnceLock<Arc<Feed>>,
+    evidence: OnceLock<Evidence>,
 }
 
 impl Recorder {
     /// Facts go to `blackbox`, lines to `log`.
     pub fn new(log: Arc<Log>, blackbox: BlackBox) -> Self {
-        Self { log, blackbox, town: OnceLock::new(), feed: OnceLock::new() }
+        Self {
+            log,
+            blackbox,
+            town: OnceLock::new(),
+            feed: OnceLock::new(),
+            evidence: OnceLock::new(),
+        }
     }
 
     /// From now on the town's client hears every fact as well.
@@ -36,6 +45,23 @@ impl Recorder {
     /// From now on events of the container are published.
     pub fn publish_to(&self, feed: Arc<Feed>) {
         let _ = self.feed.set(feed);
+    }
+
+    /// From now on evidence of what matters goes to this sink.
+    pub fn leave_evidence_at(&self, evidence: Evidence) {
+        let _ = self.evidence.set(evidence);
+    }
+
+    /// A later run need not report earlier ones any more.
+    pub fn earlier_runs_are_reported(&self) {
+        if let Some(evidence) = self.evidence.get() {
+            evidence.reported();
+        }
+    }
+
+    /// Waits until the evidence sink has all, or `patience` is over. Says whether it has, if there is one.
+    pub fn leave_evidence(&self, patience: Duration) -> bool {
+        self.evidence.get().is_none_or(|evidence| evidence.flush(patience))
     }
 
     /// Where the lines go.
@@ -52,6 +78,9 @@ impl Recorder {
     pub fn reached(&self, state: RunState) {
         if let Err(error) = self.blackbox.reached(state) {
             tracing::warn!(%error, state = state.as_str(), "the black box did not record a state");
+        }
+        if let Some(evidence) = self.evidence.get() {
+            evidence.changed();
         }
     }
 
@@ -88,6 +117,9 @@ impl Sink for Recorder {
         if let Some(town) = self.town.get() {
             town.hear(&event);
         }
+        if let Some(evidence) = self.evidence.get() {
+            leave(evidence, &event);
+        }
         if let Some(feed) = self.feed.get().filter(|_| is_published(&event)) {
             feed.publish(event.name(), data(&event));
         }
@@ -101,6 +133,19 @@ impl Sink for Recorder {
         }
         self.log.record_for(event, account);
         self.alive();
+    }
+}
+
+/// What of a line a run on an empty disk has to know soon.
+fn leave(evidence: &Evidence, event: &Event) {
+    match event {
+        Event::AgentStart { .. }
+        | Event::AgentStartFailed { .. }
+        | Event::AgentStartSuperseded { .. } => evidence.numbered(),
+        Event::ColdStart { .. } | Event::StopIntent { .. } | Event::AgentQuarantined { .. } => {
+            evidence.changed();
+        }
+        _ => {}
     }
 }
 

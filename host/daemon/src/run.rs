@@ -1,6 +1,7 @@
 //! `bulkhead run`.
 
 use std::convert::Infallible;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,7 +19,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::cli::{Interrupt, RunArgs};
-use crate::config::{self, OnFenced, Settings};
+use crate::config::{self, EvidenceSettings, OnFenced, Settings};
+use crate::evidence::{ANNOUNCED, LAST_WORD};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::faults;
@@ -27,6 +29,7 @@ use crate::host::{Ground, Host};
 use crate::init::{Handover, InitMessage};
 use crate::signals::{SIGNAL_DEBOUNCE, Signals};
 use crate::state_dir::{Refused, StateDir};
+use crate::termination_log::{self, while_ending};
 use crate::tools;
 
 /// Time for the control server to finish what it is answering.
@@ -134,6 +137,8 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
         },
         drain_ms: Some(millis(plan.settle + plan.stop)),
     });
+    let run_id = host.recorder.log().context().run_id().to_owned();
+    termination_log::write(&while_ending(&run_id, by, millis(plan.settle + plan.stop)));
     host.recorder.reached(RunState::Draining);
     host.memory.report();
     let notice = host.town.as_ref().map(|town| town.evict(by));
@@ -144,7 +149,13 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
             settings.drain.saturating_sub(heard.elapsed()).clamp(LAST_WORDS_LEAST, LAST_WORDS);
         waiting.block_on(last_words(&host, notice, left));
     }
-    Ok(end(host, &report))
+    let exit = end(host, &report);
+    let (stopped, killed) = (report.stopped(), report.killed());
+    let how = if report.cut { "at once, by a second signal" } else { "as asked" };
+    termination_log::write(&format!(
+        "run {run_id} ended {how} ({by}): {stopped} agents ended, {killed} had to be killed"
+    ));
+    Ok(exit)
 }
 
 /// Takes the state directory. While another host has it this waits, for `patience`. Nothing: a signal came first.
@@ -190,14 +201,21 @@ fn allowed_paths(settings: &Settings) -> AllowedPaths {
     }
     // A key that changes is read again, and often by another file that takes its place.
     let keys = settings.models.iter().filter_map(|model| model.key_file.as_ref());
-    for file in keys.chain(&settings.secret_files) {
+    let of_sink = settings.evidence.iter().flat_map(|evidence| &evidence.files);
+    for file in keys.chain(&settings.secret_files).chain(of_sink) {
         read.extend(around(file));
     }
     // Names are looked up by what this says, wherever the system keeps it.
     read.extend(around(Path::new("/etc/resolv.conf")));
     let pressure = Kernel::here().pressure_file();
     read.extend(pressure.parent().map(Path::to_owned));
-    AllowedPaths { state: settings.state_dir.clone(), read, write: vec![pressure] }
+    let evidence = settings.evidence.as_ref().and_then(EvidenceSettings::directory);
+    AllowedPaths {
+        state: settings.state_dir.clone(),
+        evidence: evidence.map(Path::to_owned),
+        read,
+        write: termination_log::path().into_iter().chain([pressure]).collect(),
+    }
 }
 
 /// A file and its directory, where it is named and where a link leads now: another file may take its place. Of a
@@ -255,6 +273,8 @@ async fn get_ready(host: &Host, booted: JoinHandle<Option<()>>) -> Infallible {
     }
     host.recorder.reached(RunState::Hydrated);
     host.earlier_runs_are_reported(AT_BOOT);
+    // A run that nobody outside has heard of would have its predecessor's end for its own.
+    let _ = host.recorder.leave_evidence(ANNOUNCED);
     host.supervisor.set_ready();
     if let Some(town) = &host.town {
         // Not before: the town's registry follows the container from here on.
@@ -389,6 +409,13 @@ fn end(host: Host, report: &DrainReport) -> Exit {
     memory.stop();
     if !report.cut {
         recorder.mark_clean();
+    }
+    // With the marker: the log is closed.
+    if !recorder.leave_evidence(LAST_WORD) {
+        let _ = writeln!(
+            std::io::stderr(),
+            "bulkhead: the last word of this run is not at the evidence sink"
+        );
     }
     exit_of(report)
 }

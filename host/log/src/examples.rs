@@ -4,6 +4,7 @@
 
 mod agent;
 mod durable;
+mod evidence;
 mod memory;
 mod town;
 
@@ -33,6 +34,7 @@ pub(crate) fn all() -> Vec<Event> {
         &[Level::Error, Level::Trace, Level::Debug, Level::Info, Level::Warn, Level::Fatal],
     ));
     all.extend(durable::all());
+    all.extend(evidence::all());
     all.extend(agent::all());
     all.extend(memory::all());
     all.extend(town::all());

@@ -14,6 +14,7 @@ mod import;
 mod memory;
 
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use bulkhead_types::{AgentId, CrashRecord, ExitReason, Frames, Symbolized};
 
@@ -92,6 +93,21 @@ pub struct Stats {
     pub dropped: u64,
     /// Records that wait for the database.
     pub waiting: usize,
+    /// What became of them, and of the rest of a run's evidence, at a sink outside; nothing without one.
+    pub sink: Option<SinkStats>,
+}
+
+/// What became of documents at a sink outside.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SinkStats {
+    /// It took them.
+    pub stored: u64,
+    /// Tries that failed.
+    pub failed: u64,
+    /// Crash records that had to make room before it took them.
+    pub dropped: u64,
+    /// How long ago it took the last document.
+    pub age: Option<Duration>,
 }
 
 /// How much a store of crash records holds in memory.

@@ -281,6 +281,13 @@ impl Database {
         receipt
     }
 
+    /// Goes on with what an earlier run knew of agents on another disk: of agents that are not known here all of it, of
+    /// others the number, and the history if it is newer. Agents of which nobody knows anything go on after
+    /// `forgotten`. Returns which rows changed. Written at once, and nobody waits for it.
+    pub fn adopt(&self, rows: Vec<AgentRow>, forgotten: Incarnation) -> Vec<AgentId> {
+        self.with_lanes(|lanes| lanes.image.adopt(rows, forgotten))
+    }
+
     /// What is kept of agents now, in no order.
     pub fn agents(&self) -> Vec<AgentRow> {
         self.shared.lanes().image.rows().cloned().collect()

@@ -1,15 +1,20 @@
 //! What earlier runs left in the database.
 
+use std::collections::HashSet;
+
 use bulkhead_agent::{StartError, StartFailure};
 use bulkhead_store::database::{AgentRow, UnreadableAgent};
 use bulkhead_types::previous::{Cause, InFlight};
-use bulkhead_types::{StartPhase, Timestamp, UsageDay, UsageRow};
+use bulkhead_types::{AgentId, StartPhase, Timestamp, UsageDay, UsageRow};
 
 /// What earlier runs left in the database.
 #[derive(Debug, Clone, Default)]
 pub struct Earlier {
     /// What is known of agents.
     pub agents: Vec<AgentRow>,
+    /// Of them, those whose rows came from elsewhere, because this disk had none: they have numbers and histories, and are
+    /// started only if somebody else wants them.
+    pub from_elsewhere: HashSet<AgentId>,
     /// Agents of which something is there that cannot be read.
     pub unreadable: Vec<UnreadableAgent>,
     /// Deaths of the host that agents may have caused, oldest first, at most one for each run whose end is reported now.

@@ -421,7 +421,7 @@ impl Decisions {
                 self.quarantined.push(id);
             }
             Fate::Unreadable(error) => self.failed.push((id, error)),
-            Fate::Unknown | Fate::Stopped | Fate::Failed => {}
+            Fate::Unknown | Fate::History | Fate::Stopped | Fate::Failed => {}
         }
     }
 }

@@ -63,10 +63,11 @@ pub use hydrate::{HydrationReport, HydrationRules};
 use hydrate::{Pending, Plan};
 use kept_rows::KeptRows;
 pub use metrics::{
-    CoreDumpFigures, CrashStats, DiskFigures, EndpointFigures, Metrics, SpanFigures,
+    CoreDumpFigures, CrashStats, DiskFigures, EndpointFigures, Metrics, SinkStats, SpanFigures,
     SymbolizerFigures, ToolFigures,
 };
 use missing::Desired;
+pub use order::without_secrets;
 use registry::Registry;
 pub use start::Started;
 use tokio::sync::Semaphore;

@@ -7,7 +7,7 @@ use bulkhead_agent::Container;
 pub use bulkhead_agent::ToolFigures;
 use bulkhead_runtime::CoreDumps;
 pub use bulkhead_runtime::{CoreDumpFigures, DiskFigures, SymbolizerFigures};
-pub use bulkhead_store::crashes::Stats as CrashStats;
+pub use bulkhead_store::crashes::{SinkStats, Stats as CrashStats};
 pub use bulkhead_telemetry::Figures as SpanFigures;
 use bulkhead_types::{AgentState, Timestamp};
 pub use bulkhead_usage::EndpointFigures;

@@ -143,6 +143,15 @@ pub(crate) fn public(record: &str) -> Option<(Box<RawValue>, Vec<String>)> {
     Some((serde_json::value::to_raw_value(&fields).ok()?, env))
 }
 
+/// What of a record may leave the machine: the start without its environment and its secrets, and what the configuration
+/// wanted. [`read`] reads it like a record.
+pub fn without_secrets(record: &str) -> Option<Box<RawValue>> {
+    let mut fields: serde_json::Map<String, Value> = serde_json::from_str(record).ok()?;
+    fields
+        .retain(|name, value| !matches!(name.as_str(), "envVars" | "secrets") && !value.is_null());
+    serde_json::value::to_raw_value(&fields).ok()
+}
+
 /// Whether two requests ask for the same but for the values of the environment and the secrets.
 pub(crate) fn is_same(one: &StartRequest, other: &StartRequest) -> bool {
     let without_env = |request: &StartRequest| {
@@ -198,6 +207,19 @@ mod tests {
         let read_back = StartRequest::parse(public.get().as_bytes()).unwrap();
         assert!(is_same(&read_back, &request) && read_back != request);
         assert!(!is_same(&StartRequest { prompt: "!".into(), ..read_back }, &request));
+    }
+
+    #[test]
+    fn what_leaves_the_machine_has_no_secret_and_reads_back_as_the_same_start() {
+        let mut request = StartRequest::new(AgentId::parse("a1").unwrap(), "polecat");
+        request.env_vars.insert("KEY".into(), "hunter2".to_owned().into());
+        request.secrets.insert("MORE".into(), "hunter2".to_owned().into());
+        let left = without_secrets(&record(&request, Some("digest"))).unwrap();
+        assert!(!left.get().contains("hunter2") && !left.get().contains("KEY"), "{left}");
+        let (read_back, configured) = read(left.get()).unwrap();
+        assert!(is_same(&read_back, &request));
+        assert_eq!(configured.as_deref(), Some("digest"));
+        assert!(without_secrets("").is_none());
     }
 
     #[test]

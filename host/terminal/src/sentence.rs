@@ -5,6 +5,7 @@
 
 mod agent;
 mod container;
+mod evidence;
 mod tool;
 mod town;
 
@@ -51,7 +52,10 @@ pub(crate) fn of(event: &Event) -> Option<Sentence<'_>> {
     if matches!(event, Event::LinePart { .. }) {
         return None;
     }
-    let said = container::of(event).or_else(|| town::of(event)).or_else(|| agent::of(event));
+    let said = container::of(event)
+        .or_else(|| evidence::of(event))
+        .or_else(|| town::of(event))
+        .or_else(|| agent::of(event));
     Some(said.unwrap_or_else(|| Sentence::new(Who::Host, event.name())))
 }
 

@@ -378,6 +378,64 @@ pub enum Event {
         #[serde(skip_serializing_if = "is_zero")]
         suppressed: u64,
     },
+    /// What earlier runs left at the evidence sink was fetched, at boot. A sink that does not answer in time is
+    /// `container.evidence_failed`.
+    #[serde(rename = "container.evidence_found")]
+    EvidenceFound {
+        /// The sink, without credentials.
+        sink: String,
+        /// How long the boot waited for it.
+        duration_ms: u64,
+        /// The newest run that the sink has; null without any.
+        previous_run_id: Option<String>,
+        /// When that run last stored anything.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        written_at: Option<Timestamp>,
+        /// Whose word counts about that run: `disk`, which has its black box or a newer one; `sink`, which is newer than
+        /// the disk; `nobody` without a run.
+        believed: &'static str,
+        /// Crash records that the disk did not have.
+        crash_records: usize,
+        /// Agents whose numbers or histories the disk did not have.
+        agents: usize,
+        /// Documents that are not believed, one sentence each.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        damaged: Vec<String>,
+    },
+    /// The evidence sink did not do what it was asked for. It is tried again, and nothing waits for it.
+    #[serde(rename = "container.evidence_failed")]
+    EvidenceFailed {
+        /// `fetch` or `store`.
+        doing: &'static str,
+        /// What kind of failure: `deadline`, `connect`, `protocol`, `refused`, `full` or `disk`.
+        cause: &'static str,
+        /// What went wrong.
+        message: String,
+        /// Groups failures of one cause.
+        fingerprint: String,
+        /// How often this fingerprint was held back since its last line.
+        repeated: u64,
+    },
+    /// The evidence sink stores again.
+    #[serde(rename = "container.evidence_available")]
+    EvidenceAvailable {
+        /// How long it did not.
+        down_ms: u64,
+    },
+    /// The evidence sink did not answer at boot, and now says more of the run before this one than was reported then.
+    #[serde(rename = "container.evidence_late")]
+    EvidenceLate {
+        /// The run.
+        previous_run_id: String,
+        /// Why it ended, as its evidence says.
+        cause: crate::Cause,
+        /// How sure that is.
+        confidence: crate::Confidence,
+        /// What speaks for it.
+        evidence: Vec<String>,
+        /// Crash records that came with it.
+        crash_records: usize,
+    },
     /// Something in the town's configuration is no use (the header `X-Town-Config` of a call). The rest was taken, and
     /// the call went on. Each problem is logged once.
     #[serde(rename = "town.config_ignored")]

@@ -20,9 +20,9 @@ use bulkhead_memory::{
 };
 use bulkhead_supervisor::{
     CoreDumpFigures, CrashFilter, CrashPage, CrashStats, Delivery, DiskFigures, EndpointFigures,
-    ExecRefusal, Metrics, SendError, SettingsError, SpanFigures, StartError, StartFailure, Started,
-    StopError, SymbolizerFigures, ToolFigures, TownConfigError, TurnReport, UsageFilter,
-    WorkspaceError,
+    ExecRefusal, Metrics, SendError, SettingsError, SinkStats, SpanFigures, StartError,
+    StartFailure, Started, StopError, SymbolizerFigures, ToolFigures, TownConfigError, TurnReport,
+    UsageFilter, WorkspaceError,
 };
 use bulkhead_telemetry::TraceContext;
 use bulkhead_types::memory::Psi;
@@ -437,6 +437,12 @@ impl Backend for Fake {
                 write_errors: 19,
                 dropped: 20,
                 waiting: 24,
+                sink: Some(SinkStats {
+                    stored: 34,
+                    failed: 35,
+                    dropped: 36,
+                    age: Some(Duration::from_millis(1500)),
+                }),
             },
             core_dumps: CoreDumpFigures { kept: 21, refused: 22 },
             disk: DiskFigures { refused_by_quota: 25, refused_by_floor: 26 },

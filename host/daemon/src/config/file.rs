@@ -24,7 +24,7 @@ mod repositories;
 mod services;
 
 pub use repositories::{Rig, Tools, Workspaces};
-pub use services::{Dialect, HttpSecret, Model, ModelName, SecretName};
+pub use services::{Dialect, Evidence, HttpSecret, Model, ModelName, SecretName};
 
 /// The whole file. Everything has a default but the components and roles that one wants to use.
 #[derive(Debug, Deserialize)]
@@ -36,6 +36,7 @@ pub struct File {
     pub log: Log,
     pub state: State,
     pub engine: Engine,
+    pub evidence: Evidence,
     pub signals: Signals,
     pub limits: Limits,
     pub memory: Memory,

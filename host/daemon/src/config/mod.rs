@@ -5,6 +5,7 @@
 //! - `compiler`: how components are compiled
 //! - `keys`: the table of all keys with their variables, from which `env`, `--help` and `docs/configuration.md` come
 //! - `env`: variables that override the file
+//! - `evidence`: where evidence goes that outlives the disk
 //! - `models`: endpoints of language models
 //! - `budgets`: what agents may use of them
 //! - `rigs`: repositories that agents work on
@@ -18,6 +19,7 @@ mod budgets;
 mod code;
 mod compiler;
 mod env;
+mod evidence;
 mod file;
 mod http_secrets;
 mod keys;
@@ -41,6 +43,7 @@ use serde_path_to_error::Segment;
 
 use crate::failure::Failure;
 pub use code::missing_runners;
+pub use evidence::EvidenceSettings;
 pub use file::OnFenced;
 pub use keys::help as environment_help;
 pub use memory::MemorySettings;

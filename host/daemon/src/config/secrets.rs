@@ -10,11 +10,28 @@ use bulkhead_client::read_secret;
 use bulkhead_types::Secret;
 use toml::Spanned;
 
-use super::file::{File, FromEnvironment, ModelName, SecretName};
+use super::file::{Evidence, File, FromEnvironment, ModelName, SecretName};
 use super::problem::Problem;
 
 /// Where systemd puts what `LoadCredential=` names.
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+
+/// AWS's own variables that name a bucket's place and whose it is.
+pub(super) const AWS: [&str; 13] = [
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_ENDPOINT_URL_STS",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_ROLE_ARN",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+];
 
 /// Largest value of a role's `config_files`, in bytes.
 const MAX_VALUE_BYTES: u64 = 64 * 1024;
@@ -78,6 +95,7 @@ pub fn settle(
     let span = of_file.as_ref().map_or(span, Spanned::span);
     settle_one("town.token", &mut value, of_file, base)?;
     file.town.token = value.map(|token| Spanned::new(span, token));
+    settle_evidence(&mut file.evidence, base, &lookup)?;
     for (ModelName(name), model) in &mut file.models {
         let source = Source {
             table: format!("models.{name}"),
@@ -108,6 +126,46 @@ pub fn settle(
             }
             let value = read_value(&base.join(path.get_ref())).map_err(problem)?;
             role.config.insert(key, value);
+        }
+    }
+    Ok(())
+}
+
+/// The file of a token stays named: it is read again.
+fn settle_evidence(
+    evidence: &mut Evidence,
+    base: &Path,
+    lookup: &impl Fn(&str) -> Option<OsString>,
+) -> Result<(), Problem> {
+    let table = || "evidence".to_owned();
+    let token = Source {
+        table: table(),
+        name: "token",
+        value: &mut evidence.token,
+        file: &mut evidence.token_file,
+        variable: &mut None,
+    };
+    token.settle(base, lookup)?;
+    let (key, file) = (&mut evidence.secret_access_key, &mut evidence.secret_access_key_file);
+    let name = "secret_access_key";
+    Source { table: table(), name, value: key, file, variable: &mut None }.settle(base, lookup)?;
+    if let Some(file) = evidence.secret_access_key_file.take() {
+        let name = "evidence.secret_access_key_file".to_owned();
+        let read = read_file(file.get_ref());
+        let read = read.map_err(|message| Problem::at(file.span(), name, message))?;
+        evidence.secret_access_key = Some(Spanned::new(file.span(), read));
+    }
+    for name in AWS {
+        let value = lookup(name)
+            .map(OsString::into_string)
+            .filter(|value| !value.as_ref().is_ok_and(String::is_empty));
+        match value {
+            None => {}
+            Some(Ok(value)) => evidence.aws.push((name, Secret::from(value))),
+            Some(Err(_)) if evidence.sink.is_none() => {}
+            Some(Err(_)) => {
+                return Err(Problem::at(0..0, name.to_owned(), "is not valid UTF-8".into()));
+            }
         }
     }
     Ok(())

@@ -21,6 +21,7 @@ use bulkhead_workspace::{Inventory, Policy, Workspaces};
 use super::budgets::check_usage;
 use super::code;
 use super::compiler;
+use super::evidence::{EvidenceSettings, check_evidence};
 use super::file::{self, CompileMebibytes, File, MebibytesOrNone, OnFenced};
 use super::http_secrets::check_secrets;
 use super::memory::{MemorySettings, memory};
@@ -40,6 +41,8 @@ pub struct Settings {
     pub town_id: Option<String>,
     /// The town's API, when the container has a town to call.
     pub town: Option<TownConfig>,
+    /// Where evidence goes that outlives the disk.
+    pub evidence: Option<EvidenceSettings>,
     /// What follows when a newer run serves the town.
     pub on_fenced: OnFenced,
     pub log_format: LogFormat,
@@ -187,6 +190,7 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
             limits: ControlLimits::default(),
         },
         town_id: file.town.id.clone(),
+        evidence: check_evidence(file.evidence, file.town.id.as_deref(), base, outside)?,
         on_fenced: file.town.on_fenced,
         town: check_town(file.town, base, outside)?,
         log_format: file.log.format,

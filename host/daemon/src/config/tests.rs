@@ -7,6 +7,7 @@ use bulkhead_types::{RestartPolicy, RestartRules};
 use super::*;
 
 mod budgets;
+mod evidence;
 mod models;
 
 const BASE: &str = r#"

@@ -77,6 +77,7 @@ fn restrict(paths: &AllowedPaths) -> Result<&'static str, RulesetError> {
         .add_rules(path_beneath_rules(&paths.write, write))?
         .add_rules(path_beneath_rules(process, AccessFs::WriteFile))?
         .add_rules(path_beneath_rules([&paths.state], own))?
+        .add_rules(path_beneath_rules(&paths.evidence, own))?
         .add_rules(path_beneath_rules([THIS], run))?
         .add_rules(path_beneath_rules(LOADERS, run))?
         .restrict_self()?;
@@ -99,7 +100,7 @@ mod tests {
     fn a_confined_thread_has_its_paths_and_no_others() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
-        for name in ["state", "components", "other"] {
+        for name in ["state", "components", "evidence", "other"] {
             fs::create_dir(path(name)).unwrap();
             fs::write(path(name).join("file"), "x").unwrap();
         }
@@ -108,6 +109,7 @@ mod tests {
         fs::copy("/bin/true", path("state/true")).unwrap();
         let paths = AllowedPaths {
             state: path("state"),
+            evidence: Some(path("evidence")),
             read: vec![path("components"), path("gone")],
             write: Vec::new(),
         };
@@ -125,6 +127,8 @@ mod tests {
                 fs::create_dir(path("state/sub")).unwrap();
                 fs::rename(path("state/new"), path("state/sub/new")).unwrap();
                 fs::remove_dir_all(path("state/sub")).unwrap();
+                fs::write(path("evidence/new"), "x").unwrap();
+                fs::rename(path("evidence/new"), path("evidence/file")).unwrap();
                 fs::read(path("components/file")).unwrap();
                 fs::read("/proc/self/status").unwrap();
                 denied(fs::write(path("components/file"), "y"));

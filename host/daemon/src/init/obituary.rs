@@ -10,6 +10,7 @@ use super::voice::Voice;
 use crate::cli::RunArgs;
 use crate::previous::{Before, Traces};
 use crate::run;
+use crate::termination_log::{self, verdict};
 
 /// Writes `container.previous_run` in the name of the run that died last, as the line after its last.
 pub fn log_last_end(args: &RunArgs, ends: &Ends, kernel: &Kernel, voice: &Voice) {
@@ -32,8 +33,10 @@ pub fn log_last_end(args: &RunArgs, ends: &Ends, kernel: &Kernel, voice: &Voice)
         forgotten,
         outside: None,
         has_database: true,
+        remark: None,
     };
     let before = Before::judge(&traces, kernel);
+    termination_log::write(&verdict(before.run()));
     let seq = before.run().last_seq.map_or(0, |seq| seq + 1);
     let own = boxes.iter().find(|left| left.run.run_id == end.run_id);
     let lived = own.and_then(|own| own.uptime).unwrap_or_default();

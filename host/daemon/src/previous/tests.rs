@@ -42,6 +42,7 @@ fn boot(
         forgotten: 0,
         outside: None,
         has_database: false,
+        remark: None,
     };
     let (unreported, number) = (traces.unreported(), traces.next_number());
     let before = Before::judge(&traces, &Kernel::here());
@@ -205,6 +206,7 @@ fn what_is_said_from_outside_counts_when_no_init_process_saw_the_end() {
             forgotten: 0,
             outside: Some(&outside),
             has_database: false,
+            remark: None,
         };
         let run = Before::judge(&traces, &Kernel::here()).run().clone();
         (run.cause, run.confidence)
@@ -226,6 +228,7 @@ fn what_is_said_from_outside_counts_when_no_init_process_saw_the_end() {
             forgotten: 0,
             outside: Some(&outside),
             has_database: false,
+            remark: None,
         };
         let before = Before::judge(&traces, &Kernel::here()).judged;
         let run = before.iter().find(|run| run.previous_run_id.as_deref() == Some(run_id));
@@ -233,4 +236,102 @@ fn what_is_said_from_outside_counts_when_no_init_process_saw_the_end() {
     };
     assert_eq!(judge("a"), Some(Cause::OomKill));
     assert_eq!(judge("b"), Some(Cause::ExternalSigkill));
+}
+
+/// What a run on another disk left at the sink, `number` its epoch.
+fn at_sink(run_id: &str, number: u64, state: RunState) -> LeftRun {
+    let disk = tempfile::tempdir().unwrap();
+    let boot_id = Kernel::here().boot_id();
+    let run = Run { run_id: run_id.into(), number, boot_id, pid: 7, ..Run::default() };
+    let blackbox = blackbox::open(disk.path(), &run, SMALL).blackbox.unwrap();
+    for reached in [RunState::Started, RunState::Hydrated, RunState::Draining, RunState::Clean] {
+        if reached <= state {
+            blackbox.reached(reached).unwrap();
+        }
+    }
+    let known = KnownRun { run_id: run_id.into(), number, has_box: true, verdict: None };
+    LeftRun {
+        epoch: number,
+        run_id: run_id.into(),
+        written_at: bulkhead_types::Timestamp(0),
+        previous: blackbox.contents(),
+        runs: vec![known],
+        forgotten_runs: 0,
+        agents: Vec::new(),
+        others_go_on_after: bulkhead_types::Incarnation(0),
+    }
+}
+
+/// What the next boot reports with this at the sink, and whether that is believed.
+fn boot_with_sink(dir: &Path, sink: Result<Option<&LeftRun>, &Fault>) -> (Vec<PreviousRun>, bool) {
+    let (mut runs, mut boxes) = (Runs::read(dir), blackbox::left(dir));
+    let found = blackbox::read(dir);
+    let (remark, believed) = settle(&mut runs, &mut boxes, sink);
+    let traces = Traces {
+        found: &found,
+        boxes: &boxes,
+        runs: &runs,
+        ends: &[],
+        forgotten: 0,
+        outside: None,
+        has_database: false,
+        remark: remark.as_ref(),
+    };
+    (Before::judge(&traces, &Kernel::here()).judged, believed)
+}
+
+#[test]
+fn of_a_run_whose_disk_is_gone_its_digest_at_the_sink_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let asked = at_sink("x", 7, RunState::Draining);
+    let (judged, believed) = boot_with_sink(dir.path(), Ok(Some(&asked)));
+    assert!(believed);
+    assert_eq!(brief(&judged), [(Some("x"), Cause::OrchestratorStop)]);
+    let said = judged[0].evidence.iter().any(|it| it.contains("the disk has nothing of it"));
+    assert!(said, "{judged:#?}");
+    // One that left no box is known all the same.
+    let silent = LeftRun { previous: None, ..at_sink("x", 7, RunState::Hydrated) };
+    let (judged, _) = boot_with_sink(dir.path(), Ok(Some(&silent)));
+    assert_eq!(brief(&judged), [(Some("x"), Cause::Lost)]);
+    assert!(boot_with_sink(dir.path(), Ok(None)).0[0].cause == Cause::None);
+}
+
+#[test]
+fn the_newer_of_disk_and_sink_counts_and_the_other_is_a_stale_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    boot(dir.path(), "a", &[], Some(RunState::Clean));
+    boot(dir.path(), "b", &[], Some(RunState::Clean));
+    // The disk is a copy of before the run at the sink.
+    let newer = at_sink("x", 3, RunState::Draining);
+    let (judged, believed) = boot_with_sink(dir.path(), Ok(Some(&newer)));
+    assert!(believed);
+    assert_eq!(brief(&judged), [(Some("x"), Cause::OrchestratorStop)], "b was reported by x");
+    // The sink did not hear of the last runs.
+    let older = at_sink("x", 1, RunState::Draining);
+    let (judged, believed) = boot_with_sink(dir.path(), Ok(Some(&older)));
+    assert!(!believed);
+    assert_eq!(brief(&judged), [(Some("b"), Cause::Clean)]);
+    // Both are of the same run: the disk has all of it, by whatever number.
+    for number in [1, 2, 9] {
+        let same = at_sink("b", number, RunState::Hydrated);
+        let (judged, believed) = boot_with_sink(dir.path(), Ok(Some(&same)));
+        assert_eq!((brief(&judged), believed), (vec![(Some("b"), Cause::Clean)], false));
+    }
+    // It is listed on the disk, and its box is gone.
+    std::fs::remove_file(dir.path().join("blackbox")).unwrap();
+    std::fs::remove_file(dir.path().join("blackbox.previous")).unwrap();
+    let same = at_sink("b", 9, RunState::Draining);
+    let (judged, _) = boot_with_sink(dir.path(), Ok(Some(&same)));
+    assert_eq!(brief(&judged), [(Some("b"), Cause::OrchestratorStop)]);
+}
+
+#[test]
+fn a_sink_that_is_of_no_help_is_named_in_the_verdict() {
+    let dir = tempfile::tempdir().unwrap();
+    boot(dir.path(), "a", &[], Some(RunState::Clean));
+    let fault = Fault { cause: bulkhead_evidence::Cause::Deadline, message: "no answer".into() };
+    let (judged, believed) = boot_with_sink(dir.path(), Err(&fault));
+    assert_eq!((brief(&judged), believed), (vec![(Some("a"), Cause::Clean)], false));
+    let said = judged[0].evidence.last().unwrap();
+    assert_eq!(said, "the evidence sink is of no help: no answer");
 }

@@ -7,6 +7,8 @@
 //! one that is [`RESERVED`] higher, and the next run goes on from there. A run that ends by itself takes
 //! the rest back, so that people see gaps after kills only.
 
+mod adopt;
+
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;

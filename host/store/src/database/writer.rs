@@ -171,11 +171,9 @@ impl Writer {
             let forgotten = self.shared.lanes().image.forgotten();
             let connection = &self.opened()?.connection;
             let wrote = in_transaction(connection, |connection| {
-                for due in rows.iter() {
-                    agents::write(connection, due)?;
-                    if due.dirty.gone {
-                        agents::write_forgotten(connection, forgotten)?;
-                    }
+                rows.iter().try_for_each(|due| agents::write(connection, due))?;
+                if !rows.is_empty() {
+                    agents::write_forgotten(connection, forgotten)?;
                 }
                 usage::write(connection, usage)?;
                 works.iter().try_for_each(|work| write_work(connection, work))

@@ -28,6 +28,7 @@
 //! | quarantined | nothing, or what it said then | it stays in quarantine |
 //! | quarantined | something else than then | it is started: a new spec is a new chance |
 //! | nothing, or something that cannot be read | to start it | it is started |
+//! | its history on another disk | to start it | it is started, and its history goes on |
 
 use std::collections::BTreeMap;
 
@@ -42,6 +43,8 @@ use crate::order::{self, Origin};
 pub(super) enum Fate {
     /// Nothing is known of it.
     Unknown,
+    /// Nothing but its number and its history: it ran on another disk.
+    History,
     /// It is started.
     Start(Box<PlannedStart>),
     /// It was stopped, or did what it was there for.
@@ -154,7 +157,7 @@ fn by_town(left: Fate, knows: TownKnows, town: Listing) -> (Fate, Option<TownCha
             starts_new(request, Origin::Asked(None))
         }
         (
-            Fate::Unknown | Fate::Stopped | Fate::Failed | Fate::Unreadable(_),
+            Fate::Unknown | Fate::History | Fate::Stopped | Fate::Failed | Fate::Unreadable(_),
             Listing::Lists(listed),
         ) => starts_new(with_env(*listed, None), OF_THE_TOWN),
         (left, Listing::Omits | Listing::Silent) => (left, None),
@@ -196,6 +199,11 @@ fn by_configuration(fate: Fate, request: StartRequest) -> Fate {
         Fate::Quarantined(_) => {
             let new = PlannedStart::new(request, Origin::Configured { digest });
             Fate::Start(Box::new(PlannedStart { is_quarantined: true, ..new }))
+        }
+        // Its history goes on, as that of an agent that ran here.
+        Fate::History => {
+            let origin = Origin::EarlierRun { configured: Some(digest) };
+            Fate::Start(Box::new(PlannedStart::new(request, origin)))
         }
         Fate::Unknown | Fate::Failed | Fate::Unreadable(_) => {
             Fate::Start(Box::new(PlannedStart::new(request, Origin::Configured { digest })))

@@ -76,7 +76,9 @@ impl Plan {
         });
         let rows = earlier.agents.into_iter().map(|row| {
             let (id, knows, number) = (row.id.clone(), row.town_knows, row.incarnation);
+            let is_from_elsewhere = earlier.from_elsewhere.contains(&id);
             let (fate, slot) = match row.matters() {
+                false if is_from_elsewhere => remember_history(row, registry),
                 true => remember(row, config, registry),
                 false if row.wanted == Wanted::Stopped => (Fate::Stopped, None),
                 false => (Fate::Failed, None),
@@ -123,6 +125,13 @@ impl Default for Left {
         let (knows, number) = (TownKnows::default(), Incarnation(0));
         Self { fate: Fate::Unknown, knows, number, slot: None }
     }
+}
+
+/// What is known of an agent that ran on another disk: its slot goes on with its history, whoever wants it here.
+fn remember_history(row: AgentRow, registry: &Registry) -> (Fate, Option<Arc<Agent>>) {
+    let agent = registry.agent(&row.id);
+    agent.remember(Arc::unwrap_or_clone(row.restarts));
+    (Fate::History, Some(agent))
 }
 
 /// What is to become of an agent that ran, or is in quarantine, with its slot, which remembers its history from here

@@ -71,6 +71,8 @@ impl Event {
             | Self::MemoryPressure { .. }
             | Self::MemoryUsageFailed { .. }
             | Self::RequestRefused { .. }
+            | Self::EvidenceFailed { .. }
+            | Self::EvidenceLate { .. }
             | Self::TownConfigIgnored { .. }
             | Self::TownCallFailed { .. }
             | Self::TownUnreachable { .. }
@@ -114,6 +116,8 @@ impl Event {
             | Self::RestartCancelled { .. }
             | Self::CrashSymbolized { .. }
             | Self::CoreDumpKept { .. }
+            | Self::EvidenceFound { .. }
+            | Self::EvidenceAvailable { .. }
             | Self::AgentStart { .. }
             | Self::AgentStartJoined { .. }
             | Self::AgentStartSuperseded { .. }

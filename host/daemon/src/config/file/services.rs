@@ -1,4 +1,4 @@
-//! `[models.NAME]` and `[secrets.NAME]`: services outside, and credentials for them.
+//! `[models.NAME]`, `[secrets.NAME]` and `[evidence]`: services outside, and credentials for them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -152,4 +152,26 @@ pub enum Dialect {
     #[default]
     OpenAi,
     Anthropic,
+}
+
+/// `[evidence]`: where evidence goes that outlives the disk.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Evidence {
+    pub sink: Option<Spanned<String>>,
+    pub name: Option<Spanned<String>>,
+    pub token: Option<Spanned<Secret>>,
+    pub token_file: Option<Spanned<PathBuf>>,
+    pub ca_file: Option<Spanned<PathBuf>>,
+    pub region: Option<Spanned<String>>,
+    pub endpoint: Option<Spanned<String>>,
+    pub access_key_id: Option<Spanned<String>>,
+    pub secret_access_key: Option<Spanned<Secret>>,
+    pub secret_access_key_file: Option<Spanned<PathBuf>>,
+    pub heartbeat_ms: Option<Millis>,
+    pub fetch_ms: Option<Millis>,
+    pub call_ms: Option<Millis>,
+    /// What AWS's own variables say, by their names.
+    #[serde(skip)]
+    pub aws: Vec<(&'static str, Secret)>,
 }

@@ -11,6 +11,7 @@
 //! default of a row is the default that holds without it.
 
 mod agents;
+mod evidence;
 mod host;
 mod limits;
 
@@ -121,6 +122,7 @@ pub const SECTIONS: &[Section] = &[
     section("log", host::LOG),
     section("state", host::STATE),
     section("engine", host::ENGINE),
+    section("evidence", evidence::EVIDENCE),
     section("security", host::SECURITY),
     section("tools", host::TOOLS),
     section("workspaces", host::WORKSPACES),
@@ -202,6 +204,17 @@ pub const ENVIRONMENT: &[Environment] = &[
         variables: "CREDENTIALS_DIRECTORY",
         summary: "systemd's directory of credentials",
         prose: "systemd's directory of credentials; see [Secrets](#secrets)",
+    },
+    Environment {
+        variables: "BULKHEAD_TERMINATION_LOG",
+        summary: "file for the reason of this container's end",
+        prose: "the file that gets the reason of this container's end, if it exists: the `terminationMessagePath` of \
+                Kubernetes, by default `/dev/termination-log`; see [operating.md](operating.md#evidence)",
+    },
+    Environment {
+        variables: "AWS_REGION, AWS_ACCESS_KEY_ID, ...",
+        summary: "AWS's own variables, for a sink of evidence in S3",
+        prose: "AWS's own variables, for a sink of evidence in S3; see [Evidence](#evidence)",
     },
     Environment {
         variables: "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY",

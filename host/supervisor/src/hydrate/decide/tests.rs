@@ -26,6 +26,7 @@ fn left(word: &str) -> Fate {
     let (request, origin) = (request("store"), Origin::EarlierRun { configured: None });
     match word {
         "nothing" => Fate::Unknown,
+        "history" => Fate::History,
         "runs" => Fate::Start(Box::new(PlannedStart {
             is_suspect: true,
             settings: SettingsChange::from_record("{}"),
@@ -61,6 +62,7 @@ fn left_by(word: &str, configured: &str) -> Fate {
 fn outcome(fate: &Fate) -> String {
     match fate {
         Fate::Unknown => "nothing".into(),
+        Fate::History => "history".into(),
         Fate::Start(planned) => format!("starts as the {} says", planned.request.prompt),
         Fate::Stopped => "stopped".into(),
         Fate::Failed => "failed".into(),
@@ -82,6 +84,9 @@ fn the_town_by_its_table() {
     let rows: &[Row] = &[
         ("nothing", any, lists, "starts as the town says", Some(WantsNew)),
         ("nothing", any, omits, "nothing", None),
+        ("history", any, lists, "starts as the town says", Some(WantsNew)),
+        ("history", any, omits, "history", None),
+        ("history", any, silent, "history", None),
         ("runs", any, lists, "starts as the town says", Some(Wants)),
         ("runs", any, same, "starts as the store says", Some(Wants)),
         ("runs", &[Yes], omits, "stopped", Some(TookOut)),
@@ -117,6 +122,7 @@ fn the_configuration_by_its_table() {
     let rows = [
         // What the store says, what the configuration said then and says now.
         ("nothing", None, "starts as the configuration says"),
+        ("history", None, "starts as the configuration says"),
         ("runs", None, "starts as the store says"),
         ("runs", Some("configuration"), "starts as the store says"),
         ("runs", Some("something else"), "starts as the configuration says"),
@@ -195,4 +201,19 @@ fn values_of_the_environment_are_those_that_are_known() {
     let request = with_env(listed, Some(&known));
     assert_eq!(request.env_vars.keys().collect::<Vec<_>>(), ["KEY"]);
     assert_eq!(request.secrets["TOKEN"].expose(), "hunter2");
+}
+
+#[test]
+fn a_history_from_another_disk_goes_on_whoever_wants_the_agent() {
+    let resumes = |fate| match fate {
+        Fate::Start(planned) => matches!(planned.origin, Origin::EarlierRun { .. }),
+        _ => false,
+    };
+    let configured = || Some(request("configuration"));
+    let (fate, _) = decide(left("history"), TownKnows::No, Listing::Silent, configured());
+    assert!(resumes(fate));
+    let (fate, _) = decide(left("history"), TownKnows::No, listed("town"), None);
+    assert!(resumes(fate));
+    let (fate, _) = decide(left("nothing"), TownKnows::No, Listing::Silent, configured());
+    assert!(!resumes(fate));
 }

@@ -1,0 +1,191 @@
+//! Where evidence goes that outlives the disk: `[evidence]`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bulkhead_evidence::{Address, AddressError, Name, S3, Settings};
+use bulkhead_net::{Connector, Credential, UrlError};
+use bulkhead_types::Secret;
+use toml::Spanned;
+
+use super::file::{self, set_ms};
+use super::problem::{Problem, trust};
+use super::secrets;
+
+/// Between two digests.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// What a boot waits.
+const FETCH: Duration = Duration::from_secs(2);
+
+/// One document.
+const CALL: Duration = Duration::from_secs(5);
+
+/// A sink, and the files that its credentials are read from again and again.
+#[derive(Debug, Clone)]
+pub struct EvidenceSettings {
+    pub settings: Settings,
+    pub files: Vec<PathBuf>,
+}
+
+impl EvidenceSettings {
+    /// Where documents are written, when that is a directory.
+    pub fn directory(&self) -> Option<&Path> {
+        match &self.settings.sink {
+            Address::File(dir) => Some(dir),
+            Address::Http { .. } | Address::S3(_) => None,
+        }
+    }
+}
+
+/// The sink. Without one everything else of the table is a mistake.
+pub(super) fn check_evidence(
+    evidence: file::Evidence,
+    town_id: Option<&str>,
+    base: &Path,
+    outside: &Connector,
+) -> Result<Option<EvidenceSettings>, Problem> {
+    let Some(sink) = &evidence.sink else { return without_a_sink(&evidence).map(|()| None) };
+    let span = sink.span();
+    let key = match span.is_empty() {
+        true => "BULKHEAD_EVIDENCE_SINK".to_owned(),
+        false => "evidence.sink".to_owned(),
+    };
+    let problem = |message: String| Problem::at(span.clone(), key.clone(), message);
+    let mut address = Address::parse(sink.get_ref()).map_err(|error| {
+        problem(match error {
+            AddressError::Url(UrlError::Credentials) => format!("{error}; use evidence.token"),
+            error => error.to_string(),
+        })
+    })?;
+    let name = name(evidence.name.as_ref(), town_id, problem)?;
+    let mut files = Vec::new();
+    match &mut address {
+        Address::Http { token, .. } => {
+            refuse(&of_s3(&evidence), "is for a sink in S3")?;
+            let file = evidence.token_file.clone().map(Spanned::into_inner);
+            files.extend(file.clone());
+            *token = credential(evidence.token.clone().map(Spanned::into_inner), file);
+        }
+        Address::S3(s3) => {
+            refuse(&of_http(&evidence), "is for a sink by HTTP")?;
+            files.extend(token_files(&evidence));
+            options(s3, &evidence)?;
+        }
+        Address::File(_) => {
+            refuse(&of_s3(&evidence), "is for a sink in S3")?;
+            refuse(&of_http(&evidence), "is for a sink by HTTP")?;
+        }
+    }
+    let mut connector = outside.clone();
+    if let Some(file) = &evidence.ca_file {
+        connector.trust = trust("evidence.ca_file", file, base)?;
+    }
+    let (heartbeat, fetch, call) = (HEARTBEAT, FETCH, CALL);
+    let mut settings = Settings { name, sink: address, connector, heartbeat, fetch, call };
+    set_ms(&mut settings.heartbeat, evidence.heartbeat_ms);
+    set_ms(&mut settings.fetch, evidence.fetch_ms);
+    set_ms(&mut settings.call, evidence.call_ms);
+    Ok(Some(EvidenceSettings { settings, files }))
+}
+
+fn name(
+    given: Option<&Spanned<String>>,
+    town_id: Option<&str>,
+    problem: impl Fn(String) -> Problem,
+) -> Result<Name, Problem> {
+    if let Some(given) = given {
+        let span = given.span();
+        let key = match span.is_empty() {
+            true => "BULKHEAD_EVIDENCE_NAME",
+            false => "evidence.name",
+        };
+        let wrong = |error: bulkhead_evidence::NameError| {
+            Problem::at(span.clone(), key.to_owned(), error.to_string())
+        };
+        return Name::parse(given.get_ref()).map_err(wrong);
+    }
+    let town_id = town_id.filter(|id| !id.is_empty());
+    let town_id = town_id.ok_or_else(|| {
+        problem("needs a name for the container; set evidence.name (BULKHEAD_EVIDENCE_NAME)".into())
+    })?;
+    Name::parse(town_id).map_err(|error| {
+        problem(format!("town.id cannot be the name of the container: {error}; set evidence.name"))
+    })
+}
+
+type Given = (&'static str, Option<std::ops::Range<usize>>);
+
+fn of_http(evidence: &file::Evidence) -> [Given; 2] {
+    [
+        ("token", evidence.token.as_ref().map(Spanned::span)),
+        ("token_file", evidence.token_file.as_ref().map(Spanned::span)),
+    ]
+}
+
+fn of_s3(evidence: &file::Evidence) -> [Given; 4] {
+    [
+        ("region", evidence.region.as_ref().map(Spanned::span)),
+        ("endpoint", evidence.endpoint.as_ref().map(Spanned::span)),
+        ("access_key_id", evidence.access_key_id.as_ref().map(Spanned::span)),
+        ("secret_access_key", evidence.secret_access_key.as_ref().map(Spanned::span)),
+    ]
+}
+
+/// Keys that mean nothing for this sink.
+fn refuse(given: &[Given], why: &str) -> Result<(), Problem> {
+    match given.iter().find_map(|(key, span)| Some((key, span.clone()?))) {
+        Some((key, span)) => Err(Problem::at(span, format!("evidence.{key}"), why.to_owned())),
+        None => Ok(()),
+    }
+}
+
+fn without_a_sink(evidence: &file::Evidence) -> Result<(), Problem> {
+    let others: [Given; 2] = [
+        ("name", evidence.name.as_ref().map(Spanned::span)),
+        ("ca_file", evidence.ca_file.as_ref().map(Spanned::span)),
+    ];
+    let why = "is set without a sink; set evidence.sink (BULKHEAD_EVIDENCE_SINK)";
+    refuse(&others, why)?;
+    refuse(&of_http(evidence), why)?;
+    refuse(&of_s3(evidence), why)
+}
+
+/// One that stands in a file is read again when a call begins.
+fn credential(token: Option<Secret>, file: Option<PathBuf>) -> Credential {
+    match (token, file) {
+        (_, Some(path)) => {
+            let read = move || secrets::read_file(&path).map(Some);
+            Credential::read("evidence.token_file", Arc::new(read))
+        }
+        (Some(token), None) => Credential::fixed(token),
+        (None, None) => Credential::default(),
+    }
+}
+
+/// What AWS's variables say, with what the file says over it.
+fn options(s3: &mut S3, evidence: &file::Evidence) -> Result<(), Problem> {
+    s3.options.clone_from(&evidence.aws);
+    let text = |text: &Option<Spanned<String>>| text.clone().map(Spanned::into_inner);
+    let key = evidence.secret_access_key.as_ref().map(|key| key.get_ref().clone());
+    let given = [
+        ("AWS_REGION", text(&evidence.region).map(Secret::from)),
+        ("AWS_ENDPOINT_URL_S3", text(&evidence.endpoint).map(Secret::from)),
+        ("AWS_ACCESS_KEY_ID", text(&evidence.access_key_id).map(Secret::from)),
+        ("AWS_SECRET_ACCESS_KEY", key),
+    ];
+    s3.options.extend(given.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    let has = |name: &str| s3.options.iter().any(|(it, _)| *it == name);
+    if has("AWS_ACCESS_KEY_ID") == has("AWS_SECRET_ACCESS_KEY") {
+        return Ok(());
+    }
+    let message = "needs both evidence.access_key_id and evidence.secret_access_key, or neither";
+    Err(Problem::at(0..0, "evidence.sink".into(), message.into()))
+}
+
+/// Files that AWS's variables name.
+fn token_files(evidence: &file::Evidence) -> impl Iterator<Item = PathBuf> {
+    let named = evidence.aws.iter().filter(|(name, _)| name.ends_with("_TOKEN_FILE"));
+    named.map(|(_, path)| PathBuf::from(path.expose()))
+}
