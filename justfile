@@ -75,6 +75,7 @@ nightly: _guest_target
     just soak 20
     just browser
     just lint-metrics
+    just monitoring
     just clients
     just evidence
     just conformance
@@ -172,6 +173,20 @@ lint-metrics: _guest_target
     python3 -m venv "$CARGO_TARGET_DIR/lint-metrics"
     "$CARGO_TARGET_DIR/lint-metrics/bin/pip" install --quiet prometheus-client==0.22.1
     PATH="$CARGO_TARGET_DIR/lint-metrics/bin:$PATH" cargo test --test it metrics:: -- --ignored
+
+# check alert rules, dashboard and runbook (deploy/): names of metrics, also against the /metrics of URLs; the rules
+# with promtool (Debian's package prometheus)
+monitoring *scrapes:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    deploy/check-metrics {{ scrapes }}
+    command -v promtool >/dev/null || { echo "error: no promtool; install Debian's package prometheus" >&2; exit 1; }
+    mkdir -p "$CARGO_TARGET_DIR/monitoring"
+    deploy/check-metrics --as-rules >"$CARGO_TARGET_DIR/monitoring/dashboard.yml"
+    promtool check rules "$CARGO_TARGET_DIR/monitoring/dashboard.yml"
+    cd deploy/prometheus
+    promtool check config prometheus.yml
+    promtool test rules rules.test.yml
 
 # record anew what the host writes when it ends in every way, with labels: the corpus of `bulkhead diagnose`
 record-corpus rounds="3": _guest_target
@@ -367,6 +382,7 @@ graph *crates:
 # what CI runs
 ci:
     just fmt --check
+    deploy/check-metrics
     just deny
     just lint
     just doc

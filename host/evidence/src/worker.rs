@@ -1,4 +1,5 @@
-//! The thread `bulkhead-evidence`: fetches at boot, then stores what is due.
+//! The thread `bulkhead-evidence`: fetches at boot, then stores what is due. It is as urgent as the control server: the
+//! next crash may be the host's, and what it does for one is little.
 
 use std::io;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
@@ -19,9 +20,6 @@ use crate::fault::{Cause, Fault};
 use crate::left::{Left, RunContent};
 use crate::outbox::{Figures, Next, Outbox};
 use crate::sink::Sink;
-
-/// Nicer than agents are at most.
-const NICE: i32 = 10;
 
 /// How much longer than a fetch its caller waits: the thread has to wake up.
 const GRACE: Duration = Duration::from_millis(200);
@@ -94,8 +92,6 @@ impl Evidence {
         let patience = settings.fetch + GRACE;
         let for_thread = Arc::clone(&outbox);
         let work = move || {
-            // Linux keeps niceness by thread. A refusal (seccomp) costs fairness, not correctness.
-            let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
             runtime.block_on(work(settings, for_thread, &fetched, begun));
             // A volume or a look-up of a name may hang for longer.
             runtime.shutdown_background();
