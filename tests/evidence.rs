@@ -48,6 +48,18 @@ fn documents(sink: &Path, kind: &str) -> String {
     (0..2).filter_map(|n| read(n).ok()).collect()
 }
 
+/// Waits until the sink knows that the boot of this run is through.
+fn wait_until_known(sink: &Path, host: &Host) {
+    let run_id = host.lines()[0]["runId"].clone();
+    let read = |n: u8| std::fs::read(sink.join(format!("test-town/run-{n}.json"))).ok();
+    let is_known = |document: Vec<u8>| {
+        let document: Value = serde_json::from_slice(&document).expect("a document is JSON");
+        let reached = &document["content"]["digest"]["reached"];
+        document["runId"] == run_id && reached.to_string().contains("hydrated")
+    };
+    wait_until("the sink knows of the run", || (0..2).filter_map(read).any(is_known));
+}
+
 fn crash(host: &Host, agent: &str, role: &str) -> Value {
     host.client().start_afresh(agent, role);
     host.client().send_wait(agent, "panic").expect_error(502, &["told to panic"]);
@@ -155,6 +167,7 @@ fn an_end_that_a_run_sees_itself_is_known_without_its_disk() {
     );
     assert_eq!(line["lastSeq"], second.lines().last().expect("a line")["seq"], "{line:#}");
     // A kill that nobody saw has no cause, and is no run that nothing is known of.
+    wait_until_known(sink.path(), &third);
     kill_with_its_disk(&mut third);
     let fourth = third.restart().ready();
     let line = previous_run(&fourth);
@@ -181,6 +194,7 @@ fn a_copy_of_an_older_disk_is_not_believed_over_the_sink() {
     for _ in 0..3 {
         second.client().start_afresh("one", "puppet");
     }
+    wait_until_known(sink.path(), &second);
     kill_with_its_disk(&mut second);
     std::fs::rename(&copy, second.state_dir()).expect("put the copy back");
     let third = second.restart().ready();

@@ -56,5 +56,6 @@ mod snapshots;
 mod start_slot;
 mod streams;
 mod telemetry;
+mod test_command;
 mod town;
 mod volumes;

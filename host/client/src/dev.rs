@@ -13,35 +13,28 @@
 //! A round is the time of one child: a change of the configuration ends it, and the next one begins.
 
 mod agents;
-mod crash;
 mod events;
-mod excerpt;
-mod fact;
 mod input;
-mod log_file;
 mod output;
-mod process;
-mod project;
 mod round;
 mod watch;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use bulkhead_terminal::ColourChoice;
 use bulkhead_types::AgentId;
 use clap::Args;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
 
 use crate::args::parse_agent;
+use crate::author::process::Process;
+use crate::author::project::ReadProject;
+use crate::author::signals::Signals;
 use crate::failure::Failure;
 use crate::screen::Screen;
 use input::Input;
 use output::Output;
-use process::Process;
-pub use project::{Project, ReadProject, RoleCode};
 use round::Round;
 use watch::{POLL, Watch};
 
@@ -76,6 +69,9 @@ Exit codes:
   1         the host cannot run, or ended by itself
   2         invalid command line or configuration
   129, 143  ended by SIGHUP or SIGTERM";
+
+/// The log of the host, in its state directory.
+const LOG: &str = "dev.log";
 
 /// After the end of a round that was to go on.
 enum Next {
@@ -155,8 +151,9 @@ impl Dev<'_> {
     async fn round(&self, input: &mut Input, slot: &mut Option<Process>) -> Result<Next, Failure> {
         let project = (self.read)(&self.args.config).map_err(Failure::Usage)?;
         let agent = project.agent_to_talk_to(self.args.agent.as_ref())?;
-        let process = slot.insert(Process::start(self.program, &self.args.config)?);
-        let listen = process.ready(&self.output, &project.control.state_dir).await?;
+        let process = slot.insert(Process::start(self.program, &self.args.config, |_| {})?);
+        let log = project.control.state_dir.join(LOG);
+        let listen = process.ready(&log, |words| self.output.wrong(words)).await?;
         let round = Round::new(&self.args.config, &project, agent, listen, &self.output)?;
         round.run(process, input).await
     }
@@ -172,31 +169,3 @@ impl Dev<'_> {
         Ok(())
     }
 }
-
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// The end that a signal asks for. Ctrl-C is the usual one.
-    async fn next(&mut self) -> Result<(), Failure> {
-        tokio::select! {
-            _ = self.interrupt.recv() => Ok(()),
-            _ = self.terminate.recv() => Err(Failure::signaled(15)),
-            _ = self.hangup.recv() => Err(Failure::signaled(1)),
-        }
-    }
-}
-
-/// How long the child may take to end before it is killed: what agents have by default, and some more.
-const END: Duration = Duration::from_secs(30);

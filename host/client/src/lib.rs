@@ -16,6 +16,7 @@
 //! configuration file is read ([`ReadConfig`]).
 
 mod args;
+mod author;
 mod command;
 mod commands;
 mod dev;
@@ -29,6 +30,8 @@ mod sparkline;
 mod stream;
 mod table;
 mod target;
+mod test;
+mod toml_text;
 mod waiting;
 
 use std::process::ExitCode;
@@ -37,6 +40,7 @@ use bulkhead_terminal::ColourChoice;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub use args::{HostArgs, OutputArgs};
+pub use author::project::{Project, ReadProject, RoleCode};
 use command::Asked;
 pub use command::ClientCommand;
 pub use commands::chat::ChatArgs;
@@ -55,12 +59,14 @@ pub use commands::status::StatusArgs;
 pub use commands::stop::StopArgs;
 pub use commands::top::TopArgs;
 pub use commands::workspaces::{WorkspacesArgs, WorkspacesCommand};
-pub use dev::{DevArgs, Project, ReadProject, RoleCode, run_dev};
+pub use dev::{DevArgs, run_dev};
 use failure::Failure;
 pub use mcp::McpArgs;
 use screen::Screen;
 use session::Session;
 pub use target::{Configured, ReadConfig, TOKEN_FILE, read_secret};
+pub use test::{TestArgs, run_test};
+pub use toml_text::{TomlError, line_of, parse_toml, plain};
 use waiting::Waiting;
 
 /// Asks a host and prints what it answers. The code is one of those in the help.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bulkhead_client::{ClientCommand, CrashesArgs, DevArgs, McpArgs};
+use bulkhead_client::{ClientCommand, CrashesArgs, DevArgs, McpArgs, TestArgs};
 use bulkhead_scaffold::NewArgs;
 use bulkhead_terminal::ColourChoice;
 use clap::builder::StyledStr;
@@ -100,6 +100,8 @@ pub enum Command {
     /// Run an agent while you write it: it starts again at each change, what it throws is shown with the code, and what
     /// you type is sent to it.
     Dev(DevArgs),
+    /// Test agents by scripts of messages and of a model's answers.
+    Test(TestArgs),
     /// Run the host and its agents until a signal arrives.
     Run(RunArgs),
     /// Check the configuration and every component, resolve the allowed names, and connect to the model endpoints and
@@ -272,6 +274,10 @@ pub struct RunArgs {
     /// platforms that stop containers with SIGINT.
     #[arg(long, value_name = "ACTION")]
     pub sigint: Option<Interrupt>,
+    /// Serve a test of agents: all models are at this URL, nothing else is reached, and no agent starts by itself. For
+    /// `bulkhead test`, which runs the host as a child.
+    #[arg(long, hide = true)]
+    pub test_model: Option<String>,
     /// What SIGUSR2 does to the host. For tests.
     #[arg(long, hide = true)]
     pub inject_fault: Option<Fault>,

@@ -6,13 +6,13 @@
 //! or when asked to, it does all that in a child, and watches over it ([`init`]).
 
 mod allocator;
+mod author;
 mod banner;
 mod check;
 mod cli;
 mod config;
 mod control_token;
 mod crashes;
-mod dev;
 mod diagnose;
 mod dispositions;
 mod evidence;
@@ -50,14 +50,18 @@ fn main() -> ExitCode {
     let_errors_be_cheap();
     let cli = Cli::read();
     let colours = cli.color.into();
-    if let Command::Run(_) | Command::Dev(_) | Command::Check(_) | Command::Compile(_) =
-        &cli.command
+    if let Command::Run(_)
+    | Command::Dev(_)
+    | Command::Test(_)
+    | Command::Check(_)
+    | Command::Compile(_) = &cli.command
     {
         hardening::be_private();
     }
     let result = match cli.command {
         Command::New(args) => Ok(bulkhead_scaffold::run(&args)),
-        Command::Dev(args) => dev::run(&args, colours),
+        Command::Dev(args) => author::dev(&args, colours),
+        Command::Test(args) => author::test(&args, colours),
         Command::Run(mut args) => {
             args.colours = colours;
             open_files::raise().and_then(|()| run(&args))

@@ -56,7 +56,10 @@ const FENCED: &str = "town.fenced";
 
 /// The configuration with what the command line says over it.
 pub fn settings(args: &RunArgs) -> Result<Settings, Failure> {
-    let mut settings = config::load(&args.config)?;
+    let mut settings = match &args.test_model {
+        None => config::load(&args.config)?,
+        Some(url) => under_test(config::load_for_test(&args.config, url)?),
+    };
     if let Some(listen) = args.listen {
         settings.control.listen = listen;
     }
@@ -71,6 +74,16 @@ pub fn settings(args: &RunArgs) -> Result<Settings, Failure> {
         settings.sigint = sigint;
     }
     Ok(settings)
+}
+
+/// No agent starts by itself: a script starts its own. The state directory is one in that of the author's host, which has
+/// compiled the same components, often.
+fn under_test(mut settings: Settings) -> Settings {
+    settings.agents.clear();
+    let compiled = settings.state_dir.parent().map(|dir| dir.join("aot"));
+    let seed = &mut settings.runtime.aot_seed;
+    *seed = seed.take().or_else(|| compiled.filter(|dir| dir.is_dir()));
+    settings
 }
 
 /// Runs the agents until a signal comes.

@@ -23,6 +23,7 @@ const TYPES: Template = ("bulkhead.d.ts", include_str!("../../../guest/runners/j
 
 const CONFIG: Template = ("bulkhead.toml", include_str!("../templates/common/bulkhead.toml"));
 const README: Template = ("README.md", include_str!("../templates/common/README.md"));
+const TEST: Template = ("tests/talk.toml", include_str!("../templates/common/tests/talk.toml"));
 const GITIGNORE: Template = (".gitignore", include_str!("../templates/common/gitignore"));
 
 const JS: &[Template] = &[
@@ -30,6 +31,7 @@ const JS: &[Template] = &[
     TYPES,
     ("jsconfig.json", include_str!("../templates/js/jsconfig.json")),
     CONFIG,
+    TEST,
     README,
     GITIGNORE,
 ];
@@ -39,12 +41,13 @@ const TS: &[Template] = &[
     TYPES,
     ("tsconfig.json", include_str!("../templates/ts/tsconfig.json")),
     CONFIG,
+    TEST,
     README,
     GITIGNORE,
 ];
 
 const PYTHON: &[Template] =
-    &[("agent.py", include_str!("../templates/python/agent.py")), CONFIG, README, GITIGNORE];
+    &[("agent.py", include_str!("../templates/python/agent.py")), CONFIG, TEST, README, GITIGNORE];
 
 const RUST: &[Template] = &[
     ("src/lib.rs", include_str!("../templates/rust/src/lib.rs")),
@@ -52,6 +55,7 @@ const RUST: &[Template] = &[
     ("Cargo.toml", include_str!("../templates/rust/manifest.toml")),
     (".cargo/config.toml", include_str!("../templates/rust/cargo/config.toml")),
     CONFIG,
+    TEST,
     ("README.md", include_str!("../templates/rust/README.md")),
     (".gitignore", include_str!("../templates/rust/gitignore")),
 ];

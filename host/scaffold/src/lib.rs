@@ -41,7 +41,8 @@ pub struct NewArgs {
 }
 
 const NEW_HELP: &str = "\
-Nothing is overwritten: the directory must not exist, or be empty. Then `bulkhead dev` in it runs the agent.
+Nothing is overwritten: the directory must not exist, or be empty. Then `bulkhead dev` in it runs the agent, and
+`bulkhead test` the script that is written beside it.
 
 Exit codes:
   0  success
@@ -85,7 +86,10 @@ fn next_steps(args: &NewArgs, made: &std::path::Path) -> String {
         Language::Rust => "cargo build --release && ",
         _ => "",
     };
-    format!("{name} is in {shown}: {entry} is the agent.\n\n  cd {shown} && {build}bulkhead dev")
+    format!(
+        "{name} is in {shown}: {entry} is the agent.\n\n  cd {shown} && {build}bulkhead dev\n\n\
+         `bulkhead test` plays tests/talk.toml."
+    )
 }
 
 fn with_cause(refused: &Refused) -> String {

@@ -56,7 +56,8 @@ fn each_language_has_its_files() {
             agent.js
             bulkhead.d.ts
             bulkhead.toml
-            jsconfig.json"]],
+            jsconfig.json
+            tests/talk.toml"]],
     );
     names(
         Language::Ts,
@@ -66,6 +67,7 @@ fn each_language_has_its_files() {
             agent.ts
             bulkhead.d.ts
             bulkhead.toml
+            tests/talk.toml
             tsconfig.json"]],
     );
     names(
@@ -74,7 +76,8 @@ fn each_language_has_its_files() {
             .gitignore
             README.md
             agent.py
-            bulkhead.toml"]],
+            bulkhead.toml
+            tests/talk.toml"]],
     );
     names(
         Language::Rust,
@@ -84,7 +87,8 @@ fn each_language_has_its_files() {
             Cargo.toml
             README.md
             bulkhead.toml
-            src/lib.rs"]],
+            src/lib.rs
+            tests/talk.toml"]],
     );
 }
 
@@ -101,7 +105,7 @@ fn no_placeholder_is_left_and_every_text_ends_its_last_line() {
 #[test]
 fn the_configuration_starts_the_agent_from_its_source() {
     expect![[r#"
-        # `bulkhead dev` runs this while you write, `bulkhead run` for good. Paths are relative to this file.
+        # `bulkhead dev` runs this while you write, `bulkhead run` for good, `bulkhead test` for tests/. Paths are relative to this file.
         # `bulkhead check` finds mistakes in it.
 
         [server]
@@ -233,11 +237,13 @@ fn a_tree_that_cannot_be_completed_leaves_nothing() {
 }
 
 #[test]
-fn what_to_do_next_is_two_commands() {
+fn what_to_do_next_is_three_commands() {
     let args = args("toast", Language::Rust, Path::new("."));
     expect![[r"
         toast is in ./toast: src/lib.rs is the agent.
 
-          cd ./toast && cargo build --release && bulkhead dev"]]
+          cd ./toast && cargo build --release && bulkhead dev
+
+        `bulkhead test` plays tests/talk.toml."]]
     .assert_eq(&next_steps(&args, Path::new("./toast")));
 }

@@ -1,11 +1,10 @@
 //! Starting agents again.
 
-use bulkhead_api::{AgentList, AgentView, StartAnswer, StartRequest};
-use serde_json::json;
+use bulkhead_api::{AgentList, AgentView, StartRequest};
 
-use super::project::Project;
+use crate::author::project::Project;
 use crate::failure::Failure;
-use crate::session::{Call, LONG, Session};
+use crate::session::{Call, Session};
 
 /// How the agents of a role are started: those of the configuration, and those that run beside them.
 pub(super) async fn of_role(
@@ -39,21 +38,4 @@ fn request(agent: &AgentView) -> StartRequest {
     request.town_id.clone_from(&agent.town_id);
     request.rig_id.clone_from(&agent.rig_id);
     request
-}
-
-/// Starts an agent with the code as it is now. `false`: it runs already with this code.
-pub(super) async fn start(request: &StartRequest, session: &Session) -> Result<bool, Failure> {
-    let StartRequest {
-        agent_id, role, name, prompt, system_prompt, model, town_id, rig_id, ..
-    } = request;
-    let body = json!({
-        "agentId": agent_id, "role": role, "name": name, "prompt": prompt, "systemPrompt": system_prompt,
-        "model": model, "townId": town_id, "rigId": rig_id,
-        // An author repairs what was quarantined.
-        "force": true,
-    });
-    let call = Call::post("/agents/start", format!("start of {agent_id}"), body.to_string().into());
-    let answer = session.call(call.within(LONG)).await?;
-    let started: StartAnswer = session.read(&answer)?;
-    Ok(!started.joined)
 }

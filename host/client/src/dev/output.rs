@@ -65,11 +65,6 @@ impl Output {
         self.lines(&painted.collect::<String>())
     }
 
-    /// What the host itself wrote to a person.
-    pub(super) fn words_of_host(&self, words: &str) -> Result<(), Failure> {
-        self.wrong(words)
-    }
-
     fn line(&self, what: &str, colour: Colour) -> Result<(), Failure> {
         self.lines(&(self.screen.paint(&text::line(what), colour) + "\n"))
     }

@@ -16,15 +16,17 @@ use serde_json::{Map, Value};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::events::Emitted;
-use super::fact::{Complaint, Fact, Thrown, Timings};
 use super::input::{Input, Typed};
 use super::output::Output;
-use super::process::{Process, Said, ended};
-use super::project::Project;
 use super::watch::{Change, Owner, POLL, Watch};
-use super::{Next, agents, crash};
+use super::{Next, agents};
+use crate::author::crash;
+use crate::author::fact::{Complaint, Fact, Thrown, Timings};
+use crate::author::process::{Process, Said, ended};
+use crate::author::project::Project;
+use crate::author::start::{self, is_down};
 use crate::commands::chat;
-use crate::failure::{Failure, Refusal};
+use crate::failure::Failure;
 use crate::following::{Followed, Following};
 use crate::session::Session;
 use crate::target;
@@ -184,7 +186,7 @@ impl<'a> Round<'a> {
         for agent in agents::of_role(&role, self.project, talked_to, &self.session).await? {
             let id = agent.agent_id.clone();
             self.edited.borrow_mut().insert(id.clone(), shown.clone());
-            let started = agents::start(&agent, &self.session).await;
+            let started = start::start(&agent, &self.session).await;
             if !matches!(started, Ok(true)) {
                 self.edited.borrow_mut().remove(&id);
             }
@@ -201,7 +203,7 @@ impl<'a> Round<'a> {
         };
         match send(line.clone()).await {
             Err(Failure::Refused(refusal)) if is_down(&refusal) => {
-                agents::start(agent, &self.session).await?;
+                start::start(agent, &self.session).await?;
                 send(line).await
             }
             sent => sent,
@@ -299,11 +301,7 @@ impl<'a> Round<'a> {
     }
 
     fn crashed(&self, thrown: &Thrown) -> Result<(), Failure> {
-        let what = match thrown.phase.as_deref() {
-            Some("handle") | None => "crashed".to_owned(),
-            Some(phase) => format!("crashed in {phase}"),
-        };
-        self.thrown(thrown, &what)?;
+        self.thrown(thrown, &crash::what(thrown))?;
         let id = &thrown.agent_id;
         let is_talked_to = self.agent.as_ref().is_some_and(|agent| agent.agent_id == *id);
         let or = if is_talked_to { ", or at the next message" } else { "" };
@@ -311,11 +309,11 @@ impl<'a> Round<'a> {
     }
 
     fn rejected(&self, thrown: &Thrown) -> Result<(), Failure> {
-        self.thrown(thrown, "has a rejection that nobody handles")
+        self.thrown(thrown, crash::REJECTED)
     }
 
     fn thrown(&self, thrown: &Thrown, what: &str) -> Result<(), Failure> {
-        let base = self.project.role(&thrown.role).map(|role| role.base());
+        let base = self.project.role(&thrown.role).map(|role| &*role.base);
         self.output.lines(&crash::page(thrown, what, base, self.output.screen))
     }
 
@@ -338,10 +336,6 @@ impl<'a> Round<'a> {
         self.last_log.replace(line.clone());
         self.output.aside(&line)
     }
-}
-
-fn is_down(refusal: &Refusal) -> bool {
-    refusal.body.error_type.as_deref() == Some("not-running")
 }
 
 async fn under_way(work: &mut Option<Work<'_>>) -> Result<(), Failure> {

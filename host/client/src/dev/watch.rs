@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::project::Project;
+use crate::author::project::Project;
 
 /// Between two polls.
 pub(super) const POLL: Duration = Duration::from_millis(100);

@@ -12,6 +12,7 @@
 //! - `http_secrets`: credentials for HTTP services
 //! - `secrets`: files that hold one, and what one may be
 //! - `tools`: native programs that agents run
+//! - `under_test`: what is different where agents are tested
 //! - `settings`: what the program works with, and the checks that need more than one key
 //! - `words`: what the parser says, for people
 
@@ -32,14 +33,14 @@ mod secrets;
 mod settings;
 mod tools;
 mod town;
+mod under_test;
 mod words;
 
 use std::path::Path;
 
-use bulkhead_client::Configured;
+use bulkhead_client::{Configured, TomlError, parse_toml, plain};
 use bulkhead_types::error::chain;
 use serde::de::DeserializeOwned;
-use serde_path_to_error::Segment;
 
 use crate::failure::Failure;
 pub use code::missing_runners;
@@ -55,6 +56,17 @@ pub use tools::ToolSettings;
 
 /// Reads and checks the configuration in `path`.
 pub fn load(path: &Path) -> Result<Settings, Failure> {
+    read(path, |_| {})
+}
+
+/// The same for tests of its agents: with this model in place of all others, and no way to anything else.
+pub fn load_for_test(path: &Path, model_url: &str) -> Result<Settings, Failure> {
+    let settings = read(path, |file| under_test::isolate(file, model_url))?;
+    Ok(Settings { telemetry: None, ..settings })
+}
+
+/// `change` has the last word, before anything is looked for that the file names.
+fn read(path: &Path, change: impl FnOnce(&mut file::File)) -> Result<Settings, Failure> {
     let shown = path.display();
     let text = std::fs::read_to_string(path).map_err(|error| {
         Failure::bad_input(format!(
@@ -65,6 +77,7 @@ pub fn load(path: &Path) -> Result<Settings, Failure> {
         .map_err(|problem| Failure::bad_input(problem.show(&shown.to_string(), &text)))?;
     let lookup = |name: &str| std::env::var_os(name);
     env::apply(&mut file, lookup).map_err(Failure::bad_input)?;
+    change(&mut file);
     let outside = env::outside(lookup).map_err(Failure::bad_input)?;
     let mut settings = secrets::settle(&mut file, base(path), lookup)
         .and_then(|()| settings::check(file, base(path), &outside))
@@ -95,40 +108,17 @@ pub fn control(path: &Path) -> Result<Configured, String> {
 }
 
 /// What paths in the file are relative to.
-fn base(path: &Path) -> &Path {
+pub fn base(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Parses the file. What the parser would show of its source is left out: a secret may stand there.
 fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
-    let document =
-        toml::Deserializer::parse(text).map_err(|error| problem(&error, String::new()))?;
-    serde_path_to_error::deserialize(document)
-        .map_err(|error| problem(error.inner(), key(error.path())))
-}
-
-fn problem(error: &toml::de::Error, key: String) -> Problem {
-    let message = words::replaced(&key, error.message())
-        .map_or_else(|| words::plain(error.message()), ToOwned::to_owned);
-    Problem::at(error.span().unwrap_or_default(), key, message)
-}
-
-/// The key that an error is about, `roles.mayor.cpu_ms`. Empty where the path says nothing.
-fn key(path: &serde_path_to_error::Path) -> String {
-    let mut key = String::new();
-    for segment in path {
-        match segment {
-            Segment::Seq { index } => key.push_str(&format!("[{index}]")),
-            // What the parser's own types are made of.
-            Segment::Map { key: name } if name.starts_with("$__") => {}
-            Segment::Map { key: name } | Segment::Enum { variant: name } => {
-                key.push_str(if key.is_empty() { "" } else { "." });
-                key.push_str(name);
-            }
-            Segment::Unknown => {}
-        }
-    }
-    key
+    parse_toml(text).map_err(|TomlError { span, key, message }| {
+        let words = words::replaced(&key, &message);
+        let message = words.map_or_else(|| plain(&message), ToOwned::to_owned);
+        Problem::at(span, key, message)
+    })
 }
 
 #[cfg(test)]

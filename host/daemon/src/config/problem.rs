@@ -4,6 +4,7 @@ use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bulkhead_client::line_of;
 use bulkhead_net::Trust;
 use bulkhead_types::error::chain;
 use toml::Spanned;
@@ -34,8 +35,7 @@ impl Problem {
         if span.is_empty() && !key.is_empty() {
             return format!("{key}: {message}");
         }
-        let before = text.get(..span.start).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
+        let line = line_of(text, span.start);
         let source = text.lines().nth(line - 1).unwrap_or_default();
         let known = |key: &&str| SECTIONS.iter().any(|it| it.keys.iter().any(|it| it.name == *key));
         let shown = source.split_once('=').map(|(key, _)| key.trim()).filter(known);

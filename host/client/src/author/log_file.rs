@@ -4,36 +4,25 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-use super::output::Output;
-use crate::failure::Failure;
-
-const NAME: &str = "dev.log";
-
 /// The file does not grow beyond this.
 const MAX_BYTES: usize = 64 << 20;
 
 /// The log of one run of the host. The one before it is overwritten.
-pub(super) struct LogFile {
+pub(crate) struct LogFile {
     file: File,
     left: usize,
 }
 
 impl LogFile {
-    /// In a directory. `None`, and reported: it cannot be written.
-    pub(super) fn create(dir: &Path, output: &Output) -> Result<Option<Self>, Failure> {
-        let path = dir.join(NAME);
-        match File::create(&path) {
-            Ok(file) => Ok(Some(Self { file, left: MAX_BYTES })),
-            Err(error) => {
-                let shown = path.display();
-                output.aside(&format!("the log of the host is not kept: {shown}: {error}"))?;
-                Ok(None)
-            }
-        }
+    /// The error is for a person, and names the file.
+    pub(crate) fn create(path: &Path) -> Result<Self, String> {
+        let not_kept =
+            |error| format!("the log of the host is not kept: {}: {error}", path.display());
+        File::create(path).map(|file| Self { file, left: MAX_BYTES }).map_err(not_kept)
     }
 
     /// Adds a line. What has no room is left out, and so is the rest of a log that cannot be written any more.
-    pub(super) fn write(&mut self, line: &str) {
+    pub(crate) fn write(&mut self, line: &str) {
         let bytes = line.len() + 1;
         self.left = match bytes <= self.left && writeln!(self.file, "{line}").is_ok() {
             true => self.left - bytes,
@@ -49,12 +38,13 @@ mod tests {
     #[test]
     fn the_file_has_a_bound() {
         let dir = tempfile::tempdir().unwrap();
-        let file = File::create(dir.path().join(NAME)).unwrap();
+        let path = dir.path().join("dev.log");
+        let file = File::create(&path).unwrap();
         let mut log = LogFile { file, left: 10 };
         for line in ["1234", "1234", "", "5"] {
             log.write(line);
         }
-        let kept = std::fs::read_to_string(dir.path().join(NAME)).unwrap();
+        let kept = std::fs::read_to_string(&path).unwrap();
         assert_eq!(kept, "1234\n1234\n");
     }
 }

@@ -26,6 +26,8 @@ pub struct RoleCode {
     pub name: String,
     /// Its source, a file or a directory; or its component.
     pub path: PathBuf,
+    /// What paths in the frames of an exception are relative to.
+    pub base: PathBuf,
 }
 
 /// Reads a configuration as `bulkhead run` would. The error names the file.
@@ -33,7 +35,7 @@ pub type ReadProject = fn(&Path) -> Result<Project, String>;
 
 impl Project {
     /// How the agent is started that lines are sent to: the one that is named, else the first that is configured.
-    pub(super) fn agent_to_talk_to(
+    pub(crate) fn agent_to_talk_to(
         &self,
         named: Option<&AgentId>,
     ) -> Result<Option<StartRequest>, Failure> {
@@ -50,15 +52,8 @@ impl Project {
     }
 
     /// The role of this name.
-    pub(super) fn role(&self, name: &str) -> Option<&RoleCode> {
+    pub(crate) fn role(&self, name: &str) -> Option<&RoleCode> {
         self.roles.iter().find(|role| role.name == name)
-    }
-}
-
-impl RoleCode {
-    /// What paths in the frames of an exception are relative to.
-    pub(super) fn base(&self) -> &Path {
-        if self.path.is_dir() { &self.path } else { self.path.parent().unwrap_or(Path::new("")) }
     }
 }
 
@@ -69,7 +64,11 @@ mod tests {
     fn project(roles: &[&str], agents: &[(&str, &str)]) -> Project {
         let listen = "127.0.0.1:8080".parse().unwrap();
         let control = Configured { listen, token: None, state_dir: PathBuf::new() };
-        let role = |name: &&str| RoleCode { name: (*name).to_owned(), path: PathBuf::new() };
+        let role = |name: &&str| RoleCode {
+            name: (*name).to_owned(),
+            path: PathBuf::new(),
+            base: PathBuf::new(),
+        };
         let agent = |(id, role): &(&str, &str)| {
             StartRequest::new(AgentId::parse(id).unwrap(), (*role).to_owned())
         };

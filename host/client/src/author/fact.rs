@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 
 use bulkhead_types::exit::Location;
-use bulkhead_types::{AgentId, Exception, Incarnation};
+use bulkhead_types::{AgentId, Exception, Incarnation, SourceFrame};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// What a line says.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "event", rename_all_fields = "camelCase")]
-pub(super) enum Fact {
+pub(crate) enum Fact {
     /// The host listens.
     #[serde(rename = "container.cold_start")]
     ColdStart { listen: SocketAddr },
@@ -46,28 +46,31 @@ pub(super) enum Fact {
 /// How long the steps of a start took, in microseconds.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Timings {
-    pub(super) wait_us: u64,
-    pub(super) compile_us: u64,
-    pub(super) instantiate_us: u64,
+pub(crate) struct Timings {
+    pub(crate) wait_us: u64,
+    pub(crate) compile_us: u64,
+    pub(crate) instantiate_us: u64,
     /// 0 where there was no snapshot.
-    pub(super) restore_us: u64,
-    pub(super) guest_start_us: u64,
+    pub(crate) restore_us: u64,
+    pub(crate) guest_start_us: u64,
 }
 
 /// What was thrown, or how else an incarnation crashed. Of a record that is longer than a line the long fields are missing.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Thrown {
-    pub(super) agent_id: AgentId,
-    pub(super) role: String,
+pub(crate) struct Thrown {
+    pub(crate) agent_id: AgentId,
+    pub(crate) role: String,
     #[serde(default)]
-    pub(super) phase: Option<String>,
-    pub(super) message: String,
+    pub(crate) phase: Option<String>,
+    /// Why it ended. Absent where it did not.
     #[serde(default)]
-    pub(super) location: Option<Location>,
+    pub(crate) reason: Option<String>,
+    pub(crate) message: String,
+    #[serde(default)]
+    pub(crate) location: Option<Location>,
     #[serde(default, deserialize_with = "if_complete")]
-    pub(super) exceptions: Vec<Exception>,
+    pub(crate) exceptions: Vec<Exception>,
 }
 
 fn if_complete<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<Exception>, D::Error> {
@@ -75,9 +78,25 @@ fn if_complete<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<Exceptio
     Ok(serde_json::from_value(value).unwrap_or_default())
 }
 
+impl Thrown {
+    /// Where: file, line and column.
+    pub(crate) fn place(&self) -> Option<String> {
+        match (&*self.exceptions, &self.location) {
+            ([first, ..], _) => first.frames.first().map(SourceFrame::place),
+            ([], location) => location.as_ref().map(|at| frame_of(at).place()),
+        }
+    }
+}
+
+/// A place as a frame that says no more.
+pub(crate) fn frame_of(at: &Location) -> SourceFrame {
+    let Location { file, line, column } = at;
+    SourceFrame { function: None, file: file.clone(), line: *line, column: Some(*column) }
+}
+
 impl Fact {
     /// Reads a line. `None`: it is none, or says nothing that is wanted here.
-    pub(super) fn parse(line: &str) -> Option<Self> {
+    pub(crate) fn parse(line: &str) -> Option<Self> {
         serde_json::from_str(line).ok().filter(|fact| !matches!(fact, Self::Other))
     }
 }
@@ -89,7 +108,7 @@ const KNOWN: [&str; 3] =
 
 /// What is wrong with the host, in a line of its own.
 #[derive(Debug, Deserialize)]
-pub(super) struct Complaint {
+pub(crate) struct Complaint {
     level: String,
     event: String,
     message: Option<String>,
@@ -99,7 +118,7 @@ pub(super) struct Complaint {
 
 impl Complaint {
     /// Of a line on the levels `warn` and above about the container.
-    pub(super) fn parse(line: &str) -> Option<Self> {
+    pub(crate) fn parse(line: &str) -> Option<Self> {
         let complaint: Self = serde_json::from_str(line).ok()?;
         let is_one = matches!(&*complaint.level, "warn" | "error" | "fatal");
         let is_known = KNOWN.contains(&&*complaint.event);
@@ -107,7 +126,7 @@ impl Complaint {
     }
 
     /// For a person.
-    pub(super) fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         let Self { level, event, message, error, reason } = self;
         let words = message.as_ref().or(error.as_ref()).or(reason.as_ref());
         match words {
@@ -119,7 +138,7 @@ impl Complaint {
 
 impl Timings {
     /// The whole start, in microseconds.
-    pub(super) fn total_us(self) -> u64 {
+    pub(crate) fn total_us(self) -> u64 {
         let Self { wait_us, compile_us, instantiate_us, restore_us, guest_start_us } = self;
         wait_us + compile_us + instantiate_us + restore_us + guest_start_us
     }

@@ -3,20 +3,22 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::time::{Instant, sleep_until};
 
-use super::END;
 use super::fact::Fact;
 use super::log_file::LogFile;
-use super::output::Output;
 use crate::failure::Failure;
 
+/// How long the child may take to end before it is killed: what agents have by default, and some more.
+const END: Duration = Duration::from_secs(30);
+
 /// What comes from the child.
-pub(super) enum Said {
+pub(crate) enum Said {
     /// A line of its log, which is JSON.
     Log(String),
     /// A line of its stderr, for a person.
@@ -26,7 +28,7 @@ pub(super) enum Said {
 }
 
 /// A host that runs.
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
     /// Until they are closed. The host bounds its lines (`log.max_line_kb`).
     stdout: Option<Lines<BufReader<ChildStdout>>>,
@@ -38,12 +40,17 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts `program run`. It ends with the calling thread, whatever ends that.
-    pub(super) fn start(program: &Path, config: &Path) -> Result<Self, Failure> {
+    /// Starts a host; `set_up` adds to the arguments and variables of `program run`. It ends with the calling thread,
+    /// whatever ends that.
+    pub(crate) fn start(
+        program: &Path,
+        config: &Path,
+        set_up: impl FnOnce(&mut Command),
+    ) -> Result<Self, Failure> {
         let mut command = Command::new(program);
+        command.args(["run", "--log-format", "json", "--sigint", "stop", "--config"]).arg(config);
+        set_up(&mut command);
         command
-            .args(["run", "--log-format", "json", "--sigint", "stop", "--config"])
-            .arg(config)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -61,29 +68,33 @@ impl Process {
         Ok(Self { child, stdout, stderr, log: None, end_by: None, has_ended: false })
     }
 
-    /// Waits until it listens. Returns where; from then on its log is kept in a file of this directory.
-    pub(super) async fn ready(
+    /// Waits until it listens. Returns where; from then on its log is kept in this file. `say` gets what the host itself
+    /// writes to a person.
+    pub(crate) async fn ready(
         &mut self,
-        output: &Output,
-        state_dir: &Path,
+        log: &Path,
+        say: impl Fn(&str) -> Result<(), Failure>,
     ) -> Result<SocketAddr, Failure> {
         loop {
             match self.next().await? {
                 Said::Log(line) => {
                     if let Some(Fact::ColdStart { listen }) = Fact::parse(&line) {
-                        self.log = LogFile::create(state_dir, output)?;
+                        match LogFile::create(log) {
+                            Ok(file) => self.log = Some(file),
+                            Err(problem) => say(&problem)?,
+                        }
                         self.keep(&line);
                         return Ok(listen);
                     }
                 }
-                Said::Words(words) => output.words_of_host(&words)?,
+                Said::Words(words) => say(&words)?,
                 Said::Ended(status) => return Err(ended(status)),
             }
         }
     }
 
     /// What comes next. Cancel safe.
-    pub(super) async fn next(&mut self) -> Result<Said, Failure> {
+    pub(crate) async fn next(&mut self) -> Result<Said, Failure> {
         loop {
             tokio::select! {
                 line = next_line(&mut self.stdout) => match line {
@@ -113,7 +124,7 @@ impl Process {
     }
 
     /// Asks it to stop its agents and end. `Ended` follows.
-    pub(super) fn ask_to_end(&mut self) {
+    pub(crate) fn ask_to_end(&mut self) {
         let pid = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         if let (Some(pid), None) = (pid, self.end_by) {
             let _ = kill_process(pid, Signal::INT);
@@ -122,7 +133,7 @@ impl Process {
     }
 
     /// Ends it, and waits for that.
-    pub(super) async fn end(&mut self) {
+    pub(crate) async fn end(&mut self) {
         self.ask_to_end();
         while !self.has_ended && !matches!(self.next().await, Err(_) | Ok(Said::Ended(_))) {}
     }
@@ -135,7 +146,7 @@ impl Process {
 }
 
 /// The failure that an end is which nobody asked for. What the host said of it was shown.
-pub(super) fn ended(status: ExitStatus) -> Failure {
+pub(crate) fn ended(status: ExitStatus) -> Failure {
     match status.code() {
         Some(2) => Failure::Reported(2),
         _ => Failure::NoAnswer(format!("the host ended ({status})")),
@@ -185,12 +196,10 @@ mod tests {
     use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
-    use std::time::Duration;
 
     use tempfile::TempDir;
 
     use super::*;
-    use crate::screen::Screen;
 
     const COLD_START: &str =
         r#"echo '{"level":"info","event":"container.cold_start","listen":"127.0.0.1:9"}'"#;
@@ -203,8 +212,8 @@ mod tests {
         path
     }
 
-    fn output() -> Output {
-        Output::new(Screen { is_terminal: false, colours: false })
+    fn start(program: &Path) -> Result<Process, Failure> {
+        Process::start(program, Path::new("x.toml"), |_| {})
     }
 
     fn is_there(pid: u32) -> bool {
@@ -216,9 +225,9 @@ mod tests {
     async fn it_is_ready_when_it_listens_and_ends_when_it_is_asked_to() {
         let dir = tempfile::tempdir().unwrap();
         let script = format!("{COLD_START}\necho '{{\"a\":1}}'\nexec sleep 600");
-        let mut process = Process::start(&program(&dir, &script), Path::new("x.toml")).unwrap();
+        let mut process = start(&program(&dir, &script)).unwrap();
         let pid = process.child.id().unwrap();
-        let listen = process.ready(&output(), dir.path()).await.unwrap();
+        let listen = process.ready(&dir.path().join("dev.log"), |_| Ok(())).await.unwrap();
         assert_eq!(listen, "127.0.0.1:9".parse().unwrap());
         assert!(matches!(process.next().await, Ok(Said::Log(line)) if line == "{\"a\":1}"));
         process.end().await;
@@ -232,9 +241,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         // What is ignored stays so over an exec.
         let script = format!("trap '' INT\n{COLD_START}\nexec sleep 600");
-        let mut process = Process::start(&program(&dir, &script), Path::new("x.toml")).unwrap();
+        let mut process = start(&program(&dir, &script)).unwrap();
         let pid = process.child.id().unwrap();
-        process.ready(&output(), dir.path()).await.unwrap();
+        process.ready(&dir.path().join("dev.log"), |_| Ok(())).await.unwrap();
         let asked = Instant::now();
         process.end().await;
         assert!(process.has_ended && asked.elapsed() >= END && !is_there(pid));
@@ -243,11 +252,10 @@ mod tests {
     #[tokio::test]
     async fn the_end_of_one_that_cannot_run_has_its_code_and_its_words() {
         let dir = tempfile::tempdir().unwrap();
-        let mut process =
-            Process::start(&program(&dir, "echo no >&2; exit 2"), Path::new("x.toml")).unwrap();
-        let failure = process.ready(&output(), dir.path()).await.unwrap_err();
+        let mut process = start(&program(&dir, "echo no >&2; exit 2")).unwrap();
+        let failure = process.ready(&dir.path().join("dev.log"), |_| Ok(())).await.unwrap_err();
         assert!(matches!(failure, Failure::Reported(2)), "{failure:?}");
-        let missing = Process::start(Path::new("/nowhere/bulkhead"), Path::new("x.toml"));
+        let missing = start(Path::new("/nowhere/bulkhead"));
         let words = missing.err().unwrap().words().unwrap();
         assert!(words.contains("/nowhere/bulkhead: No such file"), "{words}");
     }
@@ -261,7 +269,7 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.unwrap();
             let _inside = runtime.enter();
-            let process = Process::start(&program, Path::new("x.toml")).unwrap();
+            let process = start(&program).unwrap();
             let pid = process.child.id().unwrap();
             // It is not dropped: that would end it as well.
             std::mem::forget(process);

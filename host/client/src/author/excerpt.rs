@@ -24,14 +24,14 @@ const WIDTH: usize = 120;
 const MAX_BYTES: u64 = 16 << 20;
 
 /// The file of a frame, below `base`. `None` where it leads elsewhere: a program can name any file.
-pub(super) fn file_of(frame: &SourceFrame, base: &Path) -> Option<PathBuf> {
+pub(crate) fn file_of(frame: &SourceFrame, base: &Path) -> Option<PathBuf> {
     let path = Path::new(&frame.file);
     let is_below = path.components().all(|part| matches!(part, Component::Normal(_)));
     (is_below && !frame.file.is_empty()).then(|| base.join(path))
 }
 
 /// The lines around a frame, each with its end, safe to print. Empty where the file has no such line.
-pub(super) fn of_file(path: &Path, line: u32, column: Option<u32>) -> String {
+pub(crate) fn of_file(path: &Path, line: u32, column: Option<u32>) -> String {
     let is_small =
         std::fs::metadata(path).is_ok_and(|about| about.is_file() && about.len() <= MAX_BYTES);
     let source = is_small.then(|| std::fs::read(path).ok()).flatten().unwrap_or_default();

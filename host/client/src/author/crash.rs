@@ -7,7 +7,7 @@ use bulkhead_terminal::Colour;
 use bulkhead_types::{Exception, SourceFrame};
 
 use super::excerpt;
-use super::fact::Thrown;
+use super::fact::{Thrown, frame_of};
 use crate::screen::Screen;
 
 /// Frames of one exception.
@@ -15,20 +15,14 @@ const FRAMES: usize = 8;
 
 /// What was thrown: its causes as well. `what` happened to the agent, `base` is what its files are relative to. Each line has
 /// its end, and is safe to print.
-pub(super) fn page(thrown: &Thrown, what: &str, base: Option<&Path>, screen: Screen) -> String {
+pub(crate) fn page(thrown: &Thrown, what: &str, base: Option<&Path>, screen: Screen) -> String {
     let head = format!("{} {what}", thrown.agent_id);
     let mut page = String::new();
     match &*thrown.exceptions {
         [] => {
             page += &headline(&format!("{head}: {}", thrown.message), screen);
             if let Some(location) = &thrown.location {
-                let frame = SourceFrame {
-                    function: None,
-                    file: location.file.clone(),
-                    line: location.line,
-                    column: Some(location.column),
-                };
-                page += &frames(&[frame], base);
+                page += &frames(&[frame_of(location)], base);
             }
         }
         [first, causes @ ..] => {
@@ -41,6 +35,17 @@ pub(super) fn page(thrown: &Thrown, what: &str, base: Option<&Path>, screen: Scr
     }
     page
 }
+
+/// What happened to an agent that ended, for [`page`].
+pub(crate) fn what(thrown: &Thrown) -> String {
+    match thrown.phase.as_deref() {
+        Some("handle") | None => "crashed".to_owned(),
+        Some(phase) => format!("crashed in {phase}"),
+    }
+}
+
+/// What happened to one that did not.
+pub(crate) const REJECTED: &str = "has a rejection that nobody handles";
 
 fn caused_by(cause: &Exception, base: Option<&Path>, screen: Screen) -> String {
     headline(&format!("caused by {}", cause.summary()), screen) + &frames(&cause.frames, base)
