@@ -13,23 +13,28 @@ pub enum Language {
     Python,
     /// Rust, compiled by cargo to a component.
     Rust,
+    /// C, compiled by Zig's clang to a component.
+    C,
+    /// Go, compiled by Go's own compiler to a component.
+    Go,
 }
 
-/// A file of a tree: its path, with `/`, and its text, with `{{…}}` where a name belongs.
-pub(crate) type Template = (&'static str, &'static str);
+/// A file of a tree: its path, with `/`, and its bytes. Text has `{{…}}` where a name belongs.
+pub(crate) type Template = (&'static str, &'static [u8]);
 
 /// The types of the SDK that the runner has built in, for editors.
-const TYPES: Template = ("bulkhead.d.ts", include_str!("../../../guest/runners/js/sdk/agent.d.ts"));
+const TYPES: Template =
+    ("bulkhead.d.ts", include_bytes!("../../../guest/runners/js/sdk/agent.d.ts"));
 
-const CONFIG: Template = ("bulkhead.toml", include_str!("../templates/common/bulkhead.toml"));
-const README: Template = ("README.md", include_str!("../templates/common/README.md"));
-const TEST: Template = ("tests/talk.toml", include_str!("../templates/common/tests/talk.toml"));
-const GITIGNORE: Template = (".gitignore", include_str!("../templates/common/gitignore"));
+const CONFIG: Template = ("bulkhead.toml", include_bytes!("../templates/common/bulkhead.toml"));
+const README: Template = ("README.md", include_bytes!("../templates/common/README.md"));
+const TEST: Template = ("tests/talk.toml", include_bytes!("../templates/common/tests/talk.toml"));
+const GITIGNORE: Template = (".gitignore", include_bytes!("../templates/common/gitignore"));
 
 const JS: &[Template] = &[
-    ("agent.js", include_str!("../templates/js/agent.js")),
+    ("agent.js", include_bytes!("../templates/js/agent.js")),
     TYPES,
-    ("jsconfig.json", include_str!("../templates/js/jsconfig.json")),
+    ("jsconfig.json", include_bytes!("../templates/js/jsconfig.json")),
     CONFIG,
     TEST,
     README,
@@ -37,50 +42,141 @@ const JS: &[Template] = &[
 ];
 
 const TS: &[Template] = &[
-    ("agent.ts", include_str!("../templates/ts/agent.ts")),
+    ("agent.ts", include_bytes!("../templates/ts/agent.ts")),
     TYPES,
-    ("tsconfig.json", include_str!("../templates/ts/tsconfig.json")),
+    ("tsconfig.json", include_bytes!("../templates/ts/tsconfig.json")),
     CONFIG,
     TEST,
     README,
     GITIGNORE,
 ];
 
-const PYTHON: &[Template] =
-    &[("agent.py", include_str!("../templates/python/agent.py")), CONFIG, TEST, README, GITIGNORE];
-
-const RUST: &[Template] = &[
-    ("src/lib.rs", include_str!("../templates/rust/src/lib.rs")),
-    // Not under its own name: cargo would take the template for a package, and leave it out of this one.
-    ("Cargo.toml", include_str!("../templates/rust/manifest.toml")),
-    (".cargo/config.toml", include_str!("../templates/rust/cargo/config.toml")),
+const PYTHON: &[Template] = &[
+    ("agent.py", include_bytes!("../templates/python/agent.py")),
     CONFIG,
     TEST,
-    ("README.md", include_str!("../templates/rust/README.md")),
-    (".gitignore", include_str!("../templates/rust/gitignore")),
+    README,
+    GITIGNORE,
 ];
+
+const RUST: &[Template] = &[
+    ("src/lib.rs", include_bytes!("../templates/rust/src/lib.rs")),
+    // Not under its own name: cargo would take the template for a package, and leave it out of this one.
+    ("Cargo.toml", include_bytes!("../templates/rust/manifest.toml")),
+    (".cargo/config.toml", include_bytes!("../templates/rust/cargo/config.toml")),
+    CONFIG,
+    TEST,
+    ("README.md", include_bytes!("../templates/rust/README.md")),
+    (".gitignore", include_bytes!("../templates/rust/gitignore")),
+];
+
+/// What components of languages without a path to WASI 0.2 of their own are made with: the contract, and an adapter from
+/// WASI preview 1.
+const WIT: Template = ("wit/agent.wit", include_bytes!("../../../wit/agent.wit"));
+const WIT_IO: Template = ("wit/deps/io.wit", include_bytes!("../../../wit/deps/io.wit"));
+const ADAPTER: Template = (
+    "bindings/wasi_snapshot_preview1.wasm",
+    wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+);
+
+const MAKE_README: Template = ("README.md", include_bytes!("../templates/common/make.md"));
+const MAKE_GITIGNORE: Template =
+    (".gitignore", include_bytes!("../templates/common/make.gitignore"));
+
+const C: &[Template] = &[
+    ("agent.c", include_bytes!("../templates/c/agent.c")),
+    ("Makefile", include_bytes!("../templates/c/Makefile")),
+    ("requirements.txt", include_bytes!("../templates/c/requirements.txt")),
+    ADAPTER,
+    WIT,
+    WIT_IO,
+    CONFIG,
+    TEST,
+    MAKE_README,
+    MAKE_GITIGNORE,
+];
+
+const GO: &[Template] = &[
+    ("agent.go", include_bytes!("../templates/go/agent.go")),
+    ("go.mod", include_bytes!("../templates/go/module.txt")),
+    ("Makefile", include_bytes!("../templates/go/Makefile")),
+    ("requirements.txt", include_bytes!("../templates/go/requirements.txt")),
+    (
+        "bindings/exports/export_bulkhead_agent_lifecycle/lifecycle.go",
+        include_bytes!("../templates/go/lifecycle.go"),
+    ),
+    ("vendor/modules.txt", include_bytes!("../templates/go/vendor/modules.txt")),
+    ADAPTER,
+    WIT,
+    WIT_IO,
+    CONFIG,
+    TEST,
+    MAKE_README,
+    MAKE_GITIGNORE,
+];
+
+/// What `build.rs` generates from the contract.
+mod generated {
+    use super::Template;
+
+    include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
+}
 
 impl Language {
     /// All files of an agent.
-    pub(crate) fn templates(self) -> &'static [Template] {
+    pub(crate) fn templates(self) -> impl Iterator<Item = &'static Template> {
+        self.written().iter().chain(self.generated())
+    }
+
+    /// Those that are files of this crate, the one that the author edits first.
+    fn written(self) -> &'static [Template] {
         match self {
             Self::Js => JS,
             Self::Ts => TS,
             Self::Python => PYTHON,
             Self::Rust => RUST,
+            Self::C => C,
+            Self::Go => GO,
+        }
+    }
+
+    /// Those that `build.rs` generates.
+    pub(crate) fn generated(self) -> &'static [Template] {
+        match self {
+            Self::Js | Self::Ts | Self::Python | Self::Rust => &[],
+            Self::C => generated::C,
+            Self::Go => generated::GO,
         }
     }
 
     /// The file that the author edits.
     pub(crate) fn entry(self) -> &'static str {
-        self.templates()[0].0
+        self.written()[0].0
     }
 
     /// What the configuration says of the agent's code, up to the other keys of its role.
     pub(crate) fn code(self) -> &'static str {
+        match self.component() {
+            None => include_str!("../templates/common/source.toml"),
+            Some(_) => include_str!("../templates/common/component.toml"),
+        }
+    }
+
+    /// The component that its tools build, if it is compiled.
+    pub(crate) fn component(self) -> Option<&'static str> {
         match self {
-            Self::Js | Self::Ts | Self::Python => include_str!("../templates/common/source.toml"),
-            Self::Rust => include_str!("../templates/common/component.toml"),
+            Self::Js | Self::Ts | Self::Python => None,
+            Self::Rust => Some("target/wasm32-wasip2/release/{{crate}}.wasm"),
+            Self::C | Self::Go => Some("agent.wasm"),
+        }
+    }
+
+    /// The command that builds it, if it is compiled.
+    pub(crate) fn build(self) -> Option<&'static str> {
+        match self {
+            Self::Js | Self::Ts | Self::Python => None,
+            Self::Rust => Some("cargo build --release"),
+            Self::C | Self::Go => Some("make"),
         }
     }
 }

@@ -3,7 +3,9 @@
 //! ```text
 //!  templates/ ─▶ language ─▶ tree ─▶ write
 //!   real files    which of    names     a directory beside the new one,
-//!                 them        filled in  then one rename
+//!  build.rs ───▶  them        filled in  then one rename
+//!   generated from
+//!   the contract
 //! ```
 //!
 //! Knows nothing of a host. What the files say is tried by running them.
@@ -82,10 +84,7 @@ fn is_crate_name(name: &str) -> bool {
 
 fn next_steps(args: &NewArgs, made: &std::path::Path) -> String {
     let (name, shown, entry) = (&args.name, made.display(), args.lang.entry());
-    let build = match args.lang {
-        Language::Rust => "cargo build --release && ",
-        _ => "",
-    };
+    let build = args.lang.build().map_or_else(String::new, |build| format!("{build} && "));
     format!(
         "{name} is in {shown}: {entry} is the agent.\n\n  cd {shown} && {build}bulkhead dev\n\n\
          `bulkhead test` plays tests/talk.toml."

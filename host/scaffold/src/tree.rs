@@ -4,17 +4,21 @@ use bulkhead_types::AgentId;
 
 use crate::Language;
 
-/// Paths, with `/` between their parts, and texts.
-pub(crate) type Tree = Vec<(&'static str, String)>;
+/// Paths, with `/` between their parts, and contents.
+pub(crate) type Tree = Vec<(&'static str, Vec<u8>)>;
 
 /// All files of an agent.
 pub(crate) fn tree(language: Language, name: &AgentId) -> Tree {
-    let fill = |text: &str| filled(text, language, name.as_str());
-    language.templates().iter().map(|(path, text)| (*path, fill(text))).collect()
+    let fill = |bytes: &[u8]| match std::str::from_utf8(bytes) {
+        Ok(text) => filled(text, language, name.as_str()).into_bytes(),
+        Err(_) => bytes.to_vec(),
+    };
+    language.templates().map(|(path, bytes)| (*path, fill(bytes))).collect()
 }
 
 fn filled(text: &str, language: Language, name: &str) -> String {
     text.replace("{{code}}", language.code().trim_end())
+        .replace("{{component}}", language.component().unwrap_or_default())
         .replace("{{key}}", &toml_key(name))
         .replace("{{crate}}", &name.replace('-', "_"))
         .replace("{{type}}", &type_name(name))

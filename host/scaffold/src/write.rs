@@ -47,8 +47,8 @@ pub(crate) fn write(parent: &Path, name: &str, tree: &Tree) -> Result<PathBuf, R
     // Inside of it, because the temporary one is for this user alone.
     let complete = beside.path().join(name);
     fs::create_dir(&complete).map_err(unwritable(&path))?;
-    for (file, text) in tree {
-        write_file(&complete.join(file), text).map_err(unwritable(&path.join(file)))?;
+    for (file, bytes) in tree {
+        write_file(&complete.join(file), bytes).map_err(unwritable(&path.join(file)))?;
     }
     match fs::rename(&complete, &path) {
         Ok(()) => Ok(path),
@@ -68,11 +68,11 @@ fn refuse_existing(path: &Path) -> Result<(), Refused> {
     if is_empty { Ok(()) } else { Err(Refused::NotEmpty(path.to_owned())) }
 }
 
-fn write_file(path: &Path, text: &str) -> io::Result<()> {
+fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }
-    fs::write(path, text)
+    fs::write(path, bytes)
 }
 
 fn unwritable(path: &Path) -> impl FnOnce(io::Error) -> Refused {
