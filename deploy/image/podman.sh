@@ -1,0 +1,54 @@
+# shellcheck shell=bash
+# To be sourced: podman with a storage of its own, which is gone in the end, and checks. Sets `work`, a directory that goes as
+# well, and `run_podman`. Ends the script where podman, buildah or runc is missing: a failure if BULKHEAD_TESTS_REQUIRE has
+# `image`.
+skip() {
+    echo "skipped: $1"
+    case ",${BULKHEAD_TESTS_REQUIRE:-}," in *,image,*) exit 1 ;; *) exit 0 ;; esac
+}
+for tool in podman buildah runc; do
+    command -v $tool >/dev/null || skip "$tool is not installed"
+done
+[ "$(id -u)" = 0 ] || skip "not root"
+
+work=$(mktemp -d)
+export IMAGE_STORAGE="$work/images" CONTAINERS_CONF="$work/containers.conf"
+# Limits of open files are not everybody's to set.
+printf '[containers]\ndefault_ulimits = []\n' >"$CONTAINERS_CONF"
+# An overlay has no other one below it.
+IMAGE_STORAGE_DRIVER=overlay
+[ "$(stat --file-system --format %T "$work")" != overlayfs ] || IMAGE_STORAGE_DRIVER=vfs
+export IMAGE_STORAGE_DRIVER
+run_podman() {
+    podman --root "$IMAGE_STORAGE/storage" --runroot "$IMAGE_STORAGE/run" --storage-driver $IMAGE_STORAGE_DRIVER \
+        --cgroup-manager cgroupfs --runtime runc --log-level error "$@"
+}
+podman_groups() { find /sys/fs/cgroup -path '*/libpod_parent*' -type d 2>/dev/null; }
+groups_before=$(podman_groups)
+[ -n "$groups_before" ] || groups_before=none
+clean_up() {
+    run_podman pod rm --force --all >/dev/null 2>&1 || true
+    run_podman rm --force --all --time 0 >/dev/null 2>&1 || true
+    run_podman volume prune --force >/dev/null 2>&1 || true
+    run_podman rmi --all --force >/dev/null 2>&1 || true
+    umount "$IMAGE_STORAGE"/storage/overlay 2>/dev/null || true
+    # podman leaves those of its containers in hierarchies that it does not use. One with a process in it stays.
+    podman_groups | grep --line-regexp --invert-match --fixed-strings "$groups_before" | tac | xargs --no-run-if-empty rmdir 2>/dev/null || true
+    rm -rf "$work"
+}
+trap clean_up EXIT
+
+# The container whose log follows a check that failed.
+town=town
+passed=0 failed=0
+# check WHAT COMMAND...
+check() {
+    if "${@:2}" >/dev/null; then
+        passed=$((passed + 1))
+        echo "ok      $1"
+    else
+        failed=$((failed + 1))
+        echo "FAILED  $1"
+        run_podman logs --tail 8 "$town" 2>&1 | cut -c1-400 | sed 's/^/        /' || true
+    fi
+}
