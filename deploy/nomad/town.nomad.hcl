@@ -11,14 +11,15 @@ job "town" {
       port "api" { to = 8080 }
       port "probes" { to = 8081 }
     }
+    # A directory of the client, which user 65532 or group 0 may write to.
     volume "state" {
       type   = "host"
       source = "town-state"
     }
     task "bulkhead" {
-      driver       = "docker"
-      kill_signal  = "SIGTERM"
-      # Above limits.drain_ms (25 s).
+      driver      = "docker"
+      kill_signal = "SIGTERM"
+      # Above limits.drain_ms (25 s), and the most that a client allows unless its max_kill_timeout is raised.
       kill_timeout = "30s"
       config {
         image           = "bulkhead:0.1.0"

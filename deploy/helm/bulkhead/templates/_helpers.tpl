@@ -17,6 +17,13 @@ drain_ms = {{ mul (int .Values.drainSeconds) 1000 }}
 {{ .Values.config }}
 {{- end }}
 
+{{/* The names of the Service, and those of the values. */}}
+{{- define "bulkhead.hosts" -}}
+{{- $name := .Release.Name -}}
+{{- $all := list $name (printf "%s.$(NAMESPACE)" $name) (printf "%s.$(NAMESPACE).svc" $name) (printf "%s.$(NAMESPACE).svc.cluster.local" $name) -}}
+{{- join "," (concat $all .Values.allowedHosts) -}}
+{{- end }}
+
 {{/* The grace: a pod that is killed in its drain loses what agents have not saved. */}}
 {{- define "bulkhead.grace" -}}
 {{- if lt (int .Values.terminationGracePeriodSeconds) (add (int .Values.drainSeconds) 5) -}}
