@@ -117,7 +117,7 @@ fn scripts_pass_or_fail_and_are_counted_and_the_authors_state_is_as_it_was() {
     let project = Project::of(&["echo"], &[("a", HELLO), ("b", wrong)]);
     std::fs::create_dir(&project.state_dir).unwrap();
     std::fs::write(project.state_dir.join("bulkhead.db"), "the author's").unwrap();
-    let ran = project.run(&[]).expect(1, &["1 passed, 1 failed"]);
+    let ran = project.run(&[]).expect(1, &["1 passed, 1 failed", "compiled echo in "]);
     let lines: Vec<_> = ran.stdout.lines().collect();
     assert!(lines[0].starts_with("ok     ") && lines[0].contains("tests/a.toml ("), "{lines:?}");
     let expected = [
@@ -176,6 +176,16 @@ fn what_cannot_be_run_is_named_and_nothing_is_started() {
     let words =
         check.stdout.lines().find(|line| line.contains("x.wasm")).expect("the check says so");
     assert!(ran.stdout.contains(words), "{words}\n{}", ran.stdout);
+}
+
+#[test]
+fn what_the_authors_host_compiled_is_not_compiled_again() {
+    let project = Project::of(&["echo"], &[("a", HELLO)]);
+    let mut check = Command::new(files::binary());
+    check.arg("check").arg("--config").arg(project.config());
+    Ran::of(check).expect(0, &["component echo: ok"]);
+    let ran = project.run(&[]).expect(0, &["1 passed, 0 failed"]);
+    assert!(!ran.stderr.contains("compiled"), "{}", ran.stderr);
 }
 
 /// A component that panics, works on by itself, and is done.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use harness::{Host, ModelServer, Value, files, json, model_server};
+use harness::{Host, ModelServer, Value, files, model_server};
 
 /// A language, and what it calls what goes wrong.
 struct Toolchain {

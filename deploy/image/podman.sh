@@ -12,6 +12,7 @@ done
 [ "$(id -u)" = 0 ] || skip "not root"
 
 work=$(mktemp -d)
+export work
 export IMAGE_STORAGE="$work/images" CONTAINERS_CONF="$work/containers.conf"
 # Limits of open files are not everybody's to set.
 printf '[containers]\ndefault_ulimits = []\n' >"$CONTAINERS_CONF"
@@ -19,10 +20,12 @@ printf '[containers]\ndefault_ulimits = []\n' >"$CONTAINERS_CONF"
 IMAGE_STORAGE_DRIVER=overlay
 [ "$(stat --file-system --format %T "$work")" != overlayfs ] || IMAGE_STORAGE_DRIVER=vfs
 export IMAGE_STORAGE_DRIVER
-run_podman() {
+# conmon writes a file `oom` into the directory that it was started in.
+run_podman() (
+    cd "$work"
     podman --root "$IMAGE_STORAGE/storage" --runroot "$IMAGE_STORAGE/run" --storage-driver $IMAGE_STORAGE_DRIVER \
         --cgroup-manager cgroupfs --runtime runc --log-level error "$@"
-}
+)
 podman_groups() { find /sys/fs/cgroup -path '*/libpod_parent*' -type d 2>/dev/null; }
 groups_before=$(podman_groups)
 [ -n "$groups_before" ] || groups_before=none

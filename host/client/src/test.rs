@@ -73,7 +73,7 @@ pub struct TestArgs {
 }
 
 const TEST_HELP: &str = "\
-A script is a TOML file with messages to a new agent, what its model answers, and what has to come back.
+A script is a TOML file with messages to a new agent, what its model answers, and what is expected.
 docs/writing-agents.md describes it. Agents reach the scripted model and nothing else. The host of the run has the
 directory `test` in the state directory to itself; its log is test.log there. One script runs after the other.
 

@@ -62,11 +62,10 @@ impl AotSeed {
     fn of_another_engine(&self, digest: &Digest) -> Option<PathBuf> {
         let (begin, mut entries) = (format!("{digest}-"), fs::read_dir(&self.dir).ok()?);
         let is_one = |name: &str| name.starts_with(&begin) && name.ends_with(EXTENSION);
-        let found = entries.find_map(|entry| {
+        entries.find_map(|entry| {
             let entry = entry.ok()?;
             entry.file_name().to_str().is_some_and(is_one).then(|| entry.path())
-        });
-        found
+        })
     }
 }
 

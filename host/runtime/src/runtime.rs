@@ -249,7 +249,7 @@ impl Runtime {
         self.loader.stop_compiling(Stopped::MemoryShort);
     }
 
-    /// Reads source code. Waits for the disk on a thread of its own, and no longer than [`SOURCE_PATIENCE`].
+    /// Reads source code. Waits for the disk on a thread of its own, and no longer than 30 s.
     pub async fn source(&self, code: SourceCode) -> Result<Arc<Source>, LoadError> {
         let shown = code.path.display().to_string();
         let overdue = |_| {

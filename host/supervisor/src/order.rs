@@ -144,7 +144,7 @@ pub(crate) fn public(record: &str) -> Option<(Box<RawValue>, Vec<String>)> {
 }
 
 /// What of a record may leave the machine: the start without its environment and its secrets, and what the configuration
-/// wanted. [`read`] reads it like a record.
+/// wanted. `read` reads it like a record.
 pub fn without_secrets(record: &str) -> Option<Box<RawValue>> {
     let mut fields: serde_json::Map<String, Value> = serde_json::from_str(record).ok()?;
     fields

@@ -166,7 +166,7 @@ mod tests {
         let error = found(&[], &config, Some("nothing")).unwrap_err();
         assert_eq!(error, "none of the 2 scripts in DIR/tests has \"nothing\" in its path");
         let missing = dir.path().join("nowhere");
-        let error = found(&[missing.clone()], &config, None).unwrap_err();
+        let error = found(std::slice::from_ref(&missing), &config, None).unwrap_err();
         assert_eq!(error, "there is no script DIR/nowhere");
         fs::create_dir(&missing).unwrap();
         let error = found(&[missing], &config, None).unwrap_err();

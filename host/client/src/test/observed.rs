@@ -170,7 +170,10 @@ mod tests {
         assert!(is_over(&[turn(json!("continue")), turn(json!("idle"))]));
         assert!(is_over(&[turn(Value::Null)]), "it failed");
         let exit = ("agent.exit", json!({"reason": "exception", "message": "m", "crashId": "c1"}));
-        assert!(is_over(&[exit.clone()]) && seen(&[exit.clone()]).has(Until::Exit));
+        assert!(
+            is_over(std::slice::from_ref(&exit))
+                && seen(std::slice::from_ref(&exit)).has(Until::Exit)
+        );
         let stopped = ("agent.exit", json!({"reason": "stopped", "message": "m"}));
         assert_eq!(seen(&[exit, stopped]).crash_id.as_deref(), Some("c1"));
     }
