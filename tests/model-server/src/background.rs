@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(server.requests()[0].end, End::Open);
         drop(stream);
         while server.requests()[0].end == End::Open {
-            std::thread::yield_now();
+            std::thread::sleep(std::time::Duration::from_millis(1));
         }
         assert_eq!(server.requests()[0].end, End::HungUp);
     }

@@ -176,7 +176,7 @@ fn a_server_that_is_down_refuses_and_cuts_and_keeps_its_port() {
     server.misbehave(Call::Registry, Fault::Hang);
     open.write_all(head.as_bytes()).expect("send the request");
     while server.calls().is_empty() {
-        std::thread::yield_now();
+        std::thread::sleep(std::time::Duration::from_millis(1));
     }
     server.go_down();
     let cut = open.read(&mut [0]);

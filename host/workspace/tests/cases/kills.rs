@@ -37,7 +37,7 @@ async fn a_moment_within(bench: &Bench, calls: u64) {
     let now = || bench.run.calls.load(Ordering::Relaxed);
     let aim = now() + fastrand::u64(1..=calls);
     while now() < aim {
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
     tokio::time::sleep(Duration::from_micros(fastrand::u64(..10_000))).await;
 }
@@ -140,7 +140,7 @@ async fn a_rebase_that_was_dropped_is_undone() {
     ] {
         let under_way = async {
             while !path.join(".git").join(begun).exists() {
-                tokio::task::yield_now().await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
         let done = tokio::select! {
@@ -185,7 +185,7 @@ async fn what_a_killed_git_leaves_in_the_mirror_is_removed() {
         done = async { bench.prepare(&workspaces, &bench.request("ben")).await } => panic!("{done:?}"),
         () = async {
             while bench.server.counts().requests == before {
-                tokio::task::yield_now().await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
         } => {}
     }

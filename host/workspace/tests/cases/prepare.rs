@@ -286,7 +286,7 @@ async fn prepare_as_a_whole_has_a_deadline_and_a_rig_in_use_too() {
         biased;
         done = bench.prepare(&workspaces, &ann) => panic!("{done:?}"),
         done = async {
-            while bench.server.counts().requests == before { tokio::task::yield_now().await; }
+            while bench.server.counts().requests == before { tokio::time::sleep(Duration::from_millis(1)).await; }
             bench.prepare(&workspaces, &ben).await
         } => assert_eq!(done.unwrap_err().code(), "locked"),
     }
@@ -369,7 +369,7 @@ async fn a_dropped_prepare_does_not_block_the_next() {
     tokio::select! {
         done = bench.prepare(&workspaces, &request) => panic!("{done:?}"),
         () = async {
-            while bench.server.counts().requests == 0 { tokio::task::yield_now().await; }
+            while bench.server.counts().requests == 0 { tokio::time::sleep(Duration::from_millis(1)).await; }
         } => {}
     }
     bench.server.misbehave(None);
