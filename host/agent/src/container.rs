@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::admission::{Commitment, Committed, short_of};
 use crate::changes::Changes;
 use crate::ended_agents::EndedAgents;
-use crate::engine::{Engine, EngineFacts};
+use crate::engine::{Code, Component, Engine, EngineFacts};
 use crate::peers::Peers;
 use crate::refusal::StartError;
 use crate::tools_in_use::ToolCounts;
@@ -150,6 +150,16 @@ impl Container {
             draining,
             crash_follow_ups,
             readers: Arc::new(Semaphore::new(READERS)),
+        }
+    }
+
+    /// Reads, checks and compiles what agents are to be made from, within the time that a start has for it. An error
+    /// is one sentence for a person.
+    pub async fn load(&self, name: Arc<str>, code: Code) -> Result<Arc<dyn Component>, String> {
+        let (engine, limit) = (Arc::clone(&self.engine), self.engine_facts.compile_limit);
+        match tokio::time::timeout(limit, engine.load(name, code)).await {
+            Ok(loaded) => loaded.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("it was not compiled within {} ms", limit.as_millis())),
         }
     }
 
@@ -289,7 +299,7 @@ impl Container {
     }
 
     /// Resolves when the container is going away.
-    pub(crate) async fn drains(&self) {
+    pub async fn drains(&self) {
         let mut draining = self.draining.subscribe();
         if draining.wait_for(|draining| *draining).await.is_err() {
             // The sender is ours: it cannot be gone while this waits.

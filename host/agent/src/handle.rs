@@ -17,6 +17,7 @@ use bulkhead_types::{
 use tokio::sync::oneshot;
 
 use crate::credentials::Credentials;
+use crate::engine::Component;
 use crate::incarnation::{Announced, IncarnationState};
 use crate::mailbox::{Envelope, Mailbox, MailboxFull, NotTaken};
 use crate::refusal::{Delivery, SendError, StartError, TurnReport};
@@ -24,6 +25,7 @@ use crate::settings::{SettingsChange, SettingsError, is_changeable};
 use crate::slot::SlotEntry;
 use crate::state_publisher::{Published, StatePublisher};
 use crate::stop_order::StopOrder;
+use crate::upgrade::{NewCode, UpgradeStage};
 
 /// Who ends agents for want of memory.
 const MEMORY: &str = "memory";
@@ -337,6 +339,36 @@ impl AgentHandle {
         if self.state.start.credentials.swap(secrets, record, note) {
             tracing::info!(agent = %self.state.id(), "credentials were swapped");
         }
+    }
+
+    /// Has it go on with other code, as soon as it has come to the end of a message. The newest order counts.
+    pub fn upgrade(&self, new: NewCode) {
+        self.state.start.upgrade.order(new);
+    }
+
+    /// Takes the last order back, unless it leaves for it already.
+    pub fn cancel_upgrade(&self, why: &str) {
+        self.state.start.upgrade.cancel(why);
+    }
+
+    /// Whether it is a stock component, which has no turns to be upgraded between.
+    pub fn is_program(&self) -> bool {
+        self.state.start.upgrade.is_program()
+    }
+
+    /// How far its last upgrade is.
+    pub fn upgrade_stage(&self) -> UpgradeStage {
+        self.state.start.upgrade.stage()
+    }
+
+    /// Resolves when that is one of these.
+    pub async fn upgrade_reaches(&self, wanted: impl Fn(&UpgradeStage) -> bool) -> UpgradeStage {
+        self.state.start.upgrade.reaches(wanted).await
+    }
+
+    /// What its incarnations are made from, once it is loaded.
+    pub fn made_from(&self) -> Option<Arc<dyn Component>> {
+        self.state.start.upgrade.current()
     }
 
     /// The language model in use.

@@ -26,6 +26,7 @@ use crate::settings::LiveSettings;
 use crate::slot::{Slot, SlotEntry};
 use crate::state_publisher::StatePublisher;
 use crate::stop_order::StopOrder;
+use crate::upgrade::Upgrade;
 
 /// How a start ended: the agent runs, or the start joined an incarnation that was up.
 pub(crate) type Answer = Result<Option<Arc<IncarnationState>>, StartError>;
@@ -66,6 +67,8 @@ pub(crate) struct StartContext {
     pub spec: Arc<AgentSpec>,
     /// Its code as it was last loaded.
     pub code: Mutex<Option<Digest>>,
+    /// What its incarnations are made from, and what they are to be made from.
+    pub upgrade: Upgrade,
     pub mailbox: Mailbox,
     /// Where the message in its turn is written down; from the moment on at which the start has its turn.
     pub journal: OnceLock<Arc<JournalSlot>>,

@@ -47,6 +47,7 @@ mod stop_order;
 mod sync;
 mod tools_in_use;
 mod town_values;
+mod upgrade;
 mod workspace_use;
 
 pub use agent::{Admission, Agent, Ending};
@@ -67,4 +68,5 @@ pub use settings::{SettingsChange, SettingsError};
 pub use state_publisher::{Published, StatePublisher};
 pub use tools_in_use::{ToolCounts, ToolFigures, ToolInUse};
 pub use town_values::{TownConfigError, TownValues};
+pub use upgrade::{NewCode, UpgradeStage};
 pub use workspace_use::{Vacant, WorkspaceUse};

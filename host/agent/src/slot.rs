@@ -249,6 +249,11 @@ impl<T: SlotEntry, P> Slot<T, P> {
         inner.restarts.after(rules, end, lived, dice)
     }
 
+    /// Whether `number` holds the slot and nobody asked for its end.
+    pub(crate) fn is_wanted(&self, number: Incarnation) -> bool {
+        self.lock().is_wanted(number)
+    }
+
     /// The holder `number` is gone. `backs_off`: a restart is due. Says whether it still is; somebody may
     /// have asked for the end meanwhile.
     pub(crate) fn end(&self, number: Incarnation, backs_off: bool) -> bool {

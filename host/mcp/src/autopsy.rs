@@ -226,6 +226,7 @@ fn tool(reason: ExitReason) -> Option<&'static str> {
         | ExitReason::Stopped
         | ExitReason::Drained
         | ExitReason::Superseded
+        | ExitReason::Upgraded
         | ExitReason::GuestExit
         | ExitReason::GuestError
         | ExitReason::Exception

@@ -12,6 +12,7 @@ pub fn ended(reason: ExitReason) -> &'static str {
         ExitReason::Stopped => "was stopped",
         ExitReason::Drained => "was shut down with the host",
         ExitReason::Superseded => "was replaced by a newer start",
+        ExitReason::Upgraded => "left for newer code",
         ExitReason::GuestExit => "exited by itself",
         ExitReason::GuestError => "reported a fatal error",
         ExitReason::Exception => "threw an exception",
@@ -39,7 +40,8 @@ pub fn advice(reason: ExitReason) -> &'static [&'static str] {
         ExitReason::Completed
         | ExitReason::Stopped
         | ExitReason::Drained
-        | ExitReason::Superseded => &[],
+        | ExitReason::Superseded
+        | ExitReason::Upgraded => &[],
         ExitReason::GuestExit => &[
             "Find out what the exit status means to this component: its last log lines may say.",
             "An agent that has finished its work returns `done` from its turn. A call of `exit` is a fault, also with \

@@ -25,6 +25,8 @@ pub enum ExitReason {
     Drained,
     /// A newer start took over.
     Superseded,
+    /// The same agent goes on with newer code.
+    Upgraded,
     /// WASI exit, with a status.
     GuestExit,
     /// `lifecycle` returned a fatal error.
@@ -98,7 +100,7 @@ impl ExitReason {
     pub fn class(self) -> ExitClass {
         match self {
             Self::Completed => ExitClass::Done,
-            Self::Stopped | Self::Drained | Self::Superseded => ExitClass::Asked,
+            Self::Stopped | Self::Drained | Self::Superseded | Self::Upgraded => ExitClass::Asked,
             Self::Killed => ExitClass::Forced,
             Self::GuestExit
             | Self::GuestError
@@ -139,6 +141,7 @@ names! {
         Stopped => "stopped",
         Drained => "drained",
         Superseded => "superseded",
+        Upgraded => "upgraded",
         GuestExit => "guest_exit",
         GuestError => "guest_error",
         Exception => "exception",

@@ -120,17 +120,18 @@ impl IncarnationState {
         }
     }
 
-    /// The agent ended in the turn of this message, and the records of that are written. Yields it when its sender is
-    /// to be answered now.
+    /// The agent ended in the turn of this message, and the records of that are written. `counts`: against the message
+    /// as well. Yields it when its sender is to be answered now.
     pub(super) fn ended_in(
         &self,
         mut envelope: Envelope,
         exit: &Exit,
         crash_id: Option<&str>,
         then: NextDelivery,
+        counts: bool,
     ) -> Option<Unanswered> {
         let is_settled = self.start.mailbox.lay_down(|in_hand| in_hand.is_none());
-        envelope.past.count(exit.reason.class() == ExitClass::Fault, crash_id);
+        envelope.past.count(counts, crash_id);
         let max_attempts = self.start.spec.restart.max_attempts;
         let is_over = envelope.past.is_over(envelope.message.attempt, max_attempts);
         let (reason, message) = (exit.reason, exit.message.clone());

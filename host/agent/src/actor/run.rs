@@ -11,7 +11,9 @@ use super::slot_guard::SlotGuard;
 use super::task::StartTask;
 use crate::engine::Component;
 use crate::handle::AgentHandle;
+use crate::incarnation::StartContext;
 use crate::slot::Ticket;
+use crate::upgrade::UpgradeStage;
 
 impl StartTask {
     /// Begins with `first`, which has the slot's reservation.
@@ -23,6 +25,7 @@ impl StartTask {
         let away = self.start.container.engine_facts.slow_lane.clone();
         let switch = self.start.probation.switch();
         let task = async move {
+            let _closes = Closes(Arc::clone(&self.start));
             self.run(first, deadline, guard).await;
             Ok::<_, std::convert::Infallible>(())
         };
@@ -32,8 +35,10 @@ impl StartTask {
     async fn run(self, first: AgentHandle, deadline: Instant, guard: SlotGuard) {
         let mut actor = Actor::new(&self, first, deadline, guard);
         let mut failures = 0;
-        let (loaded, _commitment) = loop {
-            let again_at = match actor.reserve(&self.code, failures).await {
+        let (mut loaded, _commitment) = loop {
+            let newer = self.start.upgrade.code();
+            let again_at = match actor.reserve(newer.as_ref().unwrap_or(&self.code), failures).await
+            {
                 Reserved::Ready(loaded, commitment) => break (loaded, commitment),
                 Reserved::Over => return,
                 Reserved::Again(at) => at,
@@ -43,13 +48,25 @@ impl StartTask {
             let deadline = Instant::now() + self.start.spec.limits.start;
             actor = Actor::new(&self, next, deadline, guard);
         };
+        self.start.upgrade.loaded(&loaded);
         while let Some(restart_at) = actor.run_incarnation(&loaded).await {
             let Some((next, guard)) = actor.back_off(restart_at).await else { return };
+            loaded = self.start.upgrade.next().unwrap_or(loaded);
+            self.start.set_code(loaded.code_digest());
             next.state.persist_restart().await;
             let deadline = Instant::now() + self.start.spec.limits.start;
             next.state.progress().loaded(deadline.into_std());
             actor = Actor::new(&self, next, deadline, guard);
         }
+    }
+}
+
+/// The start is over: nobody waits for it to take up other code.
+struct Closes(Arc<StartContext>);
+
+impl Drop for Closes {
+    fn drop(&mut self) {
+        self.0.upgrade.close(UpgradeStage::Gone);
     }
 }
 

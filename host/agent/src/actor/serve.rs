@@ -13,10 +13,12 @@ use tokio::time::{Instant, sleep_until};
 use super::awake::Awake;
 use super::base::Actor;
 use super::drive::{Driven, OnStop, StoppedBy, drive, stop_ordered};
+use super::snapshot::TAKING;
 use super::step::{IncarnationEnd, Step, answer, exit_reason, failed};
 use crate::engine::{BoxInstance, CallEnd};
 use crate::mailbox::Envelope;
 use crate::refusal::TurnReport;
+use crate::upgrade::{NewCode, UpgradeStage};
 
 /// How long an agent may be idle while the container goes away: long enough to be sent something by one
 /// that still works.
@@ -42,6 +44,13 @@ impl Actor<'_> {
                 biased;
                 order = stop_ordered(&mut self.stop) => {
                     return self.wind_down(instance, order.grace, order.reason).await;
+                }
+                new = self.state.start.upgrade.ordered() => {
+                    instance = match self.leave_for(instance, &new).await {
+                        Ok((next, ())) => next,
+                        Err(ended) => return ended,
+                    };
+                    continue;
                 }
                 envelope = self.state.start.mailbox.next() => envelope,
                 () = at(due) => continue,
@@ -107,6 +116,9 @@ impl Actor<'_> {
             };
             self.state.start.probation.survived();
             self.clear_suspicion();
+            if outcome.is_ok() {
+                self.state.start.upgrade.is_proven();
+            }
             let next = outcome.as_ref().map_or(Next::Idle, |outcome| outcome.next);
             let replied = outcome.as_ref().is_ok_and(|outcome| outcome.reply.is_some());
             self.state.model_use.turn_ended(next == Next::Continue, replied);
@@ -233,6 +245,10 @@ impl Actor<'_> {
 
     /// A stock component: one call, from its start to its end.
     async fn run_command(&mut self, instance: BoxInstance) -> IncarnationEnd {
+        let why =
+            "it is a program, without turns and without state: its next start has the new code"
+                .into();
+        self.state.start.upgrade.close(UpgradeStage::Refused { why });
         self.state.publisher.transition(Input::TurnBegan);
         self.mark_in_flight(Phase::Run.as_str(), None);
         let span = self.begin_span(None, None);
@@ -275,7 +291,7 @@ impl Actor<'_> {
         (exit, left).into()
     }
 
-    /// Calls the guest's `shutdown` with what is left of the grace.
+    /// Takes the last snapshot, and calls the guest's `shutdown` with what is left of the grace.
     async fn wind_down(
         &mut self,
         instance: BoxInstance,
@@ -286,10 +302,52 @@ impl Actor<'_> {
         let began = Instant::now();
         // Half of the grace is for the guest's own end.
         let instance = match self.last_snapshot(instance, grace / 2).await {
-            Ok((instance, ())) => instance,
+            Ok((instance, _)) => instance,
             Err(ended) => return of_the_grace(ended),
         };
-        let grace = grace.saturating_sub(began.elapsed());
+        self.shut_down(instance, grace.saturating_sub(began.elapsed()), reason).await
+    }
+
+    /// Ends for another incarnation of this start, made from new code, if its state is kept. Messages that come
+    /// meanwhile wait for that one: nothing shows that it stops.
+    async fn leave_for(&mut self, instance: BoxInstance, new: &NewCode) -> Step<()> {
+        if self.state.start.code() == Some(new.component.code_digest()) {
+            self.state.start.upgrade.is_there();
+            return Ok((instance, ()));
+        }
+        let (initial, limit) =
+            (new.component.initial_memory_bytes(), self.state.start.spec.limits.memory_bytes);
+        if initial > limit {
+            let text = format!(
+                "the new component has {initial} bytes of memory at birth, and the agent's limit is {limit}"
+            );
+            self.state.start.upgrade.refuse(text);
+            return Ok((instance, ()));
+        }
+        let (instance, attempt) = self.last_snapshot(instance, TAKING).await?;
+        if let Some(why) = attempt.why_not() {
+            self.state.start.upgrade.refuse(format!("its state could not be kept: {why}"));
+            return Ok((instance, ()));
+        }
+        if self.stop_order().is_some() {
+            return Ok((instance, ()));
+        }
+        self.state.start.upgrade.leaves();
+        let grace = self.state.start.spec.limits.shutdown;
+        let mut ended = self.shut_down(instance, grace, ShutdownReason::Superseded).await;
+        if ended.exit.reason == ExitReason::Superseded {
+            ended.exit.reason = ExitReason::Upgraded;
+        }
+        Err(ended)
+    }
+
+    /// Calls the guest's `shutdown`.
+    async fn shut_down(
+        &mut self,
+        instance: BoxInstance,
+        grace: Duration,
+        reason: ShutdownReason,
+    ) -> IncarnationEnd {
         let limits =
             CallLimits { cpu: grace, wall: grace, host_call: grace + Duration::from_secs(1) };
         self.mark_in_flight(Phase::Shutdown.as_str(), None);

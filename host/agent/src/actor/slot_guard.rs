@@ -7,7 +7,7 @@ use bulkhead_log::{RunContext, now};
 use bulkhead_runtime::PendingDump;
 use bulkhead_store::database::Wanted;
 use bulkhead_types::restart::{Decision, PastEnd};
-use bulkhead_types::{Exit, ExitReason, ExitSummary, Input, Phase, StartPhase};
+use bulkhead_types::{Exit, ExitClass, ExitReason, ExitSummary, Input, Phase, StartPhase};
 
 use super::delivery::{self, Unanswered};
 use super::step::{answer, exit_reason};
@@ -154,7 +154,13 @@ impl SlotGuard {
         let past = PastEnd { run_uptime: uptime, code_sha256: state.start.code(), ..past };
         let lived = state.publisher.age();
         let rules = &state.start.spec.restart;
-        let decision = self.slot.decide(rules, past, lived, fastrand::f64(), may_restart);
+        let succession = state.start.upgrade.ended(exit.reason.class(), &exit.message);
+        let decision = match succession {
+            Some(_) if may_restart && self.slot.is_wanted(number) => {
+                Decision::Retry { at, backoff: Duration::ZERO }
+            }
+            _ => self.slot.decide(rules, past, lived, fastrand::f64(), may_restart),
+        };
         let restarts = self.slot.restarts();
         let attempts_in_window = restarts.attempts_in_window(rules, at, uptime);
         // Before anybody can see the end.
@@ -182,8 +188,11 @@ impl SlotGuard {
         let order = state.stop_order().map(|order| order.reason);
         let follows = delivery::next_delivery(backoff.is_some(), is_wanted, order);
         // After the records, and before anybody can take over what waits.
-        let unanswered = in_flight
-            .and_then(|envelope| state.ended_in(envelope, exit, end.crash_id.as_deref(), follows));
+        // The new code is to blame, and not the message.
+        let counts = exit.reason.class() == ExitClass::Fault && succession.is_none();
+        let unanswered = in_flight.and_then(|envelope| {
+            state.ended_in(envelope, exit, end.crash_id.as_deref(), follows, counts)
+        });
         if !is_wanted {
             state.forgets_messages();
         }

@@ -45,7 +45,7 @@ const MAX_FAILURES: u32 = 2;
 const MAX_LOOKS: usize = 4;
 
 /// Longest time of one snapshot while the agent works.
-const TAKING: Duration = Duration::from_secs(10);
+pub(super) const TAKING: Duration = Duration::from_secs(10);
 
 /// Snapshots that are tried at the end of an incarnation, as long as the database has no room.
 const LAST_TRIES: usize = 4;
@@ -89,25 +89,25 @@ impl Actor<'_> {
     }
 
     /// Takes the last snapshot of an incarnation, for at most this long, if there is anything new. Waits in that
-    /// time for room in the queue of the database.
+    /// time for room in the queue of the database. Yields what came of it.
     pub(super) async fn last_snapshot(
         &mut self,
         mut instance: BoxInstance,
         time: Duration,
-    ) -> Step<()> {
+    ) -> Step<Attempt> {
         let until = Instant::now() + time;
+        let mut last = self.snapshots.last_attempt;
         for _ in 0..LAST_TRIES {
             let left = until.saturating_duration_since(Instant::now());
             if self.snapshots.dirty_since.is_none() || left.is_zero() {
                 break;
             }
-            let (alive, attempt) = self.take_snapshot(instance, left).await?;
-            instance = alive;
-            if attempt != Attempt::NoRoom || !self.is_room_by(until).await {
+            (instance, last) = self.take_snapshot(instance, left).await?;
+            if last != Attempt::NoRoom || !self.is_room_by(until).await {
                 break;
             }
         }
-        Ok((instance, ()))
+        Ok((instance, last))
     }
 
     /// Waits until the database has written what it has. `false`: not in this time, or there is no grace left.
@@ -157,6 +157,7 @@ impl Actor<'_> {
             }
             CallEnd::Ended(exit, remains) => return Err((exit, remains).into()),
         };
+        self.snapshots.last_attempt = attempt;
         if self.snapshots.attempts.is_settled_by(attempt, Instant::now()) {
             self.snapshots.dirty_since = None;
         }
@@ -283,7 +284,7 @@ impl Actor<'_> {
     /// An incarnation ended before its first turn was done: its snapshot may be what it died of.
     pub(super) fn blame_snapshot(&mut self, exit: &Exit) {
         let Some(mut restored) = self.snapshots.unproven.take() else { return };
-        if exit.reason.class() != ExitClass::Fault {
+        if exit.reason.class() != ExitClass::Fault || self.state.start.upgrade.is_on_trial() {
             return;
         }
         restored.failures += 1;

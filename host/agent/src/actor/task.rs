@@ -22,6 +22,7 @@ use crate::port::AgentPort;
 use crate::settings::LiveSettings;
 use crate::slot::RestartIntent;
 use crate::state_publisher::StatePublisher;
+use crate::upgrade::Upgrade;
 
 /// A start: what its incarnations are made from.
 pub(crate) struct StartTask {
@@ -71,6 +72,7 @@ impl StartTask {
             settings: LiveSettings::new(&spec, Arc::clone(&container.town_values), changed),
             spec,
             code: Mutex::default(),
+            upgrade: Upgrade::default(),
             ring: Arc::clone(ring),
             probation: Arc::clone(probation),
             is_suspect: AtomicBool::new(slot.with_restarts(|it| it.host_deaths > 0)),

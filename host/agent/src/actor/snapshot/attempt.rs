@@ -11,9 +11,10 @@ const FIRST: Duration = Duration::from_secs(1);
 const LAST: Duration = Duration::from_secs(60);
 
 /// What came of one attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in crate::actor) enum Attempt {
-    /// The database has it, or had it before.
+    /// The database has it, or had it before; or there was nothing to keep.
+    #[default]
     Kept,
     /// It is larger than allowed. It would be the next time as well.
     TooLarge,
@@ -21,6 +22,18 @@ pub(in crate::actor) enum Attempt {
     NoRoom,
     /// The guest returned an error that is not fatal.
     NotGiven,
+}
+
+impl Attempt {
+    /// Why the state is not kept, if it is not.
+    pub(in crate::actor) fn why_not(self) -> Option<&'static str> {
+        match self {
+            Self::Kept => None,
+            Self::TooLarge => Some("its snapshot is too large"),
+            Self::NoRoom => Some("too much waits for the disk"),
+            Self::NotGiven => Some("it gave no snapshot"),
+        }
+    }
 }
 
 /// The attempts since the last one that led to something.

@@ -3,7 +3,7 @@
 use bulkhead_types::Timestamp;
 use tokio::time::Instant;
 
-use super::attempt::Attempts;
+use super::attempt::{Attempt, Attempts};
 use super::lineage::Lineage;
 
 /// What an incarnation has to do with snapshots.
@@ -13,6 +13,8 @@ pub(in crate::actor) struct Snapshots {
     pub dirty_since: Option<Instant>,
     /// What became of the attempts to have one.
     pub attempts: Attempts,
+    /// What became of the last one.
+    pub last_attempt: Attempt,
     /// What was kept last, so that the same is not kept twice.
     pub last: Option<[u8; 32]>,
     /// What it began with, until its first turn is done.

@@ -142,6 +142,11 @@ impl FakeEngine {
         }
     }
 
+    /// A component with a digest of such bytes.
+    pub(crate) fn component(self: &Arc<Self>, byte: u8) -> Arc<dyn Component> {
+        Arc::new(FakeComponent(Arc::clone(self), Digest([byte; 32])))
+    }
+
     fn next(&self, op: Op) -> Act {
         let mut script = self.script.lock().unwrap();
         script.get_mut(&op).and_then(VecDeque::pop_front).unwrap_or_else(returns)
@@ -187,7 +192,7 @@ impl Engine for FakeEngine {
             wait(after).await;
             std::mem::forget(under_way);
             if does == Does::Return {
-                return Ok(Arc::new(FakeComponent(self)) as Arc<dyn Component>);
+                return Ok(self.component(7));
             }
             let path = code.component;
             Err(LoadError::Unreadable { name, path, reason: "as the script says".into() })
@@ -217,11 +222,11 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-struct FakeComponent(Arc<FakeEngine>);
+struct FakeComponent(Arc<FakeEngine>, Digest);
 
 impl Component for FakeComponent {
     fn digest(&self) -> Digest {
-        Digest([7; 32])
+        self.1
     }
 
     fn source_digest(&self) -> Option<Digest> {
@@ -234,7 +239,10 @@ impl Component for FakeComponent {
 
     fn instantiate(&self, _: Arc<InstanceContext>, limits: CallLimits) -> BoxCall<()> {
         let number = self.0.instances.fetch_add(1, Relaxed) + 1;
-        self.0.write(format!("instantiate {number}"));
+        self.0.write(match self.1.0[0] {
+            7 => format!("instantiate {number}"),
+            other => format!("instantiate {number} of {other}"),
+        });
         call(Store { engine: Arc::clone(&self.0), number }, Op::Instantiate, limits, ())
     }
 

@@ -4,3 +4,4 @@ pub(super) mod fake;
 mod model_use;
 mod ordering;
 pub(super) mod rig;
+mod upgrade;
