@@ -16,6 +16,7 @@ mod logs;
 mod terminal;
 mod tools;
 mod top;
+mod upgrade;
 mod waits;
 mod workspaces;
 

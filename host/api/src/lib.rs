@@ -9,6 +9,7 @@
 //! - [`town_snapshot`]: how what agents remember lies at the town
 //! - [`unknown`]: what becomes of fields that nobody knows
 //! - [`exec`], [`workspace`]: programs that run beside an agent, its files, its repository
+//! - [`upgrade`]: other code for the agents of a role
 //! - [`view`], [`memory`], [`crashes`], [`usage`]: answers
 //! - [`error`]: the one shape of every refusal
 
@@ -27,6 +28,7 @@ pub mod town_config;
 pub mod town_registry;
 pub mod town_snapshot;
 pub mod unknown;
+pub mod upgrade;
 pub mod usage;
 pub mod view;
 pub mod workspace;
@@ -44,6 +46,7 @@ pub use stream::{DeltaFrame, DeltaView, EventFrame, GapFrame, StreamFrame, Ticke
 pub use town_config::TownConfig;
 pub use town_registry::{RawRow, TownAgent, TownEnv, TownRegistry, UnreadableRow};
 pub use unknown::Parsed;
+pub use upgrade::{MAX_PROVE_MS, PROVE_MS, UpgradePhase, UpgradeView};
 pub use usage::{AgentUsageView, BudgetView, UsageDayView, UsageEntryView, UsageView};
 pub use view::{
     AgentList, AgentView, EventView, EventsPage, ExitView, Health, MemoryView, MessageAnswer,

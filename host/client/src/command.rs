@@ -19,6 +19,7 @@ use crate::commands::start::{self, StartArgs};
 use crate::commands::status::{self, StatusArgs};
 use crate::commands::stop::{self, StopArgs};
 use crate::commands::top::{self, TopArgs};
+use crate::commands::upgrade::{self, UpgradeArgs};
 use crate::commands::usage::{self, UsageArgs};
 use crate::commands::workspaces::{self, WorkspacesArgs};
 use crate::failure::Failure;
@@ -55,6 +56,8 @@ pub enum ClientCommand {
     Memory(MemoryArgs),
     /// Watch all agents: states, memory, CPU, tokens, and what one of them does as it does it.
     Top(TopArgs),
+    /// Upgrade the agents of a role to other code, without losing a message.
+    Upgrade(UpgradeArgs),
     /// Show the use of language models, by agent and model, and how much of each budget is used.
     Usage(UsageArgs),
     /// List the workspaces of agents, or remove some.
@@ -83,6 +86,7 @@ impl Asked {
             Self::Command(ClientCommand::Events(args)) => (&args.host, args.output),
             Self::Command(ClientCommand::Logs(args)) => (&args.host, args.output),
             Self::Command(ClientCommand::Memory(args)) => (&args.host, args.output),
+            Self::Command(ClientCommand::Upgrade(args)) => (&args.host, args.output),
             Self::Command(ClientCommand::Usage(args)) => (&args.host, args.output),
             Self::Command(ClientCommand::Workspaces(args)) => args.where_and_how(),
             Self::Command(ClientCommand::Health(args)) => (&args.host, OutputArgs::default()),
@@ -116,6 +120,7 @@ impl Asked {
             Self::Command(ClientCommand::Send(args)) => args.prepare(),
             Self::Command(ClientCommand::Nudge(args)) => args.prepare(),
             Self::Command(ClientCommand::Exec(args)) => args.prepare(),
+            Self::Command(ClientCommand::Upgrade(args)) => args.prepare(),
             _ => Ok(()),
         }
     }
@@ -135,6 +140,7 @@ impl Asked {
             Self::Command(ClientCommand::Events(args)) => events::run(args, session).await,
             Self::Command(ClientCommand::Logs(args)) => logs::run(args, session).await,
             Self::Command(ClientCommand::Memory(args)) => memory::run(args, session).await,
+            Self::Command(ClientCommand::Upgrade(args)) => upgrade::run(args, session).await,
             Self::Command(ClientCommand::Usage(args)) => usage::run(args, session).await,
             Self::Command(ClientCommand::Workspaces(args)) => workspaces::run(args, session).await,
             Self::Command(ClientCommand::Chat(args)) => chat::run(args, session).await,

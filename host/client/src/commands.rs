@@ -16,5 +16,6 @@ pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod stop;
 pub(crate) mod top;
+pub(crate) mod upgrade;
 pub(crate) mod usage;
 pub(crate) mod workspaces;

@@ -42,6 +42,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) method: Method,
     pub(crate) path: &'a str,
     pub(crate) body: Bytes,
+    /// What the body is, if there is one.
+    pub(crate) content: &'static str,
     /// What the answer should be: JSON, or a stream.
     pub(crate) accept: &'static str,
     /// Of a stream that is opened again: the last event that came.
@@ -50,6 +52,9 @@ pub(crate) struct Ask<'a> {
 
 /// JSON, as all routes have it that are no streams.
 pub(crate) const JSON: &str = "application/json";
+
+/// A component.
+pub(crate) const WASM: &str = "application/wasm";
 
 /// Frames that come until somebody ends them.
 pub(crate) const EVENT_STREAM: &str = "text/event-stream";
@@ -168,14 +173,14 @@ fn not_connected(target: &Target, error: &ConnectError) -> String {
 }
 
 fn request(target: &Target, ask: Ask<'_>) -> Result<Request<Full<Bytes>>, String> {
-    let Ask { method, path, body, accept, last_event_id } = ask;
+    let Ask { method, path, body, content, accept, last_event_id } = ask;
     let mut request = Request::builder()
         .method(method)
         .uri(format!("{}{path}", target.api.prefix))
         .header(ACCEPT, accept)
         .header(USER_AGENT, concat!("bulkhead/", env!("CARGO_PKG_VERSION")));
     if !body.is_empty() {
-        request = request.header(CONTENT_TYPE, JSON);
+        request = request.header(CONTENT_TYPE, content);
     }
     if let Some(id) = last_event_id {
         request = request.header("last-event-id", id);

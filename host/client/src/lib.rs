@@ -58,6 +58,7 @@ pub use commands::start::{IfRunningArg, StartArgs};
 pub use commands::status::StatusArgs;
 pub use commands::stop::StopArgs;
 pub use commands::top::TopArgs;
+pub use commands::upgrade::UpgradeArgs;
 pub use commands::workspaces::{WorkspacesArgs, WorkspacesCommand};
 pub use dev::{DevArgs, run_dev};
 use failure::Failure;

@@ -68,7 +68,8 @@ impl Api for Host {
             let Call { method, path, body, patience } = call;
             let target = self.target()?;
             let patience = self.args.timeout.unwrap_or(patience);
-            let ask = Ask { method, path: &path, body, accept: JSON, last_event_id: None };
+            let ask =
+                Ask { method, path: &path, body, content: JSON, accept: JSON, last_event_id: None };
             let answer = async { open(&target, ask, || ()).await?.answer().await };
             let answer = timeout(patience, answer).await;
             let url = &target.url;

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use crate::failure::{Failure, Refusal};
-use crate::http::{Answer, Ask, EVENT_STREAM, JSON, open};
+use crate::http::{Answer, Ask, EVENT_STREAM, JSON, WASM, open};
 use crate::screen::Screen;
 use crate::stream::EventStream;
 use crate::target::Target;
@@ -43,6 +43,8 @@ pub(crate) struct Call {
     method: Method,
     path: String,
     body: Bytes,
+    /// What the body is.
+    content: &'static str,
     /// For a person, for example `start of bad`.
     asked: String,
     /// Something runs at the host for it, which may fail.
@@ -57,6 +59,7 @@ impl Call {
             method: Method::GET,
             path: path.into(),
             body: Bytes::new(),
+            content: JSON,
             asked: asked.into(),
             works: false,
             patience: QUICK,
@@ -71,6 +74,11 @@ impl Call {
     /// The removal of something.
     pub(crate) fn delete(path: impl Into<String>, asked: impl Into<String>) -> Self {
         Self { method: Method::DELETE, ..Self::get(path, asked) }
+    }
+
+    /// With a component as its body.
+    pub(crate) fn of_wasm(self) -> Self {
+        Self { content: WASM, ..self }
     }
 
     /// With another bound than ten seconds, where `--timeout` says none.
@@ -88,8 +96,8 @@ impl Session {
 
     /// The same within a wait that was begun already.
     pub(crate) async fn ask(&self, call: Call) -> Result<Answer, Failure> {
-        let Call { method, path, body, asked, works, patience } = call;
-        let ask = Ask { method, path: &path, body, accept: JSON, last_event_id: None };
+        let Call { method, path, body, content, asked, works, patience } = call;
+        let ask = Ask { method, path: &path, body, content, accept: JSON, last_event_id: None };
         let answer =
             async { open(&self.target, ask, || self.waiting.sent.set(true)).await?.answer().await };
         let answer = self.in_time(patience, &asked, answer).await?;
@@ -103,8 +111,8 @@ impl Session {
         call: Call,
         last_event_id: Option<u64>,
     ) -> Result<EventStream, Failure> {
-        let Call { method, path, body, asked, works, patience } = call;
-        let ask = Ask { method, path: &path, body, accept: EVENT_STREAM, last_event_id };
+        let Call { method, path, body, content, asked, works, patience } = call;
+        let ask = Ask { method, path: &path, body, content, accept: EVENT_STREAM, last_event_id };
         let response = open(&self.target, ask, || self.waiting.sent.set(true));
         let response = self.in_time(patience, &asked, response).await?;
         let kind = response.head.headers.get(CONTENT_TYPE).map(|kind| kind.as_bytes());

@@ -2,17 +2,20 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bulkhead_api::{
     AgentList, AgentMemoryView, AgentView, ContainerMemoryView, DashboardContextRequest, DiffBase,
     DiffView, EventsPage, ExecAnswer, ExecRequest, FilesView, Health, MergeAnswer, MergeRequest,
     MissingAgent, ModelRequest, NudgeRequest, PrepareRequest, RemovedWorkspace, RigView,
-    StartRequest, StopAnswer, SystemPromptRequest, TownConfig, UsageView, WorkspaceList,
+    StartRequest, StopAnswer, SystemPromptRequest, TownConfig, UpgradeView, UsageView,
+    WorkspaceList,
 };
 use bulkhead_feed::{Feed, Ring};
 use bulkhead_supervisor::{
-    CrashFilter, CrashPage, Delivery, ExecRefusal, Metrics, SendError, SettingsError, StartError,
-    Started, StopError, Supervisor, TownConfigError, UsageFilter, WorkspaceError,
+    BroughtComponent, CrashFilter, CrashPage, Delivery, ExecRefusal, Incoming, Metrics, SendError,
+    SettingsError, StartError, Started, StopError, Supervisor, TownConfigError, UpgradeRefusal,
+    UsageFilter, WorkspaceError,
 };
 use bulkhead_telemetry::TraceContext;
 use bulkhead_types::{AgentId, Body, CrashRecord, Sender};
@@ -133,6 +136,19 @@ pub trait Backend: Clone + Send + Sync + 'static {
         rig: &str,
         request: MergeRequest,
     ) -> impl Future<Output = Result<MergeAnswer, WorkspaceError>> + Send;
+    /// A file for a component that somebody brings.
+    fn receive_component(&self) -> impl Future<Output = Result<Incoming, UpgradeRefusal>> + Send;
+    /// Has all agents of a role go on with other code.
+    fn upgrade(
+        &self,
+        role: &str,
+        component: Option<BroughtComponent>,
+        prove: Duration,
+    ) -> impl Future<Output = Result<UpgradeView, UpgradeRefusal>> + Send;
+    /// The upgrade of a role that is under way, or the last one.
+    fn upgrade_of(&self, role: &str) -> Result<UpgradeView, UpgradeRefusal>;
+    /// Takes an upgrade back that is under way.
+    fn abort_upgrade(&self, role: &str) -> Result<UpgradeView, UpgradeRefusal>;
 }
 
 impl Backend for Supervisor {
@@ -295,5 +311,26 @@ impl Backend for Supervisor {
 
     async fn merge(&self, rig: &str, request: MergeRequest) -> Result<MergeAnswer, WorkspaceError> {
         Supervisor::merge(self, rig, request).await
+    }
+
+    async fn receive_component(&self) -> Result<Incoming, UpgradeRefusal> {
+        Supervisor::receive_component(self).await
+    }
+
+    async fn upgrade(
+        &self,
+        role: &str,
+        component: Option<BroughtComponent>,
+        prove: Duration,
+    ) -> Result<UpgradeView, UpgradeRefusal> {
+        Supervisor::upgrade(self, role, component, prove).await
+    }
+
+    fn upgrade_of(&self, role: &str) -> Result<UpgradeView, UpgradeRefusal> {
+        Supervisor::upgrade_of(self, role)
+    }
+
+    fn abort_upgrade(&self, role: &str) -> Result<UpgradeView, UpgradeRefusal> {
+        Supervisor::abort_upgrade(self, role)
     }
 }

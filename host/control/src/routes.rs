@@ -28,6 +28,7 @@
 //! | `POST /agents/{id}/exec` | [`exec`] |
 //! | `GET /workspaces`, `DELETE /workspaces/{id}` | [`workspaces`] |
 //! | `POST /rigs/{rig}/prepare`, `/rigs/{rig}/merge` | [`rigs`] |
+//! | `POST`, `GET`, `DELETE /roles/{role}/upgrade` | [`upgrade`] |
 //! | `GET /console` and what is below it, for people | [`console`](mod@console) |
 //! | everything else | [`unknown`] |
 
@@ -74,12 +75,14 @@ mod sync_config;
 mod system_prompt;
 mod tickets;
 mod unknown;
+mod upgrade;
 mod usage;
 mod workspaces;
 
 pub(crate) use console::{router as console, to_console, to_login};
 pub(crate) use mcp::Tools;
 pub(crate) use sync_config::Problems;
+pub(crate) use upgrade::takes_component;
 
 /// All routes on `backend`. `slots` are those of the connections that the server has, `console` the pages.
 pub(crate) fn router<B: Backend>(
@@ -154,6 +157,13 @@ pub(crate) fn routes<B: Backend>(slots: ConnectionSlots) -> (Router<B>, Document
         .post("/agents/{id}/exec", exec::post::<B>, exec::operation)
         .post("/rigs/{rig}/prepare", rigs::prepare::<B>, rigs::prepare_operation)
         .post("/rigs/{rig}/merge", rigs::merge::<B>, rigs::merge_operation)
+        .post(
+            "/roles/{role}/upgrade",
+            upgrade::post::<B>.layer(Extension(upgrade::Arrivals::default())),
+            upgrade::post_operation,
+        )
+        .get("/roles/{role}/upgrade", upgrade::get::<B>, upgrade::get_operation)
+        .delete("/roles/{role}/upgrade", upgrade::delete::<B>, upgrade::delete_operation)
         .finish();
     (router, document)
 }

@@ -178,19 +178,23 @@ impl Service {
                 Err(refusal)
             };
         }
-        let body = if is_entrance && !is_known {
-            self.reader.at_most(LOGIN_BYTES).read(&parts.headers, body).await?
+        let body = if trusted.is_some() && routes::takes_component(&parts) {
+            Body::new(body)
         } else {
-            self.reader.read(&parts.headers, body).await?
+            let reader = match is_entrance && !is_known {
+                true => &self.reader.at_most(LOGIN_BYTES),
+                false => &self.reader,
+            };
+            parts.extensions.insert(reader.read(&parts.headers, body).await?);
+            Body::empty()
         };
-        parts.extensions.insert(body);
         if let Some(visitor) = visitor {
             parts.extensions.insert(visitor);
         }
         if let Some(trusted) = trusted {
             parts.extensions.insert(trusted);
         }
-        let request = Request::from_parts(parts, Body::empty());
+        let request = Request::from_parts(parts, body);
         let Ok(response) = self.router.clone().oneshot(request).await;
         Ok(response)
     }

@@ -21,4 +21,5 @@ mod settings;
 mod starts;
 mod streams;
 mod town;
+mod upgrade;
 mod workspaces;

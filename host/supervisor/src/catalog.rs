@@ -150,6 +150,19 @@ impl Catalog {
         Rig { name: name.to_owned(), url: String::new(), default_branch }
     }
 
+    /// A role, and what its agents are made from: the name of the component, and the files.
+    pub(crate) fn code_of(&self, role: &str) -> Option<(Arc<str>, Arc<str>, Code)> {
+        let (name, role) = self.roles.get_key_value(role)?;
+        let (component, path) = self.components.get_key_value(&role.component)?;
+        let code = Code { component: path.clone(), source: role.source.clone() };
+        Some((Arc::clone(name), Arc::clone(component), code))
+    }
+
+    /// The roles that there are, for a person.
+    pub(crate) fn role_names(&self) -> String {
+        names(self.roles.keys())
+    }
+
     /// Turns a request into a spec, or names what the configuration does not have.
     pub(crate) fn resolve(&self, request: StartRequest) -> Result<Resolved, StartError> {
         let refuse = |kind, message| StartError::new(StartPhase::Admission, kind, message);
@@ -240,6 +253,36 @@ fn names<'a>(keys: impl Iterator<Item = &'a Arc<str>>) -> String {
     if keys.is_empty() { "none".into() } else { keys.join(", ") }
 }
 
+/// A configuration of one role whose component has its name.
+#[cfg(test)]
+pub(crate) fn one_role(name: &str, component: PathBuf) -> Catalog {
+    let role = Role {
+        component: name.into(),
+        source: None,
+        args: Arc::default(),
+        limits: Limits::default(),
+        http: HttpPolicy::default(),
+        models: ["default".into(), "big".into()].into(),
+        tools: None,
+        git: None,
+        snapshots: SnapshotRules::default(),
+        restart: RestartRules::default(),
+        config: BTreeMap::from([("a".into(), "role".to_owned().into())]),
+        secret_env: BTreeSet::from(["SENTRY_DSN".into()]),
+        workspace: true,
+        fault_injection: false,
+        core_dump: false,
+        live_output: true,
+        eviction_weight_percent: 100,
+    };
+    Catalog {
+        roles: BTreeMap::from([(name.into(), role)]),
+        components: BTreeMap::from([(name.into(), component)]),
+        max_agent_memory_bytes: 128 * MIB,
+        ..Catalog::default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use bulkhead_types::AgentId;
@@ -251,31 +294,8 @@ mod tests {
     }
 
     fn catalog() -> Catalog {
-        let role = Role {
-            component: "echo".into(),
-            source: None,
-            args: Arc::default(),
-            limits: Limits::default(),
-            http: HttpPolicy::default(),
-            models: ["default".into(), "big".into()].into(),
-            tools: None,
-            git: None,
-            snapshots: SnapshotRules::default(),
-            restart: RestartRules::default(),
-            config: BTreeMap::from([("a".into(), "role".to_owned().into())]),
-            secret_env: BTreeSet::from(["SENTRY_DSN".into()]),
-            workspace: true,
-            fault_injection: false,
-            core_dump: false,
-            live_output: true,
-            eviction_weight_percent: 100,
-        };
-        Catalog {
-            rigs: BTreeMap::from([("known".into(), known())]),
-            roles: BTreeMap::from([("echo".into(), role)]),
-            components: BTreeMap::from([("echo".into(), "echo.wasm".into())]),
-            max_agent_memory_bytes: 128 * MIB,
-        }
+        let rigs = BTreeMap::from([("known".into(), known())]);
+        Catalog { rigs, ..one_role("echo", "echo.wasm".into()) }
     }
 
     fn request(role: &str) -> StartRequest {

@@ -130,6 +130,7 @@ impl Supervisor {
         rules: HydrationRules,
     ) -> HydrationReport {
         let began = Instant::now();
+        self.0.upgrades.report();
         let until = began + rules.deadline;
         let mut plan = self.0.take_plan();
         let (from_store, is_whole) = (plan.ids_to_start().count(), plan.broken.is_none());

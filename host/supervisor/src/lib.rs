@@ -28,6 +28,7 @@ mod retention;
 mod settings;
 mod start;
 mod town;
+mod upgrade;
 mod usage;
 mod view;
 mod workspaces;
@@ -72,6 +73,8 @@ use registry::Registry;
 pub use start::Started;
 use tokio::sync::Semaphore;
 pub use town::{RegistryEntry, RegistryRow, TownAnswer, TownHas, TownSnapshot, TownSnapshots};
+use upgrade::Upgrades;
+pub use upgrade::{BroughtComponent, Incoming, UpgradeRefusal};
 pub use usage::UsageFilter;
 pub use workspaces::{ExecRefusal, WorkspaceError};
 
@@ -81,6 +84,8 @@ pub struct SupervisorConfig {
     pub catalog: Catalog,
     /// Every agent's workspace is a directory in here.
     pub workspaces_dir: std::path::PathBuf,
+    /// Where components are that somebody brought.
+    pub upgrades_dir: std::path::PathBuf,
     /// Ended agents that stay readable. The ones that ended first go first.
     pub keep_ended: usize,
     /// What all ended agents together may hold, in bytes.
@@ -120,6 +125,7 @@ struct Inner {
     /// What the town has to get back as it came.
     kept_rows: KeptRows,
     desired: Desired,
+    upgrades: Upgrades,
     /// One at a time reads all workspaces.
     listing: tokio::sync::Mutex<()>,
     /// One for each program that somebody outside runs in an agent's place.
@@ -159,7 +165,9 @@ impl Supervisor {
             let registry = Registry::new(Arc::clone(&container), &earlier.agents, forgotten);
             let plan = Plan::make(earlier, blamed, &config, &registry);
             let pending = Pending::of(plan.ids_to_start());
+            let upgrades = Upgrades::read(config.upgrades_dir.clone(), &config.catalog);
             Inner {
+                upgrades,
                 config,
                 runtime,
                 container,

@@ -109,10 +109,11 @@ impl Inner {
         let record = order::record(&request, origin.digest());
         let resolved = self.config.catalog.resolve(request)?;
         let spec = Arc::new(resolved.spec);
+        let code = self.upgrades.code_for(&spec, resolved.code);
         let deadline = began + spec.limits.start;
         let order = StartOrder {
             workspace: resolved.workspace.then(|| self.config.workspace(&spec.id)),
-            code: resolved.code,
+            code,
             if_running,
             force,
             record: record.clone(),

@@ -22,7 +22,7 @@ use crate::crash::CoreDumpRef;
 use crate::memory::{LargeAgent, MemorySources, MemoryUsage, Psi};
 use crate::restart::QuarantineReason;
 use crate::{
-    AgentId, CrashRecord, Exception, ExitReason, Frame, Frames, Incarnation, Next, Phase,
+    AgentId, CrashRecord, Digest, Exception, ExitReason, Frame, Frames, Incarnation, Next, Phase,
     PreviousRun, Sender, StartPhase, Symbolized, Timestamp, ToolEnd,
 };
 
@@ -362,6 +362,26 @@ pub enum Event {
         excess_bytes: u64,
         /// What they may take together.
         max_bytes: u64,
+    },
+    /// An upgrade of a role goes on, or has ended.
+    #[serde(rename = "container.role_upgrade")]
+    RoleUpgrade {
+        /// Which role.
+        role: Arc<str>,
+        /// The component whose file is replaced, as the configuration names it.
+        component: Arc<str>,
+        /// Of the new code, once it is loaded.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        code_sha256: Option<Digest>,
+        /// `loading`, `rolling`, `proving`, `reverting`, `done`, `failed`, or `aborted`.
+        phase: &'static str,
+        /// Agents of the role that it is about.
+        agents: usize,
+        /// Those that run on the new code.
+        upgraded: usize,
+        /// Why it failed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        problem: Option<String>,
     },
     /// A request that the control API refused.
     #[serde(rename = "container.request_refused")]

@@ -61,6 +61,7 @@ impl Inside {
                 retention: None,
                 catalog,
                 workspaces_dir,
+                upgrades_dir: dir.join("upgrades"),
                 keep_ended: 8,
                 ended_bytes: 1 << 20,
                 usage: Default::default(),

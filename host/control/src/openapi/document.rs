@@ -74,7 +74,7 @@ impl Schemas {
         let id = id(method, path);
         let parameters = self.parameters(&operation);
         let responses = self.responses(&operation);
-        let Operation { group, summary, about, open, body, .. } = operation;
+        let Operation { group, summary, about, open, body, bytes, .. } = operation;
         let mut made = json!({
             "operationId": id, "tags": [group.heading()], "summary": summary, "responses": responses
         });
@@ -87,6 +87,9 @@ impl Schemas {
         }
         if !parameters.is_empty() {
             made["parameters"] = parameters.into();
+        }
+        if let Some(media_type) = bytes {
+            made["requestBody"] = json!({"required": false, "content": {media_type: {}}});
         }
         if let Some(Body { schema, example, required }) = body {
             let schema = schema(&mut self.of_requests);

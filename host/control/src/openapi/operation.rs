@@ -62,6 +62,8 @@ pub(crate) struct Operation {
     /// Names, and what they are for.
     pub(super) headers: Vec<(&'static str, &'static str)>,
     pub(super) body: Option<Body>,
+    /// The media type of a body that is no JSON, and that it does without as well.
+    pub(super) bytes: Option<&'static str>,
     pub(super) answers: BTreeMap<u16, Answer>,
     /// Beside those that every operation may answer with, or instead of them.
     pub(super) refusals: BTreeMap<u16, &'static str>,
@@ -104,6 +106,7 @@ impl Operation {
             query: &[],
             headers: Vec::new(),
             body: None,
+            bytes: None,
             answers: BTreeMap::new(),
             refusals: BTreeMap::new(),
             other_refusal: None,
@@ -182,6 +185,11 @@ impl Operation {
     pub(crate) fn body_is_optional(mut self) -> Self {
         self.body.iter_mut().for_each(|body| body.required = false);
         self
+    }
+
+    /// It takes a body of this type that is no JSON.
+    pub(crate) fn body_bytes(self, media_type: &'static str) -> Self {
+        Self { bytes: Some(media_type), ..self }
     }
 
     /// It answers with JSON.

@@ -19,6 +19,7 @@ use super::contract::{self, api, calls};
 use super::fake::Rig;
 use crate::answer::tests::ALL as START_FAILURES;
 
+mod upgrade;
 mod workspaces;
 
 const PAGE: &str = include_str!("document/api.md");
@@ -239,6 +240,7 @@ fn samples() -> Vec<Sample> {
         memory[key] = value;
     }
     samples.extend(workspaces::samples());
+    samples.extend(upgrade::samples());
     samples.extend([
         sample("GET /crashes", "/crashes?agent=polecat-1&limit=1",
             of::<CrashesPage>(json!({"crashes": [crash()], "more": false})),
@@ -530,6 +532,7 @@ fn every_parameter_of_the_document_is_taken_and_every_other_refused() {
     let mut client = rig.client();
     for (method, path) in calls() {
         let place = path.replace("{id}", "polecat-1").replace("{crashId}", "c");
+        let place = place.replace("{role}", "polecat");
         let operation = &api()["paths"][path][method.to_lowercase()];
         let example = operation["requestBody"]["content"]["application/json"].get("example");
         let body = example.map_or_else(String::new, Value::to_string);

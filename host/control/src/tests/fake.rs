@@ -11,7 +11,7 @@ use bulkhead_api::{
     DashboardContextRequest, DiffBase, DiffView, EventsPage, ExecAnswer, ExecRequest, FilesView,
     Health, MemoryView, MergeAnswer, MergeRequest, MissingAgent, ModelRequest, NudgeRequest,
     PrepareRequest, RemovedWorkspace, RestartView, RigView, SeriesView, StartAnswer, StartRequest,
-    StopAnswer, SystemPromptRequest, TownConfig, UsageView, WorkspaceList,
+    StopAnswer, SystemPromptRequest, TownConfig, UpgradeView, UsageView, WorkspaceList,
 };
 use bulkhead_feed::{Feed, Ring, RingLimits};
 use bulkhead_log::{RunContext, SharedSink, Sink};
@@ -19,10 +19,10 @@ use bulkhead_memory::{
     Heap, Kernel, Limit, LimitSource, Memory, MemoryConfig, Now, Reading, Snapshot, Totals,
 };
 use bulkhead_supervisor::{
-    CoreDumpFigures, CrashFilter, CrashPage, CrashStats, Delivery, DiskFigures, EndpointFigures,
-    ExecRefusal, Metrics, SendError, SettingsError, SinkStats, SpanFigures, StartError,
-    StartFailure, Started, StopError, SymbolizerFigures, ToolFigures, TownConfigError, TurnReport,
-    UsageFilter, WorkspaceError,
+    BroughtComponent, CoreDumpFigures, CrashFilter, CrashPage, CrashStats, Delivery, DiskFigures,
+    EndpointFigures, ExecRefusal, Incoming, Metrics, SendError, SettingsError, SinkStats,
+    SpanFigures, StartError, StartFailure, Started, StopError, SymbolizerFigures, ToolFigures,
+    TownConfigError, TurnReport, UpgradeRefusal, UsageFilter, WorkspaceError,
 };
 use bulkhead_telemetry::TraceContext;
 use bulkhead_types::memory::Psi;
@@ -36,6 +36,7 @@ use super::client::Client;
 use crate::{Backend, ControlConfig, ControlLimits, ControlServer, Mcp, TownEdge};
 
 mod figures;
+mod upgrade;
 mod workspaces;
 
 use figures::{figures, memory, model_figures, view};
@@ -298,6 +299,27 @@ impl Backend for Fake {
         };
         let mut rings = self.0.rings.lock().unwrap();
         Some(Arc::clone(rings.entry(id.clone()).or_insert_with(new)))
+    }
+
+    async fn receive_component(&self) -> Result<Incoming, UpgradeRefusal> {
+        upgrade::receive_component()
+    }
+
+    async fn upgrade(
+        &self,
+        role: &str,
+        component: Option<BroughtComponent>,
+        _: Duration,
+    ) -> Result<UpgradeView, UpgradeRefusal> {
+        upgrade::upgrade(role, component)
+    }
+
+    fn upgrade_of(&self, role: &str) -> Result<UpgradeView, UpgradeRefusal> {
+        upgrade::upgrade_of(role)
+    }
+
+    fn abort_upgrade(&self, role: &str) -> Result<UpgradeView, UpgradeRefusal> {
+        upgrade::abort_upgrade(role)
     }
 
     async fn workspaces(&self) -> Result<WorkspaceList, WorkspaceError> {

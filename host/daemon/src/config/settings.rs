@@ -135,6 +135,7 @@ impl Settings {
         SupervisorConfig {
             catalog: self.catalog.clone(),
             workspaces_dir: self.workspaces_dir(),
+            upgrades_dir: self.state_dir.join("upgrades"),
             keep_ended: self.keep_ended,
             ended_bytes: self.ended_bytes,
             usage: self.usage.clone(),

@@ -1,11 +1,11 @@
 //! The memory of the container.
 
 use bulkhead_types::memory::{LargeAgent, MemorySources, MemoryTrend, MemoryUsage, Psi, mebibytes};
-use bulkhead_types::{AgentId, Event, Incarnation};
+use bulkhead_types::{AgentId, Digest, Event, Incarnation};
 
 const LIMIT: u64 = 512 * 1024 * 1024;
 
-pub(super) fn all() -> [Event; 5] {
+pub(super) fn all() -> [Event; 6] {
     let psi = Psi { some_avg10: 1.35, full_avg10: 0.4 };
     let usage = MemoryUsage {
         rss_mb: Some(148.2),
@@ -45,6 +45,15 @@ pub(super) fn all() -> [Event; 5] {
             bytes: 54_312_960,
             entries: 2_140,
             left: None,
+        },
+        Event::RoleUpgrade {
+            role: "polecat".into(),
+            component: "polecat".into(),
+            code_sha256: Some(Digest([0xab; 32])),
+            phase: "failed",
+            agents: 12,
+            upgraded: 0,
+            problem: Some("agent toast failed with it: panicked at src/lib.rs:7:5: no plan".into()),
         },
         Event::WorkspacesFull { excess_bytes: 212_992_000, max_bytes: 1_073_741_824 },
     ]

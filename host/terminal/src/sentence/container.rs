@@ -96,6 +96,29 @@ pub(super) fn of(event: &Event) -> Option<Sentence<'_>> {
             }
             Sentence::new(Who::Agent(agent_id), text)
         }
+        Event::RoleUpgrade { role, phase, agents, upgraded, problem, .. } => {
+            let how_far = format!("{upgraded} of {agents} agents have the new code");
+            let upgrade = format!("upgrade of role {role}");
+            said(match (*phase, problem) {
+                ("loading", _) => format!("{upgrade}: the new code is loaded"),
+                ("rolling", _) => {
+                    format!("{upgrade}: one agent after the other leaves for the new code")
+                }
+                ("proving", _) => format!("{upgrade}: {how_far}, and have to come through a turn"),
+                ("reverting", Some(problem)) => format!("{upgrade} goes back: {problem}"),
+                ("reverting", None) => format!("{upgrade} goes back: somebody took it back"),
+                ("aborted", _) => {
+                    format!("{upgrade} was taken back: all agents have the code before")
+                }
+                (_, Some(problem)) if *phase == "done" => {
+                    format!("{upgrade} is done, but {problem}")
+                }
+                (_, Some(problem)) => {
+                    format!("{upgrade} failed: {problem}; all agents have the code before")
+                }
+                _ => format!("{upgrade} is done: {how_far}"),
+            })
+        }
         Event::WorkspacesFull { excess_bytes, max_bytes } => said(format!(
             "workspaces of agents that do not run take {} more than {}, and hold work that is nowhere else",
             bytes(*excess_bytes),

@@ -65,6 +65,11 @@ impl Event {
                     Level::Info
                 }
             }
+            Self::RoleUpgrade { phase, problem, .. } => match (*phase, problem) {
+                ("failed", _) => Level::Error,
+                (_, Some(_)) => Level::Warn,
+                (_, None) => Level::Info,
+            },
             Self::StoreOff {}
             | Self::CapacityLimited { .. }
             | Self::CacheEntryRejected { .. }

@@ -45,6 +45,7 @@ names! {
         HostLog => "container.log",
         LinePart => "container.line_part",
         WorkspaceRemoved => "container.workspace_removed",
+        RoleUpgrade => "container.role_upgrade",
         WorkspacesFull => "container.workspaces_full",
         AgentStart => "agent.start",
         AgentStartJoined => "agent.start_joined",
