@@ -26,10 +26,10 @@ use tempfile::TempDir;
 
 use crate::failure::Cause;
 use crate::manifest::{self, Layer, Leads};
+use crate::place::{self, COMPONENT};
 use crate::settings::Bounds;
 use crate::signature::{MAX_PAYLOAD_BYTES, Signature};
 
-const COMPONENT: &str = "component.wasm";
 const SIGNATURE: &str = "signature.json";
 const DOCUMENTS: [&str; 2] = ["0.json", "1.json"];
 
@@ -106,7 +106,11 @@ impl Cache {
                 // Another process may have removed it for a newer one.
                 if dir.exists() {
                     let dir = dir.display().to_string();
-                    tracing::warn!(dir, reason, "a component in the cache is damaged and is fetched again");
+                    tracing::warn!(
+                        dir,
+                        reason,
+                        "a component in the cache is damaged and is fetched again"
+                    );
                 }
                 remove_unused(&dir);
                 Ok(None)
@@ -142,22 +146,21 @@ impl Cache {
         documents: &[Vec<u8>],
         layer_bytes: u64,
     ) -> Result<(), Cause> {
-        let place = self.place(digest);
-        let failed =
-            |error: io::Error| Cause::disk(format!("write {}", place.display()), &error);
+        let entry = self.place(digest);
+        let failed = |error: io::Error| Cause::disk(format!("write {}", entry.display()), &error);
         for (name, document) in DOCUMENTS.iter().zip(documents) {
             write(&making.dir.path().join(name), document).map_err(failed)?;
         }
         let beside: usize = documents.iter().map(Vec::len).sum();
         self.make_room(layer_bytes + beside as u64)?;
         File::open(making.dir.path()).and_then(|dir| dir.sync_all()).map_err(failed)?;
-        match fs::rename(making.dir.path(), &place) {
+        match fs::rename(making.dir.path(), &entry) {
             Ok(()) => {
                 let _ = making.dir.keep();
                 File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(failed)
             }
             // Another process fetched it too.
-            Err(_) if place.is_dir() => Ok(()),
+            Err(_) if entry.is_dir() => Ok(()),
             Err(error) => Err(failed(error)),
         }
     }
@@ -169,7 +172,11 @@ impl Cache {
     }
 
     /// Keeps a signature beside its component.
-    pub(crate) fn keep_signature(&self, digest: Digest, signature: &Signature) -> Result<(), Cause> {
+    pub(crate) fn keep_signature(
+        &self,
+        digest: Digest,
+        signature: &Signature,
+    ) -> Result<(), Cause> {
         let place = self.place(digest).join(SIGNATURE);
         let kept = || -> io::Result<()> {
             let mut file = tempfile::Builder::new().prefix(NEW).tempfile_in(self.place(digest))?;
@@ -182,7 +189,7 @@ impl Cache {
     }
 
     fn place(&self, digest: Digest) -> PathBuf {
-        self.dir.join(digest.to_string())
+        place::entry(&self.dir, digest)
     }
 
     fn list(&self) -> impl Iterator<Item = PathBuf> {
@@ -248,14 +255,16 @@ fn is_entry(path: &Path) -> bool {
 /// Removes a directory that nobody has locked. One that is removed in part is damaged, and so removed later.
 fn remove_unused(dir: &Path) -> bool {
     let Ok(lock) = File::open(dir) else { return false };
-    flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() && fs::remove_dir_all(dir).is_ok()
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+        && fs::remove_dir_all(dir).is_ok()
 }
 
 /// Where the documents of an entry lead.
 fn layer_in(dir: &Path, digest: Digest) -> Result<Layer, String> {
     let mut wanted = digest;
     for (index, name) in DOCUMENTS.iter().enumerate() {
-        let bytes = read(&dir.join(name), manifest::MAX_BYTES).map_err(|it| format!("{name}: {it}"))?;
+        let bytes =
+            read(&dir.join(name), manifest::MAX_BYTES).map_err(|it| format!("{name}: {it}"))?;
         if Sha256::digest(&bytes)[..] != wanted.0 {
             return Err(format!("{name} has another digest"));
         }

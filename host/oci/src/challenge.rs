@@ -115,8 +115,14 @@ mod tests {
         assert_eq!(challenge(&[hub]), expected);
         assert_eq!(challenge(&["Basic realm=\"x\"", hub]), expected);
         assert_eq!(challenge(&[&format!("Basic realm=\"a, b\", {hub}")]), expected);
-        assert_eq!(challenge(&["bearer Realm = https://a/t , Service=s"]), bearer("https://a/t", Some("s")));
-        assert_eq!(challenge(&[r#"Bearer realm="https://a/\"t\"""#]), bearer("https://a/\"t\"", None));
+        assert_eq!(
+            challenge(&["bearer Realm = https://a/t , Service=s"]),
+            bearer("https://a/t", Some("s"))
+        );
+        assert_eq!(
+            challenge(&[r#"Bearer realm="https://a/\"t\"""#]),
+            bearer("https://a/\"t\"", None)
+        );
     }
 
     #[test]
@@ -128,7 +134,9 @@ mod tests {
 
     #[test]
     fn anything_else_is_nothing_and_comes_to_an_end() {
-        for headers in [&[][..], &[""], &["Digest realm=\"x\""], &["= = ="], &["realm=\"x"], &[",,,"]] {
+        for headers in
+            [&[][..], &[""], &["Digest realm=\"x\""], &["= = ="], &["realm=\"x"], &[",,,"]]
+        {
             assert_eq!(challenge(headers), None, "{headers:?}");
         }
         assert_eq!(challenge(&[&"Basi c=d ,".repeat(1000)]), None);

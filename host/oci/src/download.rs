@@ -39,7 +39,8 @@ pub(crate) async fn manifest(session: &Session, until: Instant) -> Result<Found,
 async fn document(session: &Session, digest: Digest, until: Instant) -> Result<Vec<u8>, Cause> {
     let mut tries = Tries::until(until);
     loop {
-        let (path, what) = (format!("manifests/sha256:{digest}"), format!("manifest sha256:{digest}"));
+        let (path, what) =
+            (format!("manifests/sha256:{digest}"), format!("manifest sha256:{digest}"));
         match small(session, &path, &what, manifest::MAX_BYTES).await {
             Ok(bytes) => {
                 let got = Digest(Sha256::digest(&bytes).into());

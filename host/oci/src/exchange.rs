@@ -47,8 +47,8 @@ pub(crate) async fn send(
         let reason = format!("{} took too long", step.doing());
         return Err(Cause::Unreachable { at, reason });
     };
-    let Connected { stream, route } = connected
-        .map_err(|error| Cause::Unreachable { at: at.clone(), reason: chain(&error) })?;
+    let Connected { stream, route } =
+        connected.map_err(|error| Cause::Unreachable { at: at.clone(), reason: chain(&error) })?;
     let broken = |reason: String| Cause::Interrupted { at: at.clone(), reason };
     let mut request = request.map(|()| Empty::<Bytes>::new());
     request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(AGENT));
@@ -94,7 +94,8 @@ impl Answer {
             };
             let broken = |reason: String| Cause::Interrupted { at: self.at.clone(), reason };
             let frame = timeout(self.stall, frame).await;
-            let Some(frame) = frame.map_err(|_| broken(format!("nothing came in {:?}", self.stall)))?
+            let Some(frame) =
+                frame.map_err(|_| broken(format!("nothing came in {:?}", self.stall)))?
             else {
                 return Ok(None);
             };

@@ -56,7 +56,9 @@ pub enum Cause {
         message: String,
     },
     /// It does not have it.
-    #[error("{at} has no {what} in {repository}; what follows sha256: is the digest of a manifest, not of a file")]
+    #[error(
+        "{at} has no {what} in {repository}; what follows sha256: is the digest of a manifest, not of a file"
+    )]
     NotFound {
         /// Host and port.
         at: String,
@@ -150,7 +152,9 @@ pub enum Cause {
         reason: String,
     },
     /// A signature is wanted, and there is none.
-    #[error("it is not signed: {at} has no signature of it in {repository} (tag sha256-{digest}.sig)")]
+    #[error(
+        "it is not signed: {at} has no signature of it in {repository} (tag sha256-{digest}.sig)"
+    )]
     Unsigned {
         /// Host and port.
         at: String,

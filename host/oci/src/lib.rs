@@ -20,7 +20,7 @@
 //! - `manifest`: which layer is the component
 //! - `download`, `tries`: bytes with a digest, and when to ask again
 //! - `signature`: what cosign stores
-//! - `cache`: what is kept
+//! - `cache`, `place`: what is kept, and where
 
 mod cache;
 mod challenge;
@@ -29,6 +29,7 @@ mod exchange;
 mod failure;
 mod login;
 mod manifest;
+mod place;
 mod reference;
 mod registries;
 mod session;

@@ -42,7 +42,10 @@ pub enum Login {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Presented {
     Nothing,
-    User { name: String, password: Secret },
+    User {
+        name: String,
+        password: Secret,
+    },
     /// A token of the registry itself.
     Token(Secret),
 }
@@ -135,7 +138,8 @@ impl Config {
         if let Some(presented) = found.map_or(Ok(None), Auth::presented)? {
             return Ok(presented);
         }
-        let has_helper = self.cred_helpers.keys().any(|key| wanted.iter().any(|it| normal(key) == it));
+        let has_helper =
+            self.cred_helpers.keys().any(|key| wanted.iter().any(|it| normal(key) == it));
         match has_helper || self.creds_store.is_some() {
             true => Err(format!(
                 "it names a helper (credHelpers, credsStore) for {}, and helpers are not run; put the credentials \
@@ -154,12 +158,16 @@ impl Auth {
             return Ok(Some(Presented::Token(token)));
         }
         if self.identitytoken.is_some_and(|it| !it.expose().is_empty()) {
-            return Err("it has an identitytoken, which is not supported; use a user and a password".into());
+            return Err(
+                "it has an identitytoken, which is not supported; use a user and a password".into(),
+            );
         }
         if let (Some(name), Some(password)) = (self.username, self.password) {
             return Ok(Some(Presented::User { name, password }));
         }
-        let Some(auth) = self.auth.filter(|auth| !auth.expose().is_empty()) else { return Ok(None) };
+        let Some(auth) = self.auth.filter(|auth| !auth.expose().is_empty()) else {
+            return Ok(None);
+        };
         let bad = || "an auth of it is no base64 of user:password".to_owned();
         let pair = STANDARD.decode(auth.expose().trim()).map_err(|_| bad())?;
         let pair = String::from_utf8(pair).map_err(|_| bad())?;

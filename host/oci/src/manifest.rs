@@ -217,7 +217,8 @@ mod tests {
 
     #[test]
     fn an_index_leads_to_its_manifest_for_wasm() {
-        let entry = |byte, platform: Value| json!({ "digest": hex(byte), "size": 1, "platform": platform });
+        let entry =
+            |byte, platform: Value| json!({ "digest": hex(byte), "size": 1, "platform": platform });
         let wasm = entry(3, json!({ "architecture": "wasm", "os": "wasip2" }));
         let linux = entry(4, json!({ "architecture": "amd64", "os": "linux" }));
         let plain = json!({ "digest": hex(5), "size": 1 });

@@ -167,16 +167,15 @@ fn is_part(part: &str) -> bool {
     let bytes = part.as_bytes();
     let ends = bytes.first().zip(bytes.last());
     let separators = bytes.split(|byte| is_plain(*byte)).filter(|it| !it.is_empty());
-    let is_separator = |it: &[u8]| matches!(it, b"." | b"_" | b"__") || it.iter().all(|b| *b == b'-');
+    let is_separator =
+        |it: &[u8]| matches!(it, b"." | b"_" | b"__") || it.iter().all(|b| *b == b'-');
     ends.is_some_and(|(first, last)| is_plain(*first) && is_plain(*last))
         && separators.into_iter().all(is_separator)
 }
 
 fn is_tag(tag: &str) -> bool {
     let is_fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    (1..=MAX_TAG).contains(&tag.len())
-        && tag.chars().all(is_fit)
-        && !tag.starts_with(['.', '-'])
+    (1..=MAX_TAG).contains(&tag.len()) && tag.chars().all(is_fit) && !tag.starts_with(['.', '-'])
 }
 
 impl PartialEq for Reference {
@@ -296,7 +295,8 @@ mod tests {
 
     #[test]
     fn a_password_is_not_quoted() {
-        for text in ["oci://u:hunter2@h/a@sha256:HEX", "oci://u:hunter2@h/a:v1", "oci://hunter2@h"] {
+        for text in ["oci://u:hunter2@h/a@sha256:HEX", "oci://u:hunter2@h/a:v1", "oci://hunter2@h"]
+        {
             let error = parsed(text).unwrap_err().to_string();
             assert!(!error.contains("hunter2"), "{text}: {error}");
         }

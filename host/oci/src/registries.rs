@@ -191,7 +191,8 @@ impl Inner {
         let inner = Arc::clone(self);
         let done = spawn_blocking(move || work(&inner.cache)).await;
         done.unwrap_or_else(|_| {
-            let (doing, reason) = ("use the cache of components".into(), "the call panicked".into());
+            let (doing, reason) =
+                ("use the cache of components".into(), "the call panicked".into());
             Err(Cause::Disk { doing, reason })
         })
     }

@@ -15,12 +15,12 @@ use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use crate::Reference;
 use crate::challenge::Challenge;
 use crate::exchange::{Answer, send};
 use crate::failure::{Cause, bounded};
 use crate::login::{Presented, bearer};
 use crate::settings::{Access, Settings};
-use crate::Reference;
 
 /// Most redirects of one request.
 const MAX_REDIRECTS: usize = 5;
@@ -154,12 +154,13 @@ impl Session {
         let presented = self.access().login.presented(&self.reference);
         let presented = presented.map_err(|reason| self.bad_credentials(reason))?;
         if let Presented::Token(token) = &presented {
-            return bearer(token).ok_or_else(|| self.bad_credentials("the token fits no header".into()));
+            return bearer(token)
+                .ok_or_else(|| self.bad_credentials("the token fits no header".into()));
         }
         match challenge {
-            Challenge::Basic => presented
-                .basic()
-                .ok_or_else(|| self.unauthorized(self.access().login.described())),
+            Challenge::Basic => {
+                presented.basic().ok_or_else(|| self.unauthorized(self.access().login.described()))
+            }
             Challenge::Bearer { realm, service } => {
                 self.token(realm, service.as_deref(), presented.basic()).await
             }

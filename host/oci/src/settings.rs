@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bulkhead_net::{Connector, Destination};
 
+use crate::place;
 use crate::{Login, PublicKey, Reference};
 
 /// Everything about components in registries.
@@ -64,6 +65,11 @@ impl Settings {
         let (registries, others) = (BTreeMap::new(), Access::default());
         let (bounds, times) = (Bounds::default(), Times::default());
         Self { dir, connector, registries, others, bounds, times }
+    }
+
+    /// Where a component is when it is kept. Known before anything is fetched, so that a path can stand for a reference.
+    pub fn place(&self, reference: &Reference) -> PathBuf {
+        place::entry(&self.dir, reference.digest()).join(place::COMPONENT)
     }
 
     pub(crate) fn access(&self, reference: &Reference) -> &Access {

@@ -46,7 +46,9 @@ pub enum KeyError {
     #[error("is no public key in PEM: it begins with -----BEGIN PUBLIC KEY-----")]
     Pem,
     /// RSA, Ed25519 or another curve.
-    #[error("is a public key of another kind: it has to be ECDSA on P-256, as `cosign generate-key-pair` makes it")]
+    #[error(
+        "is a public key of another kind: it has to be ECDSA on P-256, as `cosign generate-key-pair` makes it"
+    )]
     Kind,
 }
 
