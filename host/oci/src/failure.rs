@@ -13,7 +13,7 @@ pub struct FetchError {
     /// What was wanted.
     pub reference: Reference,
     /// Why it is not there.
-    pub cause: Cause,
+    pub cause: Box<Cause>,
 }
 
 /// What went wrong. Texts that come from a registry have at most 256 bytes, and are not made safe for a terminal.
@@ -198,7 +198,7 @@ impl Cause {
     }
 
     pub(crate) fn of(self, reference: &Reference) -> FetchError {
-        FetchError { reference: reference.clone(), cause: self }
+        FetchError { reference: reference.clone(), cause: Box::new(self) }
     }
 }
 

@@ -78,6 +78,15 @@ impl Registries {
     ) -> Result<Component, FetchError> {
         self.0.get(reference, key).await.map_err(|cause| cause.of(reference))
     }
+
+    /// Callers that wait for the download of a reference.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self, reference: &Reference) -> usize {
+        let under_way = self.0.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = under_way.get(reference).and_then(WeakShared::upgrade);
+        // One is this one.
+        shared.and_then(|it| it.strong_count()).map_or(0, |count| count - 1)
+    }
 }
 
 impl Inner {

@@ -59,7 +59,7 @@ impl Town {
         got.map_err(|error| {
             let text = error.to_string();
             assert!(text.starts_with(&self.reference(digest).to_string()), "{text}");
-            error.cause
+            *error.cause
         })
     }
 
@@ -119,18 +119,21 @@ async fn callers_at_the_same_time_share_one_download() {
 
 #[tokio::test]
 async fn one_caller_that_gives_up_does_not_end_the_download_of_another() {
-    let town = Town::new();
-    let digest = town.server.push(&wasm());
+    let mut town = Town::new();
+    town.settings.times.stall = Duration::from_secs(1);
+    let digest = kill::hangs_in_the_middle(&town);
     let (registries, reference) = (town.registries(), town.reference(digest));
     let mut first = Box::pin(registries.get(&reference, None));
-    let second = async {
-        // The first one began it.
-        let begun = tokio::time::timeout(Duration::from_millis(1), &mut first).await;
-        drop(first);
-        begun.map_or_else(|_| None, Some)
-    };
-    let (_, got) = tokio::join!(second, registries.get(&reference, None));
-    assert!(fs::read(&got.unwrap().path).unwrap() == wasm());
+    let mut second = Box::pin(registries.get(&reference, None));
+    let step = Duration::from_millis(5);
+    while registries.waiting(&reference) < 2 || town.server.asked_for("/blobs/").is_empty() {
+        assert!(tokio::time::timeout(step, &mut first).await.is_err());
+        assert!(tokio::time::timeout(step, &mut second).await.is_err());
+    }
+    drop(first);
+    assert!(fs::read(&second.await.unwrap().path).unwrap() == wasm());
+    let asked = town.server.asked_for("/blobs/");
+    assert!(asked.iter().skip(1).all(|it| it.range.is_some()), "begun again: {asked:?}");
 }
 
 #[tokio::test]

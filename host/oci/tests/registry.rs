@@ -1,6 +1,8 @@
 //! The crate against a registry that others made: Debian's `docker-registry`, filled by the plain protocol, by `skopeo`
 //! and by `oras`, as far as they are there.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests: a panic is their failure")]
+
 mod real;
 
 use std::fs;
@@ -71,7 +73,7 @@ async fn what_is_not_there_and_what_is_no_component_are_named() {
     let Some(registry) = Registry::start(false) else { return };
     let host = Host::new();
     let error = host.get(&registry.reference("town/toast", digest(b"x"))).await.unwrap_err();
-    assert!(matches!(error.cause, Cause::NotFound { .. }), "{error}");
+    assert!(matches!(*error.cause, Cause::NotFound { .. }), "{error}");
     let manifest = registry.push("town/toast", "application/vnd.oci.image.layer.v1.tar", WASM);
     let error = host.get(&registry.reference("town/toast", manifest)).await.unwrap_err();
     assert!(error.to_string().contains("no layer of a component"), "{error}");
@@ -84,7 +86,7 @@ async fn a_registry_with_users_wants_one() {
     let manifest = registry.push("town/toast", "application/wasm", WASM);
     let reference = registry.reference("town/toast", manifest);
     let error = host.get(&reference).await.unwrap_err();
-    assert!(matches!(error.cause, Cause::Unauthorized { .. }), "{error}");
+    assert!(matches!(*error.cause, Cause::Unauthorized { .. }), "{error}");
     let login = |password: &str| {
         let password = Credential::fixed(password.to_owned().into());
         let login = Login::User { name: real::USER.into(), password };
@@ -92,7 +94,7 @@ async fn a_registry_with_users_wants_one() {
     };
     host.settings.registries.insert(reference.registry().to_owned(), login("wrong"));
     let error = host.get(&reference).await.unwrap_err();
-    assert!(matches!(error.cause, Cause::Unauthorized { .. }), "{error}");
+    assert!(matches!(*error.cause, Cause::Unauthorized { .. }), "{error}");
     host.settings.registries.insert(reference.registry().to_owned(), login(real::PASSWORD));
     host.get(&reference).await.unwrap();
 }
@@ -179,7 +181,7 @@ async fn what_openssl_signs_and_the_protocol_stores_is_believed() {
     let signed_by_none = registry.push("town/toast", "application/wasm", &large());
     let reference = registry.reference("town/toast", signed_by_none);
     let error = registries.get(&reference, Some(&public)).await.unwrap_err();
-    assert!(matches!(error.cause, Cause::Unsigned { .. }), "{error}");
+    assert!(matches!(*error.cause, Cause::Unsigned { .. }), "{error}");
 }
 
 /// Runs a program to a good end.

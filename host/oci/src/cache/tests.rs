@@ -62,7 +62,8 @@ fn an_index_leads_to_a_component_by_its_manifest() {
 
 #[test]
 fn no_byte_is_believed_that_has_changed() {
-    let damages: [(&str, fn(&Path)); 6] = [
+    type Damage = (&'static str, fn(&Path));
+    let damages: [Damage; 6] = [
         ("other bytes", |dir| fs::write(dir.join(COMPONENT), "evil").unwrap()),
         ("fewer bytes", |dir| fs::write(dir.join(COMPONENT), "was").unwrap()),
         ("no bytes", |dir| fs::remove_file(dir.join(COMPONENT)).unwrap()),

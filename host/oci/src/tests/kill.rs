@@ -19,7 +19,7 @@ async fn fetches_what_never_ends() {
     panic!("{got:?}");
 }
 
-fn hangs_in_the_middle(town: &Town) -> Digest {
+pub(super) fn hangs_in_the_middle(town: &Town) -> Digest {
     let digest = town.server.push(&wasm());
     town.server.answers(|asked, before| {
         let hangs = Reply::new(200, &wasm()).sends(500_000, Then::Hangs);
