@@ -78,6 +78,7 @@ nightly: _guest_target
     just monitoring
     just clients
     just evidence
+    just registry
     just toolchains
     just conformance
     just deploy-check
@@ -116,6 +117,14 @@ telemetry:
     [ -d "$rotel" ] || python3 -m pip install --quiet --disable-pip-version-check --target "$rotel" rotel==0.0.1a15
     chmod +x "$rotel/rotel/rotel-agent"
     ROTEL="$rotel/rotel/rotel-agent" cargo test --test collector -- --ignored
+
+# fetch components from a real registry, to which skopeo and ORAS pushed them; wants Debian's docker-registry and skopeo, and Python
+registry:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    oras="$CARGO_TARGET_DIR/oras-0.2.43"
+    [ -d "$oras" ] || python3 -m pip install --quiet --disable-pip-version-check --target "$oras" oras==0.2.43
+    ORAS_SDK="$oras" BULKHEAD_TESTS_REQUIRE="${BULKHEAD_TESTS_REQUIRE:-},registry" cargo test -p bulkhead-oci --test registry
 
 # store evidence at a server that speaks S3; wants Python, and takes moto with its server (60 MB) from PyPI
 evidence:

@@ -138,7 +138,7 @@ impl Reference {
     }
 
     /// Where the registry answers.
-    pub(crate) fn destination(&self, tls: bool) -> Destination {
+    pub fn destination(&self, tls: bool) -> Destination {
         let host = if self.registry == DOCKER.0 { DOCKER.1 } else { &self.registry };
         destination(host, tls).expect("it was checked when it was read")
     }

@@ -192,14 +192,14 @@ fn manifest_size(component: &[u8]) -> usize {
     manifest(digest(b"{}"), "application/wasm", digest(component), component.len()).len()
 }
 
-/// A program on the path. A machine that has to have a registry has to have all that this test runs, `oras` aside.
+/// A program on the path. A machine that has to have a registry has to have all that this test runs.
 pub fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found =
         std::env::split_paths(&path).map(|dir| dir.join(name)).find(|it| super::is_program(it));
     if found.is_none() {
         let required = std::env::var(REQUIRE).unwrap_or_default();
-        let is_required = name != "oras" && required.split(',').any(|it| it.trim() == "registry");
+        let is_required = required.split(',').any(|it| it.trim() == "registry");
         assert!(!is_required, "this machine has no {name}");
         println!("skipped: there is no {name} on the path");
     }
