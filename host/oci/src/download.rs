@@ -1,5 +1,7 @@
 //! From a digest to bytes that have it.
 
+use std::io;
+
 use bulkhead_types::Digest;
 use http::header::{ACCEPT, CONTENT_RANGE, RANGE};
 use http::{HeaderValue, StatusCode};
@@ -175,16 +177,15 @@ impl Part {
             return Err(Cause::TooLarge { what: self.what(), bytes, max_bytes });
         }
         let written = self.file.write_all(piece).await;
-        written.map_err(|error| Cause::disk("write a component", &error))?;
+        written.map_err(|error| self.failed(&error))?;
         self.hash.update(piece);
         self.bytes = bytes;
         Ok(())
     }
 
     async fn restart(&mut self) -> Result<(), Cause> {
-        let failed = |error: std::io::Error| Cause::disk("rewrite a component", &error);
-        self.file.rewind().await.map_err(failed)?;
-        self.file.set_len(0).await.map_err(failed)?;
+        self.file.rewind().await.map_err(|error| self.failed(&error))?;
+        self.file.set_len(0).await.map_err(|error| self.failed(&error))?;
         (self.bytes, self.hash) = (0, Sha256::new());
         Ok(())
     }
@@ -198,8 +199,11 @@ impl Part {
     }
 
     async fn sync(&mut self) -> Result<(), Cause> {
-        let failed = |error: std::io::Error| Cause::disk("write a component", &error);
-        self.file.flush().await.map_err(failed)?;
-        self.file.sync_all().await.map_err(failed)
+        self.file.flush().await.map_err(|error| self.failed(&error))?;
+        self.file.sync_all().await.map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &io::Error) -> Cause {
+        Cause::disk(format!("write {}", self.what()), error)
     }
 }

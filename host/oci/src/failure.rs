@@ -46,13 +46,13 @@ pub enum Cause {
         wait: Option<Duration>,
     },
     /// It answered with another status than it should.
-    #[error("{at} answered {status}{}", said(message))]
+    #[error("{at} answered {status}{message}")]
     Status {
         /// Host and port.
         at: String,
         /// Neither success nor one of the other causes.
         status: u16,
-        /// Its own words.
+        /// Its own words in parentheses, or nothing.
         message: String,
     },
     /// It does not have it.
@@ -205,8 +205,4 @@ impl Cause {
 /// The beginning of a text that somebody else wrote.
 pub(crate) fn bounded(text: &str) -> String {
     text[..text.floor_char_boundary(MAX_TEXT)].to_owned()
-}
-
-fn said(message: &str) -> String {
-    if message.is_empty() { String::new() } else { format!(": {message}") }
 }

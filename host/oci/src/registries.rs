@@ -95,6 +95,7 @@ impl Inner {
         reference: &Reference,
         key: Option<&PublicKey>,
     ) -> Result<Component, Cause> {
+        let until = Instant::now() + self.settings.times.fetch;
         let entry = match self.find(reference).await? {
             Some(entry) => entry,
             None => {
@@ -107,7 +108,7 @@ impl Inner {
             }
         };
         if let Some(key) = key.or_else(|| self.settings.public_key(reference)) {
-            self.verify(reference, key).await?;
+            self.verify(reference, key, until).await?;
         }
         Ok(Component::of(entry))
     }
@@ -165,12 +166,16 @@ impl Inner {
     }
 
     /// Asks for signatures, unless one is kept.
-    async fn verify(self: &Arc<Self>, reference: &Reference, key: &PublicKey) -> Result<(), Cause> {
+    async fn verify(
+        self: &Arc<Self>,
+        reference: &Reference,
+        key: &PublicKey,
+        until: Instant,
+    ) -> Result<(), Cause> {
         if self.is_signed(reference, key) {
             return Ok(());
         }
         let session = Session::new(Arc::clone(&self.settings), reference.clone());
-        let until = Instant::now() + self.settings.times.fetch;
         let asked = timeout_at(until, download::signatures(&session, until)).await;
         let found = asked.map_err(|_| late(&self.settings))??;
         let (count, mut reason) = (found.len(), None);

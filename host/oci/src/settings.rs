@@ -42,7 +42,8 @@ pub struct Access {
 pub struct Bounds {
     /// Largest component, in bytes.
     pub max_component_bytes: u64,
-    /// All components together, in bytes. Past it those go first that were not used for longest.
+    /// All components together, in bytes, those that are being fetched aside. Past it those go first that were not used
+    /// for longest.
     pub max_bytes: u64,
     /// Most components.
     pub max_entries: usize,
