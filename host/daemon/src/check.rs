@@ -7,7 +7,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bulkhead_log::{SharedSink, Sink};
 use bulkhead_memory::{Faults, Kernel};
@@ -17,6 +17,7 @@ use bulkhead_types::Event;
 use bulkhead_types::error::chain;
 
 use crate::cli::{CheckArgs, CompileArgs};
+use crate::components::{Components, Missing};
 use crate::config::{self, ModelEndpoint, Settings};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -40,6 +41,7 @@ pub fn check(args: &CheckArgs) -> Result<Exit, Failure> {
         false => reach_all(&settings, &settings.models)?,
     };
     let wrong = wrong + read_all(&settings)?;
+    let wrong = wrong + fetch_all(&settings)?;
     let exit = load_all(&settings, Cache::Welcome)?;
     match wrong {
         0 => Ok(exit),
@@ -89,6 +91,33 @@ fn call_all(settings: &Settings) -> Result<usize, Failure> {
     Ok(wrong)
 }
 
+/// Fetches the components that registries have, and says what came of each. Returns how many are not there.
+fn fetch_all(settings: &Settings) -> Result<usize, Failure> {
+    let Some(components) = Components::of(&settings.components) else { return Ok(0) };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::cannot_run("cannot ask registries", &error))?;
+    let missing = runtime.block_on(components.fetch(Duration::MAX));
+    for line in components.there() {
+        say(&line)?;
+    }
+    for Missing { name, reason } in &missing {
+        say(&format!("component {name}: {reason}"))?;
+    }
+    // A look-up may still be under way.
+    runtime.shutdown_background();
+    Ok(missing.len())
+}
+
+/// The same for a command that is of no use without them.
+fn fetch_needed(settings: &Settings) -> Result<(), Failure> {
+    match fetch_all(settings)? {
+        0 => Ok(()),
+        missing => Err(Failure::bad_input(format!("{missing} of the above failed"))),
+    }
+}
+
 /// Says what the configuration wants to reach, and what came of trying. Returns how much of it cannot work.
 fn reach_all(settings: &Settings, models: &[ModelEndpoint]) -> Result<usize, Failure> {
     let found = reach::look(settings, models)
@@ -122,6 +151,7 @@ pub fn compile(args: &CompileArgs) -> Result<Exit, Failure> {
     if let Some(dir) = &args.out {
         return compile_into(dir, settings);
     }
+    fetch_needed(&settings)?;
     let exit = load_all(&settings, Cache::Needed)?;
     if let Some(dir) = &settings.runtime.aot_dir {
         say(&format!("compiled components are in {}", dir.display()))?;
@@ -136,6 +166,7 @@ fn compile_into(dir: &Path, mut settings: Settings) -> Result<Exit, Failure> {
     };
     DirBuilder::new().recursive(true).create(dir).map_err(cannot)?;
     let new = tempfile::Builder::new().prefix(".compiling-").tempdir_in(dir).map_err(cannot)?;
+    fetch_needed(&settings)?;
     settings.runtime.aot_dir = Some(new.path().to_owned());
     settings.runtime.aot_seed = Some(dir.to_owned());
     let exit = load_all(&settings, Cache::Needed)?;

@@ -10,6 +10,7 @@ mod author;
 mod banner;
 mod check;
 mod cli;
+mod components;
 mod config;
 mod control_token;
 mod crashes;

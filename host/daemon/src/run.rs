@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::cli::{Interrupt, RunArgs};
+use crate::components::{Components, FETCH_AT_BOOT, Missing};
 use crate::config::{self, EvidenceSettings, OnFenced, Settings};
 use crate::evidence::{ANNOUNCED, LAST_WORD};
 use crate::exit::Exit;
@@ -116,8 +117,14 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
     let launcher = tools::start(&settings)?;
     // Before there is a thread that it would not hold for.
     let (confinement, problems) = hardening::confine(settings.security, &allowed_paths(&settings))?;
+    let components = Components::of(&settings.components);
+    let fetched = fetch(components.as_deref(), &mut signals);
+    let Some(missing) = waiting.block_on(fetched) else { return Ok(Exit::Clean) };
     let ground = Ground { state_dir, confinement, problems, launcher };
     let host = Host::build(&settings, ground, handover.as_ref())?;
+    for Missing { name, reason } in missing {
+        tracing::warn!(component = %name, reason, "a component is not there: agents of its roles cannot start until it is");
+    }
     faults::strike_in_boot(args.inject_fault);
     if let ignored @ [_, ..] = &*signals.ignored() {
         tracing::info!(
@@ -127,6 +134,9 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
     }
     let spawner = spawner(&host);
     let booted = boot(&host, &settings, &spawner);
+    if let Some(components) = &components {
+        drop(keep_fetching(components, &host));
+    }
     let workspaces = host.supervisor.keep_workspaces();
     drop(spawner.spawn("workspaces", async move {
         workspaces.await;
@@ -196,6 +206,26 @@ async fn take_state_dir(
     }
 }
 
+/// Fetches components that are not kept, so that the engine is built for them, and agents that start at boot have them.
+/// Nothing: a signal came first.
+async fn fetch(components: Option<&Components>, signals: &mut Signals) -> Option<Vec<Missing>> {
+    let Some(components) = components else { return Some(Vec::new()) };
+    tokio::select! {
+        _ = signals.next() => None,
+        missing = components.fetch(FETCH_AT_BOOT) => Some(missing),
+    }
+}
+
+/// Goes on with those that were not there at boot.
+fn keep_fetching(components: &Arc<Components>, host: &Host) -> JoinHandle<Option<()>> {
+    let (sink, context) = (Arc::clone(&host.sink), Arc::clone(host.recorder.log().context()));
+    let components = Arc::clone(components);
+    Spawner::new(host.runtime.slow_lane().clone(), sink, context).spawn("components", async move {
+        components.keep_fetching().await;
+        Ok::<_, Infallible>(())
+    })
+}
+
 /// Where the host works, beside what every program reads.
 fn allowed_paths(settings: &Settings) -> AllowedPaths {
     let mut read = Vec::new();
@@ -215,7 +245,8 @@ fn allowed_paths(settings: &Settings) -> AllowedPaths {
     // A key that changes is read again, and often by another file that takes its place.
     let keys = settings.models.iter().filter_map(|model| model.key_file.as_ref());
     let of_sink = settings.evidence.iter().flat_map(|evidence| &evidence.files);
-    for file in keys.chain(&settings.secret_files).chain(of_sink) {
+    let of_registries = &settings.components.files;
+    for file in keys.chain(&settings.secret_files).chain(of_sink).chain(of_registries) {
         read.extend(around(file));
     }
     // Names are looked up by what this says, wherever the system keeps it.

@@ -24,7 +24,7 @@ mod repositories;
 mod services;
 
 pub use repositories::{Rig, Tools, Workspaces};
-pub use services::{Dialect, Evidence, HttpSecret, Model, ModelName, SecretName};
+pub use services::{Dialect, Evidence, HttpSecret, Model, ModelName, Registry, SecretName};
 
 /// The whole file. Everything has a default but the components and roles that one wants to use.
 #[derive(Debug, Deserialize)]
@@ -47,6 +47,7 @@ pub struct File {
     pub models: BTreeMap<ModelName, Model>,
     pub secrets: BTreeMap<SecretName, HttpSecret>,
     pub rigs: BTreeMap<String, Rig>,
+    pub registries: BTreeMap<String, Registry>,
     pub components: BTreeMap<String, Component>,
     pub roles: BTreeMap<String, Role>,
     pub agents: Vec<Agent>,
@@ -325,6 +326,7 @@ pub struct State {
     pub dir: PathBuf,
     pub aot_mb: Mebibytes,
     pub aot_seed: Option<PathBuf>,
+    pub components_mb: Mebibytes,
     pub keep_free_mb: Option<MebibytesOrNone>,
     pub keep_free_inodes: Option<u64>,
 }
@@ -333,7 +335,8 @@ impl Default for State {
     fn default() -> Self {
         let (keep_free_mb, keep_free_inodes) = (None, None);
         let (dir, aot_mb, aot_seed) = ("state".into(), Whole(1024), None);
-        Self { dir, aot_mb, aot_seed, keep_free_mb, keep_free_inodes }
+        let components_mb = Whole(1024);
+        Self { dir, aot_mb, aot_seed, components_mb, keep_free_mb, keep_free_inodes }
     }
 }
 
@@ -447,7 +450,9 @@ pub enum OnExceeded {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Component {
-    pub path: PathBuf,
+    pub path: Option<Spanned<PathBuf>>,
+    pub reference: Option<Spanned<String>>,
+    pub public_key_file: Option<Spanned<PathBuf>>,
 }
 
 /// `[roles.NAME]`

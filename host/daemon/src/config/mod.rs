@@ -2,6 +2,7 @@
 //!
 //! - `file`: the file's shape. Unknown keys and wrong types are refused with line and column
 //! - `code`: components, and source code with its runners
+//! - `components`: those of files and of registries, and how registries are asked
 //! - `compiler`: how components are compiled
 //! - `keys`: the table of all keys with their variables, from which `env`, `--help` and `docs/configuration.md` come
 //! - `env`: variables that override the file
@@ -19,6 +20,7 @@
 mod budgets;
 mod code;
 mod compiler;
+mod components;
 mod env;
 mod evidence;
 mod file;
@@ -44,6 +46,7 @@ use serde::de::DeserializeOwned;
 
 use crate::failure::Failure;
 pub use code::missing_runners;
+pub use components::{ComponentSettings, Wanted};
 pub use evidence::EvidenceSettings;
 pub use file::OnFenced;
 pub use keys::help as environment_help;

@@ -10,6 +10,7 @@ use bulkhead_api::StartRequest;
 use bulkhead_control::{ControlConfig, ControlLimits};
 use bulkhead_log::{Format, LogConfig};
 use bulkhead_net::Connector;
+use bulkhead_oci::Bounds;
 use bulkhead_runtime::{CoreDumpRules, DiskFloor, RuntimeConfig};
 use bulkhead_supervisor::{Catalog, HydrationRules, Role, SupervisorConfig};
 use bulkhead_telemetry::Telemetry;
@@ -21,6 +22,7 @@ use bulkhead_workspace::{Inventory, Policy, Workspaces};
 use super::budgets::check_usage;
 use super::code;
 use super::compiler;
+use super::components::{ComponentSettings, Kept, check_components};
 use super::evidence::{EvidenceSettings, check_evidence};
 use super::file::{self, CompileMebibytes, File, MebibytesOrNone, OnFenced};
 use super::http_secrets::check_secrets;
@@ -79,6 +81,8 @@ pub struct Settings {
     /// How long workspaces of agents that do not run stay. `None`: for good.
     pub retention: Option<Policy>,
     pub catalog: Catalog,
+    /// What registries have of the catalog's components.
+    pub components: ComponentSettings,
     pub keep_ended: usize,
     /// What all ended agents together may hold.
     pub ended_bytes: u64,
@@ -156,11 +160,16 @@ impl Settings {
 pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, Problem> {
     let state_dir = base.join(&file.state.dir);
     let usage = check_usage(&file)?;
-    let mut components: BTreeMap<Arc<str>, PathBuf> = file
-        .components
-        .into_iter()
-        .map(|(name, component)| (name.into(), base.join(component.path)))
-        .collect();
+    let kept = Kept {
+        dir: state_dir.join("components"),
+        bounds: Bounds {
+            max_component_bytes: file.limits.component_mb.mebibytes(),
+            max_bytes: file.state.components_mb.mebibytes(),
+            ..Bounds::default()
+        },
+    };
+    let (mut components, from_registries) =
+        check_components(file.components, file.registries, kept, base, outside)?;
     let (models, endpoints) = check_models(file.models, base, outside)?;
     let files = file.secrets.values().filter_map(|secret| secret.value_file.as_ref());
     let mut secret_files: Vec<_> = files.map(|file| file.get_ref().clone()).collect();
@@ -245,6 +254,7 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
             rigs: rigs.into_iter().map(|(name, rig)| (name, rig.url)).collect(),
             max_agent_memory_bytes,
         },
+        components: from_registries,
         keep_ended: file.limits.keep_ended,
         ended_bytes: file.limits.ended_mb.mebibytes(),
         usage,

@@ -7,6 +7,7 @@ use bulkhead_types::{RestartPolicy, RestartRules};
 use super::*;
 
 mod budgets;
+mod components;
 mod evidence;
 mod models;
 

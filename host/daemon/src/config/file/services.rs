@@ -175,3 +175,16 @@ pub struct Evidence {
     #[serde(skip)]
     pub aws: Vec<(&'static str, Secret)>,
 }
+
+/// `[registries.NAME]`: a registry of components.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Registry {
+    pub username: Option<Spanned<String>>,
+    pub password: Option<Spanned<Secret>>,
+    pub password_file: Option<Spanned<PathBuf>>,
+    pub credentials_file: Option<Spanned<PathBuf>>,
+    pub plain_http: Option<bool>,
+    pub ca_file: Option<Spanned<PathBuf>>,
+    pub public_key_file: Option<Spanned<PathBuf>>,
+}

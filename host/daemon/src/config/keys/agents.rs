@@ -1,4 +1,4 @@
-//! `[models.NAME]`, `[secrets.NAME]`, `[components.NAME]`, `[roles.NAME]`, `[[agents]]`.
+//! `[models.NAME]`, `[secrets.NAME]`, `[registries.NAME]`, `[components.NAME]`, `[roles.NAME]`, `[[agents]]`.
 
 use toml::Spanned;
 
@@ -129,8 +129,59 @@ pub const RIGS: &[Key] = &[
     ),
 ];
 
-pub const COMPONENTS: &[Key] =
-    &[required("path", "the component file. The next start uses a changed file")];
+pub const REGISTRIES: &[Key] = &[
+    derived(
+        "username",
+        "none",
+        "the user that the registry, or its server of tokens, wants to see",
+    ),
+    derived(
+        "password",
+        "none",
+        "its password or token, [a secret](#secrets). At most one of the two",
+    ),
+    derived(
+        "password_file",
+        "none",
+        "file that holds the password. It is read when the registry asks for it",
+    ),
+    derived(
+        "credentials_file",
+        "none",
+        "in place of a user and a password: a file in the format of Docker's `config.json`, as `docker login`, `podman \
+         login` and `oras login` write it. Helpers (`credHelpers`, `credsStore`) are not run",
+    ),
+    derived(
+        "plain_http",
+        "`true` for this machine, else `false`",
+        "HTTP without TLS is spoken with the registry, with its server of tokens, and with where it redirects",
+    ),
+    derived(
+        "ca_file",
+        "none",
+        "PEM file with the CA certificates to trust instead of the public CAs",
+    ),
+    derived(
+        "public_key_file",
+        "that of `*`, else none",
+        "PEM file with a public key. Components of the registry have to be [signed](deploying.md#signed-components) by it",
+    ),
+];
+
+pub const COMPONENTS: &[Key] = &[
+    derived("path", "none", "the component file. The next start uses a changed file"),
+    derived(
+        "reference",
+        "none",
+        "in place of a path: `oci://registry/repository@sha256:digest`, a component of a \
+         [registry](deploying.md#components-from-a-registry). A tag before the `@` is for readers",
+    ),
+    derived(
+        "public_key_file",
+        "that of its registry",
+        "PEM file with a public key. The component has to be signed by it",
+    ),
+];
 
 pub const ROLES: &[Key] = &[
     derived("component", "none", "name of its component. A role has this or `source`"),

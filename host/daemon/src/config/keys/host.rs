@@ -167,6 +167,12 @@ pub const STATE: &[Key] = &[
          or to the user of the host, and nobody else may write to them",
     ),
     key(
+        "components_mb",
+        "1024",
+        "maximum size of `components/`, where components of registries are kept; the least recently used are evicted \
+         first, those in use never",
+    ),
+    key(
         "keep_free_mb",
         "64",
         "space on the workspaces' file system that agents must leave free, so that the host can write its records. Below \

@@ -133,6 +133,7 @@ pub const SECTIONS: &[Section] = &[
     Section { name: "models", of_variables: "models.default", keys: agents::MODELS },
     section("secrets", agents::SECRETS),
     section("rigs", agents::RIGS),
+    section("registries", agents::REGISTRIES),
     section("components", agents::COMPONENTS),
     section("roles", agents::ROLES),
     section("agents", agents::AGENTS),

@@ -1,0 +1,96 @@
+//! Components that registries have: fetched at boot, and as soon as they can be had.
+//!
+//! A path stands for each of them ([`bulkhead_oci::Settings::place`]), so nothing else of the host knows of registries:
+//! an agent whose component is not there yet fails to start as if its file were missing, and the others start.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bulkhead_oci::{Component, Registries};
+use bulkhead_types::backoff::Backoff;
+use futures_util::future::join_all;
+use tokio::time::{sleep, timeout};
+
+use crate::config::{ComponentSettings, Wanted};
+
+/// What a boot waits for components that are not kept.
+pub const FETCH_AT_BOOT: Duration = Duration::from_secs(10);
+
+/// Between two tries while the host runs.
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(10), Duration::from_secs(300));
+
+/// The components of a configuration that registries have.
+pub struct Components {
+    registries: Registries,
+    wanted: BTreeMap<Arc<str>, Wanted>,
+    /// Those that are there. What is held is not removed for another.
+    held: Mutex<BTreeMap<Arc<str>, Component>>,
+}
+
+/// Why a component is not there.
+pub struct Missing {
+    pub name: Arc<str>,
+    pub reason: String,
+}
+
+impl Components {
+    /// Nothing, if all components are files.
+    pub fn of(settings: &ComponentSettings) -> Option<Arc<Self>> {
+        let ComponentSettings { registries, wanted, .. } = settings.clone();
+        (!wanted.is_empty()).then(|| {
+            let registries = Registries::open(registries);
+            Arc::new(Self { registries, wanted, held: Mutex::default() })
+        })
+    }
+
+    /// Fetches what is not there, all at once, each within its deadline and this one. Returns what is still missing.
+    pub async fn fetch(&self, within: Duration) -> Vec<Missing> {
+        let wanted = self.wanted.iter().filter(|(name, _)| !self.holds(name));
+        let fetched = wanted.map(|(name, wanted)| self.fetch_one(name, wanted, within));
+        join_all(fetched).await.into_iter().flatten().collect()
+    }
+
+    /// Returns when all are there.
+    pub async fn keep_fetching(&self) {
+        for failures in 0.. {
+            if self.wanted.keys().all(|name| self.holds(name)) {
+                return;
+            }
+            sleep(BACKOFF.pause_when_asked(failures, fastrand::f64(), Some(BACKOFF.first))).await;
+            for Missing { name, reason } in self.fetch(Duration::MAX).await {
+                tracing::warn!(component = %name, reason, "a component could not be fetched, and is tried again");
+            }
+        }
+    }
+
+    /// References of those that are there, by name.
+    pub fn there(&self) -> Vec<String> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = self.wanted.iter().filter(|(name, _)| held.contains_key(&***name));
+        there.map(|(name, wanted)| format!("component {name}: {}", wanted.reference)).collect()
+    }
+
+    async fn fetch_one(
+        &self,
+        name: &Arc<str>,
+        wanted: &Wanted,
+        within: Duration,
+    ) -> Option<Missing> {
+        let got = self.registries.get(&wanted.reference, wanted.public_key.as_ref());
+        let reason = match timeout(within, got).await {
+            Ok(Ok(component)) => {
+                let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+                held.insert(Arc::clone(name), component);
+                return None;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("{} was not there after {within:?}", wanted.reference),
+        };
+        Some(Missing { name: Arc::clone(name), reason })
+    }
+
+    fn holds(&self, name: &Arc<str>) -> bool {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).contains_key(name)
+    }
+}
