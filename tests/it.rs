@@ -47,6 +47,7 @@ mod outgoing;
 mod previous_run;
 mod properties;
 mod redelivery;
+mod registries;
 mod repositories;
 mod restart;
 mod runners;

@@ -1,0 +1,151 @@
+//! Components that a registry has: fetched at boot, kept, and used without it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use harness::{Host, HostBuilder, files, json};
+use sha2::{Digest, Sha256};
+
+/// A registry with one component, `town/echo`. It serves until the test ends.
+struct Registry {
+    address: SocketAddr,
+    /// Of the manifest.
+    digest: String,
+    requests: Arc<AtomicUsize>,
+}
+
+impl Registry {
+    fn start() -> Self {
+        let wasm = std::fs::read(files::component("echo")).expect("read the component");
+        let (layer, config) = (digest(&wasm), b"{}".to_vec());
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": {"mediaType": "application/vnd.wasm.config.v0+json", "digest": digest(&config), "size": 2},
+            "layers": [{"mediaType": "application/wasm", "digest": layer, "size": wasm.len()}],
+        });
+        let manifest = manifest.to_string().into_bytes();
+        let named = digest(&manifest);
+        let kind = "application/vnd.oci.image.manifest.v1+json";
+        let served = BTreeMap::from([
+            (format!("/v2/town/echo/manifests/{named}"), (kind, manifest)),
+            (format!("/v2/town/echo/blobs/{layer}"), ("application/octet-stream", wasm)),
+        ]);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
+        let address = listener.local_addr().expect("an address");
+        let requests = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&requests);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                counted.fetch_add(1, Ordering::Relaxed);
+                // A client that goes away is none of the server's troubles.
+                let _ = answer(stream, &served);
+            }
+        });
+        Self { address, digest: named, requests }
+    }
+
+    fn reference(&self) -> String {
+        format!("oci://{}/town/echo@{}", self.address, self.digest)
+    }
+}
+
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold("sha256:".to_owned(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn answer(
+    mut stream: TcpStream,
+    served: &BTreeMap<String, (&str, Vec<u8>)>,
+) -> std::io::Result<()> {
+    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    let line = lines.next().transpose()?.unwrap_or_default();
+    lines.take_while(|line| line.as_ref().is_ok_and(|line| !line.is_empty())).for_each(drop);
+    let path = line.split(' ').nth(1).unwrap_or_default();
+    let (status, kind, body) = match served.get(path) {
+        Some((kind, body)) => ("200 OK", *kind, &body[..]),
+        None => ("404 Not Found", "application/json", &b"{}"[..]),
+    };
+    let length = body.len();
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+    )?;
+    stream.write_all(body)
+}
+
+fn host_with(reference: &str) -> HostBuilder {
+    Host::builder()
+        .toml(&format!("[components.fetched]\nreference = {reference:?}"))
+        .role("fetched", "fetched", "")
+}
+
+/// `bulkhead check` of a host's configuration.
+fn check(host: HostBuilder) -> Output {
+    let dir = tempfile::tempdir().expect("make a directory");
+    let config = dir.path().join("bulkhead.toml");
+    std::fs::write(&config, host.render(&dir.path().join("state"))).expect("write it");
+    let mut command = Command::new(files::binary());
+    command.arg("check").arg("--config").arg(config).output().expect("run bulkhead check")
+}
+
+#[test]
+fn a_component_is_fetched_at_boot_and_used_without_the_registry_afterwards() {
+    let registry = Registry::start();
+    let mut host = host_with(&registry.reference()).start();
+    host.client().start("one", "fetched");
+    assert_eq!(host.client().ask("one", "hi"), "hi");
+    let asked = registry.requests.load(Ordering::Relaxed);
+    assert!(asked >= 2, "{asked}");
+    host.signal(rustix::process::Signal::KILL);
+    host.wait();
+
+    let host = host.restart().ready();
+    host.client().start("two", "fetched");
+    assert_eq!(host.client().ask("two", "hi"), "hi");
+    assert_eq!(registry.requests.load(Ordering::Relaxed), asked, "it is kept");
+    host.finish();
+}
+
+#[test]
+fn a_registry_that_is_away_keeps_nobody_else_from_starting() {
+    // Nobody listens there.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
+    let address = listener.local_addr().expect("an address");
+    drop(listener);
+    let reference = format!("oci://{address}/town/echo@{}", digest(b"nothing"));
+    let host = host_with(&reference).start();
+    host.client().start("one", "echo");
+    assert_eq!(host.client().ask("one", "hi"), "hi");
+    let refused = host.client().start_with("two", "fetched", json!({}));
+    refused.expect_error(422, &["fetched"]);
+    let said = host.events_named("container.log");
+    let named = |line: &harness::Value| line.to_string().contains(&address.to_string());
+    assert!(said.iter().any(named), "the log says which registry: {said:?}");
+    host.finish();
+}
+
+#[test]
+fn a_check_names_what_a_registry_does_not_have() {
+    let registry = Registry::start();
+    let output = check(host_with(&registry.reference()));
+    assert!(output.status.success(), "{output:?}");
+    let missing = format!("oci://{}/town/echo@{}", registry.address, digest(b"nothing"));
+    let output = check(host_with(&missing));
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("town/echo"), "{said}");
+    let output = check(host_with("oci://127.0.0.1:5000/town/echo:latest"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.code() == Some(2) && said.contains("components.fetched.reference"),
+        "{said}"
+    );
+}
