@@ -33,7 +33,11 @@ impl Problem {
     pub fn show(&self, file: &str, text: &str) -> String {
         let Self { key, message, span } = self;
         if span.is_empty() && !key.is_empty() {
-            return format!("{key}: {message}");
+            // Variables of the environment have no dot in their names.
+            return match key.contains('.') {
+                true => format!("the configuration {file} is wrong, {key}: {message}"),
+                false => format!("{key}: {message}"),
+            };
         }
         let line = line_of(text, span.start);
         let source = text.lines().nth(line - 1).unwrap_or_default();
