@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use harness::{Host, HostBuilder, Value, json, wait_until};
+use hyper::Method;
 use rustix::process::Signal;
 
 /// A backoff that no test sees the end of: up to three years, at random.
@@ -278,6 +279,21 @@ fn deaths_of_the_host_count_and_a_message_that_saw_too_many_is_set_aside() {
 }
 
 #[test]
+fn what_a_message_does_last_may_happen_in_each_of_its_deliveries() {
+    let mut host = builder("transient", &format!("{SHORT}max_attempts = 3")).start().ready();
+    host.client().start("one", "puppet");
+    // Two notes are all of its work. That its turn is not over is known to nobody but the host.
+    host.client().send("one", "note note wait never").expect(200);
+    for delivery in 1..=3 {
+        wait_for_notes(&host, "one", 2 * delivery);
+        host = kill(host);
+    }
+    host.wait_for_event("one", "agent.message_set_aside");
+    assert_eq!(attempts(&host, "one"), [1, 1, 2, 2, 3, 3]);
+    host.finish();
+}
+
+#[test]
 fn a_death_in_the_backoff_costs_no_attempt() {
     let mut host = builder("transient", LONG).start().ready();
     host.client().start("one", "puppet");
@@ -310,6 +326,37 @@ fn a_prompt_that_is_done_is_not_delivered_by_the_next_run() {
         host.client().stop("one").expect(200);
         host.client().start_with("one", "puppet", prompt).expect(201);
         assert_eq!(host.client().ask("one", "count"), "2");
+        host.finish();
+    }
+}
+
+#[test]
+fn a_prompt_that_is_done_does_not_come_back_with_its_agent_whose_end_was_not_written() {
+    for (prompt, is_stopped) in [("note wait done", false), ("note wait hello", true)] {
+        let mut host = builder("transient", SHORT).start().ready();
+        host.client().start_with("one", "puppet", json!({"prompt": prompt})).expect(201);
+        wait_for_notes(&host, "one", 1);
+        let mut file = rusqlite::Connection::open(host.state_dir().join("store/bulkhead.db"))
+            .expect("open the database");
+        let behavior = rusqlite::TransactionBehavior::Immediate;
+        let lock = file.transaction_with_behavior(behavior).expect("keep others from writing");
+        std::thread::scope(|scope| {
+            host.release("one");
+            if is_stopped {
+                host.wait_for_line("the prompt's turn", |line| line["event"] == "agent.turn");
+                // It is answered when it is written, so never.
+                let client = host.client();
+                scope.spawn(|| client.try_request(Method::POST, "/agents/one/stop", "{}"));
+            }
+            host.client().reaches("one", "exited");
+            host.signal(Signal::KILL);
+        });
+        host.wait();
+        lock.rollback().expect("let others write");
+        host = host.restart().ready();
+        // Nobody was told that it is down, so it is there, and has nothing to do.
+        assert_eq!(host.client().ask("one", "count"), "1", "{prompt}");
+        assert_eq!(attempts(&host, "one"), [1], "{prompt}");
         host.finish();
     }
 }

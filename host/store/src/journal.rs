@@ -29,6 +29,9 @@
 //! A run goes on in the file of the one before. Where the sizes differ it writes what is there into a new file, and
 //! puts that one in place of the old.
 //! When slots or blocks run out, a message is delivered without a record: counted, and nobody waits.
+//!
+//! An agent that ended keeps its slot until the database has its end ([`JournalSlot::retire`]): a run that follows a kill
+//! before that finds the agent desired, and here that its prompt is done.
 
 mod bodies;
 mod file;
@@ -37,7 +40,7 @@ mod layout;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::{Relaxed, Release};
@@ -176,6 +179,8 @@ struct Table {
     slots: HashMap<AgentId, TakenSlot>,
     /// What the run before left, until somebody asks for it.
     left: HashMap<AgentId, (PromptMark, Left)>,
+    /// Of those in `slots`, agents that ended, in this order.
+    retired: VecDeque<AgentId>,
     takings: u64,
 }
 
@@ -201,8 +206,10 @@ impl Journal {
             left => left.is_some(),
         };
         let has_left = table.left.contains_key(agent);
+        table.retired.retain(|retired| retired != agent);
         let index = table.slots.get(agent).map(|taken| taken.index);
-        let taken = index.or_else(|| open.claim(agent)).map(|index| TakenSlot { index, taking });
+        let index = index.or_else(|| open.claim_or_inherit(agent, &mut table));
+        let taken = index.map(|index| TakenSlot { index, taking });
         if let Some(taken) = taken {
             table.slots.insert(agent.clone(), taken);
             if !goes_on {
@@ -286,26 +293,33 @@ impl JournalSlot {
 
     /// The same, of a message that may have waited for long: does nothing when another start has taken the slot.
     pub fn forgets(&self, sender: &Sender) {
+        self.if_last(|_, _, _, _| self.is_done(sender));
+    }
+
+    /// The agent is not to be there any more, and the database is about to have that: of its prompt it stays known that
+    /// it is done, until [`Self::release`] or until another agent finds no other slot. Does nothing when another start
+    /// has taken its slot.
+    pub fn retire(&self) {
+        self.if_last(|open, table, agent, taken| {
+            table.left.remove(agent);
+            open.clear(taken.index, Lane::Mail, Kind::None);
+            table.retired.push_back(agent.clone());
+        });
+    }
+
+    /// Nobody takes the agent for a desired one any more. Does nothing when another start has taken its slot.
+    pub fn release(&self) {
+        self.if_last(|open, table, agent, _| open.give_back(agent, table));
+    }
+
+    /// Does something under the lock, unless another start has taken the slot.
+    fn if_last(&self, does: impl FnOnce(&Open, &mut Table, &AgentId, TakenSlot)) {
         let (Some(open), Some(agent), Some(taken)) = (&self.open, &self.agent, self.taken) else {
             return;
         };
-        let table = open.lock();
-        if table.slots.get(agent).is_some_and(|there| there.taking == taken.taking) {
-            self.is_done(sender);
-        }
-    }
-
-    /// The agent is not to be there any more. Does nothing when another start has taken its slot.
-    pub fn release(&self) {
-        let (Some(open), Some(TakenSlot { index, taking })) = (&self.open, self.taken) else {
-            return;
-        };
         let mut table = open.lock();
-        let Some(agent) = &self.agent else { return };
-        if table.slots.get(agent).is_some_and(|taken| taken.taking == taking) {
-            table.slots.remove(agent);
-            table.left.remove(agent);
-            open.free_slot(index);
+        if table.is_last(agent, taken) {
+            does(open, &mut table, agent, taken);
         }
     }
 
@@ -318,6 +332,13 @@ impl JournalSlot {
             open.untracked.fetch_add(1, Relaxed);
         }
         written
+    }
+}
+
+impl Table {
+    /// Whether nobody has taken the agent's slot since.
+    fn is_last(&self, agent: &AgentId, taken: TakenSlot) -> bool {
+        self.slots.get(agent).is_some_and(|there| there.taking == taken.taking)
     }
 }
 
@@ -339,6 +360,23 @@ impl Open {
         self.clear(index, Lane::Mail, Kind::None);
         layout::write_owner(self.slot(index), agent.as_str());
         Some(index)
+    }
+
+    /// The same, or else the slot of the agent that ended first: a message without a record is the greater loss.
+    fn claim_or_inherit(&self, agent: &AgentId, table: &mut Table) -> Option<u64> {
+        self.claim(agent).or_else(|| {
+            let retired = table.retired.front()?.clone();
+            self.give_back(&retired, table);
+            self.claim(agent)
+        })
+    }
+
+    fn give_back(&self, agent: &AgentId, table: &mut Table) {
+        table.left.remove(agent);
+        table.retired.retain(|retired| retired != agent);
+        if let Some(taken) = table.slots.remove(agent) {
+            self.free_slot(taken.index);
+        }
     }
 
     fn free_slot(&self, index: u64) {

@@ -14,7 +14,8 @@
 //! from outside (a drain, the container's memory, the host's own failure) do not count, up to [`EXCUSED`] of them.
 //! With `max_attempts = 1` there is no second delivery, whatever ended the first.
 
-use std::sync::PoisonError;
+use std::convert::Infallible;
+use std::sync::{Arc, PoisonError};
 
 use bulkhead_log::now;
 use bulkhead_runtime::ShutdownReason;
@@ -95,7 +96,8 @@ impl IncarnationState {
         }
     }
 
-    /// Its turn is over. To be called before anybody is answered: what was answered is not delivered again.
+    /// Its turn is over. To be called after that was reported and before anybody is answered: what is not delivered
+    /// again left its events, and what was answered is not delivered again.
     pub(super) fn is_done_with(&self, message: &Message) {
         self.start.ring.end_turn();
         self.start.mailbox.lay_down(|_| {
@@ -113,11 +115,21 @@ impl IncarnationState {
         }
     }
 
-    /// The agent is not restarted: the journal has nothing of it any more.
+    /// The agent is not restarted: the journal has nothing of it any more, once the database has its end. A kill before
+    /// that brings it back, and its prompt must not come with it.
     pub(super) fn forgets_messages(&self) {
-        if let Some(journal) = self.start.journal.get() {
-            journal.release();
-        }
+        let Some(journal) = self.start.journal.get() else { return };
+        journal.retire();
+        let (journal, container) = (Arc::clone(journal), &self.start.container);
+        let written = container.database.receipt().durable();
+        let name = format!("end of the journal of {}", self.id());
+        container.spawner().spawn(name, async move {
+            // Not durable: another agent gets the slot when it needs one.
+            if written.await.is_ok() {
+                journal.release();
+            }
+            Ok::<_, Infallible>(())
+        });
     }
 
     /// The agent ended in the turn of this message, and the records of that are written. `counts`: against the message
@@ -211,7 +223,6 @@ impl IncarnationState {
 
     fn set_aside(&self, envelope: &Envelope) {
         let Envelope { message: Message { id, sender, attempt, .. }, past, .. } = envelope;
-        self.is_done_with(&envelope.message);
         let (message_id, attempts, crash_ids) = (id, *attempt, &past.crash_ids);
         let shown = MessageSetAside {
             message_id: message_id.clone(),
@@ -231,6 +242,7 @@ impl IncarnationState {
             attempts,
             crash_ids: crash_ids.clone(),
         });
+        self.is_done_with(&envelope.message);
     }
 
     /// Delivers again what an earlier run of the host left. A delivery that was under way when it died counts;

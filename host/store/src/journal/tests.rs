@@ -167,6 +167,39 @@ fn what_an_earlier_run_left_waits_for_a_start_that_can_deliver_it() {
 }
 
 #[test]
+fn of_an_agent_that_ended_the_prompt_stays_done_until_its_slot_is_given_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = begin(dir.path());
+    let slot = take(&journal, "a1");
+    slot.is_done(&Sender::Prompt);
+    assert!(slot.waits(&mail("m1", 20_000), 1, &[]));
+    slot.retire();
+    let killed = left(dir.path(), "a1");
+    assert_eq!((killed.prompt, killed.mail), (KeptPrompt::Done, None), "its sender is answered");
+    slot.release();
+    assert_eq!(left(dir.path(), "a1"), Left::default());
+}
+
+#[test]
+fn of_an_agent_that_ended_the_slot_is_another_ones_when_there_is_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = begin(dir.path());
+    let mut slots: Vec<_> = (0..AGENTS).map(|n| take(&journal, &format!("a{n}"))).collect();
+    slots[2].retire();
+    slots[1].retire();
+    // It is back, and nobody takes its slot from it.
+    slots.push(take(&journal, "a1"));
+    slots[1].release();
+    for (agent, has_room) in [("b1", true), ("b2", false)] {
+        slots.push(take(&journal, agent));
+        let slot = slots.last().unwrap();
+        assert_eq!(slot.delivers(&mail(agent, 10), 0, &[]), has_room, "{agent}");
+    }
+    slots[2].release();
+    assert!(left(dir.path(), "b1").mail.is_some(), "the slot is not the ended one's any more");
+}
+
+#[test]
 fn a_start_that_takes_over_finds_no_record_of_the_one_before() {
     for (sender, bytes) in [(Sender::Operator, 10), (Sender::Operator, 20_000), (Sender::Prompt, 0)]
     {
