@@ -23,6 +23,16 @@ use crate::order::{AgentScope, AgentSlot, StartOrder};
 use crate::refusal::{StartError, StartFailure, TurnReport};
 use crate::slot::{Acquired, Admitted, Slot, StartIntent};
 
+/// The event of a message that is set aside.
+const SET_ASIDE: &str = "agent.message_set_aside";
+
+/// What the next run finds of the agent in this directory.
+fn left(dir: &std::path::Path) -> Left {
+    let prompt = PromptMark::of("");
+    let takes = Takes { prompt, resumes: true, adopts_mail: false };
+    journal::open(dir, 4).journal.take(&spec().id, takes).left()
+}
+
 fn scope(container: &Container) -> AgentScope {
     AgentScope::new(&spec().id, container)
 }
@@ -101,9 +111,7 @@ impl Bench {
 
     /// What a run that follows finds of the agent, were this one killed now.
     fn left(&self) -> Left {
-        let prompt = PromptMark::of("");
-        let takes = Takes { prompt, resumes: true, adopts_mail: false };
-        journal::open(self.dir.path(), 4).journal.take(&spec().id, takes).left()
+        left(self.dir.path())
     }
 
     fn live_and_free(&self) -> (usize, usize) {
@@ -394,6 +402,31 @@ fn what_ends_after_its_drain_has_reported_its_end_changes_nothing_about_its_mess
         agent.abandon(Duration::ZERO);
         report_end(&agent, &mut actor.guard, envelope);
         assert_eq!(found(&bench.left()), Some((2, 0, false)));
+    });
+}
+
+#[test]
+fn a_message_that_is_set_aside_keeps_its_record_until_that_is_reported() {
+    on_a_bench(async |bench| {
+        let task = bench.task();
+        let (agent, guard) = bench.holding().await;
+        let mut actor = Actor::new(&task, agent.clone(), Instant::now(), guard);
+        actor.take_journal();
+        let (ring, dir) = (Arc::clone(&agent.state.start.ring), bench.dir.path().to_owned());
+        let (reported, seen) = std::sync::mpsc::sync_channel(1);
+        bench.kept.look_at(move |event| {
+            if let Event::MessageSetAside { .. } = event {
+                let is_event = ring.after(0).events.iter().any(|it| &*it.event == SET_ASIDE);
+                reported.send((is_event, found(&left(&dir)))).unwrap();
+            }
+        });
+        let _sender = mail(&agent);
+        let mut envelope = takes_mail(&agent).await;
+        envelope.past.faults = 1;
+        report_end(&agent, &mut actor.guard, envelope);
+        // Killed right then, the next run reports it once more rather than nobody ever.
+        assert_eq!(seen.recv(), Ok((true, Some((1, 0, true)))));
+        assert_eq!(found(&bench.left()), None);
     });
 }
 

@@ -1,7 +1,7 @@
 //! An agent on an engine that follows a script, with everything around it that a host has.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bulkhead_blackbox::InFlightTable;
@@ -26,25 +26,38 @@ use crate::order::StartOrder;
 use crate::peers::Peers;
 use crate::refusal::{Delivery, SendError, StartError};
 
+type Look = Box<dyn Fn(&Event) + Send + Sync>;
+
 /// Keeps what is logged, and on which thread.
 #[derive(Default)]
-pub(crate) struct Kept(Mutex<Vec<(Event, Option<String>)>>);
+pub(crate) struct Kept {
+    events: Mutex<Vec<(Event, Option<String>)>>,
+    look: OnceLock<Look>,
+}
 
 impl Sink for Kept {
     fn record(&self, event: Event) {
+        if let Some(look) = self.look.get() {
+            look(&event);
+        }
         let thread = std::thread::current().name().map(str::to_owned);
-        self.0.lock().unwrap().push((event, thread));
+        self.events.lock().unwrap().push((event, thread));
     }
 }
 
 impl Kept {
+    /// Looks at each event from now on, at the moment at which it is logged.
+    pub(crate) fn look_at(&self, look: impl Fn(&Event) + Send + Sync + 'static) {
+        assert!(self.look.set(Box::new(look)).is_ok(), "one looks already");
+    }
+
     pub(crate) fn count(&self, is: impl Fn(&Event) -> bool) -> usize {
-        self.0.lock().unwrap().iter().filter(|(event, _)| is(event)).count()
+        self.events.lock().unwrap().iter().filter(|(event, _)| is(event)).count()
     }
 
     /// Threads that logged such events.
     pub(crate) fn threads(&self, is: impl Fn(&Event) -> bool) -> Vec<String> {
-        let kept = self.0.lock().unwrap();
+        let kept = self.events.lock().unwrap();
         let such = kept.iter().filter(|(event, _)| is(event));
         such.filter_map(|(_, thread)| thread.clone()).collect()
     }
