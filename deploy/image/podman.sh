@@ -1,15 +1,21 @@
 # shellcheck shell=bash
-# To be sourced: podman with a storage of its own, which is gone in the end, and checks. Sets `work`, a directory that goes as
-# well, and `run_podman`. Ends the script where podman, buildah or runc is missing: a failure if BULKHEAD_TESTS_REQUIRE has
-# `image`.
+# To be sourced: podman with a storage of its own, which is gone in the end, and checks. Begins the script again in namespaces of
+# its own, and sets `work`, a directory that goes as well, and `run_podman`. Ends the script where podman, buildah or runc is
+# missing: a failure if BULKHEAD_TESTS_REQUIRE has `image`.
 skip() {
     echo "skipped: $1"
     case ",${BULKHEAD_TESTS_REQUIRE:-}," in *,image,*) exit 1 ;; *) exit 0 ;; esac
 }
-for tool in podman buildah runc; do
+for tool in podman buildah runc ip; do
     command -v $tool >/dev/null || skip "$tool is not installed"
 done
 [ "$(id -u)" = 0 ] || skip "not root"
+
+# In namespaces: what podman makes of mounts and for networks (rules, bridges, files) goes with them.
+[ -n "${BULKHEAD_APART:-}" ] || BULKHEAD_APART=1 exec unshare --net --mount "$0" "$@"
+ip link set lo up
+mkdir -p /run/containers
+mount -t tmpfs tmpfs /run/containers
 
 work=$(mktemp -d)
 export work
@@ -34,7 +40,6 @@ clean_up() {
     run_podman rm --force --all --time 0 >/dev/null 2>&1 || true
     run_podman volume prune --force >/dev/null 2>&1 || true
     run_podman rmi --all --force >/dev/null 2>&1 || true
-    umount "$IMAGE_STORAGE"/storage/overlay 2>/dev/null || true
     # podman leaves those of its containers in hierarchies that it does not use. One with a process in it stays.
     podman_groups | grep --line-regexp --invert-match --fixed-strings "$groups_before" | tac | xargs --no-run-if-empty rmdir 2>/dev/null || true
     rm -rf "$work"
