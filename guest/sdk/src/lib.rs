@@ -54,7 +54,7 @@ pub mod bindings {
 
     wit_bindgen::generate!({
         world: "agent",
-        path: "../../wit",
+        path: "wit",
         pub_export_macro: true,
         export_macro_name: "export_component",
         default_bindings_module: "bulkhead_guest::bindings",
