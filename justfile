@@ -82,6 +82,8 @@ nightly: _guest_target
     just toolchains
     just conformance
     just deploy-check
+    just dist
+    just dist-test
     if command -v qemu-system-x86_64 >/dev/null; then just vm; else echo "no virtual machine: QEMU is not installed (just vm)"; fi
 
 # Takes QEMU and the kernel (27 MB) from Debian where they are missing; wants mke2fs and perl. Arguments go to the test program.
@@ -273,15 +275,27 @@ runners: _runner_js _runner_python
 
 # Without a daemon. Takes the runners with it where they are built.
 #
-# make the container image `bulkhead:VERSION` of an optimized host; wants buildah and Python
+# make the container image `bulkhead:VERSION` of the program that is released; wants buildah and Python
 image: guests
     #!/usr/bin/env bash
     set -euo pipefail
-    cargo build --release -p bulkhead
+    echo "building the program that is released (a quarter of an hour the first time)"
+    program=$(deploy/dist/program "$(uname -m)-unknown-linux-gnu")
     version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
     runners="$CARGO_TARGET_DIR/runners"
     [ -f "$runners/js.wasm" ] && [ -f "$runners/python.wasm" ] || { runners=; echo "without runners: \`just runners\` was not run"; }
-    deploy/image/build "$CARGO_TARGET_DIR/release/bulkhead" "{{ guest_dir }}" "bulkhead:$version" "$runners"
+    deploy/image/build "$program" "{{ guest_dir }}" "bulkhead:$version" "$runners"
+
+# Programs for GNU's C library and musl, x86-64 and aarch64, by Zig; docs/releasing.md has the rest. A quarter of an hour each
+# the first time. Takes Zig and others from PyPI (120 MB); wants QEMU (Debian's package qemu-user-static) for aarch64.
+#
+# make what is released in target/dist: archives, Debian packages, lists of parts, the contract, checksums; takes targets
+dist *targets: _compiler
+    deploy/dist/build {{ targets }}
+
+# unpack, install, verify and run what `just dist` made
+dist-test:
+    deploy/dist/test
 
 # run the image of the dev build, or of another program, as an orchestrator does; wants root, podman, buildah and runc
 image-test program=(CARGO_TARGET_DIR / "debug/bulkhead"): guests
