@@ -94,9 +94,10 @@ const NAMESPACES: [libc::c_int; 7] = [
     libc::CLONE_NEWNET,
 ];
 
+const TIOCSTI: u64 = 0x5412;
 const TIOCLINUX: u64 = 0x541C;
 /// Typing for others at their terminal.
-const INPUT: [u64; 2] = [libc::TIOCSTI, TIOCLINUX];
+const INPUT: [u64; 2] = [TIOCSTI, TIOCLINUX];
 
 /// Numbers from here on are the x32 ABI's, a second way to most calls.
 #[cfg(target_arch = "x86_64")]
