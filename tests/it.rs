@@ -51,6 +51,7 @@ mod registries;
 mod repositories;
 mod restart;
 mod runners;
+mod service_manager;
 mod shedding;
 mod signals;
 mod snapshots;

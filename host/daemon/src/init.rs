@@ -14,6 +14,9 @@
 //! so small because it must not fail: what it sees of an end (exit code, signal, the kernel's counters before
 //! and after) is gone for ever when nobody was there to see it.
 //!
+//! To a service manager it is the service ([`crate::notify`]). What it reports is what the supervisor says: one that hangs
+//! says nothing, and loses the watchdog.
+//!
 //! The supervisor cannot outlive it ([`Handover::take`]), and is in a process group of its own, so that a
 //! Ctrl-C reaches it once, from here.
 
@@ -32,11 +35,13 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use bulkhead_memory::Kernel;
+use bulkhead_types::time::millis;
 use rustix::process::{Signal, getpid, set_child_subreaper};
 
 use crate::cli::{LogFormat, RunArgs};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::notify::{Notifier, Stage};
 use child::{Child, Program};
 use ends::Ends;
 use intensity::{Intensity, Verdict};
@@ -66,6 +71,7 @@ pub fn supervise(args: &RunArgs) -> Result<ExitCode, Failure> {
         intensity: Intensity::new(args.restart_rules()),
         restart_seq: 0,
         ends: Ends::default(),
+        notifier: Notifier::from_environment(),
     };
     loop {
         let child = match init.spawn() {
@@ -104,6 +110,7 @@ struct Init {
     intensity: Intensity,
     restart_seq: u64,
     ends: Ends,
+    notifier: Notifier,
 }
 
 impl Init {
@@ -115,7 +122,9 @@ impl Init {
             counters: self.kernel.counters(),
             ends: self.ends.kept(),
             forgotten: self.ends.forgotten(),
+            beat_ms: self.notifier.beat().map(millis),
         };
+        self.notifier.reached(Stage::Booting);
         self.program.spawn(&handover)
     }
 
@@ -125,7 +134,11 @@ impl Init {
     fn watch(&mut self, child: &Child) -> (ProcessEnd, Option<Signal>) {
         let mut asked = None;
         loop {
-            match self.signals.wait() {
+            let Some(event) = self.signals.wait_beside(child.words()) else {
+                self.hear(child);
+                continue;
+            };
+            match event {
                 SignalEvent::Ended => {
                     if let Some(end) = child::reap(Some(child), &self.kernel) {
                         self.hear(child);
@@ -155,6 +168,9 @@ impl Init {
                 InitMessage::Reported => self.ends.set_reported(),
                 InitMessage::LogIsJson => self.voice.set_format(LogFormat::Json),
                 InitMessage::LogIsPretty => self.voice.set_format(LogFormat::Pretty),
+                InitMessage::Ready => self.notifier.reached(Stage::Ready),
+                InitMessage::Draining => self.notifier.reached(Stage::Draining),
+                InitMessage::Alive => self.notifier.alive(),
             }
         }
     }
@@ -177,10 +193,12 @@ impl Init {
             ));
             return Some(Exit::GaveUp);
         };
-        self.voice.print(&format!(
+        let what = format!(
             "the supervisor {end}; restart {number} of {max} in {window_ms} ms, after {} ms",
             backoff.as_millis()
-        ));
+        );
+        self.voice.print(&what);
+        self.notifier.say(&what);
         let until = Instant::now() + backoff;
         while let Some(heard) = self.signals.wait_until(until) {
             match heard {

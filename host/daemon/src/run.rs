@@ -28,6 +28,8 @@ use crate::faults;
 use crate::hardening::{self, AllowedPaths};
 use crate::host::{Ground, Host};
 use crate::init::{Handover, InitMessage};
+use crate::manager::Manager;
+use crate::notify::Stage;
 use crate::signals::{SIGNAL_DEBOUNCE, Signals};
 use crate::state_dir::{Refused, StateDir};
 use crate::termination_log::{self, while_ending};
@@ -113,6 +115,8 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
     if let Ok(whole) = settings.state_dir.canonicalize() {
         settings.state_dir = whole;
     }
+    let manager = Manager::of(handover.as_ref());
+    manager.reached(Stage::Booting);
     // Not confined as this process is about to be: it mounts.
     let launcher = tools::start(&settings)?;
     // Before there is a thread that it would not hold for.
@@ -146,7 +150,8 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
         tokio::select! {
             by = signals.next() => by,
             () = fenced(&host, settings.on_fenced) => FENCED,
-            never = get_ready(&host, booted) => match never {},
+            never = get_ready(&host, &manager, booted) => match never {},
+            never = keep_alive(&host, &manager) => match never {},
             never = faults::strike(args.inject_fault, &spawner) => match never {},
         }
     });
@@ -163,10 +168,15 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
     let run_id = host.recorder.log().context().run_id().to_owned();
     termination_log::write(&while_ending(&run_id, by, millis(plan.settle + plan.stop)));
     host.recorder.reached(RunState::Draining);
+    manager.reached(Stage::Draining);
     host.memory.report();
     let notice = host.town.as_ref().map(|town| town.evict(by));
-    let report =
-        waiting.block_on(shut_down(&host, by, plan, &mut signals, heard + SIGNAL_DEBOUNCE));
+    let report = waiting.block_on(async {
+        tokio::select! {
+            report = shut_down(&host, by, plan, &mut signals, heard + SIGNAL_DEBOUNCE) => report,
+            never = keep_alive(&host, &manager) => match never {},
+        }
+    });
     if !report.cut {
         let left =
             settings.drain.saturating_sub(heard.elapsed()).clamp(LAST_WORDS_LEAST, LAST_WORDS);
@@ -308,7 +318,11 @@ async fn ask_town(town: Option<Handle>, within: Duration) -> TownAnswer {
 
 /// Says that the host is ready when the boot is through, and the black box has that. A boot that was lost on
 /// its way is through as well: who is missing can be started.
-async fn get_ready(host: &Host, booted: JoinHandle<Option<()>>) -> Infallible {
+async fn get_ready(
+    host: &Host,
+    manager: &Manager<'_>,
+    booted: JoinHandle<Option<()>>,
+) -> Infallible {
     if !matches!(booted.await, Ok(Some(()))) {
         host.sink.record(Event::HydrationFailed {
             error: "the task that restarts agents at boot ended early".into(),
@@ -320,11 +334,22 @@ async fn get_ready(host: &Host, booted: JoinHandle<Option<()>>) -> Infallible {
     // A run that nobody outside has heard of would have its predecessor's end for its own.
     let _ = host.recorder.leave_evidence(ANNOUNCED);
     host.supervisor.set_ready();
+    manager.reached(Stage::Ready);
     if let Some(town) = &host.town {
         // Not before: the town's registry follows the container from here on.
         town.follow(Arc::new(host.supervisor.clone()));
     }
     std::future::pending().await
+}
+
+/// Reports that the host is alive as long as its control server answers, and this thread asks.
+async fn keep_alive(host: &Host, manager: &Manager<'_>) -> Infallible {
+    let Some(beat) = manager.beat() else { return std::future::pending().await };
+    loop {
+        host.control.answers().await;
+        manager.alive();
+        sleep(beat).await;
+    }
 }
 
 /// Resolves when a newer run serves the town, and this one is to end then.

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, PipeReader, Read};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
@@ -11,6 +12,7 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
 use super::{Handover, InitMessage, ProcessEnd};
 use crate::dispositions::Dispositions;
+use crate::notify;
 
 /// This program with the arguments that it was called with.
 pub struct Program {
@@ -37,6 +39,10 @@ impl Program {
         let (words, way_back) = io::pipe()?;
         // A process that inherited the other end may live longer than the child.
         rustix::io::ioctl_fionbio(&words, true)?;
+        // The service manager listens to this process alone.
+        for name in notify::VARIABLES {
+            command.env_remove(name);
+        }
         command.env(name, value).stdin(Stdio::from(way_back)).process_group(0);
         let child = command.spawn()?;
         Ok(Child {
@@ -58,12 +64,16 @@ pub struct Child {
 }
 
 impl Child {
-    /// What it said since this was last asked.
+    /// What it said since this was last asked. More than fits is there the next time.
     pub fn messages(&self) -> Vec<InitMessage> {
-        // More than it says in all.
         let mut bytes = [0; 64];
         let length = (&self.words).read(&mut bytes).unwrap_or(0);
         bytes[..length].iter().filter_map(|byte| InitMessage::of(*byte)).collect()
+    }
+
+    /// Where it says it.
+    pub fn words(&self) -> BorrowedFd<'_> {
+        self.words.as_fd()
     }
 
     /// Sends it a signal. Its id is its own until [`reap`] took its end, so nobody else gets it.

@@ -32,6 +32,9 @@ pub struct Handover {
     pub ends: Vec<ProcessEnd>,
     /// How many there were before those.
     pub forgotten: u64,
+    /// Between two [`InitMessage::Alive`], in milliseconds. Absent when nobody wants any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beat_ms: Option<u64>,
 }
 
 /// What a supervisor says to its init process.
@@ -44,14 +47,26 @@ pub enum InitMessage {
     LogIsJson = b'j',
     /// The log is for a person.
     LogIsPretty = b'p',
+    /// Starts are taken.
+    Ready = b'r',
+    /// The agents are being ended.
+    Draining = b'd',
+    /// The supervisor works: see [`crate::notify`].
+    Alive = b'a',
 }
 
 impl InitMessage {
     /// The word that a byte is.
     pub fn of(byte: u8) -> Option<Self> {
-        [Self::Reported, Self::LogIsJson, Self::LogIsPretty]
-            .into_iter()
-            .find(|it| *it as u8 == byte)
+        const ALL: [InitMessage; 6] = [
+            InitMessage::Reported,
+            InitMessage::LogIsJson,
+            InitMessage::LogIsPretty,
+            InitMessage::Ready,
+            InitMessage::Draining,
+            InitMessage::Alive,
+        ];
+        ALL.into_iter().find(|it| *it as u8 == byte)
     }
 }
 
@@ -142,6 +157,7 @@ mod tests {
                 counters_after: counters,
             }],
             forgotten: 1,
+            beat_ms: Some(1000),
         };
         let (_, value) = handover.to_variable();
         assert_eq!(serde_json::from_str::<Handover>(&value).unwrap(), handover);

@@ -1,9 +1,11 @@
 //! Signals of the init process: a thread takes them, the main thread asks for them one after the other.
 
-use std::io;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::io::{self, PipeReader, Read, Write};
+use std::os::fd::BorrowedFd;
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
 use signal_hook::consts::signal::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
@@ -36,6 +38,8 @@ pub fn ends(signal: Signal) -> bool {
 /// Signals that came and were not asked for yet.
 pub struct Signals {
     events: Receiver<SignalEvent>,
+    /// A byte for each of them, as far as the pipe has room, for who waits for something else as well.
+    bell: PipeReader,
 }
 
 impl Signals {
@@ -45,6 +49,9 @@ impl Signals {
         let heeded = PASSED_ON.into_iter().filter(|signal| !before.ignores(*signal));
         let mut signals = signal_hook::iterator::Signals::new(heeded.chain([SIGCHLD]))?;
         let (sender, events) = sync_channel(WAITING);
+        let (bell, mut rings) = io::pipe()?;
+        rustix::io::ioctl_fionbio(&bell, true)?;
+        rustix::io::ioctl_fionbio(&rings, true)?;
         std::thread::Builder::new().name("bulkhead-signal".into()).spawn(move || {
             for number in &mut signals {
                 let what = match Signal::from_named_raw(number) {
@@ -55,9 +62,11 @@ impl Signals {
                 if sender.send(what).is_err() {
                     return;
                 }
+                // One that is full has rung.
+                let _ = rings.write(&[0]);
             }
         })?;
-        Ok(Self { events })
+        Ok(Self { events, bell })
     }
 
     /// The next one.
@@ -68,6 +77,30 @@ impl Signals {
             std::thread::sleep(DEAF);
             SignalEvent::Ended
         })
+    }
+
+    /// The next one, or nothing as soon as there is something to read from `words`.
+    pub fn wait_beside(&self, words: BorrowedFd<'_>) -> Option<SignalEvent> {
+        match self.events.try_recv() {
+            Ok(event) => return Some(event),
+            Err(TryRecvError::Disconnected) => return Some(self.wait()),
+            Err(TryRecvError::Empty) => {}
+        }
+        let mut sources = [
+            PollFd::new(&self.bell, PollFlags::IN),
+            PollFd::from_borrowed_fd(words, PollFlags::IN),
+        ];
+        let polled = poll(&mut sources, None);
+        let says = |source: &PollFd<'_>| source.revents().contains(PollFlags::IN);
+        let (rang, spoke) = (says(&sources[0]), says(&sources[1]));
+        if rang {
+            let _ = (&self.bell).read(&mut [0; WAITING]);
+        }
+        // One that is closed has nothing more to say: its process is about to end.
+        if polled.is_ok() && !rang && !spoke {
+            return Some(self.wait());
+        }
+        self.events.try_recv().ok()
     }
 
     /// The next one before `until`.
