@@ -275,16 +275,15 @@ runners: _runner_js _runner_python
 
 # Without a daemon. Takes the runners with it where they are built.
 #
-# make the container image `bulkhead:VERSION` of the program that is released; wants buildah and Python
+# make the container image `bulkhead:VERSION` of an optimized host; wants buildah and Python
 image: guests
     #!/usr/bin/env bash
     set -euo pipefail
-    echo "building the program that is released (a quarter of an hour the first time)"
-    program=$(deploy/dist/program "$(uname -m)-unknown-linux-gnu")
+    cargo build --release -p bulkhead
     version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
     runners="$CARGO_TARGET_DIR/runners"
     [ -f "$runners/js.wasm" ] && [ -f "$runners/python.wasm" ] || { runners=; echo "without runners: \`just runners\` was not run"; }
-    deploy/image/build "$program" "{{ guest_dir }}" "bulkhead:$version" "$runners"
+    deploy/image/build "$CARGO_TARGET_DIR/release/bulkhead" "{{ guest_dir }}" "bulkhead:$version" "$runners"
 
 # Programs for GNU's C library and musl, x86-64 and aarch64, by Zig; docs/releasing.md has the rest. A quarter of an hour each
 # the first time. Takes Zig and others from PyPI (120 MB); wants QEMU (Debian's package qemu-user-static) for aarch64.
