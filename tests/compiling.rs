@@ -187,6 +187,7 @@ fn an_agent_whose_component_is_not_there_shows_and_comes_up_when_it_is() {
     assert_eq!(strict["error_type"], "agents-missing", "{strict}");
     let health = host.client().get("/health").expect(200);
     assert_eq!((&health["status"], &health["missing"]), (&json!("degraded"), &json!(1)));
+    assert_eq!(host.client().metrics()["bulkhead_agents_missing{state=\"failed\"}"], 1.0);
     // One that is being started at this very moment is not missing.
     wait_until("the page names both", || {
         let status = Command::new(files::binary())

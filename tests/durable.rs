@@ -306,11 +306,14 @@ fn without_a_database_the_host_works_and_says_so() {
     });
     let health = second.client().get("/health").expect(200);
     assert_eq!((&health["store"], &health["status"]), (&json!("lost"), &json!("degraded")));
+    assert_eq!(second.client().metrics()["bulkhead_durable"], 0.0);
     second.client().start("one", "echo");
     assert_eq!(second.client().ask("one", "hi"), "hi");
     std::fs::remove_file(&store).expect("free its place");
     second.wait_for_line("that it is", |line| line["event"] == "container.store_available");
     assert_eq!(second.client().get("/health").expect(200)["store"], json!(null));
+    assert_eq!(second.client().metrics()["bulkhead_durable"], 1.0);
+    assert_eq!(second.client().get("/readyz?strict=true").expect(200).get("store"), None);
     let mut second = second;
     let third = killed(&mut second);
     assert_eq!(third.client().status("one")["status"], "running", "it was written afterwards");

@@ -47,6 +47,13 @@ fn an_agent_that_kills_the_host_twice_is_quarantined() {
         (&status["status"], &status["exitReason"]),
         (&"quarantined".into(), &"host_death".into())
     );
+    // Each run counts what died with the one before it.
+    let metrics = host.client().metrics();
+    assert_eq!(metrics["bulkhead_agent_exits_total{reason=\"host_death\"}"], 1.0, "{metrics:#?}");
+    assert_eq!(metrics["bulkhead_role_crashes_total{role=\"host-error\"}"], 1.0, "{metrics:#?}");
+    assert_eq!(metrics["bulkhead_agents_missing{state=\"quarantined\"}"], 1.0, "{metrics:#?}");
+    let cause = "bulkhead_previous_run_info{cause=\"native_fault\",confidence=\"high\"}";
+    assert_eq!(metrics[cause], 1.0, "{metrics:#?}");
     host.client()
         .start_with("culprit", "host-error", harness::json!({"prompt": "abort"}))
         .expect_error(409, &[]);
@@ -69,6 +76,8 @@ fn an_agent_that_kills_the_host_twice_is_quarantined() {
     kill_process(host.supervisor_pid(), Signal::KILL).expect("kill the supervisor");
     host.wait_for_line("the next run", |line| line["restartSeq"] == 3);
     host.wait_until_ready();
+    let metrics = host.client().metrics();
+    assert_eq!(metrics["bulkhead_agent_exits_total{reason=\"host_death\"}"], 0.0, "{metrics:#?}");
     assert_eq!(host.client().status("culprit")["status"], "quarantined");
     host.finish();
 }

@@ -106,6 +106,10 @@ fn live_agents_are_counted_where_they_are() {
     }
     let metrics = client.metrics();
     assert_eq!(metrics[&state("running")], 5.0, "{metrics:#?}");
+    let of_echo = "bulkhead_role_agents{role=\"echo\",state=\"running\"}";
+    assert_eq!(metrics[of_echo], 5.0, "{metrics:#?}");
+    let of_trap = "bulkhead_role_agents{role=\"trap\",state=\"running\"}";
+    assert_eq!(metrics[of_trap], 0.0, "{metrics:#?}");
     assert_eq!(metrics["bulkhead_stores"], 5.0, "{metrics:#?}");
     assert_eq!(metrics["bulkhead_places_used"], 5.0, "{metrics:#?}");
     assert_eq!(metrics["bulkhead_places_max"], 64.0, "{metrics:#?}");
@@ -124,6 +128,54 @@ fn live_agents_are_counted_where_they_are() {
     let metrics = client.metrics();
     assert_eq!((metrics[&state("running")], metrics[&state("exited")]), (4.0, 1.0), "{metrics:#?}");
     assert_eq!(metrics["bulkhead_draining"], 0.0);
+    host.finish();
+}
+
+/// A duration that the log has in microseconds or milliseconds, as the sum of a histogram has it, in seconds.
+fn logged(lines: &[Value], event: &str, seconds: impl Fn(&Value) -> f64) -> (f64, f64) {
+    let of_event = lines.iter().filter(|line| line["event"] == event);
+    of_event.fold((0.0, 0.0), |(count, sum), line| (count + 1.0, sum + seconds(line)))
+}
+
+#[test]
+fn starts_and_turns_are_measured_and_counted_by_role() {
+    let host = Host::builder()
+        .guest("trap")
+        .role("brittle", "trap", "restart = \"permanent\"\nmax_attempts = 1")
+        .start();
+    let client = host.client();
+    client.start("a", "echo");
+    (0..20).for_each(|n| assert_eq!(client.ask("a", &n.to_string()), n.to_string()));
+    client.start("b", "brittle");
+    client.send_wait("b", "unreachable").expect_error(502, &[]);
+    host.wait_for_number(&["agent.start"], 3);
+    let metrics = wait_for_metrics(client, "the restart counts", |now| {
+        now["bulkhead_agent_start_duration_seconds_count"] == 3.0
+    });
+    let of =
+        |what: &str, role: &str| metrics[&format!("bulkhead_role_{what}_total{{role=\"{role}\"}}")];
+    for (role, counts) in [("echo", [1.0, 0.0, 0.0]), ("brittle", [2.0, 1.0, 1.0])] {
+        assert_eq!(["starts", "crashes", "restarts"].map(|what| of(what, role)), counts, "{role}");
+    }
+    let part = |line: &Value| {
+        let timings = line["timings"].as_object().expect("timings");
+        timings.values().filter_map(Value::as_f64).sum::<f64>() / 1e6
+    };
+    let (_, sum) = logged(&host.lines(), "agent.start", part);
+    let measured = metrics["bulkhead_agent_start_duration_seconds_sum"];
+    assert!((measured - sum).abs() < 1e-6, "{measured} {sum}");
+    // A turn that ends its agent returns nothing.
+    assert_eq!(metrics["bulkhead_agent_turn_duration_seconds_count"], 20.0);
+    host.wait_for_number(&["agent.turn"], 20);
+    let (turns, sum) = logged(&host.lines(), "agent.turn", |line| {
+        line["wallMs"].as_f64().expect("a number") / 1e3
+    });
+    let measured = metrics["bulkhead_agent_turn_duration_seconds_sum"];
+    assert_eq!(turns, 20.0);
+    assert!(
+        measured > sum && measured < sum + 0.02,
+        "less than a millisecond each: {measured} {sum}"
+    );
     host.finish();
 }
 

@@ -21,6 +21,16 @@ fn works_and_says_that_nothing_is_durable(host: &Host, named: &[&str]) {
     }
     let health = host.client().get("/health").expect(200);
     assert_eq!((&health["store"], &health["status"]), (&json!("lost"), &json!("degraded")));
+    let ready = host.client().get("/readyz").expect(200);
+    assert_eq!((&ready["status"], &ready["store"]), (&json!("ready"), &json!("lost")), "{ready}");
+    assert_eq!(ready["storeError"], line["reason"], "{ready}");
+    host.client().get("/readyz?strict=true").expect_error(503, &["not durable"]);
+    assert_eq!(host.client().metrics()["bulkhead_durable"], 0.0);
+    let url = format!("http://{}", host.address());
+    let page = Command::new(files::binary()).args(["status", "--url", &url]).output();
+    let page = String::from_utf8(page.expect("run bulkhead").stdout).expect("text");
+    let store = page.lines().find(|line| line.starts_with("store ")).expect("a line");
+    assert!(named.iter().all(|name| store.contains(name)), "{page}");
     host.client().start("one", "plain");
     assert_eq!(host.client().ask("one", "hi"), "hi");
 }

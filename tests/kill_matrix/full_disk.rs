@@ -111,6 +111,9 @@ fn a_full_disk_costs_what_is_on_it_and_nothing_else() {
         line["level"] == "warn" && line["message"].to_string().contains("no black box")
     });
     crash(&host, "again", 20);
+    assert_eq!(host.client().metrics()["bulkhead_durable"], 0.0, "it was full at boot");
+    let ready = host.client().get("/readyz").expect(200);
+    assert!(ready["storeError"].to_string().contains("full"), "{ready}");
     let unavailable = host.events_named("container.store_unavailable").len();
     assert!(unavailable > 0, "a disk without room is logged");
     let before = host.events_named("container.store_available").len();
@@ -118,6 +121,7 @@ fn a_full_disk_costs_what_is_on_it_and_nothing_else() {
     // What waited is there as soon as the host says so.
     let line = host.wait_for_number(&["container.store_available"], before + 1);
     assert_eq!(line["crashRecordsDropped"], 0, "{line:#}");
+    assert_eq!(host.client().metrics()["bulkhead_durable"], 1.0);
     let written = host.client().metrics()["bulkhead_crash_records_written_total"];
     assert!(written >= 20.0, "{written} of the records of this run are written");
     assert_eq!(host.client().metrics()["bulkhead_crash_records_waiting"], 0.0);

@@ -43,7 +43,10 @@ fn tool_exited(host: &Host, program: &str) -> Value {
 
 #[test]
 fn a_program_gets_what_the_command_says_and_nothing_of_the_host() {
-    let host = host("");
+    // As a service manager starts it.
+    let service = ["env", "NOTIFY_SOCKET=@bulkhead-test-of-nobody", "WATCHDOG_USEC=60000000"];
+    let host = builder("").run_by(&service).start();
+    host.client().start("toolbox", "toolbox");
     let ran = reply(&host, &json!({"do": "run", "run": ["cat"], "stdin": "a\nb"}));
     assert_eq!(
         (&ran["end"], &ran["code"], &ran["stdout"]),
@@ -53,7 +56,7 @@ fn a_program_gets_what_the_command_says_and_nothing_of_the_host() {
     assert_eq!((&ran["code"], &ran["stderr"]), (&json!(3), &json!("oh\n")), "{ran}");
     assert!(ran["stdout"].as_str().unwrap().ends_with("sh b c\n"), "{ran}");
     let names = sh(&host, "export -p", json!({}))["stdout"].to_string();
-    for inherited in ["BULKHEAD", "CARGO", "RUST_"] {
+    for inherited in ["BULKHEAD", "CARGO", "RUST_", "NOTIFY", "WATCHDOG"] {
         assert!(!names.contains(inherited), "{names}");
     }
     for set in ["PATH", "HOME", "LANG", "TMPDIR"] {

@@ -156,6 +156,7 @@ impl Reporter {
         let reply = reply.map(|reply| &reply[..reply.floor_char_boundary(EVENT_REPLY_BYTES)]);
         let event = TurnEvent { message_id, outcome, reply, error: error.as_deref(), wall_ms };
         self.state.start.ring.push_value("agent.turn", &event);
+        self.state.start.container.context.counts().turn_took(wall);
         let (agent, message_id) = (self.state.tag(), message_id.to_owned());
         let error = error.map(|text| self.affordable(text));
         self.state.record(Event::AgentTurn { agent, message_id, outcome, error, cpu_us, wall_ms });

@@ -66,6 +66,12 @@ pub struct Readiness {
     /// The first 100 of them, for callers that may see agents.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub agents: Vec<MissingAgent>,
+    /// As in `GET /health`: absent while what agents have is durable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<Cow<'static, str>>,
+    /// Why the database cannot be written, when that is so, for callers that may see agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_error: Option<String>,
 }
 
 /// An agent that an earlier run, the town or the configuration wants and that is not there.

@@ -92,6 +92,13 @@ impl Refusal {
         refusal
     }
 
+    /// Nothing is durable, and the caller wants it to be.
+    pub(crate) fn not_durable(why: Option<&str>) -> Self {
+        let error = "not durable: the database cannot be written";
+        let error = why.map_or_else(|| error.to_owned(), |why| format!("{error}: {why}"));
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, error).kind("not-durable")
+    }
+
     pub(crate) fn internal() -> Self {
         let error = "the host failed to respond; its log has the details";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, error).kind("host")

@@ -83,6 +83,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn is_ready(&self) -> bool;
     /// Desired agents that are missing.
     fn missing(&self) -> Vec<MissingAgent>;
+    /// Why nothing is durable that should be.
+    fn store_error(&self) -> Option<Arc<str>>;
     /// Changes the models of a live agent.
     fn set_model(&self, id: &AgentId, request: ModelRequest) -> Result<(), SettingsError>;
     /// Changes the standing instructions of a live agent.
@@ -244,6 +246,10 @@ impl Backend for Supervisor {
 
     fn missing(&self) -> Vec<MissingAgent> {
         Supervisor::missing(self)
+    }
+
+    fn store_error(&self) -> Option<Arc<str>> {
+        Supervisor::store_error(self)
     }
 
     fn set_model(&self, id: &AgentId, request: ModelRequest) -> Result<(), SettingsError> {

@@ -8,7 +8,8 @@ use std::fmt::Error;
 use std::time::Duration;
 
 use bulkhead_supervisor::{
-    EndpointFigures, MemorySnapshot, Metrics, SinkStats, SpanFigures, ToolFigures,
+    DurationFigures, EndpointFigures, MemorySnapshot, Metrics, RoleMetrics, SinkStats, SpanFigures,
+    ToolFigures,
 };
 use bulkhead_types::{TokenUsage, TownFigures};
 use prometheus_client::collector::Collector;
@@ -56,6 +57,8 @@ impl Collector for Scrape {
         let mut page = Page(encoder);
         page.facts(&self.metrics)?;
         page.agents(&self.metrics)?;
+        page.durations(&self.metrics)?;
+        page.roles(&self.metrics.roles)?;
         page.memory(&self.metrics.memory)?;
         page.models(&self.metrics)?;
         page.tools(&self.metrics.tools)?;
@@ -85,6 +88,8 @@ impl Page<'_> {
     fn agents(&mut self, metrics: &Metrics) -> Result<(), Error> {
         let help = "Known agents by state, including recently ended ones.";
         self.gauges("bulkhead_agents", help, None, "state", &metrics.agents)?;
+        let help = "Desired agents that do not run, by state.";
+        self.gauges("bulkhead_agents_missing", help, None, "state", &metrics.missing)?;
         self.gauge("bulkhead_stores", "Engine stores in existence.", None, metrics.stores)?;
         let help = "Slots in use by live agents.";
         self.gauge("bulkhead_places_used", help, None, metrics.slots_used)?;
@@ -100,6 +105,37 @@ impl Page<'_> {
         self.gauge("bulkhead_memory_committed", help, Some(Unit::Bytes), metrics.committed_bytes)?;
         let help = "Host memory held on behalf of agents.";
         self.gauge("bulkhead_agent_host_memory", help, Some(Unit::Bytes), metrics.agent_host_bytes)
+    }
+
+    fn durations(&mut self, metrics: &Metrics) -> Result<(), Error> {
+        let help = "Time until agents ran, of starts that succeeded.";
+        self.histogram("bulkhead_agent_start_duration", help, &metrics.starts)?;
+        let help = "Time of turns that returned.";
+        self.histogram("bulkhead_agent_turn_duration", help, &metrics.turns)
+    }
+
+    fn roles(&mut self, roles: &[RoleMetrics]) -> Result<(), Error> {
+        let help = "Known agents by role and state.";
+        let mut metric =
+            self.0.encode_descriptor("bulkhead_role_agents", help, None, MetricType::Gauge)?;
+        for RoleMetrics { role, agents, .. } in roles {
+            for (state, count) in agents {
+                let labels = [("role", &**role), ("state", *state)];
+                ConstGauge::new(*count).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        let count = |of: fn(&RoleMetrics) -> u64| -> Vec<_> {
+            roles.iter().map(|it| (&*it.role, of(it))).collect()
+        };
+        let help = "Starts of agents that got to running, by role.";
+        let starts = count(|it| it.figures.starts);
+        self.counters("bulkhead_role_starts", help, "role", &starts)?;
+        let help = "Abnormal ends of agents by role.";
+        let crashes = count(|it| it.figures.crashes);
+        self.counters("bulkhead_role_crashes", help, "role", &crashes)?;
+        let help = "Restarts of agents after an end, by role.";
+        let restarts = count(|it| it.figures.restarts);
+        self.counters("bulkhead_role_restarts", help, "role", &restarts)
     }
 
     /// What no source says is left out.
@@ -321,13 +357,18 @@ impl Page<'_> {
         self.counter("bulkhead_stream_gaps", help, None, streams.gaps())?;
         let help = "1 while the host accepts starts.";
         self.gauge("bulkhead_ready", help, None, u32::from(metrics.ready))?;
+        let help = "1 while what agents have is durable.";
+        self.gauge("bulkhead_durable", help, None, u32::from(metrics.durable))?;
         let help = "1 while the container drains.";
         self.gauge("bulkhead_draining", help, None, u32::from(metrics.draining))?;
         let uptime = metrics.uptime.as_secs_f64();
         self.gauge("bulkhead_uptime", "Age of this run.", Some(Unit::Seconds), uptime)?;
         let help = "Version of the running program.";
-        let mut build = self.0.encode_descriptor("bulkhead_build", help, None, MetricType::Info)?;
-        build.encode_info(&[("version", metrics.version)])
+        self.info("bulkhead_build", help, &[("version", metrics.version)])?;
+        let Some((cause, confidence)) = metrics.previous_run else { return Ok(()) };
+        let help = "Why the run before this one ended.";
+        let labels = [("cause", cause.as_str()), ("confidence", confidence.as_str())];
+        self.info("bulkhead_previous_run", help, &labels)
     }
 
     fn process(&mut self, process: &Process, metrics: &Metrics) -> Result<(), Error> {
@@ -386,6 +427,26 @@ impl Page<'_> {
     ) -> Result<(), Error> {
         let metric = self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?;
         ConstCounter::new(value).encode(metric)
+    }
+
+    fn info(&mut self, name: &str, help: &str, labels: &[(&str, &str)]) -> Result<(), Error> {
+        self.0.encode_descriptor(name, help, None, MetricType::Info)?.encode_info(&labels)
+    }
+
+    /// Durations, in seconds.
+    fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        figures: &DurationFigures,
+    ) -> Result<(), Error> {
+        let unit = Some(&Unit::Seconds);
+        let mut metric = self.0.encode_descriptor(name, help, unit, MetricType::Histogram)?;
+        let bounds = DurationFigures::BOUNDS_MS.map(|ms| ms as f64 / 1000.0);
+        let bounds = bounds.into_iter().chain([f64::INFINITY]);
+        let buckets: Vec<_> = bounds.zip(figures.buckets).collect();
+        let (sum, count) = (figures.sum.as_secs_f64(), figures.count());
+        metric.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
     }
 
     fn counters(

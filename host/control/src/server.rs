@@ -1,5 +1,6 @@
 //! The server: a listener, a thread, an end.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,6 +35,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct ControlServer {
     local_addr: SocketAddr,
     probe_addr: Option<SocketAddr>,
+    /// On the server's own thread.
+    spawner: Spawner,
+    look: Arc<dyn Fn() + Send + Sync>,
     open: Option<oneshot::Sender<()>>,
     end: Option<oneshot::Sender<Duration>>,
     thread: Option<JoinHandle<usize>>,
@@ -96,6 +100,9 @@ impl ControlServer {
             let own = ConnectionSlots::new(config.limits.connections);
             entrance(listener, router, Gate::Probes, &config, own, None)
         });
+        let own = Spawner::new(runtime.handle().clone(), Arc::clone(&sink), Arc::clone(&context));
+        let asked = backend.clone();
+        let look = Arc::new(move || drop(asked.health()));
         let problems = routes::Problems::new(Arc::clone(&sink));
         let tools = routes::Tools {
             access: config.mcp,
@@ -121,7 +128,7 @@ impl ControlServer {
             })
             .map_err(ControlError::Thread)?;
         let (open, end, thread) = (Some(open), Some(end), Some(thread));
-        Ok(Self { local_addr, probe_addr, open, end, thread })
+        Ok(Self { local_addr, probe_addr, spawner: own, look, open, end, thread })
     }
 
     /// Answers, those first that connected before.
@@ -129,6 +136,18 @@ impl ControlServer {
         if let Some(open) = self.open.take() {
             // Nobody waits for it when the thread is gone already.
             let _ = open.send(());
+        }
+    }
+
+    /// Resolves when the server's thread has worked out what `GET /health` responds: neither it nor what it asks hangs.
+    pub async fn answers(&self) {
+        let look = Arc::clone(&self.look);
+        let looked = self.spawner.spawn("liveness", async move {
+            look();
+            Ok::<_, Infallible>(())
+        });
+        if !matches!(looked.await, Ok(Some(()))) {
+            std::future::pending().await
         }
     }
 

@@ -1,6 +1,7 @@
 //! What it costs to log a fact: a line of the log, bytes on an account.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bulkhead_account::Account;
 use bulkhead_log::{Format, LogConfig, RunContext};
@@ -29,6 +30,13 @@ fn log_line(bencher: Bencher<'_, '_>) {
         wall_ms: 5,
     };
     bencher.bench(|| Format::Json.lines(black_box(&event), &context, 7, LogConfig::MAX_LINE_BYTES));
+}
+
+/// What is counted of a turn beside its line, on as many threads as run agents.
+#[divan::bench(threads = [1, 2])]
+fn turn_measured(bencher: Bencher<'_, '_>) {
+    let context = RunContext::new("run".into(), None);
+    bencher.bench(|| context.counts().turn_took(black_box(Duration::from_micros(300))));
 }
 
 #[divan::bench]

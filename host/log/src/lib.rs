@@ -12,6 +12,7 @@ mod budget;
 mod context;
 mod counts;
 mod diagnostics;
+mod durations;
 #[cfg(test)]
 mod examples;
 mod gauge;
@@ -21,6 +22,7 @@ mod log;
 #[cfg(test)]
 mod reference;
 mod repeats;
+mod roles;
 pub mod schema;
 #[cfg(test)]
 mod shown;
@@ -29,9 +31,11 @@ pub use budget::Budget;
 pub use context::{RunContext, now};
 pub use counts::Counts;
 pub use diagnostics::Diagnostics;
+pub use durations::{DurationFigures, Durations};
 pub use gauge::{Counted, Gauge};
 pub use held::Held;
 pub use log::{Format, Log, LogConfig};
+pub use roles::RoleFigures;
 
 use std::sync::Arc;
 

@@ -53,7 +53,6 @@ use tokio::sync::watch;
 pub use answers::{NotDurable, Notice, Receipt, SnapshotRefused};
 pub use config::{Config, MAX_SNAPSHOT_BYTES};
 use crash_queue::CrashBounds;
-use file_state::FileState;
 use first_look::First;
 pub use image::{AgentRow, Change, Private, RESERVED, TownKnows, Wanted};
 use image::{Follow, Image};
@@ -138,18 +137,21 @@ const LAST_PATIENCE: Duration = Duration::from_secs(5);
 const MAX_WORKS: usize = 4096;
 
 /// Whether a database keeps anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Durability {
     /// It writes to its file.
     Kept,
-    /// Its file cannot be written, for now or for good: [`Notice::Unavailable`] said why.
-    Lost,
+    /// Its file cannot be written, for now or for good, and why: as [`Notice::Unavailable`] has it.
+    Lost(Arc<str>),
     /// Nobody wants a file.
     Off,
 }
 
 /// Why nothing is durable in a database without a directory.
 const NO_FILE: &str = "this host has no database";
+
+/// Why nothing is durable any more.
+const CLOSED: &str = "the database is closed";
 
 impl Database {
     /// Opens the file, or makes it, and starts the writer. Never fails: without a file the database is an
@@ -161,8 +163,9 @@ impl Database {
             std::thread::Builder::new().name("bulkhead-store".into()).spawn(move || writer.run());
         let thread = thread.inspect_err(|error| {
             let reason = format!("start the writer of the database: {error}");
-            shared.report(Notice::Unavailable { reason, retries: false });
-            shared.lanes().closed = true;
+            shared.report(Notice::Unavailable { reason: reason.clone(), retries: false });
+            let mut lanes = shared.lanes();
+            (lanes.closed, lanes.lost) = (true, Some(reason.into()));
         });
         (Self { shared, thread: thread.ok() }, found)
     }
@@ -192,7 +195,7 @@ impl Database {
         shared.next_generation.fetch_max(generation + 1, Relaxed);
         shared.lanes().image.load(found.agents.clone(), forgotten, reserved);
         shared.lanes().usage.load(found.usage.clone(), found.usage_days.clone());
-        shared.lanes().lost = matches!(file, FileState::Lost { .. });
+        shared.lanes().lost = file.lost().cloned();
         (Writer::new(shared, file, held, ran), found)
     }
 
@@ -204,10 +207,11 @@ impl Database {
     /// Whether what it acknowledged is there after the end of the process.
     pub fn durability(&self) -> Durability {
         let lanes = self.shared.lanes();
-        match (self.has_file(), lanes.lost || lanes.closed) {
+        match (self.has_file(), &lanes.lost) {
             (false, _) => Durability::Off,
-            (true, true) => Durability::Lost,
-            (true, false) => Durability::Kept,
+            (true, Some(reason)) => Durability::Lost(Arc::clone(reason)),
+            (true, None) if lanes.closed => Durability::Lost(CLOSED.into()),
+            (true, None) => Durability::Kept,
         }
     }
 
@@ -383,7 +387,7 @@ impl Database {
             let generation = self.shared.next_generation.fetch_add(1, Relaxed);
             let agent = snapshot.agent.clone();
             let taken = lanes.push_work(Work::Keep(Kept { generation, snapshot, failures: 0 }));
-            if taken && !lanes.lost {
+            if taken && lanes.lost.is_none() {
                 lanes.image.is_about_to_be_written(&agent);
             }
             if taken { Ok(lanes.waiters.push()) } else { Err(SnapshotRefused::Full) }

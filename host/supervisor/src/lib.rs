@@ -64,8 +64,8 @@ pub use hydrate::{HydrationReport, HydrationRules};
 use hydrate::{Pending, Plan};
 use kept_rows::KeptRows;
 pub use metrics::{
-    CoreDumpFigures, CrashStats, DiskFigures, EndpointFigures, Metrics, SinkStats, SpanFigures,
-    SymbolizerFigures, ToolFigures,
+    CoreDumpFigures, CrashStats, DiskFigures, DurationFigures, EndpointFigures, Metrics,
+    RoleFigures, RoleMetrics, SinkStats, SpanFigures, SymbolizerFigures, ToolFigures,
 };
 use missing::Desired;
 pub use order::without_secrets;
@@ -161,6 +161,7 @@ impl Supervisor {
                 .noting_uses(config.inventory.clone());
             let ledger = usage::ledger(&config, &container.database, &mut earlier);
             let container = Arc::new(container.measured_by(ledger));
+            container.context.counts().set_roles(config.catalog.roles.keys().cloned());
             let blamed = host_death::count(&mut earlier, &config, &container);
             let registry = Registry::new(Arc::clone(&container), &earlier.agents, forgotten);
             let plan = Plan::make(earlier, blamed, &config, &registry);
@@ -284,13 +285,13 @@ impl Supervisor {
         let missing = self.missing();
         let missing = missing.iter().filter(|agent| agent.status != "backoff").count();
         let durability = inner.container.database.durability();
-        let is_wrong = draining || missing > 0 || durability == Durability::Lost;
+        let is_wrong = draining || missing > 0 || matches!(durability, Durability::Lost(_));
         Health {
             status: if is_wrong { "degraded".into() } else { "ok".into() },
             missing,
             store: match durability {
                 Durability::Kept => None,
-                Durability::Lost => Some("lost".into()),
+                Durability::Lost(_) => Some("lost".into()),
                 Durability::Off => Some("off".into()),
             },
             agents: context.active_agents(),
@@ -301,6 +302,14 @@ impl Supervisor {
             mayor_ready_at: (mayor > 0).then_some(Timestamp(mayor)),
             run_id: context.run_id().to_owned(),
             version: env!("CARGO_PKG_VERSION").into(),
+        }
+    }
+
+    /// Why nothing is durable that should be. `None`: it is, or nobody wants it to be.
+    pub fn store_error(&self) -> Option<Arc<str>> {
+        match self.0.container.database.durability() {
+            Durability::Lost(reason) => Some(reason),
+            Durability::Kept | Durability::Off => None,
         }
     }
 

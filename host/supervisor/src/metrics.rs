@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use bulkhead_agent::Container;
 pub use bulkhead_agent::ToolFigures;
+use bulkhead_log::Counts;
+pub use bulkhead_log::{DurationFigures, RoleFigures};
 use bulkhead_runtime::CoreDumps;
 pub use bulkhead_runtime::{CoreDumpFigures, DiskFigures, SymbolizerFigures};
 pub use bulkhead_store::crashes::{SinkStats, Stats as CrashStats};
+use bulkhead_store::database::Durability;
 pub use bulkhead_telemetry::Figures as SpanFigures;
-use bulkhead_types::{AgentState, Timestamp};
+use bulkhead_types::{AgentState, Cause, Confidence, Timestamp};
 pub use bulkhead_usage::EndpointFigures;
 use tokio::sync::Semaphore;
 
@@ -20,12 +23,20 @@ use crate::Supervisor;
 pub struct Metrics {
     /// Facts of this run by the name of their line, every name.
     pub events: Vec<(&'static str, u64)>,
-    /// Ends of agents in this run by reason, every reason.
+    /// Ends of agents in this run by reason, every reason. Those with the host before are among them.
     pub exits: Vec<(&'static str, u64)>,
+    /// How long starts took that got to running.
+    pub starts: DurationFigures,
+    /// How long turns took that returned.
+    pub turns: DurationFigures,
+    /// The same agents and facts by role, every role of the configuration.
+    pub roles: Vec<RoleMetrics>,
     /// Log lines that were lost in this run by level, every level.
     pub dropped_lines: Vec<(&'static str, u64)>,
     /// Agents that are known, by state, every state. The last that ended are among them.
     pub agents: Vec<(&'static str, u64)>,
+    /// Desired agents that are missing, by the state that they are missing in.
+    pub missing: Vec<(&'static str, u64)>,
     /// Stores of the engine that exist.
     pub stores: usize,
     /// Named tasks of the host that run.
@@ -58,6 +69,10 @@ pub struct Metrics {
     pub untracked_work: u64,
     /// Messages that were delivered without a record in the journal.
     pub untracked_messages: u64,
+    /// What is acknowledged is there after the end of the process.
+    pub durable: bool,
+    /// Why the run before this one ended, and how sure that is.
+    pub previous_run: Option<(Cause, Confidence)>,
     /// How long this run has lasted.
     pub uptime: Duration,
     /// When it began.
@@ -78,6 +93,31 @@ pub struct Metrics {
     pub version: &'static str,
 }
 
+/// The figures of one role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleMetrics {
+    /// Its name in the configuration.
+    pub role: Arc<str>,
+    /// Its agents that are known, by state, every state.
+    pub agents: Vec<(&'static str, u64)>,
+    /// What happened to them in this run.
+    pub figures: RoleFigures,
+}
+
+/// No agent in any state.
+fn in_no_state() -> Vec<(&'static str, u64)> {
+    AgentState::NAMES.iter().map(|name| (*name, 0)).collect()
+}
+
+fn roles(counts: &Counts) -> Vec<RoleMetrics> {
+    let role = |(role, figures): (&Arc<str>, RoleFigures)| RoleMetrics {
+        role: Arc::clone(role),
+        agents: in_no_state(),
+        figures,
+    };
+    counts.roles().map(role).collect()
+}
+
 impl Supervisor {
     /// Reads the figures. Each is right by itself; together they are of nearly one moment. Waits for no
     /// guest and no start: every lock on the way is held for a few instructions.
@@ -96,8 +136,12 @@ impl Supervisor {
         let mut metrics = Metrics {
             events: counts.events().collect(),
             exits: counts.exits().collect(),
+            starts: counts.starts(),
+            turns: counts.turns(),
+            roles: roles(counts),
             dropped_lines: counts.dropped_lines_by_level().collect(),
-            agents: AgentState::NAMES.iter().map(|name| (*name, 0)).collect(),
+            agents: in_no_state(),
+            missing: self.missing_by_state(),
             stores: runtime.stores(),
             tasks: context.tasks().now(),
             slots_used: slots_max.saturating_sub(permits.available_permits()),
@@ -114,6 +158,8 @@ impl Supervisor {
             disk: runtime.disk(),
             untracked_work: in_flight.untracked(),
             untracked_messages: journal.untracked(),
+            durable: self.0.container.database.durability() == Durability::Kept,
+            previous_run: counts.previous_run(),
             uptime: context.uptime(),
             started_at: context.started_at(),
             ready: self.is_ready(),
@@ -126,7 +172,13 @@ impl Supervisor {
         };
         for agent in self.0.registry.all().iter().filter_map(|agent| agent.current()) {
             let figures = agent.figures();
-            metrics.agents[figures.state.name_index()].1 += 1;
+            let state = figures.state.name_index();
+            metrics.agents[state].1 += 1;
+            // They are in the order of their names.
+            let role = &agent.spec().role;
+            if let Ok(place) = metrics.roles.binary_search_by(|it| it.role.cmp(role)) {
+                metrics.roles[place].agents[state].1 += 1;
+            }
             metrics.mailbox_messages += figures.mailbox_messages;
             metrics.mailbox_bytes += figures.mailbox_bytes;
             metrics.guest_memory_bytes += figures.memory_bytes;

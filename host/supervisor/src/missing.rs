@@ -30,11 +30,25 @@ impl Desired {
     }
 }
 
+/// The states in which a desired agent is missing.
+const MISSING_IN: [AgentState; 3] =
+    [AgentState::Backoff, AgentState::Quarantined, AgentState::Failed];
+
 impl Supervisor {
     /// Desired agents that are missing, by id.
     pub fn missing(&self) -> Vec<MissingAgent> {
         let desired = self.0.desired.lock();
         desired.iter().filter_map(|(id, error)| self.0.missing(id, error.as_deref())).collect()
+    }
+
+    /// How many are missing in which state, every one of these states.
+    pub(crate) fn missing_by_state(&self) -> Vec<(&'static str, u64)> {
+        let missing = self.missing();
+        let in_state = |state: AgentState| {
+            let count = missing.iter().filter(|agent| agent.status == state.as_str()).count();
+            (state.as_str(), count as u64)
+        };
+        MISSING_IN.into_iter().map(in_state).collect()
     }
 }
 

@@ -68,6 +68,15 @@ pub enum Confidence {
     High,
 }
 
+names! {
+    /// The word for it in a line.
+    Confidence::as_str {
+        Low => "low",
+        Medium => "medium",
+        High => "high",
+    }
+}
+
 /// How far a run of the host came.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,

@@ -131,9 +131,10 @@ fn container_page(container: &Container, now: Timestamp, screen: Screen) -> Stri
     let nothing_durable = match health.store.as_deref() {
         None => None,
         Some("off") => Some("nothing is durable: the host was started with --without-store".into()),
-        Some("lost") => Some(
-            "nothing is durable: the database cannot be written; the host's log says why".into(),
-        ),
+        Some("lost") => {
+            let why = missing.store_error.as_deref().unwrap_or("the host's log says why");
+            Some(format!("nothing is durable: the database cannot be written: {}", text::line(why)))
+        }
         Some(other) => Some(text::line(other).into_owned()),
     };
     if let Some(what) = nothing_durable {

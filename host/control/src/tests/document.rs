@@ -129,7 +129,8 @@ fn samples() -> Vec<Sample> {
         sample("GET /readyz", "/readyz",
             of::<Readiness>(json!({
                 "status": "ready", "missing": 1,
-                "agents": [{"agentId": "polecat-2", "status": "failed", "reason": "the component file cannot be read"}]
+                "agents": [{"agentId": "polecat-2", "status": "failed", "reason": "the component file cannot be read"}],
+                "store": "lost", "storeError": "write to the database: database or disk is full"
             })),
         ),
         sample("GET /metrics", "/metrics",

@@ -20,15 +20,17 @@ use bulkhead_memory::{
 };
 use bulkhead_supervisor::{
     BroughtComponent, CoreDumpFigures, CrashFilter, CrashPage, CrashStats, Delivery, DiskFigures,
-    EndpointFigures, ExecRefusal, Incoming, Metrics, SendError, SettingsError, SinkStats,
-    SpanFigures, StartError, StartFailure, Started, StopError, SymbolizerFigures, ToolFigures,
-    TownConfigError, TurnReport, UpgradeRefusal, UsageFilter, WorkspaceError,
+    DurationFigures, EndpointFigures, ExecRefusal, Incoming, Metrics, RoleFigures, RoleMetrics,
+    SendError, SettingsError, SinkStats, SpanFigures, StartError, StartFailure, Started, StopError,
+    SymbolizerFigures, ToolFigures, TownConfigError, TurnReport, UpgradeRefusal, UsageFilter,
+    WorkspaceError,
 };
 use bulkhead_telemetry::TraceContext;
 use bulkhead_types::memory::Psi;
 use bulkhead_types::{
-    AgentId, AgentState, Body, CrashRecord, Event, ExitReason, Incarnation, ModelCounts, Next,
-    Outcome, RestartRules, RestartState, Secret, Sender, StartPhase, Timestamp, TokenUsage,
+    AgentId, AgentState, Body, Cause, Confidence, CrashRecord, Event, ExitReason, Incarnation,
+    ModelCounts, Next, Outcome, RestartRules, RestartState, Secret, Sender, StartPhase, Timestamp,
+    TokenUsage,
 };
 use tokio::sync::{Semaphore, oneshot};
 
@@ -39,7 +41,7 @@ mod figures;
 mod upgrade;
 mod workspaces;
 
-use figures::{figures, memory, model_figures, view};
+use figures::{metrics, view};
 
 /// A test that waits longer has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -61,6 +63,7 @@ struct State {
     /// What was changed, in words.
     changes: Mutex<Vec<String>>,
     missing: Mutex<Vec<MissingAgent>>,
+    store_error: Mutex<Option<Arc<str>>>,
     feed: Arc<Feed>,
     rings: Mutex<HashMap<AgentId, Arc<Ring>>>,
 }
@@ -80,6 +83,10 @@ impl Fake {
             status: "failed".into(),
             reason: "no component".into(),
         });
+    }
+
+    pub(super) fn lose_store(&self, why: &str) {
+        *self.0.store_error.lock().unwrap() = Some(why.into());
     }
 
     /// Blocks until a start has come to the gate.
@@ -417,7 +424,7 @@ impl Backend for Fake {
             status: "ok".into(),
             agents: 1,
             missing: 0,
-            store: None,
+            store: self.store_error().map(|_| "lost".into()),
             servers: 0,
             uptime: 0,
             draining: self.0.draining.load(Ordering::SeqCst).then_some(true),
@@ -429,57 +436,7 @@ impl Backend for Fake {
     }
 
     fn metrics(&self) -> Metrics {
-        Metrics {
-            events: figures(Event::NAMES, "agent.start", 7),
-            exits: figures(ExitReason::NAMES, "trap", 2),
-            dropped_lines: vec![("info", 1)],
-            agents: figures(AgentState::NAMES, "running", 3),
-            stores: 4,
-            tasks: 5,
-            slots_used: 6,
-            slots_max: 1000,
-            mailbox_messages: 8,
-            mailbox_bytes: 9,
-            guest_memory_bytes: 65536,
-            committed_bytes: 131_072,
-            memory: memory(),
-            agent_host_bytes: 4096,
-            symbolizer: SymbolizerFigures {
-                looked_up: 10,
-                repeated: 11,
-                dropped: 12,
-                unavailable: 13,
-                kept_bytes: 14,
-            },
-            crashes: CrashStats {
-                kept: 15,
-                bytes: 16,
-                evicted: 17,
-                written: 18,
-                write_errors: 19,
-                dropped: 20,
-                waiting: 24,
-                sink: Some(SinkStats {
-                    stored: 34,
-                    failed: 35,
-                    dropped: 36,
-                    age: Some(Duration::from_millis(1500)),
-                }),
-            },
-            core_dumps: CoreDumpFigures { kept: 21, refused: 22 },
-            disk: DiskFigures { refused_by_quota: 25, refused_by_floor: 26 },
-            models: vec![("main".into(), model_figures())],
-            merged_usage: 27,
-            tools: ToolFigures { ends: vec![("exited", 31)], running: 32, cpu_us: 33 },
-            spans: SpanFigures { exported: 28, dropped: 29, failed: 30 },
-            untracked_work: 23,
-            untracked_messages: 24,
-            uptime: Duration::from_millis(1500),
-            started_at: Timestamp(1750),
-            ready: self.is_ready(),
-            draining: false,
-            version: "0",
-        }
+        metrics(self.is_ready(), self.store_error().is_none())
     }
 
     fn is_ready(&self) -> bool {
@@ -488,6 +445,10 @@ impl Backend for Fake {
 
     fn missing(&self) -> Vec<MissingAgent> {
         self.0.missing.lock().unwrap().clone()
+    }
+
+    fn store_error(&self) -> Option<Arc<str>> {
+        self.0.store_error.lock().unwrap().clone()
     }
 
     fn set_model(&self, id: &AgentId, request: ModelRequest) -> Result<(), SettingsError> {
@@ -557,6 +518,7 @@ impl Rig {
             unmade: Mutex::default(),
             changes: Mutex::default(),
             missing: Mutex::default(),
+            store_error: Mutex::default(),
             feed: Arc::default(),
             rings: Mutex::default(),
         }));

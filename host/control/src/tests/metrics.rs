@@ -129,6 +129,19 @@ fn the_figures_of_the_backend_are_shown_under_their_names() {
         ("bulkhead_agent_exits_total{reason=\"trap\"}", 2.0),
         ("bulkhead_log_lines_dropped_total{level=\"info\"}", 1.0),
         ("bulkhead_agents{state=\"running\"}", 3.0),
+        ("bulkhead_agents_missing{state=\"failed\"}", 43.0),
+        ("bulkhead_agent_start_duration_seconds_bucket{le=\"0.001\"}", 1.0),
+        ("bulkhead_agent_start_duration_seconds_bucket{le=\"300.0\"}", 1.0),
+        ("bulkhead_agent_start_duration_seconds_bucket{le=\"+Inf\"}", 2.0),
+        ("bulkhead_agent_start_duration_seconds_count", 2.0),
+        ("bulkhead_agent_start_duration_seconds_sum", 301.5),
+        ("bulkhead_agent_turn_duration_seconds_bucket{le=\"0.002\"}", 0.0),
+        ("bulkhead_agent_turn_duration_seconds_bucket{le=\"0.005\"}", 3.0),
+        ("bulkhead_role_agents{role=\"polecat\",state=\"running\"}", 44.0),
+        ("bulkhead_role_agents{role=\"polecat\",state=\"failed\"}", 0.0),
+        ("bulkhead_role_starts_total{role=\"polecat\"}", 45.0),
+        ("bulkhead_role_crashes_total{role=\"polecat\"}", 46.0),
+        ("bulkhead_role_restarts_total{role=\"polecat\"}", 47.0),
         ("bulkhead_stores", 4.0),
         ("bulkhead_tasks", 5.0),
         ("bulkhead_places_used", 6.0),
@@ -200,9 +213,11 @@ fn the_figures_of_the_backend_are_shown_under_their_names() {
         ("bulkhead_streams_opened_total", 0.0),
         ("bulkhead_stream_gaps_total", 0.0),
         ("bulkhead_ready", 1.0),
+        ("bulkhead_durable", 1.0),
         ("bulkhead_draining", 0.0),
         ("bulkhead_uptime_seconds", 1.5),
         ("bulkhead_build_info{version=\"0\"}", 1.0),
+        ("bulkhead_previous_run_info{cause=\"oom_kill\",confidence=\"high\"}", 1.0),
         ("process_start_time_seconds", 1.75),
     ] {
         assert_eq!(samples.get(name), Some(&value), "{name}\n{text}");
@@ -239,6 +254,13 @@ fn not_ready_is_a_figure_and_not_a_refusal() {
 }
 
 #[test]
+fn nothing_durable_is_a_figure() {
+    let rig = Rig::start();
+    rig.backend.lose_store("read-only");
+    assert_eq!(samples(&scrape(&rig))["bulkhead_durable"], 0.0);
+}
+
+#[test]
 fn a_connection_that_is_gone_does_not_count() {
     let rig = Rig::start();
     let others: Vec<_> = (0..3)
@@ -263,14 +285,14 @@ fn the_page_for_people_lists_exactly_these() {
     let text = scrape(&rig);
     let shown: BTreeSet<_> =
         samples(&text).into_keys().map(|name| name.split('{').next().unwrap()).collect();
-    // As one row.
-    let shown: BTreeSet<_> = shown
-        .into_iter()
-        .map(|name: &str| match name.starts_with("bulkhead_model_call_duration_seconds") {
-            true => "bulkhead_model_call_duration_seconds",
-            false => name,
-        })
+    // A histogram is one row.
+    let histograms: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" histogram"))
         .collect();
+    let row = |name| histograms.iter().find(|family| family_of(name, "histogram") == **family);
+    let shown: BTreeSet<_> =
+        shown.into_iter().map(|name| row(name).copied().unwrap_or(name)).collect();
     let page = include_str!("../../../../docs/metrics.md");
     let listed: BTreeSet<_> = page
         .lines()

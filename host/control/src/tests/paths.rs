@@ -1,6 +1,7 @@
 //! Paths, methods, ids and queries.
 
 use super::fake::Rig;
+use crate::ControlLimits;
 
 #[test]
 fn probes_and_reads_answer() {
@@ -59,6 +60,29 @@ fn missing_agents_are_reported_and_make_unready_only_when_asked() {
     }
     let wrong = client.get("/readyz?strict=yes");
     assert_eq!((wrong.status, &wrong.json()["issues"][0]["path"]), (400, &"strict".into()));
+}
+
+#[test]
+fn a_store_that_cannot_be_written_is_reported_and_makes_unready_only_when_asked() {
+    let rig = Rig::with(ControlLimits::default(), Some("hunter2"));
+    let token = "authorization: Bearer hunter2\r\n";
+    rig.backend.lose_store("the disk is read-only");
+    let mut client = rig.client();
+    let answer = client.ask("GET", "/readyz", token, "");
+    let expected = serde_json::json!({
+        "status": "ready", "missing": 0, "store": "lost", "storeError": "the disk is read-only"
+    });
+    assert_eq!((answer.status, answer.json()), (200, expected));
+    let strict = client.ask("GET", "/readyz?strict=true", token, "");
+    assert_eq!((strict.status, &strict.json()["error_type"]), (503, &"not-durable".into()));
+    assert!(strict.error().contains("the disk is read-only"), "{}", strict.error());
+    // Probes learn that it is so, and not where.
+    let mut probe = rig.probe();
+    let expected = serde_json::json!({"status": "ready", "missing": 0, "store": "lost"});
+    assert_eq!(probe.get("/readyz").json(), expected);
+    let strict = probe.get("/readyz?strict=true");
+    assert_eq!(strict.status, 503);
+    assert!(!strict.error().contains("read-only"), "{}", strict.error());
 }
 
 #[test]

@@ -85,7 +85,7 @@ impl Receipt {
 
 impl NotDurable {
     pub(super) fn gone() -> Self {
-        Self { reason: "the database is closed".into() }
+        Self { reason: super::CLOSED.into() }
     }
 
     pub(super) fn too_many() -> Self {

@@ -12,3 +12,13 @@ pub(super) enum FileState {
     /// There is no file to write to. `None`: it is not tried again.
     Lost { reason: Arc<str>, retry_at: Option<Instant> },
 }
+
+impl FileState {
+    /// Why there is none.
+    pub(super) fn lost(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Open(_) => None,
+            Self::Lost { reason, .. } => Some(reason),
+        }
+    }
+}

@@ -47,8 +47,8 @@ pub(super) struct Lanes {
     parked: Vec<Work>,
     work_bytes: usize,
     pub crashes: CrashQueue,
-    /// There is no file to write to.
-    pub lost: bool,
+    /// Why there is no file to write to, while there is none.
+    pub lost: Option<Arc<str>>,
     /// Snapshots that the writer is at.
     in_hand: Vec<Kept>,
     /// When the first change was made that is not urgent and not written.
@@ -93,7 +93,7 @@ impl Lanes {
             parked: Vec::new(),
             work_bytes: 0,
             crashes: CrashQueue::new(bounds.crashes),
-            lost: false,
+            lost: None,
             in_hand: Vec::new(),
             lazy_since: None,
             flush: false,
@@ -150,7 +150,7 @@ impl Lanes {
         self.flush
             || !self.waiters.is_empty()
             || !self.works.is_empty()
-            || (!self.lost && is_worth_it())
+            || (self.lost.is_none() && is_worth_it())
     }
 
     /// Whether the file has everything but crash records.
@@ -168,7 +168,7 @@ impl Lanes {
             && !self.flush
             && self.waiters.is_empty()
             && self.works.is_empty()
-            && (self.lost || (self.crashes.is_empty() && self.parked.is_empty()))
+            && (self.lost.is_some() || (self.crashes.is_empty() && self.parked.is_empty()))
     }
 
     /// When something that waits has to be written, although nobody waits for it.
@@ -201,7 +201,7 @@ impl Lanes {
                 _ => None,
             })
             .collect();
-        let crashes = if self.lost { Vec::new() } else { self.crashes.take() };
+        let crashes = if self.lost.is_some() { Vec::new() } else { self.crashes.take() };
         Batch {
             rows: self.image.take(all),
             usage: if all { self.usage.take() } else { UsageChange::default() },

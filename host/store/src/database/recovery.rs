@@ -1,6 +1,7 @@
 //! How the writer loses its file, replaces it, and gets it back.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -31,8 +32,9 @@ impl Writer {
             self.shared.report(Notice::Unavailable { reason: reason.to_owned(), retries });
         }
         let retry_at = retry_after.map(|after| Instant::now() + after);
-        self.file = FileState::Lost { reason: reason.into(), retry_at };
-        self.shared.lanes().lost = true;
+        let reason: Arc<str> = reason.into();
+        self.shared.lanes().lost = Some(Arc::clone(&reason));
+        self.file = FileState::Lost { reason, retry_at };
         self.log_bytes = 0;
     }
 
@@ -71,7 +73,7 @@ impl Writer {
             Ok(Reopened { opened, held, ran, crashes_written }) => {
                 self.ran.at_least(ran);
                 (self.file, self.held) = (FileState::Open(opened), held);
-                self.shared.lanes().lost = false;
+                self.shared.lanes().lost = None;
                 // What it got went through the log.
                 self.log_bytes = self.log_bytes.max(1);
                 return Some(crashes_written);

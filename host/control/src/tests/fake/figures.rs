@@ -2,7 +2,7 @@
 
 use super::*;
 
-pub(super) fn model_figures() -> EndpointFigures {
+fn model_figures() -> EndpointFigures {
     let mut durations = [0; EndpointFigures::BUCKETS_MS.len() + 1];
     (durations[2], durations[10]) = (2, 1);
     EndpointFigures {
@@ -15,7 +15,7 @@ pub(super) fn model_figures() -> EndpointFigures {
     }
 }
 
-pub(super) fn memory() -> Snapshot {
+fn memory() -> Snapshot {
     let reading = Reading {
         limit: Some(Limit { bytes: 1000, source: LimitSource::Cgroup2 }),
         used_bytes: Some(400),
@@ -35,12 +35,85 @@ pub(super) fn memory() -> Snapshot {
     }
 }
 
+/// So many in these buckets.
+fn durations(buckets: &[(usize, u64)], sum_ms: u64) -> DurationFigures {
+    let mut figures = DurationFigures::default();
+    for (bucket, count) in buckets {
+        figures.buckets[*bucket] = *count;
+    }
+    DurationFigures { sum: Duration::from_millis(sum_ms), ..figures }
+}
+
+fn role_metrics() -> RoleMetrics {
+    RoleMetrics {
+        role: "polecat".into(),
+        agents: figures(AgentState::NAMES, "running", 44),
+        figures: RoleFigures { starts: 45, crashes: 46, restarts: 47 },
+    }
+}
+
+pub(super) fn metrics(ready: bool, durable: bool) -> Metrics {
+    Metrics {
+        events: figures(Event::NAMES, "agent.start", 7),
+        exits: figures(ExitReason::NAMES, "trap", 2),
+        starts: durations(&[(0, 1), (12, 1)], 301_500),
+        turns: durations(&[(2, 3)], 12),
+        roles: vec![role_metrics()],
+        dropped_lines: vec![("info", 1)],
+        agents: figures(AgentState::NAMES, "running", 3),
+        missing: vec![("backoff", 41), ("quarantined", 42), ("failed", 43)],
+        stores: 4,
+        tasks: 5,
+        slots_used: 6,
+        slots_max: 1000,
+        mailbox_messages: 8,
+        mailbox_bytes: 9,
+        guest_memory_bytes: 65536,
+        committed_bytes: 131_072,
+        memory: memory(),
+        agent_host_bytes: 4096,
+        symbolizer: SymbolizerFigures {
+            looked_up: 10,
+            repeated: 11,
+            dropped: 12,
+            unavailable: 13,
+            kept_bytes: 14,
+        },
+        crashes: CrashStats {
+            kept: 15,
+            bytes: 16,
+            evicted: 17,
+            written: 18,
+            write_errors: 19,
+            dropped: 20,
+            waiting: 24,
+            sink: Some(SinkStats {
+                stored: 34,
+                failed: 35,
+                dropped: 36,
+                age: Some(Duration::from_millis(1500)),
+            }),
+        },
+        core_dumps: CoreDumpFigures { kept: 21, refused: 22 },
+        disk: DiskFigures { refused_by_quota: 25, refused_by_floor: 26 },
+        models: vec![("main".into(), model_figures())],
+        merged_usage: 27,
+        tools: ToolFigures { ends: vec![("exited", 31)], running: 32, cpu_us: 33 },
+        spans: SpanFigures { exported: 28, dropped: 29, failed: 30 },
+        untracked_work: 23,
+        untracked_messages: 24,
+        durable,
+        previous_run: Some((Cause::OomKill, Confidence::High)),
+        uptime: Duration::from_millis(1500),
+        started_at: Timestamp(1750),
+        ready,
+        draining: false,
+        version: "0",
+    }
+}
+
 /// Nothing of any of these names, except one.
-pub(super) fn figures(
-    names: &[&'static str],
-    but: &'static str,
-    count: u64,
-) -> Vec<(&'static str, u64)> {
+fn figures(names: &[&'static str], but: &'static str, count: u64) -> Vec<(&'static str, u64)> {
     names.iter().map(|name| (*name, if *name == but { count } else { 0 })).collect()
 }
 
