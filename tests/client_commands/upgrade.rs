@@ -143,6 +143,8 @@ fn one_that_fails_in_its_first_turn_brings_all_back_and_its_message_is_answered(
     assert!(last.contains("told to"), "{ended:?}");
     assert_eq!((town.incarnation("a"), town.incarnation("b")), (3, 1));
     assert!(!town.runs_puppet("a") && !town.runs_puppet("b"));
+    let brought = || fs::read_dir(town.host.state_dir().join("upgrades")).expect("a directory");
+    wait_until("what was brought is gone", || brought().next().is_none());
     let crashes = town.host.crashes();
     assert_eq!((crashes.len(), &crashes[0]["reason"]), (1, &json!("panic")));
     let phases: Vec<_> = town.host.events_named("container.role_upgrade");

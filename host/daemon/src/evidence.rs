@@ -29,8 +29,8 @@ pub const ANNOUNCED: Duration = Duration::from_secs(1);
 /// How long the end of a run waits until its last word is at the sink.
 pub const LAST_WORD: Duration = Duration::from_secs(2);
 
-/// The same of a process that dies of a panic.
-pub const AT_PANIC: Duration = Duration::from_millis(500);
+/// The same of a process that dies of a panic. A disk that others use takes longer than half a second at times.
+pub const AT_PANIC: Duration = Duration::from_secs(2);
 
 /// What the sink said at boot.
 pub struct AtSink {

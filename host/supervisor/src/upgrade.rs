@@ -23,9 +23,9 @@ use std::time::Duration;
 
 use bulkhead_agent::Code;
 use bulkhead_api::{UpgradePhase, UpgradeView};
-use bulkhead_types::AgentSpec;
+use bulkhead_types::{AgentSpec, Digest};
 
-use brought::{Brought, Replacement, Replacements, digest_of, in_place};
+use brought::{Brought, Replacement, Replacements, digest_of, in_place, uses};
 pub use brought::{BroughtComponent, Incoming};
 use rollout::Rollout;
 
@@ -68,6 +68,8 @@ pub(crate) struct Upgrades {
     roles: Mutex<Roles>,
     /// Of what earlier runs left.
     notices: Vec<String>,
+    /// Held by whoever gives a file its name or takes it away, until it is known who uses it.
+    files: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -77,14 +79,23 @@ struct Roles {
     rollouts: BTreeMap<Arc<str>, Arc<Rollout>>,
 }
 
+impl Roles {
+    /// Whether a role has this file, had it before, or is about to have it.
+    fn uses(&self, sha256: Digest) -> bool {
+        let is_coming =
+            |rollout: &Arc<Rollout>| rollout.brought == Some(sha256) && !rollout.phase().is_over();
+        uses(&self.replacements, sha256) || self.rollouts.values().any(is_coming)
+    }
+}
+
 impl Upgrades {
     /// What earlier runs left in `dir`.
     pub(crate) fn read(dir: PathBuf, catalog: &crate::Catalog) -> Self {
         let brought = Brought::new(dir);
-        brought.remove_incomplete();
         let (replacements, notices) = brought.read(catalog);
+        brought.sweep(&replacements);
         let roles = Mutex::new(Roles { replacements, ..Roles::default() });
-        Self { brought, roles, notices }
+        Self { brought, roles, notices, files: tokio::sync::Mutex::default() }
     }
 
     /// Says which roles have something else than an earlier run left.
@@ -133,6 +144,7 @@ impl Supervisor {
             return Err(UpgradeRefusal::Draining);
         }
         let before = inner.upgrades.lock().replacements.get(&role).map(|it| it.sha256);
+        let files = inner.upgrades.files.lock().await;
         let (code, replacement) = match component {
             None => (configured, None),
             Some(component) => {
@@ -148,8 +160,14 @@ impl Supervisor {
                 .await?
             }
         };
-        let rollout = Rollout::new(Arc::clone(&role), component_name, code, prove);
-        let rollout = inner.begin_rollout(role, rollout)?;
+        let brought = replacement.as_ref().map(|it| it.sha256);
+        let rollout = Rollout::new(Arc::clone(&role), component_name, code, brought, prove);
+        let begun = inner.begin_rollout(role, rollout);
+        drop(files);
+        if begun.is_err() {
+            inner.forget(brought).await;
+        }
+        let rollout = begun?;
         let (inner, under_way) = (Arc::clone(inner), Arc::clone(&rollout));
         let name = format!("upgrade of {}", rollout.role);
         drop(self.0.container.spawner().spawn(name, async move {
@@ -203,27 +221,43 @@ impl Inner {
         Ok(rollout)
     }
 
+    /// Removes files that were brought, unless a role uses them.
+    async fn forget(&self, brought: impl IntoIterator<Item = Digest>) {
+        let _files = self.upgrades.files.lock().await;
+        for sha256 in brought {
+            if self.upgrades.lock().uses(sha256) {
+                continue;
+            }
+            let brought = self.upgrades.brought.clone();
+            if let Err(error) = on_disk(move || brought.remove(sha256)).await {
+                tracing::warn!(%sha256, %error, "a component that no role has could not be removed");
+            }
+        }
+    }
+
     /// The role has this for good. An error says that it holds until the host ends only.
     async fn commit_upgrade(
         &self,
         rollout: &Rollout,
         replacement: Option<Replacement>,
     ) -> Result<(), UpgradeRefusal> {
-        let replacements = {
+        let (replacements, old) = {
             let mut roles = self.upgrades.lock();
-            match replacement {
+            let old = match replacement {
                 Some(replacement) => {
-                    roles.replacements.insert(Arc::clone(&rollout.role), replacement);
+                    roles.replacements.insert(Arc::clone(&rollout.role), replacement)
                 }
-                None => {
-                    roles.replacements.remove(&rollout.role);
-                }
-            }
+                None => roles.replacements.remove(&rollout.role),
+            };
             rollout.ends(UpgradePhase::Done, None);
-            roles.replacements.clone()
+            (roles.replacements.clone(), old)
         };
         let brought = self.upgrades.brought.clone();
-        on_disk(move || brought.write(&replacements)).await
+        on_disk(move || brought.write(&replacements)).await?;
+        let before = old.as_ref().and_then(|old| old.before);
+        self.forget(old.map(|old| old.sha256)).await;
+        self.forget(before).await;
+        Ok(())
     }
 }
 

@@ -162,37 +162,28 @@ impl Brought {
         }
     }
 
-    /// Writes down what roles have, and removes what nobody has and nobody had before.
+    /// Writes down what roles have.
     pub(crate) fn write(&self, replacements: &Replacements) -> io::Result<()> {
         let mut file = incomplete(&self.dir)?;
         file.write_all(&serde_json::to_vec_pretty(replacements)?)?;
         file.as_file().sync_all()?;
         file.persist(self.dir.join(ROLES))?;
-        File::open(&self.dir)?.sync_all()?;
-        self.sweep(replacements)
+        File::open(&self.dir)?.sync_all()
     }
 
-    fn sweep(&self, replacements: &Replacements) -> io::Result<()> {
-        let used = |sha256: Digest| {
-            replacements.values().any(|it| it.sha256 == sha256 || it.before == Some(sha256))
-        };
-        for entry in fs::read_dir(&self.dir)? {
-            let path = entry?.path();
-            let stem = path.file_stem().and_then(|stem| stem.to_str());
-            let sha256 = stem.and_then(Digest::parse);
-            if sha256.is_some_and(|sha256| !used(sha256)) {
-                fs::remove_file(path)?;
-            }
-        }
-        Ok(())
+    pub(crate) fn remove(&self, sha256: Digest) -> io::Result<()> {
+        fs::remove_file(self.path(sha256))
     }
 
-    /// What an interrupted run left half.
-    pub(crate) fn remove_incomplete(&self) {
+    /// What earlier runs left half, and what no role has of it and none had before.
+    pub(crate) fn sweep(&self, replacements: &Replacements) {
         let Ok(entries) = fs::read_dir(&self.dir) else { return };
-        for entry in entries.flatten() {
-            if entry.file_name().to_string_lossy().starts_with(INCOMPLETE) {
-                let _ = fs::remove_file(entry.path());
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+            let is_unused = Digest::parse(stem).is_some_and(|sha256| !uses(replacements, sha256));
+            if is_unused || stem.starts_with(INCOMPLETE) {
+                // The next boot tries again.
+                let _ = fs::remove_file(path);
             }
         }
     }
@@ -202,6 +193,11 @@ impl Brought {
 fn incomplete(dir: &Path) -> io::Result<NamedTempFile> {
     fs::create_dir_all(dir)?;
     tempfile::Builder::new().prefix(INCOMPLETE).tempfile_in(dir)
+}
+
+/// Whether a role has this, or had it before.
+pub(crate) fn uses(replacements: &Replacements, sha256: Digest) -> bool {
+    replacements.values().any(|it| it.sha256 == sha256 || it.before == Some(sha256))
 }
 
 /// The code of a role with this component in place of its own.

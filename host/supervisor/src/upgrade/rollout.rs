@@ -24,6 +24,8 @@ const REVERTING: Duration = Duration::from_secs(60);
 /// One upgrade of one role.
 pub(crate) struct Rollout {
     pub role: Arc<str>,
+    /// The file that was brought for it.
+    pub brought: Option<Digest>,
     component: Arc<str>,
     code: Code,
     prove: Duration,
@@ -64,7 +66,13 @@ enum Stop {
 }
 
 impl Rollout {
-    pub(super) fn new(role: Arc<str>, component: Arc<str>, code: Code, prove: Duration) -> Self {
+    pub(super) fn new(
+        role: Arc<str>,
+        component: Arc<str>,
+        code: Code,
+        brought: Option<Digest>,
+        prove: Duration,
+    ) -> Self {
         let state = State {
             phase: UpgradePhase::Loading,
             code_sha256: None,
@@ -79,6 +87,7 @@ impl Rollout {
         };
         Self {
             role,
+            brought,
             component,
             code,
             prove,
@@ -158,6 +167,7 @@ impl Rollout {
         };
         self.revert(inner, problem.clone()).await;
         self.ends(phase, problem);
+        inner.forget(self.brought).await;
         self.tell(inner);
     }
 

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Event;
-use crate::ToolEnd;
 use crate::names::names;
+use crate::{ExitReason, ToolEnd};
 
 /// How much a line matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
@@ -70,6 +70,9 @@ impl Event {
                 (_, Some(_)) => Level::Warn,
                 (_, None) => Level::Info,
             },
+            // It is what somebody asked for.
+            Self::RestartScheduled { reason: ExitReason::Upgraded, .. } => Level::Info,
+            Self::RestartScheduled { .. } => Level::Warn,
             Self::StoreOff {}
             | Self::CapacityLimited { .. }
             | Self::CacheEntryRejected { .. }
@@ -84,7 +87,6 @@ impl Event {
             | Self::TownDropped { .. }
             | Self::TownCallGivenUp { .. }
             | Self::TownCallSwitchedOff { .. }
-            | Self::RestartScheduled { .. }
             | Self::ModelBudget { .. }
             | Self::AgentStuck { .. }
             | Self::SnapshotSetAside { .. }

@@ -54,6 +54,7 @@ fn what_was_written_is_read_and_what_nobody_has_is_removed() {
     let [first, second, third] = ["one", "two", "three"].map(|text| dir.bring(text.as_bytes()));
     let replacements = dir.replacement(third, Some(second));
     dir.brought.write(&replacements).unwrap();
+    dir.brought.sweep(&replacements);
     assert_eq!(dir.brought.read(&dir.catalog), (replacements, Vec::new()));
     let left = [format!("{second}.wasm"), format!("{third}.wasm"), ROLES.to_owned()];
     assert_eq!(dir.files(), BTreeSet::from(left));
@@ -112,7 +113,7 @@ fn what_is_not_whole_leaves_nothing() {
     // As after a kill.
     std::mem::forget(incoming);
     let kept = dir.bring(b"one");
-    dir.brought.remove_incomplete();
+    dir.brought.sweep(&dir.replacement(kept, None));
     assert_eq!(dir.files(), BTreeSet::from([format!("{kept}.wasm")]));
     drop(dir.brought.begin().unwrap().finish().unwrap());
     assert_eq!(dir.files().len(), 1);
