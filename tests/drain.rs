@@ -268,6 +268,24 @@ fn a_crash_while_others_work_is_recorded_and_not_restarted() {
 }
 
 #[test]
+fn a_crash_that_was_reported_before_is_no_unclean_end() {
+    // A copy of so much memory takes a while after the report.
+    let role = "core_dump = true\nmemory_limit_mb = 256";
+    let host = Host::builder().guest("leak").role("leak", "leak", role).start();
+    let client = host.client();
+    client.start("one", "leak");
+    assert_eq!(client.ask("one", "leak 204800"), "204800");
+    std::thread::scope(|scope| {
+        scope.spawn(|| client.send_wait("one", "leak 102400"));
+        host.wait_for_event("one", "agent.exit");
+        host.signal(Signal::TERM);
+    });
+    let lines = host.ends_with(CLEAN);
+    assert!(phases(&lines).iter().all(|(_, figures)| *figures == [0; 3]));
+    only(&lines, "one", "agent.core_dump");
+}
+
+#[test]
 fn a_message_of_many_turns_is_worked_off_to_its_end() {
     let host = Host::builder().guest("puppet").start();
     let client = host.client();

@@ -7,6 +7,7 @@ use bulkhead_runtime::{PendingDump, Symbolizing};
 use bulkhead_types::crash::CoreDumpRef;
 use bulkhead_types::{CrashRecord, Event};
 
+use crate::container::CrashFollowUpGuard;
 use crate::incarnation::IncarnationState;
 
 /// What is still to come of one crash.
@@ -15,12 +16,15 @@ pub(crate) struct CrashFollowUp {
     crash_id: String,
     pub symbolizing: Option<Symbolizing>,
     keeping: Option<PendingDump>,
+    /// From the report on: a drain that sees the end of the agent waits for what follows.
+    _counted: CrashFollowUpGuard,
 }
 
 impl CrashFollowUp {
     /// Nothing, yet.
     pub(crate) fn of(state: Arc<IncarnationState>, crash_id: String) -> Self {
-        Self { state, crash_id, symbolizing: None, keeping: None }
+        let counted = state.start.container.crash_follow_up_begins();
+        Self { state, crash_id, symbolizing: None, keeping: None, _counted: counted }
     }
 
     /// A core dump is being written as well.
@@ -35,10 +39,9 @@ impl CrashFollowUp {
             return;
         }
         let container = &self.state.start.container;
-        let (spawner, guard) = (container.slow_spawner(), container.crash_follow_up_begins());
+        let spawner = container.slow_spawner();
         let name = format!("follow-up of crash {}", self.crash_id);
         spawner.spawn(name, async move {
-            let _guard = guard;
             self.see_through().await;
             Ok::<_, std::convert::Infallible>(())
         });

@@ -294,6 +294,11 @@ impl AgentHandle {
         &self.state.start.spec
     }
 
+    /// Whether its end is in the log, or about to be. It may still be live then, until what it left is copied.
+    pub fn is_end_reported(&self) -> bool {
+        self.state.is_end_claimed()
+    }
+
     /// Whether an incarnation exists or is being made.
     pub fn is_live(&self) -> bool {
         self.state.publisher.state().is_live()

@@ -1,8 +1,8 @@
 //! One incarnation, and the start that it belongs to: what its task, its handles and its guest share.
 
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{AcqRel, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Instant;
 
@@ -130,6 +130,15 @@ impl From<&Message> for Announced {
     }
 }
 
+/// Where the report of an incarnation's end stands.
+#[repr(u8)]
+enum EndReport {
+    /// It is not active yet, and may never be.
+    NotOwed,
+    Owed,
+    Claimed,
+}
+
 /// One incarnation.
 pub(crate) struct IncarnationState {
     /// 1 for what a caller asked for, more for each restart of it.
@@ -141,8 +150,8 @@ pub(crate) struct IncarnationState {
     pub model_use: Arc<ModelUse>,
     answer: watch::Sender<Answered>,
     progress: Mutex<Progress>,
-    /// It is active, and its end is not reported.
-    end_is_unreported: AtomicBool,
+    /// An `EndReport`.
+    end_report: AtomicU8,
 }
 
 impl IncarnationState {
@@ -154,8 +163,8 @@ impl IncarnationState {
         model_use: Arc<ModelUse>,
     ) -> Self {
         let (stop, answer) = (model_use.stop.clone(), watch::Sender::new(Answered::default()));
-        let (instance_context, end_is_unreported) =
-            (Arc::new(instance_context), AtomicBool::new(false));
+        let (instance_context, end_report) =
+            (Arc::new(instance_context), AtomicU8::new(EndReport::NotOwed as u8));
         let progress = Mutex::default();
         Self {
             attempt,
@@ -166,7 +175,7 @@ impl IncarnationState {
             model_use,
             answer,
             progress,
-            end_is_unreported,
+            end_report,
         }
     }
 
@@ -188,12 +197,18 @@ impl IncarnationState {
     pub(crate) fn begin(&self) {
         self.start.container.ended.revive(self.id());
         self.publisher.begin();
-        self.end_is_unreported.store(true, Release);
+        self.end_report.store(EndReport::Owed as u8, Release);
     }
 
     /// Whether its end is still to be reported. Says so once: the caller that gets a yes reports it.
     pub(crate) fn claim_end_report(&self) -> bool {
-        self.end_is_unreported.swap(false, AcqRel)
+        let (owed, claimed) = (EndReport::Owed as u8, EndReport::Claimed as u8);
+        self.end_report.compare_exchange(owed, claimed, AcqRel, Acquire).is_ok()
+    }
+
+    /// Whether its end is reported, or about to be. What is left of it, like a core dump, may still be there.
+    pub(crate) fn is_end_claimed(&self) -> bool {
+        self.end_report.load(Acquire) == EndReport::Claimed as u8
     }
 
     /// The agent may be down for good: then what is kept of it counts among what is kept of ended agents. To be

@@ -166,12 +166,14 @@ impl<'a> Drain<'a> {
     }
 
     /// Adds agents that are active and not on the roll: all at first, later those whose restart was due at the very
-    /// moment at which the drain began.
+    /// moment at which the drain began. One whose end was reported before is none of them, although its core dump may
+    /// still be copied: the drain waits for it, and does not count it.
     fn call_the_roll(&mut self) {
         let known: HashSet<_> = self.roll.iter().map(AgentHandle::identity).collect();
         let agents = self.supervisor.0.registry.all();
-        let live = agents.iter().flat_map(|agent| agent.present()).filter(AgentHandle::is_live);
-        self.roll.extend(live.filter(|agent| !known.contains(&agent.identity())));
+        let is_on = |agent: &AgentHandle| agent.is_live() && !agent.is_end_reported();
+        let there = agents.iter().flat_map(|agent| agent.present()).filter(is_on);
+        self.roll.extend(there.filter(|agent| !known.contains(&agent.identity())));
     }
 
     /// Takes who ended off the roll. Yields how many ended as intended, and how many otherwise.

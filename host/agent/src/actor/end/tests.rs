@@ -8,6 +8,7 @@ use bulkhead_types::{
     AgentSpec, Digest, Event, Frame, Frames, IfRunning, Incarnation, Message, Phase, RestartRules,
     Sender,
 };
+use futures_util::FutureExt as _;
 
 use super::*;
 use crate::actor::slot_guard::SlotGuard;
@@ -306,6 +307,8 @@ fn what_is_found_out_after_a_crash_is_logged_on_the_slow_lane() {
         let symbolizer = Symbolizer::start(SymbolizerConfig::default()).unwrap();
         let path = std::path::Path::new("absent").into();
         follow_up.symbolizing = Some(symbolizer.symbolize(digest, &path, &frames));
+        // The agent may be gone for all to see before this one begins.
+        assert!(bench.container.crash_follow_ups_are_done().now_or_never().is_none());
         follow_up.spawn();
         bench.container.crash_follow_ups_are_done().await;
         let is_found = |event: &Event| matches!(event, Event::CrashSymbolized { .. });
