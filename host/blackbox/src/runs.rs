@@ -2,7 +2,8 @@
 //! one.
 //!
 //! ```text
-//!   boot ─▶ black box in place ─▶ begin: this run, with its number ─▶ the ends before it are reported ─▶ it alone
+//!   boot ─▶ keep: why those before ended ─▶ black box in place ─▶ begin: this run, with its number
+//!        ─▶ the ends before it are reported ─▶ it alone
 //! ```
 //!
 //! A run stays in the list until a later one has reported how it ended, so a boot that is killed before it reported
@@ -101,9 +102,14 @@ impl Runs {
     }
 
     /// A run begins, after those that are `unreported`.
-    pub fn begin(&mut self, unreported: Vec<KnownRun>, run: KnownRun) -> io::Result<()> {
+    pub fn begin(&mut self, mut unreported: Vec<KnownRun>, run: KnownRun) -> io::Result<()> {
+        unreported.push(run);
+        self.keep(unreported)
+    }
+
+    /// These are the runs whose end was not reported yet.
+    pub fn keep(&mut self, unreported: Vec<KnownRun>) -> io::Result<()> {
         self.runs = unreported;
-        self.runs.push(run);
         let excess = self.runs.len().saturating_sub(MAX_UNREPORTED);
         self.runs.drain(..excess);
         self.forgotten += excess as u64;

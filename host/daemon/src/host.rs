@@ -127,6 +127,7 @@ impl Host {
         let in_place = blackbox::read(&settings.state_dir);
         let epoch = at_sink.as_ref().map_or(0, AtSink::epoch);
         run.number = traces(&in_place).next_number().max(epoch + 1);
+        traces(&in_place).keep_verdicts(&kernel);
         let opened = blackbox::open(&settings.state_dir, &run, Geometry::default());
         let (mut before, unreported) = {
             let traces = traces(&opened.previous);
@@ -151,6 +152,7 @@ impl Host {
             verdict: None,
         };
         // Without it the next run goes by the black box alone.
+        let mut runs = runs.clone();
         let not_listed = runs.begin(unreported, known).err();
         let failed = |phase: &'static str| {
             let blackbox = blackbox.clone();

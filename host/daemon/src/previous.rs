@@ -131,6 +131,16 @@ impl Traces<'_> {
         runs
     }
 
+    /// Writes down why earlier runs ended, before a new black box takes the place of what says so: with boots that are
+    /// killed one after the other there is none of them left. A box that cannot be read says nothing that could be lost.
+    pub fn keep_verdicts(&self, kernel: &Kernel) {
+        if !matches!(self.found, Found::Unreadable { .. }) {
+            let kept = Before::judge(self, kernel).keep(self.unreported());
+            // What cannot be written is reported when this run is listed.
+            let _ = self.runs.clone().keep(kept);
+        }
+    }
+
     /// How many ends nobody can report any more, at least. The list and init may have forgotten the same ones.
     fn forgotten(&self) -> u64 {
         self.forgotten.max(self.runs.forgotten())

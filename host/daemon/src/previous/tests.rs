@@ -31,7 +31,18 @@ fn boot(
     ends: &[ProcessEnd],
     state: Option<RunState>,
 ) -> Vec<PreviousRun> {
-    let mut runs = Runs::read(dir);
+    boot_to(dir, run_id, ends, state, true)
+}
+
+/// Not listed: it is killed when its black box is in place, and before it is on the list of runs.
+fn boot_to(
+    dir: &Path,
+    run_id: &str,
+    ends: &[ProcessEnd],
+    state: Option<RunState>,
+    is_listed: bool,
+) -> Vec<PreviousRun> {
+    let runs = Runs::read(dir);
     let boxes = blackbox::left(dir);
     let found = blackbox::read(dir);
     let traces = Traces {
@@ -49,10 +60,15 @@ fn boot(
     let unreported = before.keep(unreported);
     let judged = before.judged;
     let Some(state) = state else { return judged };
+    traces.keep_verdicts(&Kernel::here());
     let boot_id = Kernel::here().boot_id();
     let run = Run { run_id: run_id.into(), number, boot_id, pid: 7, ..Run::default() };
     let blackbox = blackbox::open(dir, &run, SMALL).blackbox.unwrap();
     let run = KnownRun { run_id: run_id.into(), number, has_box: true, verdict: None };
+    let mut runs = runs.clone();
+    if !is_listed {
+        return judged;
+    }
     runs.begin(unreported, run).unwrap();
     if state > RunState::Starting {
         blackbox.reached(RunState::Started).unwrap();
@@ -139,30 +155,31 @@ fn of_boots_that_left_nothing_each_end_is_reported_in_order() {
     // A disk that nobody used before.
     let judged = boot(dir.path(), "c", &[killed("a"), killed("b")], Some(RunState::Hydrated));
     assert_eq!(judged.len(), 2, "{judged:#?}");
-    let list = dir.path().join("runs");
-    let before = std::fs::read(&list).unwrap();
-    // Each had a black box and was killed before it was on the list. Only two boxes are kept.
+    // Each had a black box and was killed before it was on the list. Only two boxes are kept, and what they said is.
     let names = ["c", "d", "e", "f", "g"];
     for (index, run_id) in names.into_iter().enumerate().skip(1) {
         let ends: Vec<_> = names[..index].iter().map(|run_id| killed(run_id)).collect();
-        boot(dir.path(), run_id, &ends, Some(RunState::Starting));
-        std::fs::write(&list, &before).unwrap();
+        boot_to(dir.path(), run_id, &ends, Some(RunState::Starting), false);
     }
-    let ends = names.map(killed);
-    let judged = boot(dir.path(), "h", &ends, Some(RunState::Starting));
-    // Of the first one there was more, and it is gone.
-    let reported = |names: &[&'static str]| {
-        let reported = names.iter().map(|name| match *name {
-            "c" => (Some("c"), Cause::Lost),
-            name => kill(name),
-        });
-        reported.collect::<Vec<_>>()
-    };
-    assert_eq!(brief(&judged), reported(&names));
+    let judged = boot(dir.path(), "h", &names.map(killed), Some(RunState::Starting));
+    assert_eq!(brief(&judged), names.map(kill));
     // It was killed as well before it reported, and the list keeps their order.
-    let ends = ["c", "d", "e", "f", "g", "h", "i"].map(killed);
-    let judged = boot(dir.path(), "j", &ends, None);
-    assert_eq!(brief(&judged), reported(&["c", "d", "e", "f", "g", "h", "i"]));
+    let names = ["c", "d", "e", "f", "g", "h", "i"];
+    let judged = boot(dir.path(), "j", &names.map(killed), None);
+    assert_eq!(brief(&judged), names.map(kill));
+}
+
+#[test]
+fn of_boots_that_cannot_write_their_list_the_last_two_are_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let killed = |run_id| end_of(run_id, None, Some(9));
+    let kill = |run_id| (Some(run_id), Cause::ExternalSigkill);
+    boot(dir.path(), "a", &[], Some(RunState::Hydrated));
+    std::fs::create_dir_all(dir.path().join("runs.new/in-the-way")).unwrap();
+    boot_to(dir.path(), "b", &[killed("a")], Some(RunState::Starting), false);
+    boot_to(dir.path(), "c", &["a", "b"].map(killed), Some(RunState::Starting), false);
+    let judged = boot(dir.path(), "d", &["a", "b", "c"].map(killed), None);
+    assert_eq!(brief(&judged), [(Some("a"), Cause::Lost), kill("b"), kill("c")]);
 }
 
 #[test]
