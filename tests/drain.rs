@@ -86,13 +86,13 @@ fn slow() -> HostBuilder {
 
 #[test]
 fn turns_and_mail_are_finished_and_nothing_new_is_let_in() {
-    let host = slow().start();
+    let host = Host::builder().guest("puppet").start();
     let client = host.client();
-    client.start("busy", "hang");
+    client.start("busy", "puppet");
     client.start("idle", "echo");
     wait_until("boot is through", || client.get("/readyz").status == 200);
     std::thread::scope(|scope| {
-        let turn = busy(scope, client, "busy", "3000");
+        let turn = host.occupy(scope, "busy", "over");
         let mail: Vec<_> = ["one", "two", "three"]
             .map(|body| (body, scope.spawn(move || client.send_wait("busy", body))))
             .into();
@@ -115,7 +115,8 @@ fn turns_and_mail_are_finished_and_nothing_new_is_let_in() {
         }
         // An active agent still gets messages.
         assert_eq!(client.ask("idle", "hi"), "hi");
-        assert_eq!(turn.join().expect("the sender").expect(200)["reply"], "3000");
+        host.release("busy");
+        assert_eq!(turn.join().expect("the sender").expect(200)["reply"], "over");
         for (body, sender) in mail {
             assert_eq!(sender.join().expect("a sender").expect(200)["reply"], body);
         }
@@ -246,17 +247,18 @@ fn many_agents_in_backoff_are_all_logged() {
 #[test]
 fn a_crash_while_others_work_is_recorded_and_not_restarted() {
     let at_once = "restart = \"permanent\"\nmax_attempts = 1\nrestart_backoff_ms = 1";
-    let host = slow().guest("trap").role("trap", "trap", at_once).start();
+    let host = Host::builder().guest("puppet").guest("trap").role("trap", "trap", at_once).start();
     let client = host.client();
-    client.start("busy", "hang");
+    client.start("busy", "puppet");
     client.start("one", "trap");
     std::thread::scope(|scope| {
-        let turn = busy(scope, client, "busy", "3000");
+        let turn = host.occupy(scope, "busy", "over");
         host.signal(Signal::TERM);
         phase_begins(&host, "settling");
         let body = client.send_wait("one", "panic").expect_error(502, &[]);
         assert_eq!(body["exitReason"], "panic", "{body}");
         assert_eq!(client.status("one")["status"], "failed");
+        host.release("busy");
         turn.join().expect("the sender").expect(200);
     });
     let lines = host.ends_with(UNCLEAN);
@@ -332,17 +334,19 @@ fn a_second_signal_ends_at_once() {
 
 #[test]
 fn an_interrupt_does_not_wait_for_mail() {
-    let host = slow().start();
+    let host = Host::builder().guest("puppet").start();
     let client = host.client();
-    client.start("busy", "hang");
+    client.start("busy", "puppet");
     client.start("idle", "echo");
     std::thread::scope(|scope| {
-        let turn = busy(scope, client, "busy", "2000");
+        let turn = host.occupy(scope, "busy", "over");
         let waiting = scope.spawn(|| client.send_wait("busy", "hi"));
         wait_until("mail waits", || client.view("busy").mailbox_depth == 1);
         host.signal(Signal::INT);
         // The turn is within the role's grace.
-        assert_eq!(turn.join().expect("the sender").expect(200)["reply"], "2000");
+        phase_begins(&host, "stopping");
+        host.release("busy");
+        assert_eq!(turn.join().expect("the sender").expect(200)["reply"], "over");
         let body = waiting.join().expect("a sender").expect_error(502, &[]);
         assert_eq!(body["exitReason"], "drained", "{body}");
     });
@@ -353,16 +357,17 @@ fn an_interrupt_does_not_wait_for_mail() {
 
 #[test]
 fn a_start_that_waited_for_its_turn_is_no_unclean_end() {
-    let host = slow().start();
+    let host = Host::builder().guest("puppet").start();
     let client = host.client();
-    client.start("one", "hang");
+    client.start("one", "puppet");
     std::thread::scope(|scope| {
-        let turn = busy(scope, client, "one", "2000");
-        let next = scope.spawn(|| client.start_with("one", "hang", json!({"model": "another"})));
+        let turn = host.occupy(scope, "one", "over");
+        let next = scope.spawn(|| client.start_with("one", "puppet", json!({"model": "another"})));
         wait_until("the next one waits for its turn", || client.status("one")["incarnation"] == 2);
         host.signal(Signal::INT);
         next.join().expect("the caller").expect_error(409, &["superseded"]);
-        assert_eq!(turn.join().expect("the sender").expect(200)["reply"], "2000");
+        host.release("one");
+        assert_eq!(turn.join().expect("the sender").expect(200)["reply"], "over");
     });
     let lines = host.ends_with(CLEAN);
     assert_eq!(reason(&lines, "one"), "superseded");
