@@ -315,8 +315,8 @@ fn no_agent_fails_where_the_system_gives_no_further_thread() {
     let entrance = group.entrance();
     let entrance: Vec<&str> = entrance.iter().map(String::as_str).collect();
     let allow = "http_allow = [\"no-such-name.invalid\"]";
-    let host = Host::builder().guest("hog").role("hog", "hog", allow).run_by(&entrance).start();
-    let host = host.ready();
+    let host = Host::builder().compiles().guest("hog").role("hog", "hog", allow);
+    let host = host.run_by(&entrance).start().ready();
     // Compiled before: that takes a process.
     host.client().start("first", "hog");
     host.client().stop("first").expect(200);

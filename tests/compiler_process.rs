@@ -71,7 +71,10 @@ fn dir() -> TempDir {
 
 /// A host with a role `bomb`.
 fn builder(dir: &TempDir) -> HostBuilder {
-    Host::builder().component("bomb", &bomb(dir, "bomb.wasm", BLOCKS)).role("bomb", "bomb", "")
+    Host::builder()
+        .compiles()
+        .component("bomb", &bomb(dir, "bomb.wasm", BLOCKS))
+        .role("bomb", "bomb", "")
 }
 
 fn soon() -> Value {
@@ -294,7 +297,12 @@ fn a_name_as_long_as_its_component_costs_the_host_nothing() {
     };
     traps(1);
     let role = "restart = \"temporary\"";
-    let host = Host::builder().component("name", &path).role("name", "name", role).start().ready();
+    let host = Host::builder()
+        .compiles()
+        .component("name", &path)
+        .role("name", "name", role)
+        .start()
+        .ready();
     // The last one is so long that it is left out.
     for (agent, copies, shown) in
         [("short", 1, json!("a")), ("long", 8000, json!("a")), ("longest", 49_000, json!(null))]
@@ -309,7 +317,7 @@ fn a_name_as_long_as_its_component_costs_the_host_nothing() {
 
 #[test]
 fn a_cache_that_cannot_be_written_costs_nothing_but_the_next_compile() {
-    let host = Host::builder().start().ready();
+    let host = Host::builder().compiles().start().ready();
     let cache = host.state_dir().join("aot");
     fs::remove_dir_all(&cache).expect("remove the cache");
     fs::write(&cache, "no directory").expect("put a file there");
@@ -329,7 +337,7 @@ fn a_cache_that_cannot_be_written_costs_nothing_but_the_next_compile() {
 
 #[test]
 fn a_component_in_the_cache_takes_no_process() {
-    let mut host = Host::builder().start().ready();
+    let mut host = Host::builder().compiles().start().ready();
     host.client().start("one", "echo");
     host.signal(Signal::KILL);
     host.wait();

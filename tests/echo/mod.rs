@@ -223,7 +223,7 @@ fn both_signals_end_the_host_and_every_agent_with_a_line() {
 
 #[test]
 fn a_component_is_compiled_once_for_many_agents_and_once_for_many_starts() {
-    let host = Host::builder().start();
+    let host = Host::builder().compiles().start();
     std::thread::scope(|scope| {
         for agent in ["a", "b", "c", "d"] {
             let client = host.client();
@@ -291,7 +291,7 @@ fn source_of_the_component(host: &Host) -> String {
 
 #[test]
 fn the_next_run_takes_a_compiled_component_from_the_cache_and_never_a_broken_one() {
-    let first = Host::builder().start();
+    let first = Host::builder().compiles().start();
     assert_eq!(source_of_the_component(&first), "compiled");
 
     let second = with_cache_of(&first, |_| {});

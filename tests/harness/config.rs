@@ -7,7 +7,7 @@ use model_server::ModelServer;
 use toml::{Table, Value};
 
 use crate::host::Launch;
-use crate::{Host, files};
+use crate::{Host, files, seeds};
 
 /// Limits of a role that a test says nothing about: far above what a busy machine needs.
 const ROOMY: &str = r"
@@ -40,6 +40,7 @@ pub struct HostBuilder {
     args: Vec<String>,
     wrapper: Vec<String>,
     terse: bool,
+    compiles: bool,
 }
 
 impl Default for HostBuilder {
@@ -56,8 +57,8 @@ impl Default for HostBuilder {
             "#,
         );
         let none = Vec::new;
-        Self { config, agents: Vec::new(), args: none(), wrapper: none(), terse: false }
-            .guest("echo")
+        let (agents, terse, compiles) = (Vec::new(), false, false);
+        Self { config, agents, args: none(), wrapper: none(), terse, compiles }.guest("echo")
     }
 }
 
@@ -150,8 +151,20 @@ impl HostBuilder {
         self
     }
 
+    /// It compiles its components itself, and takes none that were compiled for all tests.
+    #[must_use]
+    pub fn compiles(mut self) -> Self {
+        self.compiles = true;
+        self
+    }
+
     /// Writes the configuration, starts the host, and waits until it listens.
-    pub fn start(self) -> Host {
+    pub fn start(mut self) -> Host {
+        if !self.compiles {
+            let seed = parse(&format!("[state]\naot_seed = {:?}", seeds::guests()));
+            let given = std::mem::replace(&mut self.config, seed);
+            merge(&mut self.config, given);
+        }
         Host::start_with(self.launch(), |state| self.render(state))
     }
 

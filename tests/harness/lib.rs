@@ -16,6 +16,7 @@
 //! - [`metrics`]: what agents take and must give back
 //! - [`resident`]: how much memory a process has, and the most that it had
 //! - [`runners`]: interpreters whose agents are text files
+//! - [`seeds`]: components that are compiled once for all tests
 //! - [`machine`]: what a test needs that a machine may lack
 //! - [`trial`]: a fault beside a [`Bystander`] that must not notice
 //! - [`wall_clock`]: a wall clock that jumps
@@ -40,6 +41,7 @@ pub mod processes;
 pub mod puppet;
 pub mod resident;
 pub mod runners;
+pub mod seeds;
 pub mod streams;
 pub mod trial;
 pub mod wall_clock;
