@@ -22,7 +22,10 @@ struct Registry {
 
 impl Registry {
     fn start() -> Self {
-        let wasm = std::fs::read(files::component("echo")).expect("read the component");
+        Self::with(std::fs::read(files::component("echo")).expect("read the component"))
+    }
+
+    fn with(wasm: Vec<u8>) -> Self {
         let (layer, config) = (digest(&wasm), b"{}".to_vec());
         let manifest = json!({
             "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
@@ -111,6 +114,53 @@ fn a_component_is_fetched_at_boot_and_used_without_the_registry_afterwards() {
     let host = host.restart().ready();
     host.client().start("two", "fetched");
     assert_eq!(host.client().ask("two", "hi"), "hi");
+    assert_eq!(registry.requests.load(Ordering::Relaxed), asked, "it is kept");
+    host.finish();
+}
+
+#[test]
+fn an_upgrade_takes_what_a_reference_names_and_needs_the_registry_once() {
+    // A module of nothing: other bytes, and it answers alike.
+    let wasm = files::echo_with(b"\0asm\x01\0\0\0");
+    let code = digest(&wasm).replace("sha256:", "");
+    let registry = Registry::with(wasm);
+    let mut host = Host::builder().start();
+    host.client().start("one", "echo");
+    assert_eq!(host.client().ask("one", "hi"), "hi");
+    let upgrade = |reference: &str| {
+        let mut command = Command::new(files::binary());
+        let url = format!("http://{}", host.address());
+        command.args(["upgrade", "echo", "--prove", "100ms", "--component", reference]);
+        command.env("BULKHEAD_URL", url);
+        command.env("BULKHEAD_CONTROL_TOKEN", host.client().token().expect("a token"));
+        command.output().expect("run bulkhead upgrade")
+    };
+    let said = |output: &Output, what: &str| {
+        let all = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(all.contains(what), "{all}");
+    };
+
+    let nothing = format!("oci://{}/town/echo@{}", registry.address, digest(b"nothing"));
+    let refused = upgrade(&nothing);
+    assert_eq!(refused.status.code(), Some(4), "{refused:?}");
+    said(&refused, "town/echo");
+    let refused = upgrade("oci://town/echo:latest");
+    assert_eq!(refused.status.code(), Some(4), "{refused:?}");
+    said(&refused, "sha256");
+    assert!(std::fs::read_dir(host.state_dir().join("upgrades")).map_or(0, Iterator::count) == 0);
+
+    let done = upgrade(&registry.reference());
+    assert!(done.status.success(), "{done:?}");
+    said(&done, &format!("done, 1 of 1 agent upgraded to {}", &code[..12]));
+    assert_eq!(host.client().ask("one", "again"), "again");
+    let asked = registry.requests.load(Ordering::Relaxed);
+    host.signal(rustix::process::Signal::KILL);
+    host.wait();
+
+    let host = host.restart().ready();
+    assert_eq!(host.client().ask("one", "and again"), "and again");
+    let loaded = host.wait_for_number(&["container.component_loaded"], 1);
+    assert_eq!(loaded["sha256"], code.as_str());
     assert_eq!(registry.requests.load(Ordering::Relaxed), asked, "it is kept");
     host.finish();
 }

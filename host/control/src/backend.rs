@@ -138,6 +138,12 @@ pub trait Backend: Clone + Send + Sync + 'static {
         rig: &str,
         request: MergeRequest,
     ) -> impl Future<Output = Result<MergeAnswer, WorkspaceError>> + Send;
+    /// The component that a reference names, for an upgrade of this role.
+    fn fetch_component(
+        &self,
+        role: &str,
+        reference: &str,
+    ) -> impl Future<Output = Result<BroughtComponent, UpgradeRefusal>> + Send;
     /// A file for a component that somebody brings.
     fn receive_component(&self) -> impl Future<Output = Result<Incoming, UpgradeRefusal>> + Send;
     /// Has all agents of a role go on with other code.
@@ -317,6 +323,14 @@ impl Backend for Supervisor {
 
     async fn merge(&self, rig: &str, request: MergeRequest) -> Result<MergeAnswer, WorkspaceError> {
         Supervisor::merge(self, rig, request).await
+    }
+
+    async fn fetch_component(
+        &self,
+        role: &str,
+        reference: &str,
+    ) -> Result<BroughtComponent, UpgradeRefusal> {
+        Supervisor::fetch_component(self, role, reference).await
     }
 
     async fn receive_component(&self) -> Result<Incoming, UpgradeRefusal> {

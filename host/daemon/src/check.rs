@@ -93,7 +93,10 @@ fn call_all(settings: &Settings) -> Result<usize, Failure> {
 
 /// Fetches the components that registries have, and says what came of each. Returns how many are not there.
 fn fetch_all(settings: &Settings) -> Result<usize, Failure> {
-    let Some(components) = Components::of(&settings.components) else { return Ok(0) };
+    if settings.components.wanted.is_empty() {
+        return Ok(0);
+    }
+    let components = Components::of(&settings.components);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

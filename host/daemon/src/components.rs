@@ -1,15 +1,19 @@
-//! Components that registries have: fetched at boot, and as soon as they can be had.
+//! Components that registries have: fetched at boot, and as soon as they can be had; and those of upgrades.
 //!
 //! A path stands for each of them ([`bulkhead_oci::Settings::place`]), so nothing else of the host knows of registries:
 //! an agent whose component is not there yet fails to start as if its file were missing, and the others start.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bulkhead_oci::{Component, Registries};
+use bulkhead_oci::{Component, Reference, Registries};
+use bulkhead_supervisor::{BroughtComponent, ComponentSource, Incoming, UpgradeRefusal};
 use bulkhead_types::backoff::Backoff;
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
+use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use crate::config::{ComponentSettings, Wanted};
@@ -19,6 +23,9 @@ pub const FETCH_AT_BOOT: Duration = Duration::from_secs(10);
 
 /// Between two tries while the host runs.
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(10), Duration::from_secs(300));
+
+/// What is copied at once.
+const PART_BYTES: usize = 64 * 1024;
 
 /// The components of a configuration that registries have.
 pub struct Components {
@@ -35,13 +42,11 @@ pub struct Missing {
 }
 
 impl Components {
-    /// Nothing, if all components are files.
-    pub fn of(settings: &ComponentSettings) -> Option<Arc<Self>> {
+    /// Asks nobody yet.
+    pub fn of(settings: &ComponentSettings) -> Arc<Self> {
         let ComponentSettings { registries, wanted, .. } = settings.clone();
-        (!wanted.is_empty()).then(|| {
-            let registries = Registries::open(registries);
-            Arc::new(Self { registries, wanted, held: Mutex::default() })
-        })
+        let registries = Registries::open(registries);
+        Arc::new(Self { registries, wanted, held: Mutex::default() })
     }
 
     /// Fetches what is not there, all at once, each within its deadline and this one. Returns what is still missing.
@@ -92,5 +97,37 @@ impl Components {
 
     fn holds(&self, name: &Arc<str>) -> bool {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).contains_key(name)
+    }
+}
+
+impl ComponentSource for Components {
+    fn bring<'a>(
+        &'a self,
+        reference: &'a str,
+        replaces: &'a str,
+        incoming: Incoming,
+    ) -> BoxFuture<'a, Result<BroughtComponent, UpgradeRefusal>> {
+        Box::pin(async move {
+            let reference = Reference::parse(reference)
+                .map_err(|error| UpgradeRefusal::BadReference(error.to_string()))?;
+            let key = self.wanted.get(replaces).and_then(|wanted| wanted.public_key.as_ref());
+            let fetched = self.registries.get(&reference, key).await;
+            let component =
+                fetched.map_err(|error| UpgradeRefusal::NotFetched(error.to_string()))?;
+            // It may make room for others as soon as it is copied.
+            let copied = spawn_blocking(move || copy(&component, incoming)).await;
+            Ok(copied.map_err(|_| UpgradeRefusal::Lost)??)
+        })
+    }
+}
+
+fn copy(component: &Component, mut into: Incoming) -> io::Result<BroughtComponent> {
+    let mut file = File::open(&component.path)?;
+    let mut part = vec![0; PART_BYTES];
+    loop {
+        match file.read(&mut part)? {
+            0 => return into.finish(),
+            length => into.write(&part[..length])?,
+        }
     }
 }

@@ -32,13 +32,14 @@ use bulkhead_types::event::{Confinement, ToolSandbox};
 use bulkhead_types::previous::RunState;
 use bulkhead_types::time::millis;
 use bulkhead_types::{Event, Level};
-use bulkhead_workspace::{Inventory, Workspaces};
+use bulkhead_workspace::Inventory;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Layer};
 use uuid::Uuid;
 
 use crate::banner::banner;
-use crate::config::{MemorySettings, Settings, missing_runners};
+use crate::components::Components;
+use crate::config::{MemorySettings, Opened, Settings, missing_runners};
 use crate::control_token::{self, Made};
 use crate::evidence::{self, AtSink, Late, Sources};
 use crate::exit::Exit;
@@ -66,6 +67,8 @@ pub struct Ground {
     pub problems: Vec<String>,
     /// What runs native programs, if some role lists any.
     pub launcher: Option<Launcher>,
+    /// What registries have.
+    pub components: Arc<Components>,
 }
 
 /// A running host.
@@ -99,7 +102,7 @@ impl Host {
         ground: Ground,
         handover: Option<&Handover>,
     ) -> Result<Self, Failure> {
-        let Ground { state_dir, confinement, problems: unconfined, launcher } = ground;
+        let Ground { state_dir, confinement, problems: unconfined, launcher, components } = ground;
         refuse_newer_database(settings)?;
         let kernel = Kernel::here();
         let (mut boxes, mut runs) =
@@ -223,7 +226,7 @@ impl Host {
             unkept.push(format!("workspaces are neither listed nor removed: {error}"))
         });
         let (runtime, supervisor, telemetry, control, token) = serve(
-            (settings, workspaces, inventory.ok()),
+            (settings, Opened { workspaces, inventory: inventory.ok(), components }),
             &runtime,
             &recorder,
             kept,
@@ -454,7 +457,7 @@ type Served = (Arc<Runtime>, Supervisor, Option<Telemetry>, ControlServer, Made)
 
 /// The engine, the agents, the control server; or what could not be had, and why.
 fn serve(
-    (settings, workspaces, inventory): (&Settings, Option<Workspaces>, Option<Inventory>),
+    (settings, opened): (&Settings, Opened),
     runtime: &RuntimeConfig,
     recorder: &Arc<Recorder>,
     kept: Kept,
@@ -474,7 +477,7 @@ fn serve(
     let telemetry = telemetry
         .map_err(|error| ("telemetry", Failure::cannot_run("cannot export spans", &error)))?;
     let supervisor = Supervisor::new(
-        settings.supervisor(telemetry.clone(), workspaces, inventory),
+        settings.supervisor(telemetry.clone(), opened),
         Arc::clone(&runtime),
         sink(),
         stores,

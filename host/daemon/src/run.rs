@@ -122,9 +122,10 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
     // Before there is a thread that it would not hold for.
     let (confinement, problems) = hardening::confine(settings.security, &allowed_paths(&settings))?;
     let components = Components::of(&settings.components);
-    let fetched = fetch(components.as_deref(), &mut signals);
+    let fetched = fetch(&components, &mut signals);
     let Some(missing) = waiting.block_on(fetched) else { return Ok(Exit::Clean) };
-    let ground = Ground { state_dir, confinement, problems, launcher };
+    let there = Arc::clone(&components);
+    let ground = Ground { state_dir, confinement, problems, launcher, components: there };
     let host = Host::build(&settings, ground, handover.as_ref())?;
     for Missing { name, reason } in missing {
         tracing::warn!(component = %name, reason, "a component is not there: agents of its roles cannot start until it is");
@@ -138,9 +139,7 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
     }
     let spawner = spawner(&host);
     let booted = boot(&host, &settings, &spawner);
-    if let Some(components) = &components {
-        drop(keep_fetching(components, &host));
-    }
+    drop(keep_fetching(components, &host));
     let workspaces = host.supervisor.keep_workspaces();
     drop(spawner.spawn("workspaces", async move {
         workspaces.await;
@@ -218,8 +217,7 @@ async fn take_state_dir(
 
 /// Fetches components that are not kept, so that the engine is built for them, and agents that start at boot have them.
 /// Nothing: a signal came first.
-async fn fetch(components: Option<&Components>, signals: &mut Signals) -> Option<Vec<Missing>> {
-    let Some(components) = components else { return Some(Vec::new()) };
+async fn fetch(components: &Components, signals: &mut Signals) -> Option<Vec<Missing>> {
     tokio::select! {
         _ = signals.next() => None,
         missing = components.fetch(FETCH_AT_BOOT) => Some(missing),
@@ -227,9 +225,8 @@ async fn fetch(components: Option<&Components>, signals: &mut Signals) -> Option
 }
 
 /// Goes on with those that were not there at boot.
-fn keep_fetching(components: &Arc<Components>, host: &Host) -> JoinHandle<Option<()>> {
+fn keep_fetching(components: Arc<Components>, host: &Host) -> JoinHandle<Option<()>> {
     let (sink, context) = (Arc::clone(&host.sink), Arc::clone(host.recorder.log().context()));
-    let components = Arc::clone(components);
     Spawner::new(host.runtime.slow_lane().clone(), sink, context).spawn("components", async move {
         components.keep_fetching().await;
         Ok::<_, Infallible>(())

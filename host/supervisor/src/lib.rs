@@ -74,7 +74,7 @@ pub use start::Started;
 use tokio::sync::Semaphore;
 pub use town::{RegistryEntry, RegistryRow, TownAnswer, TownHas, TownSnapshot, TownSnapshots};
 use upgrade::Upgrades;
-pub use upgrade::{BroughtComponent, Incoming, UpgradeRefusal};
+pub use upgrade::{BroughtComponent, ComponentSource, Incoming, UpgradeRefusal};
 pub use usage::UsageFilter;
 pub use workspaces::{ExecRefusal, WorkspaceError};
 
@@ -86,6 +86,8 @@ pub struct SupervisorConfig {
     pub workspaces_dir: std::path::PathBuf,
     /// Where components are that somebody brought.
     pub upgrades_dir: std::path::PathBuf,
+    /// Where those come from that a reference names. `None`: from nowhere.
+    pub components: Option<Arc<dyn ComponentSource>>,
     /// Ended agents that stay readable. The ones that ended first go first.
     pub keep_ended: usize,
     /// What all ended agents together may hold, in bytes.

@@ -14,6 +14,7 @@
 
 mod brought;
 mod rollout;
+mod source;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -28,6 +29,7 @@ use bulkhead_types::{AgentSpec, Digest};
 use brought::{Brought, Replacement, Replacements, digest_of, in_place, uses};
 pub use brought::{BroughtComponent, Incoming};
 use rollout::Rollout;
+pub use source::ComponentSource;
 
 use crate::{Inner, Supervisor};
 
@@ -54,6 +56,12 @@ pub enum UpgradeRefusal {
     /// The container goes away.
     #[error("the container is going away")]
     Draining,
+    /// A reference is none. A sentence with why.
+    #[error("{0}")]
+    BadReference(String),
+    /// What it names is not to be had, or is not signed as it has to be. A sentence with why.
+    #[error("{0}")]
+    NotFetched(String),
     /// The state directory does not take the component.
     #[error("the component cannot be kept in the state directory: {0}")]
     Disk(#[from] io::Error),

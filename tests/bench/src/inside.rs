@@ -56,6 +56,7 @@ impl Inside {
         let workspaces_dir = dir.join("workspaces");
         let supervisor = Supervisor::new(
             SupervisorConfig {
+                components: None,
                 workspaces: None,
                 inventory: None,
                 retention: None,

@@ -20,6 +20,9 @@ const LOOK: Duration = Duration::from_millis(200);
 /// The largest component that the host takes.
 const MAX_BYTES: u64 = 64 << 20;
 
+/// How references begin.
+const SCHEME: &str = "oci://";
+
 /// It failed, or was taken back: all agents have the code before.
 const FAILED: u8 = 4;
 
@@ -29,8 +32,9 @@ const FAILED: u8 = 4;
 pub struct UpgradeArgs {
     /// Name of the role.
     pub role: String,
-    /// The new component [default: what the configuration names, as its files are now].
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["abort", "status"])]
+    /// The new component: a file, or what the host is to fetch from a registry, as oci://REGISTRY/REPOSITORY@sha256:DIGEST
+    /// [default: what the configuration names, as its files are now].
+    #[arg(long, value_name = "FILE|REFERENCE", conflicts_with_all = ["abort", "status"])]
     pub component: Option<PathBuf>,
     /// How long the first agent, and at the end all others, have to come through a turn; one without messages counts as
     /// upgraded then [default: 10s].
@@ -66,12 +70,15 @@ Exit codes:
   1    the host is unreachable, timed out, or sent an invalid response
   2    invalid command line, or the file cannot be read; no request was sent
   3    the host refused the request: no such role, an upgrade of it is under way, invalid token
-  4    the new code does not load, an agent failed with it, or it was taken back: all have the code before
+  4    the reference is invalid, the new code cannot be fetched or does not load, an agent failed with it, or it was taken
+       back: all have the code before
   130  interrupted with Ctrl-C; the upgrade goes on";
 
 impl UpgradeArgs {
     pub(crate) fn prepare(&mut self) -> Result<(), String> {
-        let Some(path) = &self.component else { return Ok(()) };
+        let Some(path) = self.component.as_ref().filter(|_| self.reference().is_none()) else {
+            return Ok(());
+        };
         let named = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
         let length = std::fs::metadata(path).map_err(named)?.len();
         if length > MAX_BYTES {
@@ -87,6 +94,18 @@ impl UpgradeArgs {
         self.bytes = Some(bytes);
         Ok(())
     }
+
+    /// What the host is to fetch.
+    fn reference(&self) -> Option<&str> {
+        self.component.as_ref()?.to_str().filter(|text| text.starts_with(SCHEME))
+    }
+
+    fn query(&self) -> String {
+        let prove = self.prove.map(|prove| format!("proveMs={}", millis(prove)));
+        let reference = self.reference().map(|text| format!("reference={}", encoded(text)));
+        let pairs: Vec<_> = prove.into_iter().chain(reference).collect();
+        if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) }
+    }
 }
 
 pub(crate) async fn run(args: &UpgradeArgs, session: &Session) -> Result<(), Failure> {
@@ -98,9 +117,8 @@ pub(crate) async fn run(args: &UpgradeArgs, session: &Session) -> Result<(), Fai
     if args.abort {
         return show(session, Call::delete(path, asked)).await;
     }
-    let query = args.prove.map(|prove| format!("?proveMs={}", millis(prove))).unwrap_or_default();
-    let order =
-        Call::post(format!("{path}{query}"), &*asked, args.bytes.clone().unwrap_or_default());
+    let order = format!("{path}{}", args.query());
+    let order = Call::post(order, &*asked, args.bytes.clone().unwrap_or_default());
     let order = order.within(LONG).of_wasm();
     if args.detach {
         return show(session, order).await;
@@ -166,16 +184,21 @@ fn progress(view: &UpgradeView) -> String {
 
 /// Names of roles come from a configuration, and can be anything.
 fn path(role: &str) -> String {
-    let mut path = "/roles/".to_owned();
-    for byte in role.bytes() {
+    format!("/roles/{}/upgrade", encoded(role))
+}
+
+/// Percent-encoded.
+fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                path.push(char::from(byte));
+                encoded.push(char::from(byte));
             }
-            _ => path.push_str(&format!("%{byte:02X}")),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
         }
     }
-    path + "/upgrade"
+    encoded
 }
 
 #[cfg(test)]

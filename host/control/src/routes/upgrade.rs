@@ -1,7 +1,7 @@
 //! `POST /roles/{role}/upgrade`: has all agents of a role go on with other code. `GET` says how far that is, `DELETE`
 //! takes it back.
 //!
-//! The body is a component. It is not JSON and larger than other bodies, so it is not read before the route is known, and
+//! The body is a component, or a reference in the query names one. A body is not JSON and larger than other bodies, so it is not read before the route is known, and
 //! goes to the disk as it comes: see [`takes_component`].
 
 use std::sync::Arc;
@@ -43,12 +43,19 @@ const PROVE: Param = Param::new(
      through none, and counts as upgraded then.",
 );
 
-const QUERY: &[Param] = &[PROVE];
+const REFERENCE: Param = Param::new(
+    "reference",
+    Kind::Text,
+    "`oci://REGISTRY/REPOSITORY@sha256:DIGEST` of the new component, in place of a body. The host fetches it, and verifies what the \
+     configuration wants signed.",
+);
+
+const QUERY: &[Param] = &[PROVE, REFERENCE];
 
 pub(super) fn post_operation() -> Operation {
     Operation::new(Group::Settings, "Upgrades the agents of a role to other code")
         .about(
-            "The body is the new component (`application/wasm`, at most 64 MiB). Without a body the new code is what the \
+            "The body is the new component (`application/wasm`, at most 64 MiB), or `reference` names it. Without either the new code is what the \
              configuration names, as its files are now. One agent after the other leaves at the end of a message: its \
              state is kept, the new code takes it over, and its messages wait meanwhile. An agent that fails before its first turn \
              is over, or whose state cannot be kept, ends the upgrade, and all agents go back. When all have it, the role has it, also \
@@ -60,8 +67,11 @@ pub(super) fn post_operation() -> Operation {
         .answers::<UpgradeView>(202, "It is under way. `GET` says how it goes.")
         .refuses(404, "The configuration has no such role (`no-such-role`).")
         .refuses(409, "An upgrade of the role is under way (`upgrade-under-way`).")
+        .refuses(400, "There is a body and a `reference` (`two-components`), or a parameter is invalid.")
         .refuses(413, "The component is larger than 64 MiB (`body-too-large`).")
         .refuses(415, "The body is no `application/wasm` by its `Content-Type` (`not-wasm`).")
+        .refuses(422, "`reference` is none (`invalid-reference`).")
+        .refuses(502, "What `reference` names cannot be fetched, or is not signed as it has to be (`not-fetched`).")
         .refuses(503, "The container goes away (`draining`), another component arrives (`busy`), or too many requests are under way (`busy`).")
         .refuses(507, "The state directory does not take the component (`no-space`).")
 }
@@ -110,11 +120,18 @@ pub(super) async fn post<B: Backend>(
     // Before anybody sends 64 MiB for nothing.
     let is_empty = body.is_end_stream();
     let unread = |refusal: Refusal| if is_empty { refusal } else { refusal.closing() };
-    let prove = params.only(QUERY).and_then(|params| params.number(&PROVE)).map_err(unread)?;
-    let prove = prove.unwrap_or(PROVE_MS);
+    let params = params.only(QUERY).map_err(unread)?;
+    let prove = params.number(&PROVE).map_err(unread)?.unwrap_or(PROVE_MS);
+    let reference = params.text(&REFERENCE);
+    if reference.is_some() && !is_empty {
+        return Err(unread(two_components()));
+    }
     may_begin(&backend, &role).map_err(|refusal| unread(refusal.into()))?;
     let _arrives = arrivals.try_acquire().map_err(|_| unread(busy()))?;
-    let component = receive(&backend, &headers, body).await.map_err(Refusal::closing)?;
+    let component = match reference {
+        Some(reference) => Some(backend.fetch_component(&role, &reference).await?),
+        None => receive(&backend, &headers, body).await.map_err(Refusal::closing)?,
+    };
     let view = backend.upgrade(&role, component, Duration::from_millis(prove)).await?;
     Ok((StatusCode::ACCEPTED, Json(view)).into_response())
 }
@@ -191,6 +208,11 @@ fn busy() -> Refusal {
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error).kind("busy").retry_after(5)
 }
 
+fn two_components() -> Refusal {
+    let error = "the request has a component and a reference to one";
+    Refusal::new(StatusCode::BAD_REQUEST, error).kind("two-components")
+}
+
 fn too_large() -> Refusal {
     let error = format!("the component is larger than {MAX_BYTES} bytes");
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error).kind("body-too-large")
@@ -214,6 +236,10 @@ impl From<UpgradeRefusal> for Refusal {
             UpgradeRefusal::None(_) => (StatusCode::NOT_FOUND, "no-upgrade"),
             UpgradeRefusal::UnderWay(_) => (StatusCode::CONFLICT, "upgrade-under-way"),
             UpgradeRefusal::Over(_) => (StatusCode::CONFLICT, "upgrade-over"),
+            UpgradeRefusal::BadReference(_) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "invalid-reference")
+            }
+            UpgradeRefusal::NotFetched(_) => (StatusCode::BAD_GATEWAY, "not-fetched"),
             UpgradeRefusal::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
             UpgradeRefusal::Disk(_) => (StatusCode::INSUFFICIENT_STORAGE, "no-space"),
             UpgradeRefusal::Lost => return Self::internal(),

@@ -308,6 +308,14 @@ impl Backend for Fake {
         Some(Arc::clone(rings.entry(id.clone()).or_insert_with(new)))
     }
 
+    async fn fetch_component(
+        &self,
+        _role: &str,
+        reference: &str,
+    ) -> Result<BroughtComponent, UpgradeRefusal> {
+        upgrade::fetch_component(reference)
+    }
+
     async fn receive_component(&self) -> Result<Incoming, UpgradeRefusal> {
         upgrade::receive_component()
     }

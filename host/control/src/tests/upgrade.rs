@@ -23,6 +23,24 @@ fn a_component_arrives_whole_and_without_one_the_configuration_says_it() {
 }
 
 #[test]
+fn a_component_may_be_named_by_a_reference() {
+    let rig = Rig::start();
+    let mut client = rig.client();
+    let begun = client.ask("POST", &format!("{PATH}?reference=abc&proveMs=0"), "", "");
+    let sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    assert_eq!((begun.status, &begun.json()["codeSha256"]), (202, &json!(sha256)));
+    for (query, body, status, kind) in [
+        ("reference=latest", "", 422, "invalid-reference"),
+        ("reference=nowhere", "", 502, "not-fetched"),
+        ("reference=abc", "abc", 400, "two-components"),
+    ] {
+        let headers = if body.is_empty() { "" } else { WASM };
+        let refused = rig.client().ask("POST", &format!("{PATH}?{query}"), headers, body);
+        assert_eq!((refused.status, &refused.json()["error_type"]), (status, &json!(kind)));
+    }
+}
+
+#[test]
 fn a_component_that_nobody_wants_is_refused_before_it_is_read() {
     let rig = Rig::start();
     for (path, headers, status, kind) in [

@@ -54,7 +54,7 @@ pub use memory::MemorySettings;
 pub use models::ModelEndpoint;
 use problem::Problem;
 pub use rigs::RigSettings;
-pub use settings::Settings;
+pub use settings::{Opened, Settings};
 pub use tools::ToolSettings;
 
 /// Reads and checks the configuration in `path`.

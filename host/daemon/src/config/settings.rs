@@ -12,7 +12,7 @@ use bulkhead_log::{Format, LogConfig};
 use bulkhead_net::Connector;
 use bulkhead_oci::Bounds;
 use bulkhead_runtime::{CoreDumpRules, DiskFloor, RuntimeConfig};
-use bulkhead_supervisor::{Catalog, HydrationRules, Role, SupervisorConfig};
+use bulkhead_supervisor::{Catalog, ComponentSource, HydrationRules, Role, SupervisorConfig};
 use bulkhead_telemetry::Telemetry;
 use bulkhead_terminal::{ColourChoice, Look};
 use bulkhead_town::TownConfig;
@@ -35,6 +35,14 @@ use super::tools::{self, ToolSettings};
 use super::town::check_town;
 use crate::cli::{Interrupt, LogFormat};
 use crate::hardening::Security;
+
+/// What the supervisor works with, and was opened before it.
+pub struct Opened {
+    /// Makes repositories for agents.
+    pub workspaces: Option<Workspaces>,
+    pub inventory: Option<Inventory>,
+    pub components: Arc<dyn ComponentSource>,
+}
 
 /// The checked configuration.
 #[derive(Debug)]
@@ -130,12 +138,8 @@ impl Settings {
     }
 
     /// The supervisor's part.
-    pub fn supervisor(
-        &self,
-        telemetry: Option<Telemetry>,
-        workspaces: Option<Workspaces>,
-        inventory: Option<Inventory>,
-    ) -> SupervisorConfig {
+    pub fn supervisor(&self, telemetry: Option<Telemetry>, opened: Opened) -> SupervisorConfig {
+        let Opened { workspaces, inventory, components } = opened;
         SupervisorConfig {
             catalog: self.catalog.clone(),
             workspaces_dir: self.workspaces_dir(),
@@ -146,6 +150,7 @@ impl Settings {
             telemetry,
             workspaces,
             inventory,
+            components: Some(components),
             retention: self.retention,
         }
     }
