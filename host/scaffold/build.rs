@@ -1,9 +1,13 @@
-//! Generates what agents in C and Go begin with from the contract, so that no generated code is in the repository.
+//! Generates what agents in C and Go begin with from the contract, and what the bindings of the SDK in Rust have to be.
 //!
 //! ```text
 //!  wit/ ─▶ wit-bindgen-c, wit-bindgen-go ─▶ OUT_DIR/c, OUT_DIR/go ─▶ bindings.rs: their paths and bytes
 //!  source of wit-bindgen-go ─▶ the Go package that its code imports ─┘
+//!  wit/ ─▶ wit-bindgen-rust ─▶ OUT_DIR/rust/agent.rs, which a test compares with guest/sdk/src/bindings.rs
 //! ```
+//!
+//! The SDK's are in the repository, and those who write agents compile no generator: it takes as long as all the rest of
+//! a small agent.
 
 use std::env;
 use std::error::Error;
@@ -13,6 +17,7 @@ use std::process::Command;
 
 use wit_bindgen_core::wit_parser::Resolve;
 use wit_bindgen_core::{Files, WorldGenerator};
+use wit_bindgen_rust::WithOption;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -33,6 +38,7 @@ fn main() -> Result<()> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let mut go = go_bindings()?;
     go.append(&mut go_package(&out)?);
+    put(&out, "rust", &rust_bindings()?)?;
     let lists = [put(&out, "c", &c_bindings()?)?, put(&out, "go", &go)?];
     Ok(fs::write(out.join("bindings.rs"), lists.concat())?)
 }
@@ -71,6 +77,24 @@ fn go_bindings() -> Result<Project> {
     // Empty files of assembly serve tests on other machines than WebAssembly's.
     let code = files.iter().filter(|(name, _)| name.ends_with(".go"));
     Ok(code.map(|(name, bytes)| (in_bindings(name), bytes.to_vec())).collect())
+}
+
+fn rust_bindings() -> Result<Project> {
+    let of_wasi = |name: &str| {
+        let path = WithOption::Path(format!("wasip2::io::{name}"));
+        (format!("wasi:io/{name}@0.2.0"), path)
+    };
+    let options = wit_bindgen_rust::Opts {
+        pub_export_macro: true,
+        export_macro_name: Some("export_component".to_owned()),
+        default_bindings_module: Some("bulkhead_guest::bindings".to_owned()),
+        generate_unused_types: true,
+        additional_derive_attributes: vec!["PartialEq".to_owned()],
+        with: ["error", "poll", "streams"].map(of_wasi).into(),
+        ..Default::default()
+    };
+    let files = generated(&mut options.build())?;
+    Ok(files.iter().map(|(name, bytes)| (name.to_owned(), bytes.to_vec())).collect())
 }
 
 fn generated(generator: &mut dyn WorldGenerator) -> Result<Files> {

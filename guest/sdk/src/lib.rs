@@ -47,26 +47,15 @@ pub mod state;
 pub mod tools;
 pub mod workspace;
 
+/// The contract's types and calls, as wit-bindgen generates them: `host/scaffold` has how, and checks that they are current.
+/// [`export!`](crate::export) needs their names in public.
 #[doc(hidden)]
-pub mod bindings {
-    //! Generated from `wit/agent.wit`. [`export!`](crate::export) needs its names in public.
-    #![allow(missing_docs, clippy::all, reason = "generated code follows its generator's rules")]
-
-    wit_bindgen::generate!({
-        world: "agent",
-        path: "wit",
-        pub_export_macro: true,
-        export_macro_name: "export_component",
-        default_bindings_module: "bulkhead_guest::bindings",
-        generate_unused_types: true,
-        additional_derives: [PartialEq],
-        with: {
-            "wasi:io/error@0.2.0": wasip2::io::error,
-            "wasi:io/poll@0.2.0": wasip2::io::poll,
-            "wasi:io/streams@0.2.0": wasip2::io::streams,
-        },
-    });
-}
+#[rustfmt::skip]
+#[allow(
+    warnings, missing_docs, unsafe_code, unsafe_op_in_unsafe_fn, clippy::all, clippy::undocumented_unsafe_blocks,
+    clippy::unwrap_used, reason = "generated code follows its generator's rules"
+)]
+pub mod bindings;
 
 pub use agent::{Agent, Slot};
 pub use bindings::bulkhead::agent::agent_types::{

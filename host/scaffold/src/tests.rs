@@ -325,3 +325,10 @@ fn what_to_do_next_is_three_commands() {
         `bulkhead test` plays tests/talk.toml."]]
     .assert_eq(&next_steps(&args, Path::new("./toast")));
 }
+
+#[test]
+fn the_bindings_of_the_sdk_are_those_of_the_contract() {
+    // `UPDATE_EXPECT=1` writes them.
+    let generated = include_str!(concat!(env!("OUT_DIR"), "/rust/agent.rs"));
+    expect_test::expect_file!["../../../guest/sdk/src/bindings.rs"].assert_eq(generated);
+}
