@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::{Need, files, launcher, processes, skip};
 use rustix::process::{Pid, Signal, kill_process};
@@ -44,9 +44,9 @@ impl Dev {
     /// Waits for a line with this text, and returns it with those before it.
     #[track_caller]
     fn shows(&self, text: &str) -> Vec<String> {
-        let mut seen = Vec::new();
+        let (mut seen, until) = (Vec::new(), Instant::now() + PATIENCE);
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
+            match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(line) => seen.push(line),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                     panic!("no line with {text:?} among {seen:#?}")
@@ -65,10 +65,13 @@ fn new(dir: &Path, language: &str) -> std::process::Output {
     command.output().expect("run bulkhead new")
 }
 
+/// As an editor writes it: whole, or not at all. An agent that restarts in this moment would read half of it.
 fn edit(file: &Path, from: &str, to: &str) {
     let text = std::fs::read_to_string(file).unwrap();
     assert!(text.contains(from), "{from} is not in {text}");
-    std::fs::write(file, text.replace(from, to)).unwrap();
+    let new = file.with_extension("new");
+    std::fs::write(&new, text.replace(from, to)).unwrap();
+    std::fs::rename(new, file).unwrap();
 }
 
 #[test]
