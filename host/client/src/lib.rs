@@ -24,6 +24,7 @@ mod failure;
 mod following;
 mod http;
 mod mcp;
+mod percent;
 mod screen;
 mod session;
 mod sparkline;

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use crate::args::{HostArgs, OutputArgs};
 use crate::failure::Failure;
+use crate::percent::encoded;
 use crate::session::{Call, LONG, Session};
 use bulkhead_printable as text;
 use bulkhead_terminal::words::{counted, parse_some_time};
@@ -185,20 +186,6 @@ fn progress(view: &UpgradeView) -> String {
 /// Names of roles come from a configuration, and can be anything.
 fn path(role: &str) -> String {
     format!("/roles/{}/upgrade", encoded(role))
-}
-
-/// Percent-encoded.
-fn encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                encoded.push(char::from(byte));
-            }
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use clap::Args;
 
 use crate::args::{CODES_OF_QUESTIONS, HostArgs, OutputArgs, parse_agent};
 use crate::failure::Failure;
+use crate::percent::encoded;
 use crate::session::{Call, Session};
 use crate::table::{Cell, Column, draw};
 use bulkhead_printable as text;
@@ -47,18 +48,6 @@ pub(crate) async fn run(args: &UsageArgs, session: &Session) -> Result<(), Failu
     let usage: UsageView = session.read(&answer)?;
     let page = page(&usage, session.screen.width(), session.screen.colours);
     session.screen.print(&page)
-}
-
-/// As a value of a query.
-fn encoded(value: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    value.bytes().fold(String::new(), |mut text, byte| {
-        match plain(byte) {
-            true => text.push(char::from(byte)),
-            false => _ = write!(text, "%{byte:02X}"),
-        }
-        text
-    })
 }
 
 fn page(usage: &UsageView, width: Option<usize>, colours: bool) -> String {
@@ -176,10 +165,5 @@ cost_per_day    (container)  1.48      2   74 %
 tokens_per_day  polecat         5      0      -
 ";
         assert_eq!(page, expected);
-    }
-
-    #[test]
-    fn a_role_is_a_value_of_the_query() {
-        assert_eq!(encoded("a b&c=ä"), "a%20b%26c%3D%C3%A4");
     }
 }
