@@ -1,11 +1,12 @@
-//! Components that registries have: fetched at boot, and as soon as they can be had; and those of upgrades.
+//! Components that registries have: those of the configuration, fetched at boot and as soon as they can be had, and those of
+//! upgrades, fetched when somebody asks for one.
 //!
 //! A path stands for each of them ([`bulkhead_oci::Settings::place`]), so nothing else of the host knows of registries:
 //! an agent whose component is not there yet fails to start as if its file were missing, and the others start.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,9 +24,6 @@ pub const FETCH_AT_BOOT: Duration = Duration::from_secs(10);
 
 /// Between two tries while the host runs.
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(10), Duration::from_secs(300));
-
-/// What is copied at once.
-const PART_BYTES: usize = 64 * 1024;
 
 /// The components of a configuration that registries have.
 pub struct Components {
@@ -101,7 +99,7 @@ impl Components {
 }
 
 impl ComponentSource for Components {
-    fn bring<'a>(
+    fn fetch_into<'a>(
         &'a self,
         reference: &'a str,
         replaces: &'a str,
@@ -122,12 +120,6 @@ impl ComponentSource for Components {
 }
 
 fn copy(component: &Component, mut into: Incoming) -> io::Result<BroughtComponent> {
-    let mut file = File::open(&component.path)?;
-    let mut part = vec![0; PART_BYTES];
-    loop {
-        match file.read(&mut part)? {
-            0 => return into.finish(),
-            length => into.write(&part[..length])?,
-        }
-    }
+    io::copy(&mut File::open(&component.path)?, &mut into)?;
+    into.finish()
 }

@@ -86,7 +86,7 @@ pub struct SupervisorConfig {
     pub workspaces_dir: std::path::PathBuf,
     /// Where components are that somebody brought.
     pub upgrades_dir: std::path::PathBuf,
-    /// Where those come from that a reference names. `None`: from nowhere.
+    /// Fetches those that a reference names. `None`: no reference can be fetched.
     pub components: Option<Arc<dyn ComponentSource>>,
     /// Ended agents that stay readable. The ones that ended first go first.
     pub keep_ended: usize,

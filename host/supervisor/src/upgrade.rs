@@ -56,10 +56,10 @@ pub enum UpgradeRefusal {
     /// The container goes away.
     #[error("the container is going away")]
     Draining,
-    /// A reference is none. A sentence with why.
+    /// The reference is invalid. A sentence with the reason.
     #[error("{0}")]
     BadReference(String),
-    /// What it names is not to be had, or is not signed as it has to be. A sentence with why.
+    /// The component cannot be fetched, or lacks the signature that it needs. A sentence with the reason.
     #[error("{0}")]
     NotFetched(String),
     /// The state directory does not take the component.

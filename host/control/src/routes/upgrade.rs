@@ -4,6 +4,7 @@
 //! The body is a component, or a reference in the query names one. A body is not JSON and larger than other bodies, so it is not read before the route is known, and
 //! goes to the disk as it comes: see [`takes_component`].
 
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,11 +68,11 @@ pub(super) fn post_operation() -> Operation {
         .answers::<UpgradeView>(202, "It is under way. `GET` says how it goes.")
         .refuses(404, "The configuration has no such role (`no-such-role`).")
         .refuses(409, "An upgrade of the role is under way (`upgrade-under-way`).")
-        .refuses(400, "There is a body and a `reference` (`two-components`), or a parameter is invalid.")
+        .refuses(400, "The request has both a body and `reference` (`two-components`), or a parameter is invalid.")
         .refuses(413, "The component is larger than 64 MiB (`body-too-large`).")
         .refuses(415, "The body is no `application/wasm` by its `Content-Type` (`not-wasm`).")
-        .refuses(422, "`reference` is none (`invalid-reference`).")
-        .refuses(502, "What `reference` names cannot be fetched, or is not signed as it has to be (`not-fetched`).")
+        .refuses(422, "`reference` is not a valid reference (`invalid-reference`).")
+        .refuses(502, "The component cannot be fetched, or lacks the signature that it needs (`not-fetched`).")
         .refuses(503, "The container goes away (`draining`), another component arrives (`busy`), or too many requests are under way (`busy`).")
         .refuses(507, "The state directory does not take the component (`no-space`).")
 }
@@ -190,7 +191,7 @@ async fn receive<B: Backend>(
         if bytes > MAX_BYTES {
             return Err(too_large());
         }
-        incoming = on_disk(move || incoming.write(&chunk).map(|()| incoming)).await?;
+        incoming = on_disk(move || incoming.write_all(&chunk).map(|()| incoming)).await?;
     }
     Ok(Some(on_disk(move || incoming.finish()).await?))
 }
@@ -209,7 +210,7 @@ fn busy() -> Refusal {
 }
 
 fn two_components() -> Refusal {
-    let error = "the request has a component and a reference to one";
+    let error = "the request has both a body and `reference`: send one of them";
     Refusal::new(StatusCode::BAD_REQUEST, error).kind("two-components")
 }
 

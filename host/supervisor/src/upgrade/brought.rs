@@ -72,16 +72,23 @@ impl Incoming {
         Ok(Self { file: incomplete(dir)?, hash: Sha256::new() })
     }
 
-    /// Takes more bytes. Waits for the disk.
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.hash.update(bytes);
-        self.file.write_all(bytes)
-    }
-
-    /// There are no more.
+    /// There are no more bytes.
     pub fn finish(self) -> io::Result<BroughtComponent> {
         self.file.as_file().sync_all()?;
         Ok(BroughtComponent { sha256: Digest(self.hash.finalize().into()), file: self.file })
+    }
+}
+
+/// Takes more bytes. Waits for the disk.
+impl Write for Incoming {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hash.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 

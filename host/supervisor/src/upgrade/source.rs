@@ -1,15 +1,15 @@
-//! Components that are named by a reference, and are fetched from elsewhere.
+//! Components that a reference names, and that are fetched from elsewhere.
 
 use futures_util::future::BoxFuture;
 
 use super::{BroughtComponent, Incoming, UpgradeRefusal};
 use crate::Supervisor;
 
-/// Where components come from that a reference names.
+/// Fetches the components that references name.
 pub trait ComponentSource: Send + Sync {
-    /// Writes the component that `reference` names into `incoming`. `replaces` is the name of the configured component that it
-    /// takes the place of: who has to have signed that one has to have signed this one.
-    fn bring<'a>(
+    /// Writes the component into `incoming`. `replaces` names the configured component whose place it takes: a signature
+    /// that the configuration requires of that one is required of this one.
+    fn fetch_into<'a>(
         &'a self,
         reference: &'a str,
         replaces: &'a str,
@@ -26,10 +26,10 @@ impl Supervisor {
     ) -> Result<BroughtComponent, UpgradeRefusal> {
         let (_, replaces, _) = self.0.configured(role)?;
         let Some(source) = &self.0.config.components else {
-            let error = format!("{reference}: this host fetches nothing");
+            let error = format!("{reference}: this host has no registries");
             return Err(UpgradeRefusal::NotFetched(error));
         };
         let incoming = self.receive_component().await?;
-        source.bring(reference, &replaces, incoming).await
+        source.fetch_into(reference, &replaces, incoming).await
     }
 }

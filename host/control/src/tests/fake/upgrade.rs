@@ -1,6 +1,6 @@
 //! Upgrades of roles that exist, or not.
 
-use std::io;
+use std::io::{self, Write};
 
 use bulkhead_api::{UpgradePhase, UpgradeView};
 use bulkhead_supervisor::{BroughtComponent, Incoming, UpgradeRefusal};
@@ -17,7 +17,7 @@ pub(super) fn fetch_component(reference: &str) -> Result<BroughtComponent, Upgra
         "nowhere" => Err(UpgradeRefusal::NotFetched("nobody listens there".to_owned())),
         text => {
             let mut incoming = receive_component()?;
-            incoming.write(text.as_bytes())?;
+            incoming.write_all(text.as_bytes())?;
             Ok(incoming.finish()?)
         }
     }

@@ -21,8 +21,8 @@ impl Dir {
     fn bring(&self, bytes: &[u8]) -> Digest {
         let mut incoming = self.brought.begin().unwrap();
         let (first, second) = bytes.split_at(bytes.len() / 2);
-        incoming.write(first).unwrap();
-        incoming.write(second).unwrap();
+        incoming.write_all(first).unwrap();
+        incoming.write_all(second).unwrap();
         let component = incoming.finish().unwrap();
         let sha256 = component.sha256;
         assert_eq!(self.brought.keep(component).unwrap(), self.brought.path(sha256));
@@ -108,7 +108,7 @@ fn nothing_and_nonsense_are_read_as_nothing() {
 fn what_is_not_whole_leaves_nothing() {
     let dir = Dir::new();
     let mut incoming = dir.brought.begin().unwrap();
-    incoming.write(b"ha").unwrap();
+    incoming.write_all(b"ha").unwrap();
     assert_eq!(dir.files().len(), 1);
     // As after a kill.
     std::mem::forget(incoming);
