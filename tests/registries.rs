@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use harness::{Host, HostBuilder, files, json};
+use hyper::Method;
 use sha2::{Digest, Sha256};
 
 /// A registry with one component, `town/echo`. It serves until the test ends.
@@ -162,6 +163,32 @@ fn an_upgrade_takes_what_a_reference_names_and_needs_the_registry_once() {
     let loaded = host.wait_for_number(&["container.component_loaded"], 1);
     assert_eq!(loaded["sha256"], code.as_str());
     assert_eq!(registry.requests.load(Ordering::Relaxed), asked, "it is kept");
+    host.finish();
+}
+
+/// A public key, by which nothing is signed here.
+const KEY: &str = "-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEWdLj/gLGd3d1y+6AAze26tdfuG9l
+ThfOI9C6EQ5zhT2qu7GHKgK/1+iKGRuHSIT+vVMw1PhyORXbooPBoTJVBA==
+-----END PUBLIC KEY-----
+";
+
+#[test]
+fn what_takes_the_place_of_a_signed_component_has_to_be_signed_as_well() {
+    let registry = Registry::start();
+    let dir = tempfile::tempdir().expect("make a directory");
+    let key = dir.path().join("key.pem");
+    std::fs::write(&key, KEY).expect("write a key");
+    let wanted = format!("[components.fetched]\npublic_key_file = {key:?}");
+    let host = host_with(&registry.reference()).toml(&wanted).start();
+    let upgrade = |role: &str| {
+        let path = format!("/roles/{role}/upgrade?reference={}", registry.reference());
+        host.client().request(Method::POST, &path, "")
+    };
+    let refused = upgrade("fetched").expect_error(502, &["sign"]);
+    assert_eq!(refused["error_type"], "not-fetched", "{refused}");
+    // That of another role needs no signature.
+    upgrade("echo").expect(202);
     host.finish();
 }
 
