@@ -130,8 +130,8 @@ impl Host {
         let in_place = blackbox::read(&settings.state_dir);
         let epoch = at_sink.as_ref().map_or(0, AtSink::epoch);
         run.number = traces(&in_place).next_number().max(epoch + 1);
-        traces(&in_place).keep_verdicts(&kernel);
-        let opened = blackbox::open(&settings.state_dir, &run, Geometry::default());
+        let geometry = Geometry::default();
+        let opened = traces(&in_place).open_box(&settings.state_dir, &run, geometry, &kernel);
         let (mut before, unreported) = {
             let traces = traces(&opened.previous);
             let before = Before::judge(&traces, &kernel);

@@ -9,11 +9,13 @@
 //! black box is believed only when it is of the run that is meant, by its run id: init gives its child one, and the
 //! list of runs in the state directory knows which was the last.
 
+use std::path::Path;
+
 use bulkhead_blackbox::previous::{
     Missing, Outside, Surroundings, WaitStatus, judge, judge_without_box,
 };
 use bulkhead_blackbox::runs::{KnownRun, Runs};
-use bulkhead_blackbox::{Fact, Found, Previous, Record};
+use bulkhead_blackbox::{Fact, Found, Geometry, Opened, Previous, Record, Run};
 use bulkhead_evidence::{Fault, LeftRun};
 use bulkhead_memory::Kernel;
 use bulkhead_supervisor::{HostDeath, Suspect};
@@ -131,14 +133,15 @@ impl Traces<'_> {
         runs
     }
 
-    /// Writes down why earlier runs ended, before a new black box takes the place of what says so: with boots that are
-    /// killed one after the other there is none of them left. A box that cannot be read says nothing that could be lost.
-    pub fn keep_verdicts(&self, kernel: &Kernel) {
+    /// Puts a new black box in place. Only two are kept, and boots may be killed one after the other before they are
+    /// listed: so the list says first why earlier runs ended. A box that cannot be read says nothing that could be lost.
+    pub fn open_box(&self, dir: &Path, run: &Run, geometry: Geometry, kernel: &Kernel) -> Opened {
         if !matches!(self.found, Found::Unreadable { .. }) {
-            let kept = Before::judge(self, kernel).keep(self.unreported());
+            let verdicts = Before::judge(self, kernel).keep(self.unreported());
             // What cannot be written is reported when this run is listed.
-            let _ = self.runs.clone().keep(kept);
+            let _ = self.runs.clone().keep(verdicts);
         }
+        bulkhead_blackbox::open(dir, run, geometry)
     }
 
     /// How many ends nobody can report any more, at least. The list and init may have forgotten the same ones.

@@ -60,10 +60,9 @@ fn boot_to(
     let unreported = before.keep(unreported);
     let judged = before.judged;
     let Some(state) = state else { return judged };
-    traces.keep_verdicts(&Kernel::here());
     let boot_id = Kernel::here().boot_id();
     let run = Run { run_id: run_id.into(), number, boot_id, pid: 7, ..Run::default() };
-    let blackbox = blackbox::open(dir, &run, SMALL).blackbox.unwrap();
+    let blackbox = traces.open_box(dir, &run, SMALL, &Kernel::here()).blackbox.unwrap();
     let run = KnownRun { run_id: run_id.into(), number, has_box: true, verdict: None };
     let mut runs = runs.clone();
     if !is_listed {
