@@ -1,5 +1,5 @@
-//! Builds the components that the tests run, so that none is of yesterday, and refuses to while an agent in `guest/`
-//! or a test program has no tests.
+//! Builds the components that the tests run, so that none is of yesterday, names them in `COMPONENTS`, and refuses to while an
+//! agent in `guest/` or a test program has no tests.
 
 use std::env;
 use std::fs;
@@ -23,6 +23,8 @@ fn main() {
         println!("cargo::rerun-if-changed={}", root.join(source).display());
     }
     check_tests(tests, guests.iter().chain(&programs));
+    let names: Vec<_> = guests.iter().chain(&programs).map(|path| name(path)).collect();
+    println!("cargo::rustc-env=COMPONENTS={}", names.join(","));
     let mut packages = vec!["--profile=guest".to_owned()];
     packages.extend(guests.iter().map(|guest| format!("--package={}", name(guest))));
     build(root, &packages);

@@ -27,17 +27,8 @@ pub fn component(name: &str) -> PathBuf {
 
 /// All of them, by their names.
 pub fn components() -> BTreeMap<String, PathBuf> {
-    let entries = |dir: &str| {
-        let entries = std::fs::read_dir(root().join(dir));
-        entries.unwrap_or_else(|error| panic!("{dir}: {error}")).filter_map(Result::ok)
-    };
-    let guests = entries("guest").map(|entry| entry.path());
-    // `sdk` is what they share; what has a workspace of its own is built in another way.
-    let guests = guests.filter(|path| path.join("Cargo.toml").is_file() && !path.ends_with("sdk"));
-    let programs = entries("tests/programs/examples").map(|entry| entry.path());
-    let name = |path: PathBuf| Some(path.file_stem()?.to_str()?.to_owned());
-    let names = guests.chain(programs).filter_map(name);
-    names.map(|name| (name.clone(), component(&name))).collect()
+    // As `build.rs` says it.
+    env!("COMPONENTS").split(',').map(|name| (name.to_owned(), component(name))).collect()
 }
 
 /// The same, built with a profile of its own. Cargo names a library with underscores and a program as it is called.
