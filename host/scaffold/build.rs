@@ -6,8 +6,7 @@
 //!  wit/ ─▶ wit-bindgen-rust ─▶ OUT_DIR/rust/agent.rs, which a test compares with guest/sdk/src/bindings.rs
 //! ```
 //!
-//! The SDK's are in the repository, and those who write agents compile no generator: it takes as long as all the rest of
-//! a small agent.
+//! The SDK's are in the repository, so those who write agents compile no generator.
 
 use std::env;
 use std::error::Error;
