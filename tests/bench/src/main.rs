@@ -282,7 +282,7 @@ fn latency(rounds: usize, report: &mut Report) {
 fn density_and_idle(watch: Duration, report: &mut Report) {
     let host = host();
     let mut http = Connection::open(host.address());
-    // The component is compiled and loaded once, no matter which uses it.
+    // The component is loaded once, no matter which uses it.
     http.timed("POST", "/agents/start", r#"{"agentId":"first","role":"echo"}"#, 201);
     http.timed("POST", "/agents/first/stop", "", 200);
     let process = Process::of(host.pid());

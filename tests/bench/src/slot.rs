@@ -22,7 +22,7 @@ const SUPERSEDE_BUDGET: Duration = Duration::from_millis(50);
 pub fn measure(rounds: usize, report: &mut Report) {
     let host = Host::builder().open().guest("slow-start").toml("[log]\nlevel = \"info\"").start();
     let mut http = Connection::open(host.address());
-    // The component is compiled here.
+    // The component is loaded here.
     start(&mut http, 0, 201);
     stop(&mut http);
     join(&host, &mut http, rounds, report);
