@@ -2,6 +2,7 @@
 //! attack their clients.
 
 mod attacks;
+mod names;
 mod network;
 mod requests;
 mod secrets;

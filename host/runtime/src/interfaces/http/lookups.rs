@@ -22,16 +22,16 @@ use tokio::time::timeout;
 use crate::shares::Shares;
 
 /// Look-ups at one time that hold a slot, for all agents.
-const SLOTS: usize = 16;
+const SLOTS: usize = 32;
 
-/// Threads: those of the slots, and those that go on although nobody waits.
-const THREADS: usize = 64;
+/// Threads: those of the slots, and those that go on although nobody waits. One that hangs has a stack of some tens of KiB.
+const THREADS: usize = 256;
 
 /// Look-ups at one time for one agent. The others wait.
 const LOOKUPS_OF_AN_AGENT: usize = 2;
 
 /// A look-up that takes longer holds no slot: a name server that answers does so sooner.
-const LONG: Duration = Duration::from_secs(2);
+const LONG: Duration = Duration::from_millis(500);
 
 /// Threads that look up names.
 pub(crate) struct Resolver {
@@ -203,7 +203,7 @@ mod tests {
         all.abort_all();
         while all.join_next().await.is_some() {}
         let other = resolver.share_of(&agent("modest"));
-        assert_eq!(other.run(|| 7).await, Ok(7), "sixteen threads hang, and hold nobody up");
+        assert_eq!(other.run(|| 7).await, Ok(7), "all that had a slot hang, and hold nobody up");
         let again = resolver.share_of(&agent("greedy-0"));
         let waits = timeout(Duration::from_millis(20), again.run(|| 7)).await;
         assert!(waits.is_err(), "those that hang still count against their agents");
