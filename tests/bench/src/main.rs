@@ -83,6 +83,9 @@ struct Args {
     /// Only attacks whose name has this in it.
     #[arg(long, default_value = "")]
     attack: String,
+    /// End with an error if a goal was missed.
+    #[arg(long)]
+    strict: bool,
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
@@ -215,6 +218,10 @@ fn main() -> ExitCode {
         println!("{}", report.json());
     } else {
         print!("{report}");
+    }
+    if args.strict && report.misses() > 0 {
+        eprintln!("error: {} goals were missed", report.misses());
+        return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
 }

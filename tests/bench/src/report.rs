@@ -63,6 +63,11 @@ impl Report {
         self.circumstances.push(machine::now("ended"));
     }
 
+    /// Goals that were missed.
+    pub fn misses(&self) -> usize {
+        self.rows.iter().filter(|row| row.met == Some(false)).count()
+    }
+
     pub fn json(&self) -> String {
         serde_json::to_string_pretty(self).expect("a report is JSON")
     }

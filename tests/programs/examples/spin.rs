@@ -7,6 +7,7 @@
 //! | `nap <ms> <us>` | for that wall time, is busy for so many microseconds and naps for one; the reply says how often | none |
 //! | `fill <MiB> <n>` | fills so much memory n times, each time in one instruction | none |
 //! | `blank <bytes>` | prints as many newlines in one write, 8 KiB at most | none |
+//! | `poll <n>` | waits for a timer that is due, n times in one list; the reply says how many of them were ready | none |
 //! | `turns` | asks for another short turn, for ever | none |
 //!
 //! Any other body is answered with itself.
@@ -16,6 +17,8 @@ use std::time::{Duration, Instant};
 
 use bulkhead_guest::{Agent, AgentError, Message, Outcome, Sender};
 use wasip2::cli::stdout::get_stdout;
+use wasip2::clocks::monotonic_clock::subscribe_duration;
+use wasip2::io::poll::poll;
 
 /// Rounds between two checks of the clock, which is a host call: some tens of microseconds.
 const ROUNDS: u64 = 20_000;
@@ -38,6 +41,7 @@ impl Agent for Spin {
                 fill(number(mib)?, number(times)?);
                 return Ok(Outcome::reply("filled"));
             }
+            ["poll", count] => return Ok(Outcome::reply(poll_one(number(count)?).to_string())),
             ["blank", bytes] => return Ok(Outcome::reply(blank(number(bytes)?))),
             _ => {}
         }
@@ -78,6 +82,11 @@ fn fill(mib: usize, times: usize) {
         memory.fill(time as u8);
         black_box(&memory);
     }
+}
+
+fn poll_one(count: usize) -> usize {
+    let timer = subscribe_duration(0);
+    poll(&vec![&timer; count]).len()
 }
 
 fn blank(bytes: usize) -> String {

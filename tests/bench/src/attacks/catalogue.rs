@@ -1,6 +1,7 @@
 //! The attacks.
 
 use std::hint::black_box;
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -30,15 +31,19 @@ enum Means {
     Compiles,
     /// So many clients start one agent, each with another prompt each time.
     Starts(usize),
+    /// So many clients send this, one byte each 50 ms.
+    Drips(usize, &'static str),
+    /// So many clients ask for all of this again and again.
+    Reads(usize, &'static str),
 }
 
-use Means::{Agents, Compiles, Connections, Load, Starts};
+use Means::{Agents, Compiles, Connections, Drips, Load, Reads, Starts};
 
 const fn attack(name: &'static str, means: Means) -> Attack {
     Attack { name, means }
 }
 
-pub const ATTACKS: [Attack; 29] = [
+pub const ATTACKS: [Attack; 40] = [
     attack("nobody: what the machine does by itself", Agents(0, "", "")),
     attack("nobody, and other programs keep all cores busy", Load),
     attack("4 that spin", Agents(4, "spin", "spin 10000")),
@@ -46,6 +51,7 @@ pub const ATTACKS: [Attack; 29] = [
     attack("20 that spin for 2.5 ms and nap", Agents(20, "spin", "nap 10000 2500")),
     attack("20 that spin for 0.9 ms and nap", Agents(20, "spin", "nap 10000 900")),
     attack("20 that nap", Agents(20, "spin", "nap 10000 0")),
+    attack("polls of 250,000 handles, 4 of them", Agents(4, "spin", "poll 250000")),
     attack("memory.fill of 800 MiB, 2 of them", Agents(2, "filler", "fill 800 20")),
     attack("megabytes of newlines, 4 of them", Agents(4, "spin", "blank 4000000")),
     attack("continue without end, 20 of them", Agents(20, "spin", "turns")),
@@ -53,15 +59,38 @@ pub const ATTACKS: [Attack; 29] = [
     attack("mail to one, 10 of them", Agents(10, "hog", "mail sink 100000 1000")),
     attack("crashes of 20 that come back", Agents(20, "looper", "forever panic")),
     attack("100 Continue without end, 4 that ask", Agents(4, "hog", "peek 8 {endpoint} /interim")),
+    attack("103 Early Hints without end, 4 that ask", Agents(4, "hog", "peek 8 {endpoint} /hints")),
+    attack("a head without end, 4 that ask", Agents(4, "hog", "peek 8 {endpoint} /head")),
+    attack(
+        "responses that are broken, 4 that ask",
+        Agents(4, "hog", "peek 100 {endpoint} /broken"),
+    ),
     attack("a body without end, 4 that read", Agents(4, "hog", "fetch 8 {endpoint} /body")),
+    attack(
+        "a chunk extension without end, 4 that read",
+        Agents(4, "hog", "fetch 8 {endpoint} /extension"),
+    ),
+    attack("trailers without end, 4 that read", Agents(4, "hog", "fetch 8 {endpoint} /trailers")),
     attack("names that are not there, 4 that ask", Agents(4, "hog", "requests 12 a{n}.invalid")),
     attack("open files, 4 that keep 200", Agents(4, "hog", "files 200")),
     attack("files written and read, 8 of them", Agents(8, "hog", "streams 64")),
+    attack("a full disk, 4 that write on", Agents(4, "hog", "fill 1024 200")),
     attack("log lines, 4 that flood", Agents(4, "log-flood", "flood 20000")),
+    attack("log lines as long as allowed, 4 that flood", Agents(4, "log-flood", "fat 1000")),
     attack("events, 4 that flood", Agents(4, "log-flood", "events 100000")),
     attack("names that explode, 4 that trap", Agents(4, "names", "")),
     attack("components that compile slowly", Compiles),
     attack("400 connections that say nothing", Connections(400)),
+    attack("400 heads that come slowly", Drips(400, "GET /agents HTTP/1.1\r\nhost: localhost\r\n")),
+    attack(
+        "400 bodies that come slowly",
+        Drips(
+            400,
+            "POST /agents/start HTTP/1.1\r\nhost: localhost\r\n\
+        content-type: application/json\r\ncontent-length: 1000000\r\n\r\n",
+        ),
+    ),
+    attack("16 clients that read all agents", Reads(16, "/agents")),
     attack("16 clients that start one agent", Starts(16)),
     attack("tools that fork without end, 4 of them", Agents(4, "toolbox", "sh -c f()(f|f&);f")),
     attack("tools that take memory, 4 of them", Agents(4, "toolbox", "tail /dev/zero")),
@@ -166,6 +195,11 @@ impl Attack {
                     let _ = &held;
                 });
             }
+            Drips(clients, request) => drip(ground, scope, over, clients, request),
+            Reads(clients, path) => (0..clients).for_each(|_| {
+                let mut http = Connection::open(ground.address());
+                again(scope, over, move || _ = http.ask("GET", path, ""));
+            }),
             Compiles => {
                 let mut seed = 0;
                 again(scope, over, move || {
@@ -224,6 +258,28 @@ fn agent<'scope>(
             sleep(Duration::from_millis(5));
             http = Connection::open(ground.address());
             ground.start(&mut http, &agent, role, "");
+        }
+    });
+}
+
+/// Sends the request to each of them byte by byte, its last byte again and again, and opens anew what the host closes.
+fn drip<'scope>(
+    ground: &'scope Ground,
+    scope: &'scope Scope<'scope, '_>,
+    over: &'scope AtomicBool,
+    clients: usize,
+    request: &'static str,
+) {
+    let open = move || (TcpStream::connect(ground.address()), request.bytes());
+    let mut held: Vec<_> = (0..clients).map(|_| open()).collect();
+    again(scope, over, move || {
+        sleep(Duration::from_millis(50));
+        for (stream, left) in &mut held {
+            let byte = left.next().unwrap_or(b'x');
+            let sent = stream.as_mut().is_ok_and(|stream| stream.write_all(&[byte]).is_ok());
+            if !sent {
+                (*stream, *left) = open();
+            }
         }
     });
 }
