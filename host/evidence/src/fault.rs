@@ -2,6 +2,10 @@
 
 use std::io;
 
+use bulkhead_bucket as bucket;
+use bulkhead_net::ExchangeError;
+use bulkhead_types::error::chain;
+
 /// What kind of failure it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cause {
@@ -55,11 +59,7 @@ impl Fault {
 
     /// A status that is no success.
     pub(crate) fn of_status(status: http::StatusCode) -> Self {
-        let cause = match status.as_u16() {
-            413 | 507 => Cause::Full,
-            _ => Cause::Refused,
-        };
-        Self::new(cause, format!("the sink answered {status}"))
+        Self::new(bucket::Cause::of_status(status).into(), format!("the sink answered {status}"))
     }
 
     /// Of a directory.
@@ -70,5 +70,32 @@ impl Fault {
             _ => Cause::Disk,
         };
         Self::new(cause, format!("{doing}: {error}"))
+    }
+}
+
+impl From<bucket::Cause> for Cause {
+    fn from(cause: bucket::Cause) -> Self {
+        match cause {
+            bucket::Cause::Connect => Self::Connect,
+            bucket::Cause::Protocol => Self::Protocol,
+            bucket::Cause::Refused => Self::Refused,
+            bucket::Cause::Full => Self::Full,
+        }
+    }
+}
+
+impl From<bucket::Fault> for Fault {
+    fn from(fault: bucket::Fault) -> Self {
+        Self::new(fault.cause.into(), fault.message)
+    }
+}
+
+impl From<ExchangeError> for Fault {
+    fn from(error: ExchangeError) -> Self {
+        let cause = match error {
+            ExchangeError::Connect(_) => Cause::Connect,
+            ExchangeError::Url(_) | ExchangeError::Protocol(_) => Cause::Protocol,
+        };
+        Self::new(cause, chain(&error))
     }
 }

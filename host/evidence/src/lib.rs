@@ -40,10 +40,11 @@ mod sink;
 mod worker;
 
 pub use agents::{AgentHistory, ROOM};
+pub use bulkhead_bucket::{Name, NameError, S3};
 pub use fault::{Cause, Fault};
 pub use left::{Left, LeftRun};
 pub use outbox::Figures;
-pub use settings::{Address, AddressError, Name, NameError, S3, Settings};
+pub use settings::{Address, AddressError, Settings};
 pub use worker::{Content, Evidence, Notice, ThisRun};
 
 #[cfg(test)]

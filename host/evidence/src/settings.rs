@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bulkhead_bucket::{Name, S3};
 use bulkhead_net::{BaseUrl, Connector, Credential, UrlError};
-use bulkhead_types::Secret;
 
 /// What is stored where.
 #[derive(Debug, Clone)]
@@ -24,31 +24,6 @@ pub struct Settings {
     pub call: Duration,
 }
 
-/// Names a container over all its runs and disks: 1 to 128 characters of `A-Z a-z 0-9 . _ -`, the first no dot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Name(String);
-
-/// A text that is no [`Name`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a name has 1 to 128 characters of A-Z a-z 0-9 . _ - and does not begin with a dot")]
-pub struct NameError;
-
-const MAX_NAME: usize = 128;
-
-impl Name {
-    /// Checks a name.
-    pub fn parse(text: &str) -> Result<Self, NameError> {
-        let is_fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        let fits = (1..=MAX_NAME).contains(&text.len()) && text.chars().all(is_fit);
-        (fits && !text.starts_with('.')).then(|| Self(text.to_owned())).ok_or(NameError)
-    }
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 /// Where documents lie.
 #[derive(Debug, Clone)]
 pub enum Address {
@@ -63,18 +38,6 @@ pub enum Address {
     S3(S3),
     /// In a directory, which has to exist.
     File(PathBuf),
-}
-
-/// A bucket.
-#[derive(Debug, Clone, Default)]
-pub struct S3 {
-    /// Its name.
-    pub bucket: String,
-    /// Begins the key of every object; empty, or without a slash at either end.
-    pub prefix: String,
-    /// Region, endpoint and credentials, by AWS's names for their variables: `AWS_REGION`, `AWS_ACCESS_KEY_ID`. A later
-    /// one overrides an earlier one.
-    pub options: Vec<(&'static str, Secret)>,
 }
 
 /// A text that is no address of a sink.
@@ -109,28 +72,12 @@ impl Address {
     }
 }
 
-impl S3 {
-    fn parse(rest: &str) -> Option<Self> {
-        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        let of_bucket =
-            |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-');
-        let of_prefix = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/');
-        let fits = (3..=63).contains(&bucket.len()) && bucket.chars().all(of_bucket);
-        let prefix = prefix.trim_matches('/');
-        let is_plain = prefix.split('/').all(|part| part != "." && part != "..");
-        let (bucket, prefix) = (bucket.to_owned(), prefix.to_owned());
-        let fits = fits && is_plain && prefix.len() <= 512 && prefix.chars().all(of_prefix);
-        fits.then(|| Self { bucket, prefix, options: Vec::new() })
-    }
-}
-
 impl fmt::Display for Address {
     /// Without credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Http { base, .. } => write!(f, "{base}"),
-            Self::S3(S3 { bucket, prefix, .. }) if prefix.is_empty() => write!(f, "s3://{bucket}"),
-            Self::S3(S3 { bucket, prefix, .. }) => write!(f, "s3://{bucket}/{prefix}"),
+            Self::S3(s3) => write!(f, "{s3}"),
             Self::File(dir) => write!(f, "file://{}", dir.display()),
         }
     }
@@ -170,16 +117,6 @@ mod tests {
         ] {
             let error = Address::parse(text).unwrap_err();
             assert!(!error.to_string().contains("hunter2"), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_name_is_one_plain_part_of_a_path() {
-        for good in ["a", "town-1.example_2", &"x".repeat(128)] {
-            assert_eq!(Name::parse(good).unwrap().as_str(), good);
-        }
-        for bad in ["", ".", "..", ".a", "a/b", "a b", "ä", &"x".repeat(129)] {
-            assert_eq!(Name::parse(bad), Err(NameError), "{bad}");
         }
     }
 }

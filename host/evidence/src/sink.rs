@@ -1,6 +1,5 @@
 //! Put and get of documents, wherever they lie.
 
-mod exchange;
 mod file;
 mod http;
 mod s3;

@@ -9,6 +9,7 @@
 //! - [`url`]: base URLs, and the destination of a request
 //! - [`connect`]: from a destination to a stream
 //! - [`proxy`]: `HTTP_PROXY` and its kin
+//! - [`exchange`]: requests for small documents, one at a time
 //! - [`trust`]: which certificates are believed
 //! - [`interim`]: a bound on interim answers
 //! - [`credential`]: a key that may change while the host runs
@@ -17,6 +18,7 @@
 
 pub mod connect;
 pub mod credential;
+pub mod exchange;
 pub mod interim;
 pub mod proxy;
 mod reachable;
@@ -28,6 +30,7 @@ pub use connect::{
     Addresses, Boxed, ConnectError, Connected, Connector, Judged, Route, Step, Stream, System,
 };
 pub use credential::{Credential, ReadCredential};
+pub use exchange::{ExchangeError, Exchanges};
 pub use interim::Interim;
 pub use proxy::{Proxies, ProxyError};
 pub use reachable::reachable;

@@ -4,14 +4,13 @@
 
 use std::time::Duration;
 
-use bulkhead_net::{BaseUrl, Connector, Credential};
+use bulkhead_net::{BaseUrl, Connector, Credential, Exchanges};
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use http::{Method, Request, Response, StatusCode};
 
-use super::exchange::Exchanges;
-use crate::Name;
 use crate::fault::{Cause, Fault};
+use crate::{Name, document};
 
 pub(crate) struct Http {
     base: BaseUrl,
@@ -21,7 +20,8 @@ pub(crate) struct Http {
 
 impl Http {
     pub fn new(base: BaseUrl, token: Credential, connector: Connector, call: Duration) -> Self {
-        Self { base, token, exchanges: Exchanges::new(connector, call) }
+        let exchanges = Exchanges::new(connector, call, document::MAX_BYTES);
+        Self { base, token, exchanges }
     }
 
     pub async fn put(&self, name: &Name, document: &str, bytes: Bytes) -> Result<(), Fault> {
@@ -75,7 +75,7 @@ impl Http {
             return Ok(answer);
         }
         match self.token.other_than(token.as_ref()) {
-            Some(other) => self.exchanges.exchange(request(Some(&other))?).await,
+            Some(other) => Ok(self.exchanges.exchange(request(Some(&other))?).await?),
             None => Ok(answer),
         }
     }

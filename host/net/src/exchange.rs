@@ -1,10 +1,11 @@
 //! HTTP/1, one exchange at a time on a connection of the host's own, which is kept for the next one.
+//!
+//! For clients that ask one server for small documents: evidence at a sink, the register of a lease.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bulkhead_net::{Boxed, Connected, Connector, Destination, Route, Step, System};
 use bulkhead_types::error::chain;
 use bytes::Bytes;
 use http::{Request, Response};
@@ -12,8 +13,9 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
-use crate::document;
-use crate::fault::{Cause, Fault};
+use crate::{
+    Boxed, ConnectError, Connected, Connector, Destination, Route, Step, System, UrlError,
+};
 
 /// Largest head of an answer, in bytes.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -21,12 +23,28 @@ const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// How long a connection may wait to be used again. Shorter than servers let it.
 const MAX_IDLE: Duration = Duration::from_secs(20);
 
-/// Makes exchanges with whoever a request is for.
-pub(crate) struct Exchanges {
+/// Makes exchanges with the server that a request is for. Nothing bounds the time of an exchange: its caller does, by
+/// dropping it, which closes its connection.
+pub struct Exchanges {
     connector: Connector,
     /// For a connection.
     patience: Duration,
+    max_answer_bytes: usize,
     idle: Mutex<Option<(Live, Instant)>>,
+}
+
+/// Why there is no whole answer. The text names no secret.
+#[derive(Debug, thiserror::Error)]
+pub enum ExchangeError {
+    /// The URL of the request is not absolute, or of another scheme.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// There is no connection, so nothing was sent.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The connection broke, or what answers does not speak the protocol. The request may have arrived.
+    #[error("{0}")]
+    Protocol(String),
 }
 
 /// An open connection. Its far end is polled while it has a request.
@@ -44,25 +62,31 @@ impl fmt::Debug for Exchanges {
 }
 
 impl Exchanges {
-    pub fn new(connector: Connector, patience: Duration) -> Self {
-        Self { connector, patience, idle: Mutex::default() }
+    /// `patience` is for a connection, and is divided among the addresses of a server. Bodies above `max_answer_bytes`
+    /// are an error.
+    pub fn new(connector: Connector, patience: Duration, max_answer_bytes: usize) -> Self {
+        Self { connector, patience, max_answer_bytes, idle: Mutex::default() }
     }
 
-    /// Sends a request with an absolute URL, and reads the whole answer.
-    pub async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Fault> {
-        let to = Destination::of(request.uri())
-            .map_err(|error| Fault::new(Cause::Protocol, error.to_string()))?;
+    /// Sends a request with an absolute URL, and reads the whole answer. A request is sent once; on another connection
+    /// only if nothing of it was sent on one that had been kept.
+    pub async fn exchange(
+        &self,
+        request: Request<Bytes>,
+    ) -> Result<Response<Bytes>, ExchangeError> {
+        let to = Destination::of(request.uri())?;
         let mut request = request.map(Full::new);
         if let Some(mut live) = self.take_idle(&to) {
             // The server may have closed it meanwhile. What was not sent on it goes on another.
-            match live.exchange(request).await {
+            match live.exchange(request, self.max_answer_bytes).await {
                 Ok(answer) => return Ok(self.done(live, answer)),
                 Err(Failed { unsent: Some(unsent), .. }) => request = unsent,
-                Err(Failed { fault, .. }) => return Err(fault),
+                Err(Failed { error, .. }) => return Err(error),
             }
         }
         let mut live = self.connect(to).await?;
-        let answer = live.exchange(request).await.map_err(|failed| failed.fault)?;
+        let answer = live.exchange(request, self.max_answer_bytes).await;
+        let answer = answer.map_err(|failed| failed.error)?;
         Ok(self.done(live, answer))
     }
 
@@ -80,11 +104,10 @@ impl Exchanges {
         answer
     }
 
-    async fn connect(&self, to: Destination) -> Result<Live, Fault> {
+    async fn connect(&self, to: Destination) -> Result<Live, ExchangeError> {
         let mut step = Step::Resolving;
         let connected = self.connector.connect(&to, &System, self.patience, &mut step).await;
-        let Connected { stream, route } =
-            connected.map_err(|error| Fault::new(Cause::Connect, chain(&error)))?;
+        let Connected { stream, route } = connected?;
         let mut builder = http1::Builder::new();
         builder.max_buf_size(MAX_HEAD_BYTES);
         let shaken = builder.handshake(TokioIo::new(stream)).await;
@@ -96,7 +119,7 @@ impl Exchanges {
 }
 
 struct Failed {
-    fault: Fault,
+    error: ExchangeError,
     /// Nothing of it was sent.
     unsent: Option<Request<Full<Bytes>>>,
 }
@@ -105,25 +128,23 @@ impl Live {
     async fn exchange(
         &mut self,
         mut request: Request<Full<Bytes>>,
+        max_answer_bytes: usize,
     ) -> Result<Response<Bytes>, Failed> {
-        let failed = |fault| Failed { fault, unsent: None };
-        self.route.prepare(&mut request).map_err(|error| {
-            failed(Fault::new(Cause::Protocol, format!("make the request: {error}")))
-        })?;
+        let failed = |text| Failed { error: ExchangeError::Protocol(text), unsent: None };
+        let prepared = self.route.prepare(&mut request);
+        prepared.map_err(|error| failed(format!("make the request: {error}")))?;
         let requests = &mut self.requests;
         let answer = async {
             if requests.ready().await.is_err() {
-                let fault = Fault::new(Cause::Protocol, "the sink closed the connection");
-                return Err(Failed { fault, unsent: Some(request) });
+                let error = ExchangeError::Protocol("the server closed the connection".into());
+                return Err(Failed { error, unsent: Some(request) });
             }
             let response = requests.try_send_request(request).await.map_err(|mut error| {
-                Failed { unsent: error.take_message(), fault: of_hyper(error.error()) }
+                Failed { unsent: error.take_message(), error: of_hyper(error.error()) }
             })?;
             let (parts, body) = response.into_parts();
-            let body = Limited::new(body, document::MAX_BYTES).collect().await;
-            let body = body.map_err(|error| {
-                failed(Fault::new(Cause::Protocol, format!("read the answer: {error}")))
-            })?;
+            let body = Limited::new(body, max_answer_bytes).collect().await;
+            let body = body.map_err(|error| failed(format!("read the answer: {error}")))?;
             Ok(Response::from_parts(parts, body.to_bytes()))
         };
         let connection = async {
@@ -138,6 +159,6 @@ impl Live {
     }
 }
 
-fn of_hyper(error: &hyper::Error) -> Fault {
-    Fault::new(Cause::Protocol, chain(error))
+fn of_hyper(error: &hyper::Error) -> ExchangeError {
+    ExchangeError::Protocol(chain(error))
 }

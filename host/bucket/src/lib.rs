@@ -1,0 +1,19 @@
+//! Small documents in a bucket of S3, or of what speaks it.
+//!
+//! ```text
+//!   evidence ─┐                                    signatures, regions, credentials
+//!             ├─▶ Bucket: get, put, put on a condition ─▶ object_store ─▶ net::Exchanges ─▶ server
+//!   lease ────┘
+//! ```
+//!
+//! - `address`: `s3://bucket/prefix`, and names that are one part of a key
+//! - `bucket`: the calls
+//! - `fault`: why one failed
+
+mod address;
+mod bucket;
+mod fault;
+
+pub use address::{Name, NameError, S3};
+pub use bucket::{Bucket, Limits, Object, Put};
+pub use fault::{Cause, Fault};
