@@ -1,0 +1,34 @@
+//! A lease of a town: at most one process holds it, and each holder has a number that is higher than all before.
+//!
+//! ```text
+//!   keeper ── hold ──▶ Lease ──▶ Protocol (what next?) ──▶ Register: a directory, a bucket of S3, etcd
+//!     ▲                  │
+//!     └── waiting, held, lost: Status
+//! ```
+//!
+//! The register is any store of one small document that replaces it only where it has a certain version. No clock of a
+//! server or of another machine counts: see `docs/decisions/lease.md` for the proof, and `tests/lease-model` for the check.
+//!
+//! - `protocol`: what a process does next, and what it may believe; pure
+//! - `clock`: `CLOCK_BOOTTIME`
+//! - `document`: a record as JSON
+//! - `register`: the store; `file`, `s3`, `etcd` in it
+//! - `settings`: which store, for how long
+//! - `hold`: the loop
+
+mod clock;
+mod document;
+mod hold;
+mod protocol;
+mod register;
+mod settings;
+
+pub use bulkhead_bucket::{Name, NameError, S3};
+pub use clock::{Clock, System};
+pub use hold::{Ended, Holder, Lease, Status};
+pub use protocol::{Boottime, Gate, Identity, Lost, Permit, Record, Version, takeover_after};
+pub use register::{Register, RegisterError, Written};
+pub use settings::{Address, AddressError, Etcd, Settings, Ttl, TtlError};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! The store of the one record of a town.
+
+mod etcd;
+mod file;
+mod s3;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::protocol::{Record, Version, request_patience};
+use crate::settings::{Address, Settings};
+
+/// A record that is read, and replaced where it has a certain version. Writes have one order: the one that a version
+/// names happens once, and a read sees the last one that was answered or a later one.
+///
+/// Nothing bounds the time of a call but its caller, who drops it. A write that was dropped may arrive.
+#[async_trait]
+pub trait Register: Send + Sync {
+    /// Whether it does what a register has to do, as far as that can be seen from here. Called once, before all else.
+    /// [`RegisterError::Misbehaves`]: it does not.
+    async fn probe(&self) -> Result<(), RegisterError>;
+
+    /// The record. `None`: there is none.
+    async fn read(&self) -> Result<Option<(Version, Record)>, RegisterError>;
+
+    /// Writes the record if the one that is there has the expected version; `None`: if there is none. After an error it
+    /// may be written or not.
+    async fn write_if(
+        &self,
+        expected: Option<&Version>,
+        record: &Record,
+    ) -> Result<Written, RegisterError>;
+}
+
+/// What became of a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Written {
+    /// It is the record now, in this version.
+    Stored(Version),
+    /// The record had another version, or the server was busy with another write. It is not written.
+    Conflict,
+}
+
+/// A call that failed. The text names no secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RegisterError {
+    /// No answer, or one that says to try again.
+    #[error("{0}")]
+    Unavailable(String),
+    /// It does not want it: credentials, rights, no room.
+    #[error("{0}")]
+    Refused(String),
+    /// What answers is no register, or one that does not keep its word.
+    #[error("{0}")]
+    Misbehaves(String),
+}
+
+/// Longest text of an error: what a server says may be anything.
+const MAX_MESSAGE: usize = 512;
+
+impl RegisterError {
+    pub(crate) fn unavailable(text: impl Into<String>) -> Self {
+        Self::Unavailable(bounded(text.into()))
+    }
+
+    pub(crate) fn refused(text: impl Into<String>) -> Self {
+        Self::Refused(bounded(text.into()))
+    }
+
+    pub(crate) fn misbehaves(text: impl Into<String>) -> Self {
+        Self::Misbehaves(bounded(text.into()))
+    }
+}
+
+fn bounded(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(MAX_MESSAGE));
+    text
+}
+
+/// The register that the settings name. Nothing is called yet.
+pub(crate) fn open(settings: &Settings) -> Result<Box<dyn Register>, RegisterError> {
+    let connector = settings.connector.clone();
+    let patience: Duration = request_patience(settings.ttl.get());
+    Ok(match &settings.register {
+        Address::File(dir) => Box::new(file::Directory::new(dir, &settings.town, patience)),
+        Address::S3(s3) => Box::new(s3::Objects::new(s3, connector, patience, &settings.town)?),
+        Address::Etcd(etcd) => {
+            Box::new(etcd::Cluster::new(etcd.clone(), connector, patience, &settings.town))
+        }
+    })
+}

@@ -1,0 +1,217 @@
+//! Which register, and for how long a lease holds.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bulkhead_bucket::{Name, S3};
+use bulkhead_net::{BaseUrl, Connector, UrlError};
+use bulkhead_types::Secret;
+
+/// The lease of a town.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Names the town in the register. All copies of the town have the same name, and no other town has it.
+    pub town: Name,
+    /// Where the register is.
+    pub register: Address,
+    /// How long a lease holds without a renewal.
+    pub ttl: Ttl,
+    /// The way out, for a register that is reached by the network.
+    pub connector: Connector,
+}
+
+/// How long a lease holds without a renewal: 2 s to 10 minutes. What others wait at least, when a holder is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ttl(Duration);
+
+/// A duration that is no [`Ttl`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a lease holds for 2 s to 600 s, in whole milliseconds")]
+pub struct TtlError;
+
+impl Ttl {
+    /// Shortest one. Requests get a tenth of it.
+    pub const MIN: Duration = Duration::from_secs(2);
+    /// Longest one.
+    pub const MAX: Duration = Duration::from_secs(600);
+
+    /// Checks a duration.
+    pub fn new(ttl: Duration) -> Result<Self, TtlError> {
+        let fits =
+            (Self::MIN..=Self::MAX).contains(&ttl) && ttl.subsec_nanos().is_multiple_of(1_000_000);
+        if fits { Ok(Self(ttl)) } else { Err(TtlError) }
+    }
+
+    /// The duration.
+    pub fn get(self) -> Duration {
+        self.0
+    }
+}
+
+impl Default for Ttl {
+    /// 10 s: requests get a second.
+    fn default() -> Self {
+        Self(Duration::from_secs(10))
+    }
+}
+
+/// Where a register is.
+#[derive(Debug, Clone)]
+pub enum Address {
+    /// In a directory, which has to exist.
+    File(PathBuf),
+    /// In a bucket of S3, or of what speaks it and honours conditions.
+    S3(S3),
+    /// In etcd, version 3.4 or later, by its gateway of JSON.
+    Etcd(Etcd),
+}
+
+/// A cluster of etcd.
+#[derive(Debug, Clone)]
+pub struct Etcd {
+    /// Its members, asked in turn: 1 to 16.
+    pub servers: Vec<BaseUrl>,
+    /// Begins the key of every record. Without a slash at either end.
+    pub prefix: String,
+    /// Name and password, where it wants them.
+    pub login: Option<(String, Secret)>,
+}
+
+const MAX_SERVERS: usize = 16;
+const DEFAULT_PREFIX: &str = "bulkhead/lease";
+
+/// A text that is no address of a register.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// Another scheme, or none.
+    #[error("it has to begin with file:///, s3://, etcd:// or etcds://")]
+    Scheme,
+    /// A server that is none.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// No bucket, or one that there cannot be.
+    #[error(
+        "s3:// is followed by a bucket of a-z 0-9 . - and perhaps a prefix of A-Z a-z 0-9 . _ - /"
+    )]
+    Bucket,
+    /// No servers, too many, or another prefix than there can be.
+    #[error(
+        "etcd:// is followed by 1 to 16 servers with commas between them, and perhaps a prefix of A-Z a-z 0-9 . _ - /"
+    )]
+    Etcd,
+}
+
+impl Address {
+    /// Reads an address: `file:///directory`, `s3://bucket/prefix`, `etcd://host:2379,host:2379/prefix`, or the same with
+    /// `etcds` for TLS. It is without credentials.
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        if let Some(path) = text.strip_prefix("file://").filter(|path| path.starts_with('/')) {
+            return Ok(Self::File(path.into()));
+        }
+        if let Some(rest) = text.strip_prefix("s3://") {
+            return S3::parse(rest).map(Self::S3).ok_or(AddressError::Bucket);
+        }
+        for (scheme, of_server) in [("etcd://", "http"), ("etcds://", "https")] {
+            if let Some(rest) = text.strip_prefix(scheme) {
+                return Etcd::parse(of_server, rest).map(Self::Etcd);
+            }
+        }
+        Err(AddressError::Scheme)
+    }
+}
+
+impl Etcd {
+    fn parse(scheme: &str, rest: &str) -> Result<Self, AddressError> {
+        let (servers, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let prefix = prefix.trim_matches('/');
+        let of_prefix = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/');
+        if prefix.len() > 512 || !prefix.chars().all(of_prefix) {
+            return Err(AddressError::Etcd);
+        }
+        let servers = servers.split(',').map(|server| {
+            let has_end = server.contains(['?', '#']) || server.is_empty();
+            if has_end {
+                return Err(AddressError::Etcd);
+            }
+            Ok(BaseUrl::parse(&format!("{scheme}://{server}"))?)
+        });
+        let servers = servers.collect::<Result<Vec<_>, AddressError>>()?;
+        if servers.len() > MAX_SERVERS {
+            return Err(AddressError::Etcd);
+        }
+        let prefix = if prefix.is_empty() { DEFAULT_PREFIX } else { prefix };
+        Ok(Self { servers, prefix: prefix.to_owned(), login: None })
+    }
+}
+
+impl fmt::Display for Address {
+    /// Without credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(dir) => write!(f, "file://{}", dir.display()),
+            Self::S3(s3) => write!(f, "{s3}"),
+            Self::Etcd(Etcd { servers, prefix, .. }) => {
+                let tls = servers.iter().any(|server| server.destination.tls);
+                f.write_str(if tls { "etcds://" } else { "etcd://" })?;
+                for (index, server) in servers.iter().enumerate() {
+                    f.write_str(if index == 0 { "" } else { "," })?;
+                    f.write_str(&server.destination.host_and_port())?;
+                }
+                write!(f, "/{prefix}")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_as_it_was_written() {
+        for text in [
+            "file:///a/b",
+            "s3://bucket/a",
+            "etcd://a:2379,[::1]:2379/towns",
+            "etcds://etcd.example:443/a/b",
+        ] {
+            assert_eq!(Address::parse(text).unwrap().to_string(), text);
+        }
+        let short = Address::parse("etcd://a:2379").unwrap();
+        assert_eq!(short.to_string(), "etcd://a:2379/bulkhead/lease");
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_and_not_quoted() {
+        let many = format!("etcd://{}a", "a,".repeat(16));
+        for text in [
+            "",
+            "x.example",
+            "nats://x",
+            "file:relative",
+            "s3://B/a",
+            "etcd://",
+            "etcd://a,,b",
+            "etcd://a:0",
+            "etcd://a?x",
+            "etcd://a/ä",
+            "etcd://u:hunter2@a",
+            &many,
+        ] {
+            let error = Address::parse(text).unwrap_err();
+            assert!(!error.to_string().contains("hunter2"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_lease_holds_for_seconds_to_minutes() {
+        for good in [2_000, 10_001, 600_000] {
+            assert!(Ttl::new(Duration::from_millis(good)).is_ok());
+        }
+        for bad in [0, 1_999, 600_001] {
+            assert_eq!(Ttl::new(Duration::from_millis(bad)), Err(TtlError));
+        }
+        assert_eq!(Ttl::new(Duration::from_nanos(3_000_000_001)), Err(TtlError));
+    }
+}
