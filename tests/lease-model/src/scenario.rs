@@ -42,5 +42,5 @@ pub fn two() -> Scenario {
 
 /// The same with five ticks in a TTL, and so with a try to renew at each of two.
 pub fn fine() -> Scenario {
-    Scenario { speeds: vec![196, 204], epochs: 1, ..two() }
+    Scenario { speeds: vec![196, 204], ..two() }
 }

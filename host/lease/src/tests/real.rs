@@ -1,0 +1,297 @@
+//! Registers over real files and sockets. Against a real server of S3 and a real etcd: `just lease`.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bulkhead_net::Connector;
+use bulkhead_types::Secret;
+
+use super::identity;
+use crate::protocol::{Record, Version};
+use crate::register::{self, Register, Written};
+use crate::tests::server::{Kind, Server};
+use crate::*;
+
+fn settings(address: &str) -> Settings {
+    Settings {
+        town: Name::parse("town-7").unwrap(),
+        register: Address::parse(address).unwrap(),
+        ttl: Ttl::new(Duration::from_secs(30)).unwrap(),
+        connector: Connector::default(),
+    }
+}
+
+fn s3(endpoint: &str, bucket: &str) -> Settings {
+    let mut settings = settings(&format!("s3://{bucket}/of/towns"));
+    let Address::S3(s3) = &mut settings.register else { panic!() };
+    s3.options = [
+        ("AWS_ENDPOINT_URL", endpoint),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ACCESS_KEY_ID", "key"),
+        ("AWS_SECRET_ACCESS_KEY", "hunter2"),
+    ]
+    .map(|(name, value)| (name, Secret::from(value.to_owned())))
+    .into();
+    settings
+}
+
+fn record(counter: u64) -> Record {
+    Record {
+        holder: "a".into(),
+        endpoint: "10.0.0.7:8080".into(),
+        epoch: 3,
+        counter,
+        ttl: Duration::from_secs(10),
+        nonce: u128::from(counter) << 64 | 7,
+        released: counter == 3,
+    }
+}
+
+#[track_caller]
+fn stored(written: Result<Written, RegisterError>) -> Version {
+    match written.unwrap() {
+        Written::Stored(version) => version,
+        Written::Conflict => panic!("a conflict"),
+    }
+}
+
+/// What every register has to do.
+async fn keeps_its_word(settings: &Settings) {
+    let register = register::open(settings).unwrap();
+    register.probe().await.unwrap();
+    // A second time it finds what the first one left.
+    register.probe().await.unwrap();
+    assert_eq!(register.read().await.unwrap(), None);
+    let nothing = Version("7".into());
+    assert_eq!(register.write_if(Some(&nothing), &record(1)).await.unwrap(), Written::Conflict);
+    let first = stored(register.write_if(None, &record(1)).await);
+    assert_eq!(register.write_if(None, &record(2)).await.unwrap(), Written::Conflict);
+    assert_eq!(register.read().await.unwrap(), Some((first.clone(), record(1))));
+    let second = stored(register.write_if(Some(&first), &record(2)).await);
+    assert_ne!(first, second);
+    assert_eq!(register.write_if(Some(&first), &record(3)).await.unwrap(), Written::Conflict);
+    assert_eq!(register.read().await.unwrap(), Some((second.clone(), record(2))));
+    let third = stored(register.write_if(Some(&second), &record(3)).await);
+    // Another process sees the same.
+    let other = register::open(settings).unwrap();
+    assert_eq!(other.read().await.unwrap(), Some((third, record(3))));
+    // And another town nothing.
+    let other = Settings { town: Name::parse("town-8").unwrap(), ..settings.clone() };
+    assert_eq!(register::open(&other).unwrap().read().await.unwrap(), None);
+}
+
+/// Of many that write at once one wins, each time.
+async fn has_one_winner(settings: &Settings) {
+    let settings = Settings { town: Name::parse("contested").unwrap(), ..settings.clone() };
+    let registers: Vec<Arc<dyn Register>> =
+        (0..4).map(|_| register::open(&settings).unwrap().into()).collect();
+    let mut expected: Option<Version> = None;
+    for round in 0..10 {
+        let mut writers = tokio::task::JoinSet::new();
+        for (writer, register) in registers.iter().enumerate() {
+            let (register, expected) = (Arc::clone(register), expected.clone());
+            let nonce = 1 + (round << 8 | writer as u128);
+            let record = Record { nonce, ..record(1) };
+            writers.spawn(async move { register.write_if(expected.as_ref(), &record).await });
+        }
+        let written = writers.join_all().await;
+        let won: Vec<_> = written
+            .into_iter()
+            .filter_map(|written| match written.unwrap() {
+                Written::Stored(version) => Some(version),
+                Written::Conflict => None,
+            })
+            .collect();
+        let [version] = &won[..] else { panic!("round {round}: {won:?}") };
+        let (read, _) = registers[0].read().await.unwrap().unwrap();
+        assert_eq!(read, *version);
+        expected = Some(read);
+    }
+}
+
+/// Two copies on the clock of this machine: the second one follows the first.
+async fn is_held_by_one_after_the_other(settings: &Settings) {
+    let ttl = Ttl::new(Duration::from_secs(2)).unwrap();
+    let town = Name::parse("followed").unwrap();
+    let settings = Settings { town, ttl, ..settings.clone() };
+    let hold = async |holder: &str, release: Option<Duration>| {
+        let mut lease = Lease::open(&settings, identity(holder), 0).unwrap();
+        let (sender, mut held) = tokio::sync::watch::channel(None);
+        let notify = move |status: &Status| {
+            if let Status::Held(permit) = status {
+                sender.send_replace(Some(*permit));
+            }
+        };
+        let limit = release.map_or(Duration::from_secs(3), |_| Duration::from_secs(30));
+        let release = async move {
+            let permit = held.wait_for(Option::is_some).await.unwrap().unwrap();
+            assert!(permit.is_valid_now());
+            match release {
+                Some(after) => tokio::time::sleep(after).await,
+                None => std::future::pending().await,
+            }
+        };
+        let ended = tokio::time::timeout(limit, lease.hold(notify, release)).await;
+        (ended.map(Result::unwrap).ok(), lease.floor())
+    };
+    // The last one is dropped, and the next one waits for it.
+    let wait = Duration::from_millis(100);
+    assert_eq!(hold("a", Some(wait)).await, (Some(Ended::Released), 1));
+    assert_eq!(hold("b", None).await, (None, 2));
+    let began = std::time::Instant::now();
+    assert_eq!(hold("c", Some(wait)).await, (Some(Ended::Released), 3));
+    assert!(began.elapsed() > Duration::from_secs(2));
+}
+
+async fn is_a_register(settings: &Settings) {
+    keeps_its_word(settings).await;
+    has_one_winner(settings).await;
+    is_held_by_one_after_the_other(settings).await;
+}
+
+fn file(dir: &Path) -> Settings {
+    settings(&format!("file://{}", dir.display()))
+}
+
+#[tokio::test]
+async fn a_directory_is_a_register() {
+    let dir = tempfile::tempdir().unwrap();
+    is_a_register(&file(dir.path())).await;
+}
+
+#[tokio::test]
+async fn a_directory_that_is_not_there_is_not_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    let register = register::open(&file(&dir.path().join("mount"))).unwrap();
+    let error = register.read().await.unwrap_err();
+    assert!(matches!(error, RegisterError::Unavailable(_)), "{error}");
+    assert!(register.probe().await.is_err());
+    assert!(register.write_if(None, &record(1)).await.is_err());
+}
+
+#[tokio::test]
+async fn a_writer_that_is_frozen_blocks_others_and_is_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = Settings { ttl: Ttl::new(Ttl::MIN).unwrap(), ..file(dir.path()) };
+    let register = register::open(&settings).unwrap();
+    register.probe().await.unwrap();
+    let lock = std::fs::File::open(dir.path().join("town-7.lease.lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let error = register.write_if(None, &record(1)).await.unwrap_err();
+    assert!(error.to_string().contains("another process has locked"), "{error}");
+    // Readers see the record all the same.
+    assert_eq!(register.read().await.unwrap(), None);
+    drop(lock);
+    stored(register.write_if(None, &record(1)).await);
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_no_free_lease() {
+    let dir = tempfile::tempdir().unwrap();
+    let register = register::open(&file(dir.path())).unwrap();
+    stored(register.write_if(None, &record(1)).await);
+    let path = dir.path().join("town-7.lease.json");
+    for damaged in ["", "{}", "<html>"] {
+        std::fs::write(&path, damaged).unwrap();
+        assert!(matches!(register.read().await, Err(RegisterError::Misbehaves(_))));
+        assert!(register.write_if(None, &record(2)).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_with_conditions_is_a_register() {
+    let server = Server::start(Kind::Bucket { conditions: true });
+    is_a_register(&s3(&server.url(), "leases")).await;
+}
+
+#[tokio::test]
+async fn a_bucket_that_ignores_conditions_is_refused() {
+    let server = Server::start(Kind::Bucket { conditions: false });
+    let settings = s3(&server.url(), "leases");
+    let mut lease = Lease::open(&settings, identity("a"), 0).unwrap();
+    let refused = lease.hold(|_| {}, std::future::pending()).await.unwrap_err();
+    let text = "the server of s3://leases/of/towns ignores the condition If-None-Match of a write: \
+                it cannot hold leases";
+    assert_eq!(refused, RegisterError::Misbehaves(text.into()));
+}
+
+#[tokio::test]
+async fn etcd_is_a_register() {
+    let server = Server::start(Kind::Etcd { login: false });
+    let address = format!("etcd://{}/towns", server.at);
+    is_a_register(&settings(&address)).await;
+}
+
+#[tokio::test]
+async fn another_member_is_asked_where_one_is_gone() {
+    let server = Server::start(Kind::Etcd { login: false });
+    is_a_register(&settings(&format!("etcd://127.0.0.1:1,{}/towns", server.at))).await;
+}
+
+#[tokio::test]
+async fn etcd_with_a_login_is_asked_with_a_token_and_with_another_one_when_that_ends() {
+    let server = Server::start(Kind::Etcd { login: true });
+    let mut settings = settings(&format!("etcd://{}/towns", server.at));
+    let register = register::open(&settings).unwrap();
+    let error = register.probe().await.unwrap_err();
+    assert!(matches!(error, RegisterError::Refused(_)), "{error}");
+    let Address::Etcd(etcd) = &mut settings.register else { panic!() };
+    etcd.login = Some(("town".into(), "wrong".to_owned().into()));
+    let error = register::open(&settings).unwrap().probe().await.unwrap_err();
+    assert!(matches!(error, RegisterError::Refused(_)), "{error}");
+    let Address::Etcd(etcd) = &mut settings.register else { panic!() };
+    etcd.login = Some(("town".into(), "hunter2".to_owned().into()));
+    keeps_its_word(&settings).await;
+    let register = register::open(&settings).unwrap();
+    register.probe().await.unwrap();
+    server.forget_tokens();
+    register.read().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_no_etcd_is_refused_and_what_is_not_there_is_waited_for() {
+    let server = Server::start(Kind::Bucket { conditions: true });
+    let register = register::open(&settings(&format!("etcd://{}", server.at))).unwrap();
+    let error = register.probe().await.unwrap_err();
+    assert!(matches!(error, RegisterError::Misbehaves(_)), "{error}");
+    for nobody in [settings("etcd://127.0.0.1:1"), s3("http://127.0.0.1:1", "leases")] {
+        let register = register::open(&nobody).unwrap();
+        let error = register.probe().await.unwrap_err();
+        assert!(matches!(error, RegisterError::Unavailable(_)), "{error}");
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "wants a server: just lease"]
+async fn a_real_bucket() {
+    let endpoint = std::env::var("LEASE_S3").expect("the server's URL");
+    is_a_register(&s3(&endpoint, "leases")).await;
+    let register = register::open(&s3(&endpoint, "missing")).unwrap();
+    let error = register.probe().await.unwrap_err();
+    assert!(error.to_string().contains("NoSuchBucket"), "{error}");
+}
+
+#[tokio::test]
+#[ignore = "wants a server: just lease"]
+async fn a_real_etcd() {
+    let servers = std::env::var("LEASE_ETCD").expect("host and port");
+    is_a_register(&settings(&format!("etcd://{servers}/towns"))).await;
+}
+
+#[tokio::test]
+#[ignore = "wants a server: just lease"]
+async fn a_real_etcd_with_a_login() {
+    let servers = std::env::var("LEASE_ETCD_LOGIN").expect("host and port");
+    let mut settings = settings(&format!("etcd://{servers}/towns"));
+    let error = register::open(&settings).unwrap().probe().await.unwrap_err();
+    assert!(matches!(error, RegisterError::Refused(_)), "{error}");
+    let Address::Etcd(etcd) = &mut settings.register else { panic!() };
+    etcd.login = Some(("root".into(), "wrong".to_owned().into()));
+    let error = register::open(&settings).unwrap().probe().await.unwrap_err();
+    assert!(matches!(error, RegisterError::Refused(_)), "{error}");
+    let Address::Etcd(etcd) = &mut settings.register else { panic!() };
+    etcd.login = Some(("root".into(), "hunter2".to_owned().into()));
+    keeps_its_word(&settings).await;
+}

@@ -1,0 +1,215 @@
+//! As much of S3 and of etcd's gateway as a register asks for, on a real socket.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// S3, with conditions or without.
+    Bucket { conditions: bool },
+    /// etcd, that wants the password `hunter2` or none.
+    Etcd { login: bool },
+}
+
+struct State {
+    kind: Kind,
+    /// By key: revision and value.
+    values: BTreeMap<String, (u64, Bytes)>,
+    revision: u64,
+    tokens: Vec<String>,
+}
+
+pub struct Server {
+    pub at: SocketAddr,
+    state: Arc<Mutex<State>>,
+    _end: oneshot::Sender<()>,
+}
+
+impl Server {
+    pub fn start(kind: Kind) -> Self {
+        let state = State { kind, values: BTreeMap::new(), revision: 1, tokens: Vec::new() };
+        let state = Arc::new(Mutex::new(state));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let (at, (end, ended)) = (listener.local_addr().unwrap(), oneshot::channel());
+        let shared = Arc::clone(&state);
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                tokio::select! {
+                    () = serve(listener, shared) => {}
+                    _ = ended => {}
+                }
+            });
+        });
+        Self { at, state, _end: end }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.at)
+    }
+
+    /// As a member does that starts again.
+    pub fn forget_tokens(&self) {
+        self.state.lock().unwrap().tokens.clear();
+    }
+}
+
+async fn serve(listener: std::net::TcpListener, state: Arc<Mutex<State>>) {
+    let listener = TcpListener::from_std(listener).unwrap();
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        let state = Arc::clone(&state);
+        connections.spawn(async move {
+            let service = service_fn(|request| answer(request, Arc::clone(&state)));
+            let served = hyper::server::conn::http1::Builder::new();
+            let _ = served.serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    state: Arc<Mutex<State>>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let state = &mut *state.lock().unwrap();
+    let path = parts.uri.path();
+    Ok(match state.kind {
+        Kind::Bucket { conditions } => {
+            state.object(&parts.method, path, &parts.headers, body, conditions)
+        }
+        Kind::Etcd { login } => {
+            let body = serde_json::from_slice(&body).unwrap();
+            let token = parts.headers.get("authorization").and_then(|it| it.to_str().ok());
+            let (status, answer) = state.gateway(path, token, &body, login);
+            let mut response = Response::new(Full::from(answer.to_string()));
+            *response.status_mut() = StatusCode::from_u16(status).unwrap();
+            response
+        }
+    })
+}
+
+impl State {
+    fn put(&mut self, key: &str, value: Bytes) -> u64 {
+        self.revision += 1;
+        self.values.insert(key.to_owned(), (self.revision, value));
+        self.revision
+    }
+
+    fn object(
+        &mut self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+        body: Bytes,
+        conditions: bool,
+    ) -> Response<Full<Bytes>> {
+        let mut answer = Response::new(Full::default());
+        let tag = |revision| format!("\"{revision:08}\"");
+        let there = self.values.get(path).cloned();
+        let etag = there.as_ref().map(|(revision, _)| tag(*revision));
+        if *method == Method::PUT {
+            let expected = headers.get("if-match").map(|it| it.to_str().unwrap().to_owned());
+            let fits = match (expected, headers.contains_key("if-none-match")) {
+                (None, false) => true,
+                (None, true) => etag.is_none(),
+                (expected, _) => expected == etag,
+            };
+            if conditions && !fits {
+                *answer.status_mut() = StatusCode::PRECONDITION_FAILED;
+                return answer;
+            }
+            let revision = self.put(path, body);
+            answer.headers_mut().insert("etag", tag(revision).parse().unwrap());
+            return answer;
+        }
+        let Some(((_, value), etag)) = there.zip(etag) else {
+            *answer.status_mut() = StatusCode::NOT_FOUND;
+            return answer;
+        };
+        let headers = answer.headers_mut();
+        headers.insert("etag", etag.parse().unwrap());
+        headers.insert("last-modified", "Thu, 15 Jan 2026 09:29:00 GMT".parse().unwrap());
+        *answer.body_mut() = Full::new(value);
+        answer
+    }
+
+    fn gateway(
+        &mut self,
+        path: &str,
+        token: Option<&str>,
+        body: &Value,
+        login: bool,
+    ) -> (u16, Value) {
+        let refused = |status, code: i64, text: &str| {
+            (status, json!({ "error": text, "message": text, "code": code }))
+        };
+        if path == "/v3/auth/authenticate" {
+            if body["password"] != "hunter2" {
+                let text = "etcdserver: authentication failed, invalid user ID or password";
+                return refused(400, 3, text);
+            }
+            let token = format!("token.{}", self.tokens.len() + 1);
+            self.tokens.push(token.clone());
+            return (200, json!({ "header": {}, "token": token }));
+        }
+        match token {
+            None if login => return refused(400, 3, "etcdserver: user name is empty"),
+            Some(token) if !self.tokens.iter().any(|it| it == token) => {
+                return refused(401, 16, "etcdserver: invalid auth token");
+            }
+            _ => {}
+        }
+        let header = |revision: u64| json!({ "revision": revision.to_string() });
+        match path {
+            "/v3/kv/range" => {
+                let key = body["key"].as_str().unwrap();
+                let found = self.values.get(key).map(|(revision, value)| {
+                    let revision = revision.to_string();
+                    json!({ "key": key, "mod_revision": revision, "value": BASE64.encode(value) })
+                });
+                let only_count = body["count_only"] == true;
+                match found.filter(|_| !only_count) {
+                    Some(found) => {
+                        (200, json!({ "header": header(self.revision), "kvs": [found] }))
+                    }
+                    None => (200, json!({ "header": header(self.revision) })),
+                }
+            }
+            "/v3/kv/txn" => {
+                let compare = &body["compare"][0];
+                assert_eq!(
+                    (&compare["target"], &compare["result"]),
+                    (&"MOD".into(), &"EQUAL".into())
+                );
+                let key = compare["key"].as_str().unwrap();
+                let there = self.values.get(key).map_or(0, |(revision, _)| *revision);
+                if compare["mod_revision"].as_str() != Some(&there.to_string()) {
+                    return (200, json!({ "header": header(self.revision) }));
+                }
+                let put = &body["success"][0]["request_put"];
+                let value = BASE64.decode(put["value"].as_str().unwrap()).unwrap();
+                let revision = self.put(key, value.into());
+                (200, json!({ "header": header(revision), "succeeded": true }))
+            }
+            _ => refused(404, 5, "Not Found"),
+        }
+    }
+}
