@@ -58,9 +58,11 @@ test *args: _guest_target
         cargo test {{ args }}
     fi
 
-# check the start slot for long, as a nightly run does: all schedules with few preemptions, many random ones
+# check the start slot and the lease for long, as a nightly run does: all schedules of the slot with few preemptions, many
+# random ones; all states of the larger worlds of the lease
 model-check schedules="1000000" preemptions="3": _compiler
     SLOT_SCHEDULES={{ schedules }} SLOT_PREEMPTIONS={{ preemptions }} RUST_BACKTRACE=0 cargo test --release -p slot-model -- --nocapture
+    cargo test --release -p lease-model -- --include-ignored --nocapture --test-threads=2
 
 # keep a host busy and disturb it for so many minutes, and check from outside what it promises
 soak minutes="20" *args: build guests
@@ -78,6 +80,7 @@ nightly: _guest_target
     just monitoring
     just clients
     just evidence
+    just lease
     just registry
     just toolchains
     just conformance
@@ -151,6 +154,56 @@ evidence:
     done
     python3 -c 'import sys, urllib.request as r; r.urlopen(r.Request(sys.argv[1], method="PUT"))' "$url/evidence"
     EVIDENCE_S3="$url" cargo test -p bulkhead-evidence --lib s3:: -- --include-ignored
+
+# hold leases at a server that speaks S3 and at etcd, with and without a login; wants Python, takes moto with its server (60 MB)
+# from PyPI, and etcd from Debian (package etcd-server, without installing it) where there is none
+lease:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    work="$CARGO_TARGET_DIR/lease" moto="$CARGO_TARGET_DIR/moto-5.2.5"
+    mkdir -p "$work"
+    [ -d "$moto" ] || {
+        # An interrupted installation leaves one behind.
+        rm -rf "$moto.part"
+        python3 -m pip install --quiet --disable-pip-version-check --target "$moto.part" 'moto[s3,server]==5.2.5'
+        mv "$moto.part" "$moto"
+    }
+    etcd=$(command -v etcd || echo "$work/etcd/usr/bin/etcd")
+    [ -x "$etcd" ] || (cd "$work" && apt-get download -qq etcd-server && dpkg -x etcd-server_*.deb etcd && rm etcd-server_*.deb)
+    cargo test -p bulkhead-lease --lib --no-run
+    data=$(mktemp -d) servers=""
+    trap 'kill $servers 2>/dev/null || true; wait; rm -rf "$data"' EXIT
+    PYTHONPATH="$moto" python3 -c 'from moto.server import main; main(["-H", "127.0.0.1", "-p", "0"])' >"$data/moto.log" 2>&1 &
+    servers+=" $!"
+    until s3=$(grep -o 'http://127.0.0.1:[0-9]*' "$data/moto.log" | head -1) && [ -n "$s3" ]; do
+        kill -0 $! 2>/dev/null || { cat "$data/moto.log" >&2; exit 1; }
+        sleep 0.1
+    done
+    # Makes a request of JSON, or one that puts nothing.
+    ask() { python3 -c 'import sys, urllib.request as r; u, b = sys.argv[1:]; r.urlopen(r.Request(u, data=b.encode() or None, method="POST" if b else "PUT"))' "$@"; }
+    ask "$s3/leases" ""
+    # Starts etcd, and waits until it answers.
+    serve_etcd() {
+        local port peer
+        read -r port peer < <(python3 -c 'import socket as s; a = [s.create_server(("127.0.0.1", 0)) for _ in "ab"]; print(*(x.getsockname()[1] for x in a))')
+        at="127.0.0.1:$port"
+        ETCD_UNSUPPORTED_ARCH=$(dpkg --print-architecture) "$etcd" --data-dir "$data/$1" --listen-client-urls "http://$at" --advertise-client-urls "http://$at" \
+            --listen-peer-urls "http://127.0.0.1:$peer" --initial-advertise-peer-urls "http://127.0.0.1:$peer" \
+            --initial-cluster "default=http://127.0.0.1:$peer" >"$data/$1.log" 2>&1 &
+        servers+=" $!"
+        until ask "http://$at/v3/kv/range" '{"key":"YQ=="}' 2>/dev/null; do
+            kill -0 $! 2>/dev/null || { cat "$data/$1.log" >&2; exit 1; }
+            sleep 0.1
+        done
+    }
+    serve_etcd login
+    LEASE_ETCD_LOGIN=$at
+    ask "http://$at/v3/auth/role/add" '{"name":"root"}'
+    ask "http://$at/v3/auth/user/add" '{"name":"root","password":"hunter2"}'
+    ask "http://$at/v3/auth/user/grant" '{"user":"root","role":"root"}'
+    ask "http://$at/v3/auth/enable" '{}'
+    serve_etcd open
+    LEASE_S3=$s3 LEASE_ETCD=$at LEASE_ETCD_LOGIN=$LEASE_ETCD_LOGIN cargo test -p bulkhead-lease --lib real:: -- --include-ignored
 
 # chat clients and MCP clients of PyPI and npm against a host; wants Python, Node.js and npm
 clients: _guest_target

@@ -12,7 +12,7 @@ struct Mutation {
     changes: &'static [(&'static str, &'static str)],
 }
 
-const MUTATIONS: [Mutation; 14] = [
+const MUTATIONS: [Mutation; 13] = [
     // The work of a holder never ends by itself.
     Mutation { name: "no_fence", changes: &[("now < self.until", "now >= Boottime(0)")] },
     // A renewal counts although the fence was reached before its answer.
@@ -106,14 +106,6 @@ const MUTATIONS: [Mutation; 14] = [
         changes: &[(
             "self.attempts.push(Attempt { record: record.clone(), asked_at: now });",
             "let record = match self.attempts.pop() { Some(first) => first.record, None => record };\n        self.attempts.push(Attempt { record: record.clone(), asked_at: now });",
-        )],
-    },
-    // The newest record is replaced, whichever it is by now.
-    Mutation {
-        name: "write_without_a_condition",
-        changes: &[(
-            "Step::Write { expected: content.map(|(version, _)| version.clone()), record }",
-            "let _ = content;\n        Step::Write { expected: None, record }",
         )],
     },
     // Who receives does not compare.

@@ -45,8 +45,6 @@ versions! {
     believe_the_name,
     /// A write without an answer is sent again as it was, and counts from then on.
     count_from_the_second_try,
-    /// The record is replaced, whichever it is by now.
-    write_without_a_condition,
     /// Who receives does not compare.
     no_gate,
 }

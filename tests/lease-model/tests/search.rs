@@ -157,13 +157,6 @@ fn a_belief_from_the_second_try_on_is_found() {
 }
 
 #[test]
-fn a_write_without_a_condition_is_found() {
-    let found =
-        found(versions::write_without_a_condition::check, &Scenario { compares: false, ..two() });
-    assert!(found.contains(BOTH) || found.contains("is no new one"), "{found}");
-}
-
-#[test]
 fn a_register_that_ignores_conditions_is_found() {
     let found = found(as_it_is::check, &Scenario { compares: false, ..two() });
     assert!(found.contains(BOTH) || found.contains("is no new one"), "{found}");
