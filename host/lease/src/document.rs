@@ -11,8 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::fault::RegisterError;
 use crate::protocol::Record;
-use crate::register::RegisterError;
 use crate::settings::Ttl;
 
 /// Largest document that is read, in bytes.

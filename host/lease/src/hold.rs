@@ -9,10 +9,11 @@ use tokio::time::{sleep, timeout};
 
 use crate::clock::{Clock, System};
 use crate::document::MAX_TEXT;
+use crate::fault::RegisterError;
 use crate::protocol::{
     Boottime, Identity, Lost, Permit, Protocol, Record, Step, Wrote, request_patience,
 };
-use crate::register::{self, Register, RegisterError, Written};
+use crate::register::{self, Register, Written};
 use crate::settings::{Settings, Ttl};
 
 /// The lease of one town, and this process as one that asks for it.

@@ -12,12 +12,14 @@
 //! - `protocol`: what a process does next, and what it may believe; pure
 //! - `clock`: `CLOCK_BOOTTIME`
 //! - `document`: a record as JSON
+//! - `fault`: why a call of the store failed
 //! - `register`: the store; `file`, `s3`, `etcd` in it
 //! - `settings`: which store, for how long
 //! - `hold`: the loop
 
 mod clock;
 mod document;
+mod fault;
 mod hold;
 mod protocol;
 mod register;
@@ -25,9 +27,10 @@ mod settings;
 
 pub use bulkhead_bucket::{Name, NameError, S3};
 pub use clock::{Clock, System};
+pub use fault::RegisterError;
 pub use hold::{Ended, Holder, Lease, Status};
 pub use protocol::{Boottime, Gate, Identity, Lost, Permit, Record, Version, takeover_after};
-pub use register::{Register, RegisterError, Written};
+pub use register::{Register, Written};
 pub use settings::{Address, AddressError, Etcd, Settings, Ttl, TtlError};
 
 #[cfg(test)]

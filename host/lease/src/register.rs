@@ -4,10 +4,9 @@ mod etcd;
 mod file;
 mod s3;
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 
+use crate::fault::RegisterError;
 use crate::protocol::{Record, Version, request_patience};
 use crate::settings::{Address, Settings};
 
@@ -42,46 +41,10 @@ pub enum Written {
     Conflict,
 }
 
-/// A call that failed. The text names no secret.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RegisterError {
-    /// No answer, or one that says to try again.
-    #[error("{0}")]
-    Unavailable(String),
-    /// It does not want it: credentials, rights, no room.
-    #[error("{0}")]
-    Refused(String),
-    /// What answers is no register, or one that does not keep its word.
-    #[error("{0}")]
-    Misbehaves(String),
-}
-
-/// Longest text of an error: what a server says may be anything.
-const MAX_MESSAGE: usize = 512;
-
-impl RegisterError {
-    pub(crate) fn unavailable(text: impl Into<String>) -> Self {
-        Self::Unavailable(bounded(text.into()))
-    }
-
-    pub(crate) fn refused(text: impl Into<String>) -> Self {
-        Self::Refused(bounded(text.into()))
-    }
-
-    pub(crate) fn misbehaves(text: impl Into<String>) -> Self {
-        Self::Misbehaves(bounded(text.into()))
-    }
-}
-
-fn bounded(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(MAX_MESSAGE));
-    text
-}
-
 /// The register that the settings name. Nothing is called yet.
 pub(crate) fn open(settings: &Settings) -> Result<Box<dyn Register>, RegisterError> {
     let connector = settings.connector.clone();
-    let patience: Duration = request_patience(settings.ttl.get());
+    let patience = request_patience(settings.ttl.get());
     Ok(match &settings.register {
         Address::File(dir) => Box::new(file::Directory::new(dir, &settings.town, patience)),
         Address::S3(s3) => Box::new(s3::Objects::new(s3, connector, patience, &settings.town)?),

@@ -22,8 +22,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{Register, RegisterError, Written};
+use super::{Register, Written};
 use crate::document::{self, MAX_BYTES};
+use crate::fault::RegisterError;
 use crate::protocol::{Record, Version};
 use crate::settings::Etcd;
 

@@ -19,8 +19,9 @@ use rustix::io::Errno;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-use super::{Register, RegisterError, Written};
+use super::{Register, Written};
 use crate::document::{self, MAX_BYTES};
+use crate::fault::RegisterError;
 use crate::protocol::{Record, Version};
 
 /// Calls at once. Those that a volume does not answer stay, and no more are made.

@@ -11,8 +11,9 @@ use bulkhead_bucket::{Bucket, Cause, Fault, Limits, Name, Put, S3};
 use bulkhead_net::Connector;
 use bytes::Bytes;
 
-use super::{Register, RegisterError, Written};
+use super::{Register, Written};
 use crate::document::{self, MAX_BYTES};
+use crate::fault::RegisterError;
 use crate::protocol::{Record, Version};
 
 pub(super) struct Objects {

@@ -6,8 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::sleep;
 
+use crate::fault::RegisterError;
 use crate::protocol::{Record, Version};
-use crate::register::{Register, RegisterError, Written};
+use crate::register::{Register, Written};
 
 /// What the register does with a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
