@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::Response;
+use bulkhead_fence::Fenced;
 use bulkhead_tasks::{Spawner, Switch};
 use hyper::Request;
 use hyper::body::Incoming;
@@ -96,7 +97,7 @@ impl Connections {
             let slot = Arc::new(slot);
             let (answering, at) = (Arc::clone(&service), Arc::clone(&slot));
             let answer = service_fn(move |request| answered(&answering, &at, &answers, request));
-            let io = TokioIo::new(Patient::new(stream, limits.write_stall));
+            let io = TokioIo::new(Patient::new(Fenced(stream), limits.write_stall));
             let connection = http(&limits).serve_connection(io, answer).with_upgrades();
             let mut connection = pin!(connection);
             // A block of its own, because what `wait_for` yields holds a lock.
@@ -139,7 +140,7 @@ impl Connections {
                 let service = Arc::clone(&answering);
                 async move { Ok::<_, Infallible>(service.answer_in_passing(request).await) }
             });
-            let io = TokioIo::new(Patient::new(stream, IN_PASSING));
+            let io = TokioIo::new(Patient::new(Fenced(stream), IN_PASSING));
             let mut http = http(&limits);
             let connection = http.keep_alive(false).serve_connection(io, answer);
             if let Ok(Err(error)) = timeout(IN_PASSING, connection).await {

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bulkhead_fence::Fenced;
 use bulkhead_types::error::chain;
 use http::header::{HOST, PROXY_AUTHORIZATION};
 use http::{HeaderValue, Request, Uri};
@@ -212,7 +213,7 @@ impl Connector {
         step: &mut Step,
     ) -> Result<Connected, ConnectError> {
         let Some(proxy) = self.proxies.of(to) else {
-            let stream = Box::pin(tcp(to, addresses, patience, step).await?);
+            let stream: Stream = Box::pin(tcp(to, addresses, patience, step).await?);
             let stream = if to.tls { self.encrypt(to, stream, step).await? } else { stream };
             return Ok(Connected { stream, route: Route::direct(to.clone()) });
         };
@@ -254,7 +255,7 @@ async fn tcp(
     addresses: &dyn Addresses,
     patience: Duration,
     step: &mut Step,
-) -> Result<TcpStream, ConnectError> {
+) -> Result<Fenced<TcpStream>, ConnectError> {
     *step = Step::Resolving;
     let found = addresses.of(to).await?;
     *step = Step::Connecting;
@@ -265,7 +266,7 @@ async fn tcp(
     let uri = uri.expect("a port makes no URL invalid");
     let connecting: Boxed<'static, _> = Box::pin(connector.oneshot(uri));
     match connecting.await {
-        Ok(stream) => Ok(stream.into_inner()),
+        Ok(stream) => Ok(Fenced(stream.into_inner())),
         Err(error) => {
             Err(ConnectError::Connect { to: to.host_and_port(), source: io_error(&error) })
         }

@@ -349,6 +349,7 @@ pub(super) fn in_transaction(
     connection: &Connection,
     work: impl FnOnce(&Connection) -> rusqlite::Result<()>,
 ) -> rusqlite::Result<()> {
+    bulkhead_fence::pass();
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
     let done = work(connection)
         .and_then(|()| connection.prepare_cached("COMMIT")?.execute([]).map(|_| ()));
