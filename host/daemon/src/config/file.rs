@@ -24,7 +24,7 @@ mod repositories;
 mod services;
 
 pub use repositories::{Rig, Tools, Workspaces};
-pub use services::{Dialect, Evidence, HttpSecret, Model, ModelName, Registry, SecretName};
+pub use services::{Dialect, Evidence, HttpSecret, Lease, Model, ModelName, Registry, SecretName};
 
 /// The whole file. Everything has a default but the components and roles that one wants to use.
 #[derive(Debug, Deserialize)]
@@ -37,6 +37,7 @@ pub struct File {
     pub state: State,
     pub engine: Engine,
     pub evidence: Evidence,
+    pub lease: Lease,
     pub signals: Signals,
     pub limits: Limits,
     pub memory: Memory,

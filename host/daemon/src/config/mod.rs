@@ -7,6 +7,7 @@
 //! - `keys`: the table of all keys with their variables, from which `env`, `--help` and `docs/configuration.md` come
 //! - `env`: variables that override the file
 //! - `evidence`: where evidence goes that outlives the disk
+//! - `lease`: which copy of the town runs
 //! - `models`: endpoints of language models
 //! - `budgets`: what agents may use of them
 //! - `rigs`: repositories that agents work on
@@ -26,6 +27,7 @@ mod evidence;
 mod file;
 mod http_secrets;
 mod keys;
+mod lease;
 mod memory;
 mod models;
 mod problem;

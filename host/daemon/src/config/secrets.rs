@@ -10,7 +10,7 @@ use bulkhead_client::read_secret;
 use bulkhead_types::Secret;
 use toml::Spanned;
 
-use super::file::{Evidence, File, FromEnvironment, ModelName, SecretName};
+use super::file::{Evidence, File, FromEnvironment, Lease, ModelName, SecretName};
 use super::problem::Problem;
 
 /// Where systemd puts what `LoadCredential=` names.
@@ -96,6 +96,7 @@ pub fn settle(
     settle_one("town.token", &mut value, of_file, base)?;
     file.town.token = value.map(|token| Spanned::new(span, token));
     settle_evidence(&mut file.evidence, base, &lookup)?;
+    settle_lease(&mut file.lease, base, &lookup)?;
     for (ModelName(name), model) in &mut file.models {
         let source = Source {
             table: format!("models.{name}"),
@@ -147,28 +148,63 @@ fn settle_evidence(
     };
     token.settle(base, lookup)?;
     let (key, file) = (&mut evidence.secret_access_key, &mut evidence.secret_access_key_file);
-    let name = "secret_access_key";
-    Source { table: table(), name, value: key, file, variable: &mut None }.settle(base, lookup)?;
-    if let Some(file) = evidence.secret_access_key_file.take() {
-        let name = "evidence.secret_access_key_file".to_owned();
-        let read = read_file(file.get_ref());
-        let read = read.map_err(|message| Problem::at(file.span(), name, message))?;
-        evidence.secret_access_key = Some(Spanned::new(file.span(), read));
+    settle_and_read("evidence", "secret_access_key", key, file, base, lookup)?;
+    evidence.aws = of_aws(evidence.sink.is_some(), lookup)?;
+    Ok(())
+}
+
+fn settle_lease(
+    lease: &mut Lease,
+    base: &Path,
+    lookup: &impl Fn(&str) -> Option<OsString>,
+) -> Result<(), Problem> {
+    let (key, file) = (&mut lease.secret_access_key, &mut lease.secret_access_key_file);
+    settle_and_read("lease", "secret_access_key", key, file, base, lookup)?;
+    let (password, file) = (&mut lease.password, &mut lease.password_file);
+    settle_and_read("lease", "password", password, file, base, lookup)?;
+    lease.aws = of_aws(lease.register.is_some(), lookup)?;
+    Ok(())
+}
+
+/// One whose file is read once.
+fn settle_and_read(
+    table: &str,
+    name: &str,
+    value: &mut Option<Spanned<Secret>>,
+    file: &mut Option<Spanned<PathBuf>>,
+    base: &Path,
+    lookup: &impl Fn(&str) -> Option<OsString>,
+) -> Result<(), Problem> {
+    Source { table: table.to_owned(), name, value, file, variable: &mut None }
+        .settle(base, lookup)?;
+    if let Some(file) = file.take() {
+        let read = read_file(file.get_ref())
+            .map_err(|message| Problem::at(file.span(), format!("{table}.{name}_file"), message))?;
+        *value = Some(Spanned::new(file.span(), read));
     }
+    Ok(())
+}
+
+/// What AWS's own variables say. They are for other programs as well, and may be anything where nobody needs them.
+fn of_aws(
+    is_needed: bool,
+    lookup: &impl Fn(&str) -> Option<OsString>,
+) -> Result<Vec<(&'static str, Secret)>, Problem> {
+    let mut found = Vec::new();
     for name in AWS {
         let value = lookup(name)
             .map(OsString::into_string)
             .filter(|value| !value.as_ref().is_ok_and(String::is_empty));
         match value {
             None => {}
-            Some(Ok(value)) => evidence.aws.push((name, Secret::from(value))),
-            Some(Err(_)) if evidence.sink.is_none() => {}
+            Some(Ok(value)) => found.push((name, Secret::from(value))),
+            Some(Err(_)) if !is_needed => {}
             Some(Err(_)) => {
                 return Err(Problem::at(0..0, name.to_owned(), "is not valid UTF-8".into()));
             }
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 fn settle_one(

@@ -26,6 +26,7 @@ use super::components::{ComponentSettings, Kept, check_components};
 use super::evidence::{EvidenceSettings, check_evidence};
 use super::file::{self, CompileMebibytes, File, MebibytesOrNone, OnFenced};
 use super::http_secrets::check_secrets;
+use super::lease::{LeaseSettings, check_lease};
 use super::memory::{MemorySettings, memory};
 use super::models::{ModelEndpoint, check_models};
 use super::problem::Problem;
@@ -53,6 +54,8 @@ pub struct Settings {
     pub town: Option<TownConfig>,
     /// Where evidence goes that outlives the disk.
     pub evidence: Option<EvidenceSettings>,
+    /// Which copy of the town runs.
+    pub lease: Option<LeaseSettings>,
     /// What follows when a newer run serves the town.
     pub on_fenced: OnFenced,
     pub log_format: LogFormat,
@@ -206,6 +209,7 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
         },
         town_id: file.town.id.clone(),
         evidence: check_evidence(file.evidence, file.town.id.as_deref(), base, outside)?,
+        lease: check_lease(file.lease, file.town.id.as_deref(), base, outside)?,
         on_fenced: file.town.on_fenced,
         town: check_town(file.town, base, outside)?,
         log_format: file.log.format,

@@ -9,6 +9,7 @@ use super::*;
 mod budgets;
 mod components;
 mod evidence;
+mod lease;
 mod models;
 
 const BASE: &str = r#"

@@ -1,4 +1,4 @@
-//! `[models.NAME]`, `[secrets.NAME]` and `[evidence]`: services outside, and credentials for them.
+//! `[models.NAME]`, `[secrets.NAME]`, `[evidence]` and `[lease]`: services outside, and credentials for them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -171,6 +171,28 @@ pub struct Evidence {
     pub heartbeat_ms: Option<Millis>,
     pub fetch_ms: Option<Millis>,
     pub call_ms: Option<Millis>,
+    /// What AWS's own variables say, by their names.
+    #[serde(skip)]
+    pub aws: Vec<(&'static str, Secret)>,
+}
+
+/// `[lease]`: which copy of the town runs.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lease {
+    pub register: Option<Spanned<String>>,
+    pub name: Option<Spanned<String>>,
+    pub advertise: Option<Spanned<String>>,
+    pub ttl_ms: Option<Spanned<Millis>>,
+    pub ca_file: Option<Spanned<PathBuf>>,
+    pub region: Option<Spanned<String>>,
+    pub endpoint: Option<Spanned<String>>,
+    pub access_key_id: Option<Spanned<String>>,
+    pub secret_access_key: Option<Spanned<Secret>>,
+    pub secret_access_key_file: Option<Spanned<PathBuf>>,
+    pub username: Option<Spanned<String>>,
+    pub password: Option<Spanned<Secret>>,
+    pub password_file: Option<Spanned<PathBuf>>,
     /// What AWS's own variables say, by their names.
     #[serde(skip)]
     pub aws: Vec<(&'static str, Secret)>,

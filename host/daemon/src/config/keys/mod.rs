@@ -13,6 +13,7 @@
 mod agents;
 mod evidence;
 mod host;
+mod lease;
 mod limits;
 
 #[cfg(test)]
@@ -123,6 +124,7 @@ pub const SECTIONS: &[Section] = &[
     section("state", host::STATE),
     section("engine", host::ENGINE),
     section("evidence", evidence::EVIDENCE),
+    section("lease", lease::LEASE),
     section("security", host::SECURITY),
     section("tools", host::TOOLS),
     section("workspaces", host::WORKSPACES),

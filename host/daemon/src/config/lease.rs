@@ -1,0 +1,137 @@
+//! The lease of the town: `[lease]`.
+
+use std::path::Path;
+
+use bulkhead_lease::{Address, Name, Settings, Ttl};
+use bulkhead_net::Connector;
+use bulkhead_types::Secret;
+use toml::Spanned;
+
+use super::file;
+use super::problem::{Problem, trust};
+
+/// A lease, and where this copy of the town is reached.
+#[derive(Debug, Clone)]
+pub struct LeaseSettings {
+    pub settings: Settings,
+    /// As the operator wants it shown. Empty: nothing is shown.
+    pub advertise: String,
+}
+
+/// The lease. Without a register everything else of the table is a mistake.
+pub(super) fn check_lease(
+    lease: file::Lease,
+    town_id: Option<&str>,
+    base: &Path,
+    outside: &Connector,
+) -> Result<Option<LeaseSettings>, Problem> {
+    let Some(register) = &lease.register else {
+        let why = "is set without a register; set lease.register (BULKHEAD_LEASE_REGISTER)";
+        let others = [of_s3(&lease).as_slice(), &of_etcd(&lease), &of_any(&lease)].concat();
+        return refuse(&others, why).map(|()| None);
+    };
+    let span = register.span();
+    let key = match span.is_empty() {
+        true => "BULKHEAD_LEASE_REGISTER".to_owned(),
+        false => "lease.register".to_owned(),
+    };
+    let problem = |message: String| Problem::at(span.clone(), key.clone(), message);
+    let mut address =
+        Address::parse(register.get_ref()).map_err(|error| problem(error.to_string()))?;
+    let town = match (&lease.name, town_id.filter(|id| !id.is_empty())) {
+        (Some(name), _) => Name::parse(name.get_ref())
+            .map_err(|error| Problem::at(name.span(), "lease.name".into(), error.to_string()))?,
+        (None, Some(town)) => Name::parse(town).map_err(|error| {
+            problem(format!("town.id cannot name the lease: {error}; set lease.name"))
+        })?,
+        (None, None) => {
+            return Err(problem("needs a name for the town; set lease.name or town.id".into()));
+        }
+    };
+    match &mut address {
+        // A directory that is away may come back, and is waited for.
+        Address::File(_) => {
+            refuse(&of_s3(&lease), "is for a register in S3")?;
+            refuse(&of_etcd(&lease), "is for a register in etcd")?;
+        }
+        Address::S3(s3) => {
+            refuse(&of_etcd(&lease), "is for a register in etcd")?;
+            s3.options.clone_from(&lease.aws);
+            let text = |text: &Option<Spanned<String>>| text.clone().map(Spanned::into_inner);
+            let secret = lease.secret_access_key.as_ref().map(|key| key.get_ref().clone());
+            let given = [
+                ("AWS_REGION", text(&lease.region).map(Secret::from)),
+                ("AWS_ENDPOINT_URL_S3", text(&lease.endpoint).map(Secret::from)),
+                ("AWS_ACCESS_KEY_ID", text(&lease.access_key_id).map(Secret::from)),
+                ("AWS_SECRET_ACCESS_KEY", secret),
+            ];
+            s3.options.extend(given.into_iter().filter_map(|(name, value)| Some((name, value?))));
+            let has = |name: &str| s3.options.iter().any(|(it, _)| *it == name);
+            if has("AWS_ACCESS_KEY_ID") != has("AWS_SECRET_ACCESS_KEY") {
+                let message =
+                    "needs both lease.access_key_id and lease.secret_access_key, or neither";
+                return Err(problem(message.into()));
+            }
+        }
+        Address::Etcd(etcd) => {
+            refuse(&of_s3(&lease), "is for a register in S3")?;
+            etcd.login = match (&lease.username, &lease.password) {
+                (None, None) => None,
+                (Some(name), Some(password)) => {
+                    Some((name.get_ref().clone(), password.get_ref().clone()))
+                }
+                (..) => {
+                    let message = "needs both lease.username and lease.password, or neither";
+                    return Err(problem(message.into()));
+                }
+            };
+        }
+    }
+    let mut connector = outside.clone();
+    if let Some(file) = &lease.ca_file {
+        connector.trust = trust("lease.ca_file", file, base)?;
+    }
+    let ttl = match &lease.ttl_ms {
+        None => Ttl::default(),
+        Some(ttl) => Ttl::new(ttl.get_ref().millis())
+            .map_err(|error| Problem::at(ttl.span(), "lease.ttl_ms".into(), error.to_string()))?,
+    };
+    let advertise = lease.advertise.map(Spanned::into_inner).unwrap_or_default();
+    let settings = Settings { town, register: address, ttl, connector };
+    Ok(Some(LeaseSettings { settings, advertise }))
+}
+
+type Given = (&'static str, Option<std::ops::Range<usize>>);
+
+fn of_any(lease: &file::Lease) -> [Given; 4] {
+    [
+        ("name", lease.name.as_ref().map(Spanned::span)),
+        ("advertise", lease.advertise.as_ref().map(Spanned::span)),
+        ("ttl_ms", lease.ttl_ms.as_ref().map(Spanned::span)),
+        ("ca_file", lease.ca_file.as_ref().map(Spanned::span)),
+    ]
+}
+
+fn of_s3(lease: &file::Lease) -> [Given; 4] {
+    [
+        ("region", lease.region.as_ref().map(Spanned::span)),
+        ("endpoint", lease.endpoint.as_ref().map(Spanned::span)),
+        ("access_key_id", lease.access_key_id.as_ref().map(Spanned::span)),
+        ("secret_access_key", lease.secret_access_key.as_ref().map(Spanned::span)),
+    ]
+}
+
+fn of_etcd(lease: &file::Lease) -> [Given; 2] {
+    [
+        ("username", lease.username.as_ref().map(Spanned::span)),
+        ("password", lease.password.as_ref().map(Spanned::span)),
+    ]
+}
+
+/// Keys that mean nothing for this register.
+fn refuse(given: &[Given], why: &str) -> Result<(), Problem> {
+    match given.iter().find_map(|(key, span)| Some((key, span.clone()?))) {
+        Some((key, span)) => Err(Problem::at(span, format!("lease.{key}"), why.to_owned())),
+        None => Ok(()),
+    }
+}

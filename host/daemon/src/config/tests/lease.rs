@@ -1,0 +1,46 @@
+use super::*;
+
+#[test]
+fn a_lease_is_that_of_the_town() {
+    assert!(settings("").unwrap().lease.is_none());
+    let shown = |text: &str, env: &[(&str, &str)]| {
+        let lease = with_env(text, env).unwrap().lease.unwrap().settings;
+        (lease.register.to_string(), lease.town.as_str().to_owned(), lease.ttl.get().as_millis())
+    };
+    let town = "[town]\nid = \"t-1\"\n";
+    let text = format!("{town}[lease]\nregister = \"s3://towns/leases\"\nttl_ms = 20000");
+    assert_eq!(shown(&text, &[]), ("s3://towns/leases".into(), "t-1".into(), 20_000));
+    let env = [("BULKHEAD_LEASE_REGISTER", "file:///a")];
+    assert_eq!(shown(town, &env), ("file:///a".into(), "t-1".into(), 10_000));
+    let text = "[lease]\nregister = \"etcd://a:2379\"\nname = \"n\"\nusername = \"u\"\npassword = \"hunter2\"";
+    let lease = settings(text).unwrap().lease.unwrap();
+    assert!(!format!("{lease:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_register_that_cannot_be_used_is_refused_and_no_secret_is_shown() {
+    let lease = |register: &str, more: &str| format!("[lease]\nregister = {register:?}\n{more}");
+    for (text, parts) in [
+        (lease("nats://x", "name = \"n\""), ["lease.register", "it has to begin with"]),
+        (lease("file:///x", ""), ["lease.register", "lease.name or town.id"]),
+        (lease("file:///x", "name = \"a/b\""), ["lease.name", "1 to 128"]),
+        (lease("file:///x", "name = \"n\"\nregion = \"r\""), ["lease.region", "in S3"]),
+        (lease("s3://bucket", "name = \"n\"\nusername = \"u\""), ["lease.username", "in etcd"]),
+        (lease("etcd://a", "name = \"n\"\nusername = \"u\""), ["lease.register", "needs both"]),
+        (
+            lease("s3://bucket", "name = \"n\"\nsecret_access_key = \"hunter2\""),
+            ["lease.register", "needs both"],
+        ),
+        (lease("file:///x", "name = \"n\"\nttl_ms = 1999"), ["lease.ttl_ms", "2 s to 600 s"]),
+        ("[lease]\nname = \"n\"".into(), ["lease.name", "without a register"]),
+        ("[lease]\npassword = \"hunter2\"".into(), ["lease.password", "without a register"]),
+        (
+            "[town]\nid = \"a b\"\n[lease]\nregister = \"file:///x\"".into(),
+            ["lease.register", "set lease.name"],
+        ),
+    ] {
+        let error = settings(&text).unwrap_err();
+        assert!(parts.iter().all(|part| error.contains(part)), "{text}: {error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}
