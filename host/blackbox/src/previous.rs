@@ -7,15 +7,16 @@
 //! | order | cause | because it comes before |
 //! | --- | --- | --- |
 //! | 1 | `clean` | all: the run itself says so, about itself, as its last word |
-//! | 2 | `uncaught_exception` | its own word again; the abort or exit that follows is only its consequence |
-//! | 3 | `native_fault` | a signal that nobody sends from outside |
-//! | 4 | `oom_kill` | a stop: a kernel that ran out of memory does not wait for a drain |
-//! | 5 | `init_failure` | a stop: a failed boot ends the process deliberately |
-//! | 6 | `orchestrator_stop` | a new machine: platforms ask first and take the machine then |
-//! | 7 | `vm_replaced` | pressure: it ended with its machine, whatever it was at |
-//! | 8 | `memory_thrash` | a kill: an operator that kills a host that does not answer uses SIGKILL too |
-//! | 9 | `external_sigkill` | |
-//! | 10 | `unknown` | |
+//! | 2 | `lease_lost` | all others: its init process ended it, and says why |
+//! | 3 | `uncaught_exception` | its own word again; the abort or exit that follows is only its consequence |
+//! | 4 | `native_fault` | a signal that nobody sends from outside |
+//! | 5 | `oom_kill` | a stop: a kernel that ran out of memory does not wait for a drain |
+//! | 6 | `init_failure` | a stop: a failed boot ends the process deliberately |
+//! | 7 | `orchestrator_stop` | a new machine: platforms ask first and take the machine then |
+//! | 8 | `vm_replaced` | pressure: it ended with its machine, whatever it was at |
+//! | 9 | `memory_thrash` | a kill: an operator that kills a host that does not answer uses SIGKILL too |
+//! | 10 | `external_sigkill` | |
+//! | 11 | `unknown` | |
 //!
 //! Of a run that left no black box, [`judge_without_box`] says `none`, `lost` or what a parent saw.
 //!
@@ -42,6 +43,8 @@ pub struct Surroundings {
     pub boot_id: Option<String>,
     /// How the process ended, when a parent saw it.
     pub wait: Option<WaitStatus>,
+    /// Its parent ended it, because the lease of the town was not renewed.
+    pub lease_lost: bool,
     /// What the container's runtime says of it.
     pub outside: Option<Outside>,
     /// Memory and the kernel's counters now.

@@ -172,6 +172,7 @@ impl Traces<'_> {
         let now = Surroundings {
             boot_id: kernel.boot_id(),
             wait: end.and_then(wait_status),
+            lease_lost: end.is_some_and(|end| end.lease_lost),
             outside: outside.cloned(),
             memory: end.map_or_else(|| kernel.counters(), |end| end.counters_after.clone()),
         };
@@ -317,6 +318,7 @@ impl Before {
             | Cause::NativeFault
             | Cause::VmReplaced
             | Cause::InitFailure
+            | Cause::LeaseLost
             | Cause::ExternalSigkill
             | Cause::Lost
             | Cause::Unknown => Level::Error,

@@ -108,6 +108,7 @@ fn start() -> [Event; 4] {
             pid: 17,
             init: true,
             restart_seq: 1,
+            lease_epoch: Some(3),
             previous_run: PreviousSummary {
                 run_id: Some("019bc0e1-7d20-7b42-8c11-2f6a9d4e0b77".into()),
                 cause: Cause::OomKill,

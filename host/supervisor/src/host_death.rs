@@ -43,6 +43,7 @@ impl HostDeath {
             | Cause::OrchestratorStop
             | Cause::VmReplaced
             | Cause::InitFailure
+            | Cause::LeaseLost
             | Cause::ExternalSigkill
             | Cause::None
             | Cause::Lost

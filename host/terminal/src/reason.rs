@@ -172,6 +172,7 @@ pub fn run_ended(cause: Cause) -> &'static str {
         Cause::OrchestratorStop => "was stopped from outside before its drain was through",
         Cause::VmReplaced => "ended with its machine",
         Cause::InitFailure => "failed in its boot",
+        Cause::LeaseLost => "lost the lease of its town",
         Cause::ExternalSigkill => "was killed from outside (SIGKILL)",
         Cause::None => "did not exist",
         Cause::Lost => "left nothing behind",

@@ -81,6 +81,9 @@ pub enum Event {
         init: bool,
         /// How often the init process restarted the host.
         restart_seq: u64,
+        /// The epoch of the lease that it runs under, where there is one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        lease_epoch: Option<u64>,
         /// What became of the run before, in short: see [`Event::PreviousRun`].
         previous_run: PreviousSummary,
         /// Address of the control server.

@@ -20,6 +20,8 @@ pub enum Cause {
     MemoryThrash,
     /// A signal that a broken machine instruction raises.
     NativeFault,
+    /// Its init process ended it, because the lease of the town was not renewed in time.
+    LeaseLost,
     /// Somebody asked it to end, and it did not get through its drain.
     OrchestratorStop,
     /// The machine under it is another one now, or booted again.
@@ -47,6 +49,7 @@ names! {
         OrchestratorStop => "orchestrator_stop",
         VmReplaced => "vm_replaced",
         InitFailure => "init_failure",
+        LeaseLost => "lease_lost",
         ExternalSigkill => "external_sigkill",
         None => "none",
         Lost => "lost",

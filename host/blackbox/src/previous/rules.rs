@@ -37,6 +37,7 @@ type Rule = fn(&Evidence<'_>) -> Verdict;
 /// In their order: the first that says yes is the cause.
 pub(super) const RULES: &[(Cause, Rule)] = &[
     (Cause::Clean, clean),
+    (Cause::LeaseLost, lease_lost),
     (Cause::UncaughtException, uncaught_exception),
     (Cause::NativeFault, native_fault),
     (Cause::OomKill, oom_kill),
@@ -71,6 +72,13 @@ fn clean(evidence: &Evidence<'_>) -> Verdict {
             };
             Was(confidence, vec!["it marked itself as clean after hydration and drain".into()])
         }
+    }
+}
+
+fn lease_lost(evidence: &Evidence<'_>) -> Verdict {
+    match evidence.now.lease_lost {
+        true => Was(High, vec!["its init process ended it: the lease was not renewed".into()]),
+        false => Silent,
     }
 }
 

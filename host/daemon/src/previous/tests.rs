@@ -21,6 +21,7 @@ fn end_of(run_id: &str, code: Option<i32>, signal: Option<i32>) -> ProcessEnd {
         signal,
         counters_before: counters(1),
         counters_after: counters(1),
+        lease_lost: false,
     }
 }
 
