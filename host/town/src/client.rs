@@ -46,6 +46,8 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(400), Duration::from
 
 /// Names the run that calls. The town keeps the newest that it has seen.
 const RUN_ID: &str = "x-bulkhead-run-id";
+/// Of the lease, for a town that refuses older ones.
+const EPOCH: &str = "x-bulkhead-epoch";
 
 /// Makes calls. One for the whole container.
 pub(crate) struct Client {
@@ -278,6 +280,9 @@ impl Client {
             .header(ACCEPT, "application/json, application/octet-stream")
             .header(AUTHORIZATION, bearer)
             .header(RUN_ID, self.context.run_id());
+        if let Some(epoch) = bulkhead_fence::epoch() {
+            request = request.header(EPOCH, epoch);
+        }
         if let Some(About { agent_id, rig_id }) = about {
             request = request
                 .header("x-gastown-agent-id", agent_id.as_str())

@@ -58,7 +58,7 @@ fn shown(town: &Town) -> Value {
     let completed: Vec<_> =
         town.completed.iter().map(|(agent, body)| json!({"agent": agent, "body": body})).collect();
     json!({
-        "newestRun": town.newest_run,
+        "newestRun": town.newest_run.as_ref().map(|(_, run)| run),
         "tokenGeneration": town.tokens.generation(),
         "registry": town.registry,
         "heartbeats": town.heartbeats,

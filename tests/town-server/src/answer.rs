@@ -12,6 +12,9 @@ use crate::town::{Snapshot, Town, sha256_hex};
 
 /// The run that a call comes from.
 pub const RUN_ID: &str = "x-bulkhead-run-id";
+
+/// The number of the lease that the caller holds, if it runs under one.
+pub const EPOCH: &str = "x-bulkhead-epoch";
 /// The agent that a call is about.
 pub const AGENT_ID: &str = "x-gastown-agent-id";
 /// The rig of that agent.
@@ -111,7 +114,7 @@ fn authorize(asked: &Asked<'_>) -> Option<Answer> {
     (!good).then(|| Answer::error(StatusCode::UNAUTHORIZED, "token is not good (any more)"))
 }
 
-/// Refuses runs that are older than the newest. The refresh of a token is nobody's call in particular.
+/// Refuses runs that are older than the newest: those of an older lease, or begun earlier under the same one. The refresh of a token is nobody's call in particular.
 fn fence(town: &mut Town, asked: &Asked<'_>) -> Option<Answer> {
     if asked.target.call == Call::RefreshToken {
         return None;
@@ -120,13 +123,14 @@ fn fence(town: &mut Town, asked: &Asked<'_>) -> Option<Answer> {
         town.problems.push(format!("{}: no {RUN_ID}", asked.target.call));
         return Some(Answer::error(StatusCode::BAD_REQUEST, "no run id"));
     };
+    let epoch = text(asked.headers, EPOCH).and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
     match &town.newest_run {
-        Some(newest) if newest.as_str() > run => {
+        Some((newest_epoch, newest)) if (*newest_epoch, newest.as_str()) > (epoch, run) => {
             let body = json!({"success": false, "error": "fenced", "data": {"runId": newest}});
             Some(Answer::json(StatusCode::CONFLICT, &body))
         }
         _ => {
-            town.newest_run = Some(run.to_owned());
+            town.newest_run = Some((epoch, run.to_owned()));
             None
         }
     }

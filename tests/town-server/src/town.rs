@@ -13,8 +13,8 @@ use crate::tokens::Tokens;
 pub struct Town {
     /// Its tokens.
     pub tokens: Tokens,
-    /// The newest run that it was called by. Calls of older ones are refused.
-    pub newest_run: Option<String>,
+    /// The epoch of the newest run that it was called by, and that run. Calls of older ones are refused.
+    pub newest_run: Option<(u64, String)>,
     /// The registry as it was posted last, or as a test wants it: entries of `agentId`, `request`, `workdir`,
     /// `env`.
     pub registry: Vec<Value>,

@@ -55,6 +55,19 @@ fn an_older_run_is_fenced_and_changes_nothing() {
 }
 
 #[test]
+fn a_run_under_an_older_lease_is_fenced_whenever_it_began() {
+    let mut town = Town::default();
+    let mut ask = |run: &str, epoch: &str| {
+        let path = "/container-ready";
+        let body = "{\"nonce\":\"n\"}";
+        call_with(&mut town, run, Method::POST, path, body, &[(EPOCH, epoch)]).status.as_u16()
+    };
+    // The clock of the second machine is late.
+    assert_eq!((ask(NEW, "1"), ask(OLD, "2")), (200, 200));
+    assert_eq!((ask(NEW, "1"), ask(NEW, "2"), ask(OLD, "2")), (409, 200, 409));
+}
+
+#[test]
 fn a_call_without_a_run_id_is_refused() {
     let mut town = Town::default();
     let target = Target::parse("", &Method::GET, "/api/towns/t/container-registry").unwrap();
