@@ -35,6 +35,7 @@ mod init_process;
 mod kill_matrix;
 mod kill_twice;
 mod killed_run;
+mod lease;
 mod local_users;
 mod mailbox;
 mod memory;

@@ -361,6 +361,13 @@ impl Page<'_> {
         self.gauge("bulkhead_durable", help, None, u32::from(metrics.durable))?;
         let help = "1 while the container drains.";
         self.gauge("bulkhead_draining", help, None, u32::from(metrics.draining))?;
+        if let (Some(epoch), Some(left)) = (bulkhead_fence::epoch(), bulkhead_fence::left()) {
+            let help = "Epoch of the lease that this run holds.";
+            self.gauge("bulkhead_lease_epoch", help, None, epoch)?;
+            let help = "Time until this run ends if the lease is not renewed.";
+            let left = Duration::from_nanos(left).as_secs_f64();
+            self.gauge("bulkhead_lease_left", help, Some(Unit::Seconds), left)?;
+        }
         let uptime = metrics.uptime.as_secs_f64();
         self.gauge("bulkhead_uptime", "Age of this run.", Some(Unit::Seconds), uptime)?;
         let help = "Version of the running program.";

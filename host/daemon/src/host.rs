@@ -361,6 +361,7 @@ impl Host {
             pid: run.pid,
             init,
             restart_seq: run.restart_seq,
+            lease_epoch: bulkhead_fence::epoch(),
             previous_run: before.summary(),
             listen: self.control.local_addr().to_string(),
             probe_listen: self.control.probe_addr().map(|address| address.to_string()),

@@ -14,6 +14,9 @@
 //! so small because it must not fail: what it sees of an end (exit code, signal, the kernel's counters before
 //! and after) is gone for ever when nobody was there to see it.
 //!
+//! With a lease it runs a supervisor only while its keeper holds it ([`lease`], [`crate::keeper`]), and kills one whose time is
+//! over.
+//!
 //! To a service manager it is the service ([`crate::notify`]). What it reports is what the supervisor says: one that hangs
 //! says nothing, and loses the watchdog.
 //!
@@ -24,12 +27,15 @@ mod child;
 mod ends;
 mod handover;
 mod intensity;
+mod lease;
 mod obituary;
+mod permit;
 mod signals;
 mod voice;
 
 pub use handover::{Handover, InitMessage, ProcessEnd};
 pub use intensity::Rules;
+pub use permit::{KEEPER, KeeperMessage, LeasePermit};
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -45,6 +51,7 @@ use crate::notify::{Notifier, Stage};
 use child::{Child, Program};
 use ends::Ends;
 use intensity::{Intensity, Verdict};
+use lease::TownLease;
 use signals::{SignalEvent, Signals};
 use uuid::Uuid;
 use voice::Voice;
@@ -54,8 +61,9 @@ pub fn is_first_process() -> bool {
     getpid().is_init()
 }
 
-/// Runs the supervisor in a process of its own, again and again, until it ends as asked or dies too often.
-pub fn supervise(args: &RunArgs) -> Result<ExitCode, Failure> {
+/// Runs the supervisor in a process of its own, again and again, until it ends as asked or dies too often; with a lease, only
+/// while that is held.
+pub fn supervise(args: &RunArgs, is_leased: bool) -> Result<ExitCode, Failure> {
     let cannot =
         |error: &(dyn std::error::Error + 'static)| Failure::cannot_run("cannot supervise", error);
     // Before the first child: a signal that comes from now on is passed on, and does not kill.
@@ -72,9 +80,14 @@ pub fn supervise(args: &RunArgs) -> Result<ExitCode, Failure> {
         restart_seq: 0,
         ends: Ends::default(),
         notifier: Notifier::from_environment(),
+        lease: is_leased.then(TownLease::new),
     };
     loop {
-        let child = match init.spawn() {
+        let permit = match init.wait_for_lease() {
+            Ok(permit) => permit,
+            Err(exit) => return Ok(init.end(args, exit.into())),
+        };
+        let child = match init.spawn(permit) {
             Ok(child) => child,
             // No room for a process, for memory, for a descriptor: it may be better in a moment.
             Err(error) => match init.wait_for_restart(&format!("cannot be started: {error}")) {
@@ -92,10 +105,13 @@ pub fn supervise(args: &RunArgs) -> Result<ExitCode, Failure> {
             if is_owed || !is_final(&end) {
                 return Ok(init.end(args, code));
             }
-            init.voice.flush();
+            init.let_go();
             return Ok(code);
         }
-        if let Some(exit) = init.wait_for_restart(&end.to_string()) {
+        // Its death says nothing of the supervisor.
+        if !end.lease_lost
+            && let Some(exit) = init.wait_for_restart(&end.to_string())
+        {
             return Ok(init.end(args, exit.into()));
         }
         init.restart_seq += 1;
@@ -111,10 +127,11 @@ struct Init {
     restart_seq: u64,
     ends: Ends,
     notifier: Notifier,
+    lease: Option<TownLease>,
 }
 
 impl Init {
-    fn spawn(&self) -> std::io::Result<Child> {
+    fn spawn(&self, lease: Option<LeasePermit>) -> std::io::Result<Child> {
         let handover = Handover {
             init_pid: getpid().as_raw_nonzero().get(),
             run_id: Uuid::now_v7().to_string(),
@@ -122,6 +139,7 @@ impl Init {
             counters: self.kernel.counters(),
             ends: self.ends.kept(),
             forgotten: self.ends.forgotten(),
+            lease,
             beat_ms: self.notifier.beat().map(millis),
         };
         self.notifier.reached(Stage::Booting);
@@ -132,9 +150,17 @@ impl Init {
     /// did. One that asks for nothing is passed on only to a child that has a handler for it: it would kill
     /// any other.
     fn watch(&mut self, child: &Child) -> (ProcessEnd, Option<Signal>) {
-        let mut asked = None;
+        let (mut asked, mut lease_lost) = (None, false);
         loop {
-            let Some(event) = self.signals.wait_beside(child.words()) else {
+            let keeper = self.lease.as_ref().and_then(TownLease::words);
+            let words: Vec<_> = child.words().into_iter().chain(keeper).collect();
+            let most = self.lease.as_ref().map(TownLease::patience);
+            let event = self.signals.wait_beside(&words, most);
+            if !lease_lost && self.is_lease_over(child) {
+                lease_lost = true;
+                child.signal(Signal::KILL);
+            }
+            let Some(event) = event else {
                 self.hear(child);
                 continue;
             };
@@ -142,7 +168,11 @@ impl Init {
                 SignalEvent::Ended => {
                     if let Some(end) = child::reap(Some(child), &self.kernel) {
                         self.hear(child);
-                        return (end, asked);
+                        // It may have been quicker to see it itself.
+                        let lease_lost = lease_lost
+                            || end.signal == Some(Signal::KILL.as_raw())
+                                && self.is_lease_over(child);
+                        return (ProcessEnd { lease_lost, ..end }, asked);
                     }
                 }
                 SignalEvent::Asked(signal) if signals::ends(signal) => {
@@ -175,11 +205,55 @@ impl Init {
         }
     }
 
+    /// Passes renewals on. Says whether the time of the supervisor is over.
+    fn is_lease_over(&mut self, child: &Child) -> bool {
+        let Some(lease) = &mut self.lease else { return false };
+        // A renewal that this process hears of too late helps nobody: the supervisor has ended itself.
+        let was_over = lease.permit().is_none();
+        lease.keep(&self.voice);
+        if let Some(permit) = lease.hear(&self.voice) {
+            child.renew(permit);
+        }
+        was_over || lease.permit().is_none()
+    }
+
+    /// Waits until a supervisor may run. `None`: it may without a lease.
+    fn wait_for_lease(&mut self) -> Result<Option<LeasePermit>, Exit> {
+        let Some(lease) = &mut self.lease else { return Ok(None) };
+        loop {
+            lease.keep(&self.voice);
+            lease.hear(&self.voice);
+            if let Some(permit) = lease.permit() {
+                return Ok(Some(permit));
+            }
+            if let Some(why) = lease.refused() {
+                self.voice.print(&format!("the lease of the town cannot be held: {why}"));
+                return Err(Exit::CannotRun);
+            }
+            let words: Vec<_> = lease.words().into_iter().collect();
+            match self.signals.wait_beside(&words, Some(lease.patience())) {
+                Some(SignalEvent::Asked(signal)) if signals::ends(signal) => {
+                    return Err(Exit::Clean);
+                }
+                Some(SignalEvent::Ended) => _ = child::reap(None, &self.kernel),
+                Some(SignalEvent::Asked(_)) | None => {}
+            }
+        }
+    }
+
     /// Logs what no supervisor will log, and ends with this code.
-    fn end(&self, args: &RunArgs, code: ExitCode) -> ExitCode {
+    fn end(&mut self, args: &RunArgs, code: ExitCode) -> ExitCode {
         obituary::log_last_end(args, &self.ends, &self.kernel, &self.voice);
-        self.voice.flush();
+        self.let_go();
         code
+    }
+
+    /// Nothing runs here any more.
+    fn let_go(&mut self) {
+        if let Some(lease) = &mut self.lease {
+            lease.release();
+        }
+        self.voice.flush();
     }
 
     /// Waits until it is time for the next child, after what became of the one before. Returns how to end when there
@@ -249,7 +323,15 @@ mod tests {
     fn end(code: Option<i32>, signal: Option<i32>) -> ProcessEnd {
         let counters = MemoryFigures::default;
         let (counters_before, counters_after) = (counters(), counters());
-        ProcessEnd { run_id: "run-1".into(), pid: 7, code, signal, counters_before, counters_after }
+        ProcessEnd {
+            run_id: "run-1".into(),
+            pid: 7,
+            code,
+            signal,
+            counters_before,
+            counters_after,
+            lease_lost: false,
+        }
     }
 
     fn exited(code: i32) -> ProcessEnd {

@@ -23,7 +23,9 @@ mod faults;
 mod hardening;
 mod host;
 mod init;
+mod keeper;
 mod kept;
+mod leased;
 mod manager;
 mod manual;
 mod model_calls;
@@ -113,10 +115,17 @@ fn let_errors_be_cheap() {
 }
 
 fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
-    let handover = Handover::take()?;
-    if handover.is_none() && (args.supervise || init::is_first_process()) {
+    if keeper::is_one()? {
         hardening::hide_memory();
-        let ended = init::supervise(args);
+        return keeper::run(args);
+    }
+    let handover = Handover::take()?;
+    // What is wrong with the configuration is the supervisor's to say.
+    let is_leased = || run::settings(args).is_ok_and(|settings| settings.lease.is_some());
+    let is_leased = handover.is_none() && is_leased();
+    if handover.is_none() && (args.supervise || init::is_first_process() || is_leased) {
+        hardening::hide_memory();
+        let ended = init::supervise(args, is_leased);
         return ended.inspect_err(|failure| termination_log::write(&failure.to_string()));
     }
     bulkhead_runtime::open_own_page_map();

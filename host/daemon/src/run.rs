@@ -28,6 +28,7 @@ use crate::faults;
 use crate::hardening::{self, AllowedPaths};
 use crate::host::{Ground, Host};
 use crate::init::{Handover, InitMessage};
+use crate::leased;
 use crate::manager::Manager;
 use crate::notify::Stage;
 use crate::signals::{SIGNAL_DEBOUNCE, Signals};
@@ -83,6 +84,7 @@ pub fn settings(args: &RunArgs) -> Result<Settings, Failure> {
 /// compiled the same components, often.
 fn under_test(mut settings: Settings) -> Settings {
     settings.agents.clear();
+    settings.lease = None;
     let compiled = settings.state_dir.parent().map(|dir| dir.join("aot"));
     let seed = &mut settings.runtime.aot_seed;
     *seed = seed.take().or_else(|| compiled.filter(|dir| dir.is_dir()));
@@ -92,6 +94,7 @@ fn under_test(mut settings: Settings) -> Settings {
 /// Runs the agents until a signal comes.
 pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> {
     let mut settings = settings(args)?;
+    leased::obey(settings.lease.is_some(), handover.as_ref())?;
     if settings.security.debuggable {
         hardening::be_debuggable();
     }
@@ -121,6 +124,7 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
     let launcher = tools::start(&settings)?;
     // Before there is a thread that it would not hold for.
     let (confinement, problems) = hardening::confine(settings.security, &allowed_paths(&settings))?;
+    leased::follow(handover.as_ref())?;
     let components = Components::of(&settings.components);
     let fetched = fetch(&components, &mut signals);
     let Some(missing) = waiting.block_on(fetched) else { return Ok(Exit::Clean) };

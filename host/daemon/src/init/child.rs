@@ -1,8 +1,10 @@
 //! The supervisor as a child, and the ends of orphans.
 
+use std::cell::Cell;
 use std::ffi::OsString;
-use std::io::{self, PipeReader, Read};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{self, PipeReader, PipeWriter, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
@@ -10,6 +12,7 @@ use bulkhead_memory::Kernel;
 use bulkhead_types::previous::MemoryFigures;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
+use super::permit::{KEEPER, LeasePermit};
 use super::{Handover, InitMessage, ProcessEnd};
 use crate::dispositions::Dispositions;
 use crate::notify;
@@ -31,26 +34,45 @@ impl Program {
     /// Starts it, with a way back to this process as its stdin. To be called on the main thread: the child ends with
     /// the thread that started it.
     pub fn spawn(&self, handover: &Handover) -> io::Result<Child> {
-        let mut command = Command::new(THIS);
-        if let Some((name, args)) = self.args.split_first() {
-            command.arg0(name).args(args);
-        }
         let (name, value) = handover.to_variable();
-        let (words, way_back) = io::pipe()?;
+        let (words, way_back) = UnixStream::pair()?;
         // A process that inherited the other end may live longer than the child.
-        rustix::io::ioctl_fionbio(&words, true)?;
-        // The service manager listens to this process alone.
-        for name in notify::VARIABLES {
-            command.env_remove(name);
-        }
-        command.env(name, value).stdin(Stdio::from(way_back)).process_group(0);
+        words.set_nonblocking(true)?;
+        let mut command = self.command();
+        command.env(name, value).stdin(Stdio::from(OwnedFd::from(way_back)));
         let child = command.spawn()?;
         Ok(Child {
             pid: Pid::from_child(&child),
             run_id: handover.run_id.clone(),
             counters_before: handover.counters.clone(),
             words,
+            is_silent: Cell::new(false),
         })
+    }
+
+    /// Starts the keeper of the lease, and yields what it says, and its stdin.
+    pub fn spawn_keeper(&self) -> io::Result<(PipeReader, PipeWriter)> {
+        let (words, stdout) = io::pipe()?;
+        let (stdin, hold) = io::pipe()?;
+        rustix::io::ioctl_fionbio(&words, true)?;
+        let mut command = self.command();
+        command.env(KEEPER, "1").stdin(Stdio::from(stdin)).stdout(Stdio::from(stdout));
+        // Its end is taken with those of orphans.
+        command.spawn().map(drop)?;
+        Ok((words, hold))
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(THIS);
+        if let Some((name, args)) = self.args.split_first() {
+            command.arg0(name).args(args);
+        }
+        // The service manager listens to this process alone.
+        for name in notify::VARIABLES {
+            command.env_remove(name);
+        }
+        command.process_group(0);
+        command
     }
 }
 
@@ -59,21 +81,30 @@ pub struct Child {
     pid: Pid,
     run_id: String,
     counters_before: MemoryFigures,
-    /// What the child says.
-    words: PipeReader,
+    /// What the child says, and what it is told.
+    words: UnixStream,
+    /// It has closed its end.
+    is_silent: Cell<bool>,
 }
 
 impl Child {
     /// What it said since this was last asked. More than fits is there the next time.
     pub fn messages(&self) -> Vec<InitMessage> {
         let mut bytes = [0; 64];
-        let length = (&self.words).read(&mut bytes).unwrap_or(0);
+        let read = (&self.words).read(&mut bytes);
+        self.is_silent.set(matches!(read, Ok(0)));
+        let length = read.unwrap_or(0);
         bytes[..length].iter().filter_map(|byte| InitMessage::of(*byte)).collect()
     }
 
-    /// Where it says it.
-    pub fn words(&self) -> BorrowedFd<'_> {
-        self.words.as_fd()
+    /// Where it says it. Nowhere any more after it closed its end: its process is about to end.
+    pub fn words(&self) -> Option<BorrowedFd<'_>> {
+        (!self.is_silent.get()).then(|| self.words.as_fd())
+    }
+
+    /// The lease was renewed.
+    pub fn renew(&self, permit: LeasePermit) {
+        permit.send(&self.words);
     }
 
     /// Sends it a signal. Its id is its own until [`reap`] took its end, so nobody else gets it.
@@ -101,6 +132,7 @@ pub fn reap(child: Option<&Child>, kernel: &Kernel) -> Option<ProcessEnd> {
                         signal: status.terminating_signal(),
                         counters_before: child.counters_before.clone(),
                         counters_after: kernel.counters(),
+                        lease_lost: false,
                     });
                 }
             }

@@ -64,6 +64,7 @@ mod tests {
             signal: Some(9),
             counters_before: MemoryFigures::default(),
             counters_after: MemoryFigures::default(),
+            lease_lost: false,
         }
     }
 

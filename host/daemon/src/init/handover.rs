@@ -9,6 +9,7 @@ use bulkhead_types::previous::MemoryFigures;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 
+use super::permit::LeasePermit;
 use crate::exit::Exit;
 use crate::failure::Failure;
 
@@ -32,6 +33,9 @@ pub struct Handover {
     pub ends: Vec<ProcessEnd>,
     /// How many there were before those.
     pub forgotten: u64,
+    /// The lease that it runs under, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeasePermit>,
     /// Between two [`InitMessage::Alive`], in milliseconds. Absent when nobody wants any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beat_ms: Option<u64>,
@@ -86,6 +90,9 @@ pub struct ProcessEnd {
     pub counters_before: MemoryFigures,
     /// The same when its end was seen.
     pub counters_after: MemoryFigures,
+    /// It ended because the lease was not renewed.
+    #[serde(default)]
+    pub lease_lost: bool,
 }
 
 impl fmt::Display for ProcessEnd {
@@ -106,7 +113,7 @@ impl Handover {
         (VARIABLE, serde_json::to_string(self).unwrap_or_default())
     }
 
-    /// Says something to the init process, through stdin, which is a pipe to it.
+    /// Says something to the init process, through stdin, which is a socket of both.
     pub fn send(&self, word: InitMessage) {
         // An init process that is gone takes this one with it.
         let _ = rustix::io::write(io::stdin().as_fd(), &[word as u8]);
@@ -155,8 +162,10 @@ mod tests {
                 signal: Some(11),
                 counters_before: MemoryFigures::default(),
                 counters_after: counters,
+                lease_lost: true,
             }],
             forgotten: 1,
+            lease: Some(LeasePermit { epoch: 3, fence_at: 7 }),
             beat_ms: Some(1000),
         };
         let (_, value) = handover.to_variable();

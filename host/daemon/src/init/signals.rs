@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 use signal_hook::consts::signal::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
@@ -79,26 +79,22 @@ impl Signals {
         })
     }
 
-    /// The next one, or nothing as soon as there is something to read from `words`.
-    pub fn wait_beside(&self, words: BorrowedFd<'_>) -> Option<SignalEvent> {
+    /// The next one, or nothing as soon as there is something to read from one of `words`, or after `most`.
+    pub fn wait_beside(
+        &self,
+        words: &[BorrowedFd<'_>],
+        most: Option<Duration>,
+    ) -> Option<SignalEvent> {
         match self.events.try_recv() {
             Ok(event) => return Some(event),
             Err(TryRecvError::Disconnected) => return Some(self.wait()),
             Err(TryRecvError::Empty) => {}
         }
-        let mut sources = [
-            PollFd::new(&self.bell, PollFlags::IN),
-            PollFd::from_borrowed_fd(words, PollFlags::IN),
-        ];
-        let polled = poll(&mut sources, None);
-        let says = |source: &PollFd<'_>| source.revents().contains(PollFlags::IN);
-        let (rang, spoke) = (says(&sources[0]), says(&sources[1]));
-        if rang {
+        let mut sources = vec![PollFd::new(&self.bell, PollFlags::IN)];
+        sources.extend(words.iter().map(|words| PollFd::from_borrowed_fd(*words, PollFlags::IN)));
+        let _ = poll(&mut sources, most.and_then(|most| Timespec::try_from(most).ok()).as_ref());
+        if sources[0].revents().contains(PollFlags::IN) {
             let _ = (&self.bell).read(&mut [0; WAITING]);
-        }
-        // One that is closed has nothing more to say: its process is about to end.
-        if polled.is_ok() && !rang && !spoke {
-            return Some(self.wait());
         }
         self.events.try_recv().ok()
     }

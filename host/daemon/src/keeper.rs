@@ -1,0 +1,152 @@
+//! The keeper: the process that holds the lease of the town, under the init process.
+//!
+//! ```text
+//!   init ── the same program with a variable ─▶ keeper ── acquire, renew, release ─▶ register
+//!     ▲ │                                        │ ▲
+//!     │ └── the end of stdin: give it back ──────┼─┘
+//!     └── stdout: a line of JSON a change ───────┘
+//! ```
+//!
+//! It is a process of its own because init has neither an async runtime nor TLS, and because a supervisor that hangs must
+//! not lose its town a lease that init could have let it keep for its drain. What it says is all that init believes: without a
+//! word from it the lease ends by init's own clock.
+
+use std::io::{self, Read, Write};
+use std::process::ExitCode;
+
+use bulkhead_lease::{Ended, Identity, Lease, Lost, Status};
+use rustix::process::{Signal, set_parent_process_death_signal};
+
+use crate::cli::RunArgs;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::init::{KEEPER, KeeperMessage};
+use crate::run::settings;
+
+/// Whether this process is a keeper. Binds its lifetime to that of its init process.
+pub fn is_one() -> Result<bool, Failure> {
+    if std::env::var_os(KEEPER).is_none() {
+        return Ok(false);
+    }
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| {
+        Failure::cannot_run("cannot tie the keeper to its init process", &error)
+    })?;
+    let _ = rustix::thread::set_name(c"bulkhead-keeper");
+    Ok(true)
+}
+
+/// Holds the lease until stdin is at its end.
+pub fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
+    let refused = |why: String| {
+        say(&KeeperMessage::Refused { why });
+        Ok(Exit::CannotRun.into())
+    };
+    let settings = match settings(args) {
+        Ok(settings) => settings,
+        Err(failure) => return refused(failure.to_string()),
+    };
+    let Some(lease) = settings.lease else {
+        return refused("the configuration has no [lease] any more".into());
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::cannot_run("cannot hold the lease", &error))?;
+    let me = Identity { holder: own_name().into(), endpoint: lease.advertise.as_str().into() };
+    let (ask, asked) = tokio::sync::oneshot::channel::<()>();
+    std::thread::Builder::new()
+        .name("bulkhead-stdin".into())
+        .spawn(move || {
+            let _ = io::stdin().read_to_end(&mut Vec::new());
+            drop(ask);
+        })
+        .map_err(|error| Failure::cannot_run("cannot hold the lease", &error))?;
+    let held = runtime.block_on(async {
+        let mut it = Lease::open(&lease.settings, me, 0)?;
+        let release = async move { drop(asked.await) };
+        it.hold(|status| say(&message_of(status)), release).await
+    });
+    match held {
+        Ok(Ended::Released | Ended::Abandoned | Ended::Lost(_)) => Ok(ExitCode::SUCCESS),
+        Err(error) => refused(format!("{}: {error}", lease.settings.register)),
+    }
+}
+
+fn message_of(status: &Status) -> KeeperMessage {
+    match status {
+        Status::Waiting { holder, failing } => {
+            let holder = holder.as_ref().filter(|holder| !holder.released).map(|holder| {
+                let at = match &*holder.endpoint {
+                    "" => String::new(),
+                    endpoint => format!(" at {endpoint}"),
+                };
+                format!("{}{at} holds it (epoch {})", holder.name, holder.epoch)
+            });
+            KeeperMessage::Waiting { holder, failing: failing.clone() }
+        }
+        Status::Held(permit) => {
+            KeeperMessage::Held { epoch: permit.epoch, fence_at: permit.fence_at.0 }
+        }
+        Status::Lost(lost) => KeeperMessage::Lost {
+            why: match lost {
+                Lost::Expired => "the register did not answer in time".into(),
+                Lost::Taken { holder, epoch } => format!("{holder} holds it (epoch {epoch})"),
+                Lost::Forgotten => "the register has it no more".into(),
+            },
+        },
+    }
+}
+
+/// An init process that is gone takes this one with it.
+fn say(message: &KeeperMessage) {
+    let mut line = serde_json::to_vec(message).unwrap_or_default();
+    line.push(b'\n');
+    let _ = io::stdout().write_all(&line);
+}
+
+/// How people know this process: its machine, and which process there.
+fn own_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = match host.trim() {
+        "" => "unknown",
+        host => host,
+    };
+    format!("{host}/{}", std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bulkhead_lease::{Boottime, Holder, Permit};
+
+    use super::*;
+
+    #[test]
+    fn a_status_is_one_line() {
+        let holder = |released| Holder {
+            name: Arc::from("host-a/7"),
+            endpoint: Arc::from("https://a.example"),
+            epoch: 3,
+            released,
+        };
+        let permit = Permit { epoch: 4, fence_at: Boottime(70), until: Boottime(100) };
+        let waiting = |holder| Status::Waiting { holder, failing: None };
+        for (status, line) in [
+            (
+                waiting(Some(holder(false))),
+                r#"{"waiting":{"holder":"host-a/7 at https://a.example holds it (epoch 3)","failing":null}}"#,
+            ),
+            (waiting(Some(holder(true))), r#"{"waiting":{"holder":null,"failing":null}}"#),
+            (Status::Held(permit), r#"{"held":{"epoch":4,"fenceAt":70}}"#),
+            (
+                Status::Lost(Lost::Expired),
+                r#"{"lost":{"why":"the register did not answer in time"}}"#,
+            ),
+        ] {
+            let message = message_of(&status);
+            assert_eq!(serde_json::to_string(&message).unwrap(), line);
+            assert_eq!(serde_json::from_str::<KeeperMessage>(line).unwrap(), message);
+        }
+    }
+}

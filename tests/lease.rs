@@ -1,0 +1,316 @@
+//! Copies of a town that share a register: at most one runs, and each that runs has a higher epoch than all before.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use harness::processes::{children, is_alive};
+use harness::{files, launcher, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// The shortest there is.
+const TTL_MS: u64 = 2000;
+
+/// A register, and copies that share it.
+struct Fleet {
+    dir: tempfile::TempDir,
+}
+
+/// One copy. Dropping it kills it.
+struct Copy {
+    init: Child,
+    lines: Arc<Mutex<Vec<Value>>>,
+}
+
+/// A run of a supervisor, as its log has it.
+struct Run {
+    epoch: u64,
+    first: String,
+    last: String,
+}
+
+impl Fleet {
+    fn new() -> Self {
+        let dir =
+            tempfile::Builder::new().prefix("bulkhead-fleet-").tempdir().expect("a directory");
+        std::fs::create_dir(dir.path().join("register")).expect("make the register");
+        Self { dir }
+    }
+
+    fn register(&self) -> PathBuf {
+        self.dir.path().join("register")
+    }
+
+    /// Starts a copy with a disk of its own. It need not be the one that runs.
+    fn copy(&self, name: &str) -> Copy {
+        let dir = self.dir.path().join(name);
+        std::fs::create_dir_all(&dir).expect("make a directory");
+        let config = dir.join("bulkhead.toml");
+        let text = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\nallow_unauthenticated = true\n\
+             [lease]\nregister = \"file://{}\"\nname = \"town\"\nttl_ms = {TTL_MS}\n\
+             [components.echo]\npath = {:?}\n[roles.echo]\ncomponent = \"echo\"\n\
+             [[agents]]\nid = \"one\"\nrole = \"echo\"\n",
+            self.register().display(),
+            files::component("echo"),
+        );
+        std::fs::write(&config, text).expect("write the configuration");
+        Copy::start(&config, &dir)
+    }
+}
+
+impl Copy {
+    fn start(config: &Path, dir: &Path) -> Self {
+        let mut init = launcher::spawn(harness::host::command(config, dir)).expect("start a copy");
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let streams: [Option<Box<dyn Read + Send>>; 2] = [
+            init.stdout.take().map(|pipe| Box::new(pipe) as _),
+            init.stderr.take().map(|pipe| Box::new(pipe) as _),
+        ];
+        for stream in streams.into_iter().flatten() {
+            let lines = Arc::clone(&lines);
+            thread::spawn(move || {
+                for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                    lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                }
+            });
+        }
+        Self { init, lines }
+    }
+
+    fn lines(&self) -> Vec<Value> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn starts(&self) -> Vec<Value> {
+        let is_start = |line: &Value| line["event"] == "container.cold_start";
+        self.lines().into_iter().filter(is_start).collect()
+    }
+
+    /// Waits until its supervisor runs for the `number`th time, and yields where it listens.
+    #[track_caller]
+    fn serves(&self, number: usize) -> SocketAddr {
+        let is_through = |line: &Value| line["event"] == "container.boot_hydration_finished";
+        wait_until("a supervisor has booted", || {
+            self.lines().iter().filter(|line| is_through(line)).count() >= number
+        });
+        let start = &self.starts()[number - 1];
+        start["listen"].as_str().and_then(|text| text.parse().ok()).expect("an address")
+    }
+
+    #[track_caller]
+    fn waits_for(&self, what: &str, wanted: impl Fn(&Value) -> bool) {
+        wait_until(what, || self.lines().iter().any(&wanted));
+    }
+
+    /// What the init process says.
+    #[track_caller]
+    fn says(&self, part: &str) {
+        self.waits_for(part, |line| {
+            line["event"] == "container.init"
+                && line["message"].as_str().is_some_and(|text| text.contains(part))
+        });
+    }
+
+    /// The init process, the keeper and the supervisor.
+    fn processes(&self) -> Vec<Pid> {
+        let init = Pid::from_child(&self.init);
+        [vec![init], children(init)].concat()
+    }
+
+    fn named(&self, name: &str) -> Pid {
+        let is_it = |pid: &Pid| {
+            let path = format!("/proc/{}/comm", pid.as_raw_nonzero());
+            std::fs::read_to_string(path).is_ok_and(|comm| comm.trim() == name)
+        };
+        self.processes().into_iter().skip(1).find(is_it).expect("such a process")
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.init), signal).expect("send a signal");
+    }
+
+    /// What its machine would do to all of it at once.
+    fn signal_all(&self, signal: Signal) {
+        for pid in self.processes() {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    #[track_caller]
+    fn ends(&mut self, code: i32) {
+        let init = Pid::from_child(&self.init);
+        wait_until("the copy ends", || !is_alive(init));
+        let status = self.init.wait().expect("its end");
+        assert_eq!(status.code(), Some(code), "{:#?}", self.lines());
+    }
+
+    /// Its supervisors, in their order.
+    fn runs(&self) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        for line in self.lines().iter().filter(|line| line["runId"].is_string()) {
+            let ts = line["ts"].as_str().unwrap_or_default().to_owned();
+            if line["event"] == "container.cold_start" {
+                let epoch = line["leaseEpoch"].as_u64().expect("an epoch");
+                runs.push(Run { epoch, first: ts.clone(), last: ts });
+            } else if let Some(run) = runs.last_mut() {
+                run.last = ts;
+            }
+        }
+        runs
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        self.signal_all(Signal::KILL);
+        let _ = self.init.wait();
+    }
+}
+
+/// Nothing of one run is in the time of another one, and later ones have higher epochs. Yields the epochs.
+#[track_caller]
+fn one_at_a_time(copies: &[&Copy]) -> Vec<u64> {
+    let mut runs: Vec<Run> = copies.iter().flat_map(|copy| copy.runs()).collect();
+    runs.sort_by(|one, other| one.first.cmp(&other.first));
+    for pair in runs.windows(2) {
+        assert!(pair[0].last <= pair[1].first, "{} is not before {}", pair[0].last, pair[1].first);
+        assert!(pair[0].epoch <= pair[1].epoch, "{} is before {}", pair[0].epoch, pair[1].epoch);
+    }
+    runs.iter().map(|run| run.epoch).collect()
+}
+
+fn request(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("connect");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("set a timeout");
+    stream
+        .write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        .expect("ask");
+    stream
+}
+
+/// Everything that comes. Nothing, if the other side is gone.
+fn answer(mut stream: TcpStream) -> String {
+    let mut text = Vec::new();
+    let _ = stream.read_to_end(&mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+#[test]
+fn the_next_copy_begins_when_the_one_before_has_left() {
+    let fleet = Fleet::new();
+    let mut first = fleet.copy("first");
+    let address = first.serves(1);
+    wait_until("it is ready", || answer(request(address)).starts_with("HTTP/1.1 200"));
+    let second = fleet.copy("second");
+    second.says("holds it (epoch 1)");
+    assert!(second.starts().is_empty(), "it waits");
+    first.signal(Signal::TERM);
+    first.ends(0);
+    second.serves(1);
+    assert_eq!(one_at_a_time(&[&first, &second]), [1, 2]);
+}
+
+#[test]
+fn a_copy_that_waits_ends_when_it_is_asked_to() {
+    let fleet = Fleet::new();
+    let first = fleet.copy("first");
+    first.serves(1);
+    let mut second = fleet.copy("second");
+    second.says("holds it (epoch 1)");
+    second.signal(Signal::TERM);
+    second.ends(0);
+    assert!(is_alive(Pid::from_child(&first.init)) && first.starts().len() == 1);
+}
+
+#[test]
+fn a_copy_that_is_gone_is_followed_when_its_time_is_over() {
+    let fleet = Fleet::new();
+    let first = fleet.copy("first");
+    first.serves(1);
+    let second = fleet.copy("second");
+    second.says("holds it (epoch 1)");
+    let processes = first.processes();
+    first.signal(Signal::KILL);
+    second.serves(1);
+    assert!(!processes.into_iter().any(is_alive), "all of it went with its init process");
+    assert_eq!(one_at_a_time(&[&first, &second]), [1, 2]);
+}
+
+#[test]
+fn a_copy_that_was_frozen_answers_nothing_when_it_goes_on() {
+    let fleet = Fleet::new();
+    let first = fleet.copy("first");
+    let address = first.serves(1);
+    let second = fleet.copy("second");
+    second.says("holds it (epoch 1)");
+    first.signal_all(Signal::STOP);
+    second.serves(1);
+    // The kernel takes the request; who it is for may answer nothing any more.
+    let asked = request(address);
+    // Before its init process, which would end it as well.
+    kill_process(first.named("bulkhead"), Signal::CONT).expect("let the supervisor go on");
+    assert_eq!(answer(asked), "");
+    first.signal_all(Signal::CONT);
+    first.says("holds it (epoch 2)");
+    assert_eq!(one_at_a_time(&[&first, &second]), [1, 2]);
+}
+
+#[test]
+fn a_supervisor_whose_init_process_hangs_ends_by_itself() {
+    let fleet = Fleet::new();
+    let first = fleet.copy("first");
+    first.serves(1);
+    let supervisor = first.named("bulkhead");
+    first.signal(Signal::STOP);
+    wait_until("the supervisor ends at its fence", || !is_alive(supervisor));
+    first.signal(Signal::CONT);
+    first.serves(2);
+    let why = first
+        .lines()
+        .into_iter()
+        .find(|line| line["event"] == "container.previous_run" && line["cause"] != "none");
+    assert_eq!(why.expect("why it ended")["cause"], "lease_lost");
+    one_at_a_time(&[&first]);
+}
+
+#[test]
+fn without_its_register_a_copy_ends_and_it_comes_back_with_it() {
+    let fleet = Fleet::new();
+    let first = fleet.copy("first");
+    first.serves(1);
+    let away = fleet.dir.path().join("away");
+    std::fs::rename(fleet.register(), &away).expect("take the register away");
+    first.says("the lease of the town is lost: the register did not answer in time");
+    first.says("waiting for the lease of the town: the register does not answer");
+    std::fs::rename(&away, fleet.register()).expect("bring the register back");
+    first.serves(2);
+    assert_eq!(one_at_a_time(&[&first]), [1, 2]);
+}
+
+#[test]
+fn a_keeper_that_dies_is_replaced() {
+    let fleet = Fleet::new();
+    let first = fleet.copy("first");
+    first.serves(1);
+    kill_process(first.named("bulkhead-keeper"), Signal::KILL).expect("kill the keeper");
+    // The new one is another process, and waits as one.
+    first.serves(2);
+    assert_eq!(one_at_a_time(&[&first]), [1, 2]);
+}
+
+#[test]
+fn a_supervisor_that_dies_is_restarted_under_the_same_lease() {
+    let fleet = Fleet::new();
+    let first = fleet.copy("first");
+    first.serves(1);
+    kill_process(first.named("bulkhead"), Signal::KILL).expect("kill the supervisor");
+    first.serves(2);
+    assert_eq!(one_at_a_time(&[&first]), [1, 1]);
+}
