@@ -314,3 +314,131 @@ fn a_supervisor_that_dies_is_restarted_under_the_same_lease() {
     first.serves(2);
     assert_eq!(one_at_a_time(&[&first]), [1, 1]);
 }
+
+/// What befalls one of three copies.
+#[derive(Debug, Clone, Copy)]
+enum Blow {
+    /// SIGKILL to its init process, its keeper or its supervisor. One without an init process is started again.
+    Kill(usize),
+    /// Some of its processes stand still for a while.
+    Freeze(u64, Which),
+    /// The register is away for a while, for all.
+    Away(u64),
+    /// It is asked to end, and started again.
+    Move,
+    /// Nothing, for a while.
+    Rest(u64),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Which {
+    All,
+    One(usize),
+}
+
+fn blow(dice: &mut fastrand::Rng) -> Blow {
+    // A little more than what it takes another copy to begin.
+    let mut time = || dice.u64(0..TTL_MS * 3 / 2);
+    let (short, long) = (time() / 4, time());
+    match dice.u8(0..10) {
+        0..3 => Blow::Kill(dice.usize(0..3)),
+        3..5 => Blow::Freeze(long, Which::All),
+        5..7 => Blow::Freeze(long, Which::One(dice.usize(0..3))),
+        7 => Blow::Away(long),
+        8 => Blow::Move,
+        _ => Blow::Rest(short),
+    }
+}
+
+/// Random blows, one after the other: `LEASE_BLOWS`, ten by default, `LEASE_SEED`.
+#[test]
+fn at_most_one_copy_runs_whatever_befalls_them() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let (seed, blows) = (
+        number("LEASE_SEED").unwrap_or_else(|| fastrand::u64(..)),
+        number("LEASE_BLOWS").unwrap_or(10),
+    );
+    println!("LEASE_SEED={seed}");
+    let mut dice = fastrand::Rng::with_seed(seed);
+    let fleet = Fleet::new();
+    let name = |index: usize| format!("copy-{index}");
+    let mut copies: Vec<Copy> = (0..3).map(|index| fleet.copy(&name(index))).collect();
+    let mut gone = Vec::new();
+    for number in 0..blows {
+        let (index, blow) = (dice.usize(0..copies.len()), blow(&mut dice));
+        println!("{number}: {} {blow:?}", name(index));
+        let is_over = befall(&fleet, &mut copies[index], blow);
+        if is_over {
+            let next = fleet.copy(&name(index));
+            gone.push(std::mem::replace(&mut copies[index], next));
+        }
+    }
+    let served = |copy: &Copy| copy.runs().len();
+    let before: usize = copies.iter().map(served).sum();
+    // Whoever runs now leaves, and another one begins.
+    wait_until("a copy runs", || copies.iter().any(|copy| request_of(copy).is_some()));
+    let runs = copies.iter().position(|copy| request_of(copy).is_some()).expect("a copy runs");
+    copies[runs].signal(Signal::TERM);
+    wait_until("another copy runs", || {
+        copies.iter().map(served).sum::<usize>() > before
+            && copies
+                .iter()
+                .enumerate()
+                .any(|(index, copy)| index != runs && request_of(copy).is_some())
+    });
+    let all: Vec<&Copy> = gone.iter().chain(&copies).collect();
+    let epochs = one_at_a_time(&all);
+    println!("{} runs, epochs {epochs:?}", epochs.len());
+}
+
+/// Whether the copy has to be started again.
+fn befall(fleet: &Fleet, copy: &mut Copy, blow: Blow) -> bool {
+    let pause = |ms: u64| thread::sleep(Duration::from_millis(ms));
+    let nth = |which: usize| copy.processes().get(which).copied();
+    match blow {
+        Blow::Kill(which) => {
+            let Some(pid) = nth(which) else { return false };
+            let _ = kill_process(pid, Signal::KILL);
+            which == 0
+        }
+        Blow::Freeze(ms, which) => {
+            let frozen: Vec<Pid> = match which {
+                Which::All => copy.processes(),
+                Which::One(which) => nth(which).into_iter().collect(),
+            };
+            frozen.iter().for_each(|pid| _ = kill_process(*pid, Signal::STOP));
+            pause(ms);
+            frozen.iter().rev().for_each(|pid| _ = kill_process(*pid, Signal::CONT));
+            false
+        }
+        Blow::Away(ms) => {
+            let away = fleet.dir.path().join("away");
+            std::fs::rename(fleet.register(), &away).expect("take the register away");
+            pause(ms);
+            std::fs::rename(&away, fleet.register()).expect("bring the register back");
+            false
+        }
+        Blow::Move => {
+            copy.signal(Signal::TERM);
+            let init = Pid::from_child(&copy.init);
+            wait_until("the copy ends", || !is_alive(init));
+            true
+        }
+        Blow::Rest(ms) => {
+            pause(ms);
+            false
+        }
+    }
+}
+
+/// Where it answers, if it does.
+fn request_of(copy: &Copy) -> Option<SocketAddr> {
+    let start = copy.starts().pop()?;
+    let address: SocketAddr = start["listen"].as_str()?.parse().ok()?;
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    stream
+        .write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        .ok()?;
+    answer(stream).starts_with("HTTP/1.1 200").then_some(address)
+}

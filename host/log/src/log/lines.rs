@@ -56,6 +56,7 @@ impl<W: Write> LineWriter<W> {
     }
 
     fn write_what_fits(&mut self) -> usize {
+        bulkhead_fence::pass();
         let (bytes, mut written) = (self.text.as_bytes(), 0);
         while written < bytes.len() {
             match self.output.write(&bytes[written..]) {
