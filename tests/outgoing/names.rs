@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
 /// How names end that have an address, and those that get no answer. All others do not exist.
@@ -16,7 +16,7 @@ const NO_SUCH_NAME: u8 = 0x83;
 /// it knows has this address, and no other. Yields what it is asked for.
 pub fn serve(address: Ipv4Addr) -> io::Result<Receiver<String>> {
     let socket = UdpSocket::bind("127.0.0.1:53")?;
-    let (names, asked) = channel();
+    let (names, asked) = sync_channel(1024);
     thread::spawn(move || {
         let mut packet = [0; 512];
         while let Ok((length, from)) = socket.recv_from(&mut packet) {
@@ -24,7 +24,7 @@ pub fn serve(address: Ipv4Addr) -> io::Result<Receiver<String>> {
                 if !answer.is_empty() {
                     let _ = socket.send_to(&answer, from);
                 }
-                let _ = names.send(name);
+                let _ = names.try_send(name);
             }
         }
     });
