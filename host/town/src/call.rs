@@ -43,17 +43,24 @@ pub(crate) struct Request<'a> {
     pub(crate) about: Option<&'a About>,
     /// The time for all attempts together; else the client's own.
     pub(crate) within: Option<Duration>,
+    /// Its silence is the town's, also if it is about an agent.
+    pub(crate) finds_out: bool,
 }
 
 impl<'a> Request<'a> {
     /// A call about the container, in the usual time.
     pub(crate) fn new(call: Call, path: String, payload: Payload) -> Self {
-        Self { call, path, payload, about: None, within: None }
+        Self { call, path, payload, about: None, within: None, finds_out: false }
     }
 
     /// The same about an agent.
     pub(crate) fn about(self, about: &'a About) -> Self {
         Self { about: Some(about), ..self }
+    }
+
+    /// The same, which finds out whether the town is there.
+    pub(crate) fn finds_out(self, finds_out: bool) -> Self {
+        Self { finds_out, ..self }
     }
 
     /// The same in this time.

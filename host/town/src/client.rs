@@ -10,7 +10,8 @@
 //!
 //! One deadline holds for all of it. Every call that failed is one `town.call_failed`, as far as the
 //! same one was not logged just now; from the first one that met silence to the next answer the town counts
-//! as unreachable.
+//! as unreachable. The silence that a call about one agent meets may be about that agent alone: it only makes the
+//! client ask about the container, or about another agent.
 
 use std::pin::Pin;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
@@ -26,7 +27,7 @@ use http::StatusCode;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use http_body_util::Full;
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant as Deadline, sleep};
 
 use crate::address::{Paths, segment};
@@ -61,6 +62,10 @@ pub(crate) struct Client {
     pub(crate) patience: Duration,
     pub(crate) fenced: watch::Sender<bool>,
     pub(crate) optional: Optional,
+    /// A call about one agent met silence: somebody has to find out if that is the town's.
+    pub(crate) doubt: Notify,
+    /// The town answers again.
+    pub(crate) is_back: Notify,
     /// Answers so far, whatever they were.
     answers: AtomicU64,
     /// Since when the town is silent.
@@ -87,6 +92,8 @@ impl Client {
             patience,
             fenced: watch::Sender::new(false),
             optional: Optional::default(),
+            doubt: Notify::new(),
+            is_back: Notify::new(),
             answers: AtomicU64::new(0),
             silent_since: Mutex::default(),
             fence_logged: AtomicBool::new(false),
@@ -122,7 +129,11 @@ impl Client {
             Err(fault) => {
                 // Who answered others meanwhile is there.
                 if fault.cause.is_silence() && self.answers.load(Relaxed) == answers {
-                    self.is_silent(fault);
+                    let is_of_all = about.is_none() || request.finds_out;
+                    match is_of_all || fault.cause.is_before_sending() {
+                        true => self.is_silent(fault),
+                        false => self.doubt.notify_one(),
+                    }
                 }
                 // One line says that it is off, and none that it may be.
                 if !call.is_optional() || call.renews() || fault.status != Some(401) {
@@ -403,6 +414,7 @@ impl Client {
         let mut since = self.silent_since.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(since) = since.take() {
             self.sink.record(Event::TownReachable { down_ms: millis(since.elapsed()) });
+            self.is_back.notify_one();
         }
     }
 

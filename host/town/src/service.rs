@@ -11,7 +11,7 @@ use bulkhead_api::TownRegistry;
 use bulkhead_log::{RunContext, SharedSink};
 use bulkhead_tasks::Spawner;
 use bulkhead_types::{AgentId, Event, Secret, TownFigures};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle as Task;
 use tokio::time::timeout;
 
@@ -77,6 +77,7 @@ impl Town {
             snapshots: Snapshots::default(),
             waiting_events: AtomicU64::new(0),
             registry_is_read: AtomicBool::new(false),
+            finder_wanted: Notify::new(),
         });
         let (stop, stopped) = oneshot::channel::<()>();
         let run = move || {

@@ -3,6 +3,8 @@
 mod calls;
 mod causes;
 mod fake;
+mod heartbeats;
+mod one_hangs;
 mod reports;
 mod server;
 

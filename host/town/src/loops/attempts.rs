@@ -71,6 +71,11 @@ impl Attempts {
         self.of.get(id).is_none_or(|attempt| attempt.due <= now)
     }
 
+    /// Whether its last try failed.
+    pub(super) fn has_failed(&self, id: &AgentId) -> bool {
+        self.of.contains_key(id)
+    }
+
     /// Nothing failed for it, or does any more.
     pub(super) fn forget(&mut self, id: &AgentId) {
         self.of.remove(id);
@@ -98,9 +103,14 @@ impl Attempts {
         Next::Later
     }
 
-    /// How long until the first of them is due; none when there is none.
-    pub(super) fn pause(&self, now: Instant) -> Option<Duration> {
-        let due = self.of.values().map(|attempt| attempt.due).min()?;
+    /// How long until the first of them is due; none when there is none. Those that are tried now do not count.
+    pub(super) fn pause(
+        &self,
+        now: Instant,
+        is_tried_now: impl Fn(&AgentId) -> bool,
+    ) -> Option<Duration> {
+        let of = self.of.iter().filter(|(id, _)| !is_tried_now(id));
+        let due = of.map(|(_, attempt)| attempt.due).min()?;
         Some(due.saturating_duration_since(now))
     }
 
@@ -120,15 +130,21 @@ mod tests {
         AgentId::parse(text).unwrap()
     }
 
+    fn nobody(_: &AgentId) -> bool {
+        false
+    }
+
     #[test]
     fn one_that_fails_waits_and_no_other_does() {
         let (mut attempts, now) = (Attempts::new(GIVE_UP), Instant::now());
         assert_eq!(attempts.failed(&id("a"), Failure::Refused, now), Next::Later);
         assert!(!attempts.is_due(&id("a"), now) && attempts.is_due(&id("b"), now));
-        let pause = attempts.pause(now).unwrap();
+        assert!(attempts.has_failed(&id("a")) && !attempts.has_failed(&id("b")));
+        assert_eq!(attempts.pause(now, |tried| *tried == id("a")), None, "it is tried now");
+        let pause = attempts.pause(now, nobody).unwrap();
         assert!(pause >= LEAST && attempts.is_due(&id("a"), now + pause));
         attempts.forget(&id("a"));
-        assert!(attempts.is_due(&id("a"), now) && attempts.pause(now).is_none());
+        assert!(attempts.is_due(&id("a"), now) && attempts.pause(now, nobody).is_none());
     }
 
     #[test]
@@ -138,14 +154,14 @@ mod tests {
         let given_up = loop {
             failures += 1;
             match attempts.failed(&id("a"), Failure::Refused, now) {
-                Next::Later => now += attempts.pause(now).unwrap(),
+                Next::Later => now += attempts.pause(now, nobody).unwrap(),
                 given_up => break given_up,
             }
         };
         let took = now - began;
         assert_eq!(given_up, Next::GiveUp(failures, took));
         assert!(took >= GIVE_UP && took < GIVE_UP + MOST && failures > 8, "{failures} in {took:?}");
-        assert!(attempts.is_due(&id("a"), now) && attempts.pause(now).is_none());
+        assert!(attempts.is_due(&id("a"), now) && attempts.pause(now, nobody).is_none());
     }
 
     #[test]

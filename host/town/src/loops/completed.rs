@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::time::sleep;
 
 use super::attempts::{Attempts, Failure};
-use super::sweep::work_or_due;
+use super::sweep::{Over, Sweep, work_or_due};
 use super::{Loop, PARALLEL, Woken};
 use crate::call::{About, Call, Payload, Request};
 use crate::fault::Fault;
@@ -30,55 +30,101 @@ struct Completed<'a> {
     reason: Option<&'a str>,
 }
 
+type Result = std::result::Result<(), Fault>;
+
+/// What goes on.
+struct Reports {
+    attempts: Attempts,
+    sweep: Sweep<End, Result>,
+}
+
 pub(super) async fn run(this: Loop) {
-    let mut attempts = Attempts::new(this.shared.give_up);
+    let mut reports =
+        Reports { attempts: Attempts::new(this.shared.give_up), sweep: Sweep::new(PARALLEL) };
+    let each = |end: End| {
+        let this = this.clone();
+        async move { this.complete(&end).await }
+    };
     loop {
+        let mut over = None;
         let ended = this.shared.heard.ended.notified();
-        let woken = this.wait(work_or_due(ended, attempts.pause(Instant::now()))).await;
+        let pause = reports.pause();
+        let work = async {
+            tokio::select! {
+                one = reports.sweep.next(this.client(), each) => over = Some(one),
+                () = work_or_due(ended, pause) => {}
+            }
+        };
+        let woken = this.wait(work).await;
         if woken == Woken::Fenced {
             return;
         }
-        this.complete_all(&mut attempts, woken == Woken::Closing).await;
-        if woken == Woken::Closing {
-            return;
+        if let Some(over) = over {
+            this.end_report(&mut reports.attempts, over);
         }
+        if woken == Woken::Closing {
+            break;
+        }
+        this.begin_reports(&mut reports, false);
+    }
+    // Once for all, and once more for an agent that ended again meanwhile.
+    for _ in 0..2 {
+        this.begin_reports(&mut reports, true);
+        let Reports { attempts, sweep } = &mut reports;
+        sweep.drain(this.client(), each, |over| this.end_report(attempts, over)).await;
+    }
+}
+
+impl Reports {
+    fn pause(&self) -> Option<Duration> {
+        let pause = self.attempts.pause(Instant::now(), |id| self.sweep.has(id));
+        pause.filter(|_| !self.sweep.is_full())
     }
 }
 
 impl Loop {
-    /// Reports the ends that are due; of a container that ends: all.
-    async fn complete_all(&self, attempts: &mut Attempts, is_last: bool) {
+    /// Begins to report the ends that are due; of a container that ends: all.
+    fn begin_reports(&self, reports: &mut Reports, is_last: bool) {
+        let Reports { attempts, sweep } = reports;
+        if sweep.is_full() {
+            return;
+        }
         let (heard, now) = (&self.shared.heard, Instant::now());
         let ends = heard.take_ends();
         // What found no room is not waited for.
         {
             let known: HashSet<_> = ends.iter().map(|end| &end.agent.agent_id).collect();
-            attempts.retain(|id| known.contains(id));
+            attempts.retain(|id| known.contains(id) || sweep.has(id));
         }
-        let is_due = |end: &End| is_last || attempts.is_due(&end.agent.agent_id, now);
-        let (due, later): (Vec<_>, Vec<_>) = ends.into_iter().partition(is_due);
-        later.into_iter().for_each(|end| heard.end_again(end, self.client()));
-        let reported =
-            self.sweep(due, PARALLEL, |end: End| async move { self.complete(&end).await });
-        for (end, result) in reported.await {
-            let id = &end.agent.agent_id;
-            match result {
-                Some(Ok(())) => attempts.forget(id),
-                Some(Err(fault)) if !self.is_tried_again(attempts, Call::Completed, id, &fault) => {
-                    self.client().dropped(Droppable::Completions, 1);
-                }
-                Some(Err(_)) => heard.end_again(end, self.client()),
-                // The town fell silent before.
-                None => {
-                    attempts.failed(id, Failure::Silence, Instant::now());
-                    heard.end_again(end, self.client());
-                }
+        for end in ends {
+            let id = end.agent.agent_id.clone();
+            if !sweep.has(&id) && (is_last || attempts.is_due(&id, now)) {
+                let has_failed = attempts.has_failed(&id);
+                sweep.push(id, end, has_failed);
+            } else {
+                heard.end_again(end, self.client());
+            }
+        }
+    }
+
+    fn end_report(&self, attempts: &mut Attempts, (id, end, result): Over<End, Result>) {
+        let heard = &self.shared.heard;
+        match result {
+            Some(Ok(())) => attempts.forget(&id),
+            Some(Err(fault)) if !self.is_tried_again(attempts, Call::Completed, &id, &fault) => {
+                self.client().dropped(Droppable::Completions, 1);
+            }
+            Some(Err(_)) => heard.end_again(end, self.client()),
+            // The town is silent.
+            None => {
+                attempts.failed(&id, Failure::Silence, Instant::now());
+                heard.end_again(end, self.client());
             }
         }
     }
 
     /// An error is one that another try may help.
-    async fn complete(&self, end: &End) -> Result<(), Fault> {
+    async fn complete(&self, end: &End) -> Result {
         let Some((status, rig_id)) = self.what_follows(end).await else { return Ok(()) };
         let id = &end.agent.agent_id;
         let reason = (status == "failed").then_some(end.reason.as_str());

@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use bulkhead_types::AgentId;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tokio::time::sleep;
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::attempts::Attempts;
+use super::sweep::{Over, Sweep};
 use super::{Loop, PARALLEL, Woken, about};
 use crate::call::{About, Call, Payload, Request};
 use crate::fault::{Cause, Fault};
@@ -52,17 +53,55 @@ struct Waiting {
     row: Row,
 }
 
+type Result = std::result::Result<(), Fault>;
+
+/// An agent, and how many events of it wait.
+type New = (About, u64);
+
+/// What goes on.
+struct Sending {
+    attempts: Attempts,
+    sweep: Sweep<New, Result>,
+}
+
 pub(super) async fn run(this: Loop) {
-    let mut attempts = Attempts::new(this.shared.give_up);
+    // Whether the town is back, others find out with calls that are safe to repeat.
+    let sweep = Sweep::new(PARALLEL).that_waits_for_others();
+    let mut sending = Sending { attempts: Attempts::new(this.shared.give_up), sweep };
+    let each = |(about, _): New| {
+        let this = this.clone();
+        async move { this.send_events_of(&about).await }
+    };
+    let mut look = interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let woken = this.wait(sleep(LOOK)).await;
+        let mut over = None;
+        let work = async {
+            tokio::select! {
+                one = sending.sweep.next(this.client(), each) => over = Some(one),
+                _ = look.tick() => {}
+            }
+        };
+        let woken = this.wait(work).await;
         if woken == Woken::Fenced {
             return;
         }
-        this.send_events(&mut attempts, woken == Woken::Closing).await;
-        if woken == Woken::Closing {
-            return;
+        match over {
+            Some(over) => this.end_events(&mut sending.attempts, over),
+            None if woken == Woken::Work => this.begin_events(&mut sending, false),
+            None => {}
         }
+        if woken == Woken::Closing {
+            break;
+        }
+    }
+    // What is under way, and all that it left.
+    for is_begun in [true, false] {
+        if !is_begun {
+            this.begin_events(&mut sending, true);
+        }
+        let Sending { attempts, sweep } = &mut sending;
+        sweep.drain(this.client(), each, |over| this.end_events(attempts, over)).await;
     }
 }
 
@@ -73,39 +112,39 @@ impl Events {
 }
 
 impl Loop {
-    /// Sends what is new of every agent that is due; of a container that ends: of all.
-    async fn send_events(&self, attempts: &mut Attempts, is_last: bool) {
-        let (client, now) = (self.client(), Instant::now());
+    /// Begins to send what is new of every agent that is due; of a container that ends: of all.
+    fn begin_events(&self, sending: &mut Sending, is_last: bool) {
+        let Sending { attempts, sweep } = sending;
+        let now = Instant::now();
         let new = self.new_events();
         attempts.retain(|id| new.iter().any(|(about, _)| about.agent_id == *id));
-        let waiting = |of: &[(About, u64)]| of.iter().map(|(_, count)| count).sum::<u64>();
-        self.shared.waiting_events.store(waiting(&new), Relaxed);
-        // Whether it is back, others find out with calls that are safe to repeat.
-        if new.is_empty() || !client.is_reachable() {
+        self.shared.waiting_events.store(new.iter().map(|(_, count)| count).sum(), Relaxed);
+        if !self.client().is_reachable() {
             return;
         }
-        let (due, mut left): (Vec<_>, Vec<_>) = new
-            .into_iter()
-            .partition(|(about, _)| is_last || attempts.is_due(&about.agent_id, now));
-        let sent = self
-            .sweep(due, PARALLEL, |(about, _)| async move { self.send_events_of(&about).await });
-        for ((about, count), result) in sent.await {
-            let id = &about.agent_id;
-            match result {
-                Some(Ok(())) => attempts.forget(id),
-                Some(Err(fault))
-                    if !self.is_tried_again(attempts, Call::AgentEvents, id, &fault) =>
-                {
-                    self.skip_events_of(id);
-                }
-                _ => left.push((about, count)),
+        for (about, count) in new {
+            let id = about.agent_id.clone();
+            if is_last || attempts.is_due(&id, now) {
+                let has_failed = attempts.has_failed(&id);
+                sweep.push(id, (about, count), has_failed);
             }
         }
-        self.shared.waiting_events.store(waiting(&left), Relaxed);
+    }
+
+    fn end_events(&self, attempts: &mut Attempts, (id, (_, count), result): Over<New, Result>) {
+        match result {
+            Some(Ok(())) => attempts.forget(&id),
+            Some(Err(fault)) if !self.is_tried_again(attempts, Call::AgentEvents, &id, &fault) => {
+                self.skip_events_of(&id);
+            }
+            _ => return,
+        }
+        let waiting = &self.shared.waiting_events;
+        waiting.store(waiting.load(Relaxed).saturating_sub(count), Relaxed);
     }
 
     /// The agents that have new events, and how many.
-    fn new_events(&self) -> Vec<(About, u64)> {
+    fn new_events(&self) -> Vec<New> {
         let reports = self.container.agents();
         let mut cursors = self.shared.events.lock();
         // Who is not known any more has no events either.
@@ -131,7 +170,7 @@ impl Loop {
     }
 
     /// An error is one that another try may help.
-    async fn send_events_of(&self, about: &About) -> Result<(), Fault> {
+    async fn send_events_of(&self, about: &About) -> Result {
         let id = &about.agent_id;
         let after = self.shared.events.lock().get(id).copied().unwrap_or(0);
         let page = self.container.events_after(id, after);
@@ -169,7 +208,7 @@ impl Loop {
     }
 
     /// Sends a batch. An error is one that another try may help.
-    async fn send(&self, about: &About, batch: Vec<Waiting>) -> Result<(), Fault> {
+    async fn send(&self, about: &About, batch: Vec<Waiting>) -> Result {
         let count = batch.len() as u64;
         let rows: Vec<_> = batch.into_iter().map(|event| event.row).collect();
         if rows.iter().map(|row| row.size() + 1).sum::<usize>() + 2 > MAX_BYTES {
@@ -194,7 +233,7 @@ impl Loop {
         Ok(())
     }
 
-    async fn post_events(&self, about: &About, payload: Payload) -> Result<(), Fault> {
+    async fn post_events(&self, about: &About, payload: Payload) -> Result {
         let path = self.client().paths.rig(about.rig_id.as_deref(), "agent-events");
         let called =
             self.client().send(Request::new(Call::AgentEvents, path, payload).about(about));
@@ -202,7 +241,7 @@ impl Loop {
     }
 
     /// What follows for events that the town may not have.
-    fn judge(&self, fault: Fault, count: u64) -> Result<(), Fault> {
+    fn judge(&self, fault: Fault, count: u64) -> Result {
         let is_untaken = fault.cause == Cause::Fenced
             || fault.cause.is_before_sending()
             || matches!(fault.cause, Cause::NotHttp | Cause::NotJson)

@@ -1,13 +1,14 @@
 //! The shutdown notice: the town is notified that this container goes away, and where each agent was.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_api::AgentView;
 use bulkhead_types::{AgentId, Timestamp};
-use futures_util::StreamExt as _;
 use serde::Serialize;
 use tokio::time::timeout;
 
+use super::sweep::Sweep;
 use super::{PARALLEL, Shared, about, heartbeat};
 use crate::call::{Call, Payload, Request};
 use crate::container::Container;
@@ -38,7 +39,7 @@ pub(crate) fn active(container: &dyn Container) -> Vec<AgentView> {
 }
 
 /// Notifies the town, also of these agents. Returns within ten seconds, whatever the town does.
-pub(crate) async fn evict(shared: &Shared, active: Vec<AgentView>, reason: &str) {
+pub(crate) async fn evict(shared: &Arc<Shared>, active: Vec<AgentView>, reason: &str) {
     let client = &shared.client;
     let notices = async {
         let container_instance_id = client.context.run_id();
@@ -47,17 +48,19 @@ pub(crate) async fn evict(shared: &Shared, active: Vec<AgentView>, reason: &str)
         let within = client.patience.min(PATIENCE);
         let _ =
             client.send(Request::new(Call::ContainerEviction, path, payload).within(within)).await;
-        let active = futures_util::stream::iter(active);
-        active.for_each_concurrent(PARALLEL, |view| send_context(shared, view)).await;
+        let mut sweep = Sweep::new(PARALLEL).that_waits_for_others();
+        active.into_iter().for_each(|view| sweep.push(view.agent_id.clone(), view, false));
+        let each = |view: AgentView| {
+            let shared = Arc::clone(shared);
+            async move { send_context(&shared, &view).await }
+        };
+        sweep.drain(client, each, |_| {}).await;
     };
     let _ = timeout(PATIENCE, notices).await;
 }
 
-async fn send_context(shared: &Shared, view: AgentView) {
+async fn send_context(shared: &Shared, view: &AgentView) {
     let client = &shared.client;
-    if !client.is_reachable() {
-        return;
-    }
     let (id, rig) = (view.agent_id.as_str(), view.rig_id.as_deref());
     let path = client.paths.agent(rig, id, "eviction-context");
     let payload = Payload::json(&ContextOfAgent {
@@ -67,5 +70,5 @@ async fn send_context(shared: &Shared, view: AgentView) {
         message_count: view.message_count,
     });
     let _ =
-        client.send(Request::new(Call::EvictionContext, path, payload).about(&about(&view))).await;
+        client.send(Request::new(Call::EvictionContext, path, payload).about(&about(view))).await;
 }

@@ -3,6 +3,7 @@
 //! Every loop ends when a newer run serves the town, and after one more round when the container ends. One
 //! that panics is logged as any task, and begins again.
 
+mod agent_heartbeats;
 mod attempts;
 mod completed;
 mod events;
@@ -23,7 +24,7 @@ use std::time::Duration;
 
 use bulkhead_tasks::Spawner;
 use bulkhead_types::Backoff;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
@@ -57,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) waiting_events: AtomicU64,
     /// The town's registry was read once in this run.
     pub(crate) registry_is_read: AtomicBool,
+    /// An agent's heartbeat has to find out whether the town is there.
+    pub(crate) finder_wanted: Notify,
 }
 
 /// What one loop has in hand.
@@ -87,6 +90,7 @@ pub(crate) fn begin(
     vec![
         this.keep(spawner, "registry", registry::run),
         this.keep(spawner, "heartbeat", heartbeat::run),
+        this.keep(spawner, "agent heartbeats", agent_heartbeats::run),
         this.keep(spawner, "ready", ready::run),
         this.keep(spawner, "events", events::run),
         this.keep(spawner, "nudges", nudges::run),

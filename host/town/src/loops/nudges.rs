@@ -1,7 +1,7 @@
 //! Asks for nudges when an agent has nothing to do, and delivers them.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bulkhead_api::NudgeRequest;
@@ -10,7 +10,7 @@ use bulkhead_types::AgentId;
 use serde::{Deserialize, Serialize};
 
 use super::attempts::{Attempts, Failure};
-use super::sweep::work_or_due;
+use super::sweep::{Over, Sweep, work_or_due};
 use super::{Loop, PARALLEL, Woken, about};
 use crate::call::{About, Call, Payload, Request};
 use crate::fault::Fault;
@@ -92,79 +92,101 @@ enum Asked {
 }
 
 pub(super) async fn run(this: Loop) {
-    let known = Mutex::new(Known::default());
-    let mut waiting = Waiting {
-        early: HashMap::new(),
-        unheard: HashSet::new(),
-        attempts: Attempts::new(this.shared.give_up),
+    let known = Arc::new(Mutex::new(Known::default()));
+    let mut waiting = Waiting::new(Attempts::new(this.shared.give_up));
+    let mut sweep = Sweep::new(PARALLEL);
+    let each = |(id, _): Question| {
+        let (this, known) = (this.clone(), Arc::clone(&known));
+        async move { this.ask(&id, &known).await }
     };
     loop {
-        let work = work_or_due(this.shared.heard.idle.notified(), waiting.pause());
+        let mut over = None;
+        let pause = waiting.pause(|id| sweep.has(id));
+        let work = async {
+            tokio::select! {
+                one = sweep.next(this.client(), each) => over = Some(one),
+                () = work_or_due(this.shared.heard.idle.notified(), pause) => {}
+            }
+        };
         if this.wait(work).await != Woken::Work {
             return;
         }
-        this.ask_all(&mut waiting, &known).await;
+        if let Some(over) = over {
+            this.is_asked(&mut waiting, over);
+        }
+        waiting.take_due(this.shared.heard.take_idle(), &mut sweep);
     }
 }
 
+/// Who is asked for, and how often that was too early.
+type Question = (AgentId, u32);
+
 /// Agents to be asked for again.
 struct Waiting {
-    /// Not idle yet, and how often that was looked at in vain.
-    early: HashMap<AgentId, u32>,
+    /// Not idle yet: how often that was looked at in vain, and when the next look is due.
+    early: HashMap<AgentId, (u32, Instant)>,
     /// The town did not answer.
     unheard: HashSet<AgentId>,
+    /// Idle again while the question before was under way.
+    idle_again: HashSet<AgentId>,
     attempts: Attempts,
 }
 
 impl Waiting {
-    fn pause(&self) -> Option<Duration> {
-        let due = self.attempts.pause(Instant::now());
-        if self.early.is_empty() { due } else { Some(due.unwrap_or(LOOK).min(LOOK)) }
+    fn new(attempts: Attempts) -> Self {
+        let (unheard, idle_again) = (HashSet::new(), HashSet::new());
+        Self { early: HashMap::new(), unheard, idle_again, attempts }
     }
 
-    /// Agents to be asked for now. One that has just become idle is among them, whatever its last question met: the
-    /// backoff is between questions that nothing new is the reason of.
-    fn take_due(&mut self, new: Vec<AgentId>) -> Vec<(AgentId, u32)> {
-        for id in &new {
-            self.unheard.remove(id);
-        }
+    fn pause(&self, is_asked_now: impl Fn(&AgentId) -> bool) -> Option<Duration> {
         let now = Instant::now();
-        let (again, later): (HashSet<_>, HashSet<_>) =
-            self.unheard.drain().partition(|id| self.attempts.is_due(id, now));
-        self.unheard = later;
-        let mut due = std::mem::take(&mut self.early);
-        due.extend(again.into_iter().chain(new).map(|id| (id, 0)));
-        due.into_iter().collect()
+        let due = self.attempts.pause(now, is_asked_now);
+        let early = self.early.values().map(|(_, due)| due.saturating_duration_since(now)).min();
+        due.into_iter().chain(early).min()
+    }
+
+    /// Begins with the agents to be asked for now. One that has just become idle is among them, whatever its last
+    /// question met: the backoff is between questions that nothing new is the reason of.
+    fn take_due(&mut self, new: Vec<AgentId>, sweep: &mut Sweep<Question, Asked>) {
+        self.idle_again.extend(new);
+        let now = Instant::now();
+        let Self { early, unheard, idle_again, attempts } = self;
+        let idle: Vec<_> = idle_again.extract_if(|id| !sweep.has(id)).collect();
+        for id in idle {
+            (early.remove(&id), unheard.remove(&id));
+            sweep.push(id.clone(), (id, 0), false);
+        }
+        for (id, (looks, _)) in early.extract_if(|_, (_, due)| *due <= now) {
+            sweep.push(id.clone(), (id, looks), false);
+        }
+        for id in unheard.extract_if(|id| attempts.is_due(id, now)) {
+            sweep.push(id.clone(), (id, 0), true);
+        }
     }
 }
 
 impl Loop {
-    async fn ask_all(&self, waiting: &mut Waiting, known: &Mutex<Known>) {
-        let due = waiting.take_due(self.shared.heard.take_idle());
-        let asked = self.sweep(due, PARALLEL, |(id, _)| async move { self.ask(&id, known).await });
-        for ((id, looks), asked) in asked.await {
-            match asked {
-                Some(Asked::Through) => waiting.attempts.forget(&id),
-                Some(Asked::TooEarly) => {
-                    // Its next question has a reason of its own.
-                    waiting.attempts.forget(&id);
-                    if looks < MAX_LOOKS {
-                        waiting.early.insert(id, looks + 1);
-                    }
+    fn is_asked(&self, waiting: &mut Waiting, (id, (_, looks), asked): Over<Question, Asked>) {
+        match asked {
+            Some(Asked::Through) => waiting.attempts.forget(&id),
+            Some(Asked::TooEarly) => {
+                // Its next question has a reason of its own.
+                waiting.attempts.forget(&id);
+                if looks < MAX_LOOKS {
+                    waiting.early.insert(id, (looks + 1, Instant::now() + LOOK));
                 }
-                Some(Asked::Unheard(fault)) => {
-                    if self.is_tried_again(&mut waiting.attempts, Call::PendingNudges, &id, &fault)
-                    {
-                        waiting.unheard.insert(id);
-                    } else {
-                        self.client().dropped(Droppable::Nudges, 1);
-                    }
-                }
-                // The town fell silent before.
-                None => {
-                    waiting.attempts.failed(&id, Failure::Silence, Instant::now());
+            }
+            Some(Asked::Unheard(fault)) => {
+                if self.is_tried_again(&mut waiting.attempts, Call::PendingNudges, &id, &fault) {
                     waiting.unheard.insert(id);
+                } else {
+                    self.client().dropped(Droppable::Nudges, 1);
                 }
+            }
+            // The town is silent.
+            None => {
+                waiting.attempts.failed(&id, Failure::Silence, Instant::now());
+                waiting.unheard.insert(id);
             }
         }
     }

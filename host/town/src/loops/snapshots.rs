@@ -21,7 +21,7 @@ use http::header::LAST_MODIFIED;
 use sha2::{Digest, Sha256};
 
 use super::attempts::{Attempts, Failure};
-use super::sweep::work_or_due;
+use super::sweep::{Over, Sweep, work_or_due};
 use super::{Loop, PARALLEL, Shared, Woken, changed};
 use crate::call::{About, Call, Payload, Request};
 use crate::client::Client;
@@ -114,60 +114,103 @@ fn foreign_for(times: u32) -> Duration {
     FOREIGN_FOR.saturating_mul(doubled).min(FOREIGN_FOR_MAX)
 }
 
+/// What goes on.
+struct Uploads {
+    attempts: Attempts,
+    sweep: Sweep<AgentId, Upload>,
+    /// Agents whose state changed while their upload was under way.
+    changed_again: HashSet<AgentId>,
+}
+
 pub(super) async fn run(this: Loop) {
     let mut changes = this.container.snapshot_changes();
     changes.mark_changed();
-    let mut attempts = Attempts::new(this.shared.give_up);
+    let mut uploads = Uploads {
+        attempts: Attempts::new(this.shared.give_up),
+        sweep: Sweep::new(PARALLEL / 2),
+        changed_again: HashSet::new(),
+    };
+    let each = |id: AgentId| {
+        let this = this.clone();
+        async move { this.upload(&id).await }
+    };
     loop {
-        let failed = attempts.pause(Instant::now());
+        let failed = uploads.attempts.pause(Instant::now(), |id| uploads.sweep.has(id));
         // Something foreign may be in the place of one.
         let blocked = (this.shared.snapshots.waiting() > 0).then_some(FOREIGN_FOR);
         let pause = failed.into_iter().chain(blocked).min();
-        let woken = this.wait(work_or_due(changed(&mut changes), pause)).await;
+        let mut over = None;
+        let work = async {
+            tokio::select! {
+                one = uploads.sweep.next(this.client(), each) => over = Some(one),
+                () = work_or_due(changed(&mut changes), pause) => {}
+            }
+        };
+        let woken = this.wait(work).await;
         if woken == Woken::Fenced {
             return;
         }
-        changes.mark_unchanged();
-        this.upload_all(&mut attempts, woken == Woken::Closing).await;
+        match over {
+            Some(over) => this.end_upload(&mut uploads, over),
+            None if woken == Woken::Work => {
+                changes.mark_unchanged();
+                this.begin_uploads(&mut uploads, false);
+            }
+            None => {}
+        }
         if woken == Woken::Closing {
-            return;
+            break;
+        }
+    }
+    // Everything, and once more what changed meanwhile.
+    for _ in 0..2 {
+        this.begin_uploads(&mut uploads, true);
+        while !uploads.sweep.is_empty() {
+            let over = uploads.sweep.next(this.client(), each).await;
+            this.end_upload(&mut uploads, over);
         }
     }
 }
 
 impl Loop {
-    /// Uploads what is due; of a container that ends: everything.
-    async fn upload_all(&self, attempts: &mut Attempts, is_last: bool) {
-        let (snapshots, now) = (&self.shared.snapshots, Instant::now());
-        let due: Vec<_> = {
-            let mut inner = snapshots.lock();
-            inner.waiting.extend(self.container.take_changed_snapshots());
-            let is_due = |id: &&AgentId| is_last || attempts.is_due(id, now);
-            inner.waiting.iter().filter(is_due).cloned().collect()
-        };
-        let uploads =
-            self.sweep(due, PARALLEL / 2, |id: AgentId| async move { self.upload(&id).await });
-        for (id, came_to) in uploads.await {
-            let is_through = match came_to {
-                Some(Upload::Done) => true,
-                Some(Upload::Failed(fault)) => {
-                    !self.is_tried_again(attempts, Call::SnapshotPost, &id, &fault)
-                }
-                // It is checked again by what is there, and not by what failed before.
-                Some(Upload::Blocked) => {
-                    attempts.forget(&id);
-                    false
-                }
-                // The town fell silent before.
-                None => {
-                    attempts.failed(&id, Failure::Silence, Instant::now());
-                    false
-                }
-            };
-            if is_through {
-                attempts.forget(&id);
-                snapshots.lock().waiting.remove(&id);
+    /// Begins to upload what is due; of a container that ends: everything.
+    fn begin_uploads(&self, uploads: &mut Uploads, is_last: bool) {
+        let Uploads { attempts, sweep, changed_again } = uploads;
+        let now = Instant::now();
+        let changed = self.container.take_changed_snapshots();
+        changed_again.extend(changed.iter().filter(|id| sweep.has(id)).cloned());
+        let mut inner = self.shared.snapshots.lock();
+        inner.waiting.extend(changed);
+        for id in inner.waiting.iter().filter(|id| is_last || attempts.is_due(id, now)) {
+            sweep.push(id.clone(), id.clone(), attempts.has_failed(id));
+        }
+    }
+
+    fn end_upload(&self, uploads: &mut Uploads, (id, _, came_to): Over<AgentId, Upload>) {
+        let Uploads { attempts, sweep, changed_again } = uploads;
+        let is_through = match came_to {
+            Some(Upload::Done) => true,
+            Some(Upload::Failed(fault)) => {
+                !self.is_tried_again(attempts, Call::SnapshotPost, &id, &fault)
             }
+            // It is checked again by what is there, and not by what failed before.
+            Some(Upload::Blocked) => {
+                attempts.forget(&id);
+                false
+            }
+            // The town is silent.
+            None => {
+                attempts.failed(&id, Failure::Silence, Instant::now());
+                false
+            }
+        };
+        if is_through {
+            attempts.forget(&id);
+        }
+        if is_through && !changed_again.remove(&id) {
+            self.shared.snapshots.lock().waiting.remove(&id);
+        } else if is_through {
+            sweep.push(id.clone(), id, false);
         }
     }
 

@@ -15,7 +15,7 @@ use super::server::{Answer, Got, Server};
 use super::{client, until};
 use crate::{Cause, Container, Remembered, TownCopy};
 
-fn fine(got: &Got) -> Answer {
+pub(crate) fn fine(got: &Got) -> Answer {
     let data = if asks_for_registry(got) { "[]" } else { "{}" };
     Answer::Json(200, format!(r#"{{"success":true,"data":{data}}}"#))
 }
@@ -24,11 +24,11 @@ pub(crate) fn asks_for_registry(got: &Got) -> bool {
     got.method == "GET" && got.path.ends_with("container-registry")
 }
 
-fn tag(name: &str) -> AgentTag {
+pub(crate) fn tag(name: &str) -> AgentTag {
     AgentTag { agent_id: id(name), role: "polecat".into(), incarnation: Incarnation(1) }
 }
 
-fn exit(name: &str, reason: ExitReason) -> Event {
+pub(crate) fn exit(name: &str, reason: ExitReason) -> Event {
     Event::AgentExit {
         agent: tag(name),
         reason,
