@@ -144,10 +144,10 @@ impl Call {
         }
     }
 
-    /// Whether another token is asked for when it is refused with 401. Of the optional ones only that which is made
-    /// when no other is.
+    /// Whether another token is asked for when it is refused with 401. A town that does not have an optional call may
+    /// answer it so as well.
     pub(crate) fn renews(self) -> bool {
-        self == Self::ContainerHeartbeat || !(self.is_optional() || self == Self::RefreshToken)
+        !(self.is_optional() || self == Self::RefreshToken)
     }
 
     pub(crate) fn repeat(self) -> Repeat {

@@ -136,7 +136,7 @@ impl Client {
                     }
                 }
                 // One line says that it is off, and none that it may be.
-                if !call.is_optional() || call.renews() || fault.status != Some(401) {
+                if !call.is_optional() || fault.status != Some(401) {
                     self.log_failure(call, fault, attempts, about);
                 }
                 self.switch_off(call, fault, about);

@@ -7,7 +7,7 @@ use bulkhead_types::Timestamp;
 use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Loop, Woken};
+use super::{Loop, Woken, ask_for_registry};
 use crate::answers;
 use crate::call::{Call, Payload, Request};
 use crate::transport::Reply;
@@ -49,19 +49,25 @@ impl Loop {
     async fn beat(&self) {
         let client = self.client();
         let reports = self.container.agents();
-        let active = reports.iter().filter(|report| is_active(&report.view));
+        let active = reports.iter().filter(|report| is_active(&report.view)).count();
         let payload = Payload::json(&OfContainer {
             town_id: &self.shared.town_id,
             timestamp: now(),
             container_instance_id: client.context.run_id(),
             agents: reports.len(),
-            active_agents: active.count(),
+            active_agents: active,
             status: if self.container.is_ready() { "ok" } else { "degraded" },
         });
         let path = client.paths.town("container-heartbeat");
-        if let Ok(reply) = client.send(Request::new(Call::ContainerHeartbeat, path, payload)).await
-        {
-            self.look_for_nonce(&reply);
+        match client.send(Request::new(Call::ContainerHeartbeat, path, payload)).await {
+            Ok(reply) => self.look_for_nonce(&reply),
+            // Without agents nobody else finds out if it is the token that is refused, or only this call: a call that
+            // the town must have does, and asks for another token if it has to.
+            Err(fault) if fault.status == Some(401) && active == 0 => {
+                let _ = ask_for_registry(&self.shared, client.patience()).await;
+            }
+            // That was logged.
+            Err(_) => {}
         }
     }
 

@@ -121,3 +121,36 @@ async fn a_heartbeat_that_fails_backs_off_and_is_given_up_and_tried_again() {
     assert!(tried * 2 < others, "{tried} tries beside {others} heartbeats");
     until("another one", || of(&server, "a") > tried).await;
 }
+
+#[tokio::test]
+async fn a_town_that_refuses_only_the_containers_heartbeat_issues_no_token() {
+    for agents in [&[][..], &["a"]] {
+        let server = Server::start(|got| match is_of_container(got) {
+            true => Answer::Json(401, "{}".into()),
+            false => fine(got),
+        });
+        let client = follow(&server, agents, quick);
+        until("its end", || client.lines.count("town.call_switched_off") == 1).await;
+        assert_eq!(server.got_at("refresh-container-token").len(), 0, "with {agents:?}");
+        assert_eq!(client.lines.names(), ["town.call_switched_off"], "{}", client.lines.text());
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_everywhere_is_replaced_also_without_agents() {
+    const NEW: &str = "hunter2-new";
+    let is_old = Arc::new(AtomicUsize::new(0));
+    let old = Arc::clone(&is_old);
+    let server = Server::start(move |got| match got.path.ends_with("refresh-container-token") {
+        true => Answer::Json(200, format!(r#"{{"data":{{"token":"{NEW}"}}}}"#)),
+        false if old.load(SeqCst) == 1 && got.token() != NEW => Answer::Json(401, "{}".into()),
+        false => fine(got),
+    });
+    let client = follow(&server, &[], quick);
+    until("heartbeats", || server.got_at("container-heartbeat").len() > 2).await;
+    is_old.store(1, SeqCst);
+    let is_new = |got: &Got| is_of_container(got) && got.token() == NEW;
+    until("the new token", || server.got().iter().any(is_new)).await;
+    assert_eq!(server.got_at("refresh-container-token").len(), 1);
+    assert_eq!(client.lines.names(), ["town.token_refreshed"], "{}", client.lines.text());
+}
