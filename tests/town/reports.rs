@@ -1,5 +1,6 @@
 //! What is reported to the town: heartbeats, readiness, ends, events; and the nudges that are answered.
 
+use harness::resident::resident_bytes;
 use harness::{Host, Value, json, wait_until};
 use hyper::Method;
 use town_server::{Call, Fault, TownServer, Which};
@@ -361,6 +362,52 @@ fn a_nudge_that_is_offered_again_is_not_delivered_again() {
         host.finish();
         check(&town);
     }
+}
+
+#[test]
+fn nudges_with_huge_ids_and_sources_take_no_memory_and_harm_no_others() {
+    /// As large as an answer of the town may be, nearly.
+    const HUGE: usize = 950_000;
+    const ROUNDS: usize = 60;
+    /// Arenas of the allocator that threads touch for the first time; an answer on its way.
+    const NOISE_BYTES: u64 = 16 * 1024 * 1024;
+    let town = town();
+    let host = builder(&town).start().ready();
+    host.client().start("ann", "echo");
+    let round = |number: usize| {
+        let (huge, good, long) =
+            ("i".repeat(HUGE) + &number.to_string(), format!("n{number}"), format!("s{number}"));
+        kept(&town, |kept| {
+            kept.nudge(&huge, "ann", "left there");
+            kept.nudge(&good, "ann", "go on");
+        });
+        host.client().ask("ann", "hi");
+        wait_until("the good one is delivered", || delivered(&town, &good) == 1);
+        assert_eq!(delivered(&town, &huge), 0);
+        kept(&town, |kept| {
+            kept.nudges.remove(&huge);
+            kept.nudge(&long, "ann", "from far away");
+            kept.nudges.get_mut(&long).expect("it is there").source = "s".repeat(HUGE);
+        });
+        host.client().ask("ann", "hi");
+        wait_until("the one with the long source is delivered", || delivered(&town, &long) == 1);
+    };
+    // Everything has been done once before memory is checked.
+    (0..5).for_each(round);
+    let of_agent = || host.client().status("ann")["memory"]["hostBytes"].as_u64();
+    let (settled, of_ann) = (resident_bytes(host.pid()), of_agent());
+    (5..ROUNDS).for_each(round);
+    let grown = resident_bytes(host.pid()).saturating_sub(settled);
+    assert!(grown < NOISE_BYTES, "the host grew by {grown} bytes");
+    assert!(of_agent() < of_ann.map(|bytes| bytes + 1024 * 1024), "{of_ann:?}, {:?}", of_agent());
+    let line = host.wait_for_line("why one is left there", |line| {
+        line["level"] == "warn" && line.to_string().contains("a nudge of the town is left there")
+    });
+    let text = line.to_string();
+    assert!(text.contains("its id has 950001 bytes") && text.contains("ann"), "{line}");
+    assert!(text.len() < 2048, "{} bytes", text.len());
+    host.finish();
+    check(&town);
 }
 
 #[test]

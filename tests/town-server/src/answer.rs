@@ -274,7 +274,7 @@ fn pending(town: &mut Town, agent: &str) -> Value {
         nudge.fetched += 1;
         json!({
             "nudge_id": id, "message": nudge.message, "mode": "queue", "priority": "normal",
-            "source": "town",
+            "source": nudge.source,
         })
     });
     known.collect::<Vec<_>>().into()

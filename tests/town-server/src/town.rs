@@ -70,6 +70,8 @@ pub struct Nudge {
     pub agent: String,
     /// What it says.
     pub message: String,
+    /// Who sent it.
+    pub source: String,
     /// How often it was asked for.
     pub fetched: u32,
     /// How often it was called delivered.
@@ -105,9 +107,7 @@ impl Town {
 
     /// Leaves a nudge for an agent.
     pub fn nudge(&mut self, id: &str, agent: &str, message: &str) {
-        let (agent, message) = (agent.to_owned(), message.to_owned());
-        let nudge = Nudge { agent, message, fetched: 0, delivered: 0 };
-        self.nudges.insert(id.to_owned(), nudge);
+        self.nudges.insert(id.to_owned(), Nudge::new(agent, message));
     }
 
     /// The registry as it is sent: an entry's `env` is a map where values of it are known, else as it is.
@@ -126,6 +126,14 @@ impl Town {
             entry["env"] = names.iter().filter_map(value).collect::<Map<_, _>>().into();
         }
         entry
+    }
+}
+
+impl Nudge {
+    /// One of the town's own.
+    pub fn new(agent: &str, message: &str) -> Self {
+        let (agent, message) = (agent.to_owned(), message.to_owned());
+        Self { agent, message, source: "town".to_owned(), fetched: 0, delivered: 0 }
     }
 }
 
