@@ -5,7 +5,8 @@
 //! | crash records | at once | 200 ms |
 //! | the digest | every heartbeat; at once when somebody asks | 1 s |
 //!
-//! After a failure nothing is due for 1 s, then 2 s, up to the heartbeat. One who waits for all to be stored is worth
+//! After a failure nothing is due for a random time below 1 s, then below 2 s, up to the heartbeat: those whose sink was
+//! away come back one after the other. It is half a second at least. One who waits for all to be stored is worth
 //! one try without any wait.
 
 use std::collections::VecDeque;
@@ -14,7 +15,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bulkhead_types::CrashRecord;
+use bulkhead_types::{Backoff, CrashRecord};
 use tokio::sync::Notify;
 
 use crate::agents::ROOM;
@@ -217,12 +218,14 @@ impl Outbox {
         self.settled.notify_all();
     }
 
-    /// A try failed.
-    pub fn has_failed(&self, heartbeat: Duration, now: Instant) {
+    /// A try failed. `dice` is between 0 and 1.
+    pub fn has_failed(&self, heartbeat: Duration, now: Instant, dice: f64) {
         let mut state = self.state();
-        let backoff = FIRST_BACKOFF * 2_u32.pow(state.failures.min(8));
-        state.failures += 1;
-        state.retry_at = Some(now + backoff.min(heartbeat.max(FIRST_BACKOFF)));
+        let backoff = Backoff::new(FIRST_BACKOFF, heartbeat.max(FIRST_BACKOFF));
+        // Not at once, whatever the dice say.
+        let pause = backoff.pause(state.failures, dice).max(FIRST_BACKOFF / 2);
+        state.failures = state.failures.saturating_add(1);
+        state.retry_at = Some(now + pause);
         state.hurries = false;
         drop(state);
         self.failed.fetch_add(1, Relaxed);

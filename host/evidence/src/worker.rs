@@ -262,7 +262,7 @@ impl Worker {
 
     fn fails(&mut self, doing: &'static str, fault: Fault) {
         let now = Instant::now();
-        self.outbox.has_failed(self.settings.heartbeat, now);
+        self.outbox.has_failed(self.settings.heartbeat, now, fastrand::f64());
         self.down_since.get_or_insert(now);
         (self.begun.notice)(Notice::Failed { doing, fault });
     }

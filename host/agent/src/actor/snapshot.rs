@@ -158,7 +158,7 @@ impl Actor<'_> {
             CallEnd::Ended(exit, remains) => return Err((exit, remains).into()),
         };
         self.snapshots.last_attempt = attempt;
-        if self.snapshots.attempts.is_settled_by(attempt, Instant::now()) {
+        if self.snapshots.attempts.is_settled_by(attempt, Instant::now(), fastrand::f64()) {
             self.snapshots.dirty_since = None;
         }
         Ok((instance, attempt))

@@ -73,29 +73,43 @@ fn after_failures_nothing_is_due_for_a_while_that_grows_to_the_heartbeat() {
     let outbox = begun(now);
     let mut waits = Vec::new();
     for _ in 0..6 {
-        outbox.has_failed(HEARTBEAT, now);
+        outbox.has_failed(HEARTBEAT, now, 1.0);
         outbox.crashed(record("1"));
         let Next::Wait(at) = outbox.next(HEARTBEAT, now) else { panic!("it has to wait") };
         waits.push((at - now).as_secs());
     }
     assert_eq!(waits, [1, 2, 4, 8, 10, 10]);
     store(&outbox, now + HEARTBEAT);
-    outbox.has_failed(HEARTBEAT, now);
+    outbox.has_failed(HEARTBEAT, now, 1.0);
     assert_eq!(outbox.next(HEARTBEAT, now), Next::Wait(now + FIRST_BACKOFF), "it begins again");
     assert_eq!(outbox.figures().failed, 7);
+}
+
+#[test]
+fn those_that_failed_together_are_not_due_together() {
+    let now = Instant::now();
+    let wait = |dice| {
+        let outbox = begun(now);
+        for _ in 0..3 {
+            outbox.has_failed(HEARTBEAT, now, dice);
+        }
+        let Next::Wait(at) = outbox.next(HEARTBEAT, now) else { panic!("it has to wait") };
+        at - now
+    };
+    assert_eq!([0.0, 0.25, 0.5, 1.0].map(|dice| wait(dice).as_millis()), [500, 1000, 2000, 4000]);
 }
 
 #[test]
 fn one_who_waits_is_worth_a_try_at_once_and_no_more() {
     let now = Instant::now();
     let outbox = begun(now);
-    outbox.has_failed(HEARTBEAT, now);
+    outbox.has_failed(HEARTBEAT, now, 1.0);
     std::thread::scope(|scope| {
         let waits = scope.spawn(|| outbox.flush(Duration::from_secs(20)));
         while outbox.next(HEARTBEAT, now) != Next::Store(Kind::Run) {
             std::thread::yield_now();
         }
-        outbox.has_failed(HEARTBEAT, now);
+        outbox.has_failed(HEARTBEAT, now, 1.0);
         assert!(matches!(outbox.next(HEARTBEAT, now), Next::Wait(_)));
         store(&outbox, now + HEARTBEAT);
         assert!(waits.join().unwrap());

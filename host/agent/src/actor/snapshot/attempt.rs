@@ -1,14 +1,13 @@
-//! What came of asking for a snapshot, and when it is tried again. Pure: the clock is the caller's.
+//! What came of asking for a snapshot, and when it is tried again. Pure: the clock and the dice are the caller's.
 
 use std::time::Duration;
 
+use bulkhead_types::Backoff;
 use tokio::time::Instant;
 
-/// Between a snapshot that was refused and the next try. Doubles up to [`LAST`].
-const FIRST: Duration = Duration::from_secs(1);
-
-/// The longest time between two tries.
-const LAST: Duration = Duration::from_secs(60);
+/// Between a snapshot that was refused and the next try: agents that a full disk refused together do not come back
+/// together.
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 
 /// What came of one attempt.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,20 +38,24 @@ impl Attempt {
 /// The attempts since the last one that led to something.
 #[derive(Default)]
 pub(in crate::actor) struct Attempts {
-    again: Option<(Instant, Duration)>,
+    /// When the next one is due, and how many failed in a row.
+    again: Option<(Instant, u32)>,
 }
 
 impl Attempts {
-    /// Takes note of what came of an attempt at `now`. Says whether there is nothing more to try.
-    pub(super) fn is_settled_by(&mut self, attempt: Attempt, now: Instant) -> bool {
+    /// Takes note of what came of an attempt at `now`. Says whether there is nothing more to try. `dice` is between 0
+    /// and 1.
+    pub(super) fn is_settled_by(&mut self, attempt: Attempt, now: Instant, dice: f64) -> bool {
         match attempt {
             Attempt::Kept | Attempt::TooLarge => {
                 self.again = None;
                 true
             }
             Attempt::NoRoom | Attempt::NotGiven => {
-                let wait = self.again.map_or(FIRST, |(_, before)| (before * 2).min(LAST));
-                self.again = Some((now + wait, wait));
+                let failures = self.again.map_or(0, |(_, failures)| failures);
+                // Not at once, whatever the dice say.
+                let pause = BACKOFF.pause(failures, dice).max(BACKOFF.first / 2);
+                self.again = Some((now + pause, failures.saturating_add(1)));
                 false
             }
         }
@@ -70,18 +73,22 @@ mod tests {
 
     #[test]
     fn a_snapshot_that_was_refused_is_due_again_and_one_that_is_kept_or_too_large_is_not() {
-        let now = Instant::now();
+        let (now, first, most) = (Instant::now(), BACKOFF.first, BACKOFF.most);
         for refused in [Attempt::NoRoom, Attempt::NotGiven] {
             let mut attempts = Attempts::default();
-            assert!(!attempts.is_settled_by(refused, now));
-            assert_eq!(attempts.due(now), now + FIRST);
-            assert!(!attempts.is_settled_by(refused, now));
-            assert_eq!(attempts.due(now), now + FIRST * 2);
-            (0..20).for_each(|_| assert!(!attempts.is_settled_by(refused, now)));
-            assert_eq!(attempts.due(now), now + LAST);
-            assert_eq!(attempts.due(now + LAST * 2), now + LAST * 2, "its own time counts as well");
+            assert!(!attempts.is_settled_by(refused, now, 1.0));
+            assert_eq!(attempts.due(now), now + first);
+            assert!(!attempts.is_settled_by(refused, now, 1.0));
+            assert_eq!(attempts.due(now), now + first * 2);
+            (0..20).for_each(|_| assert!(!attempts.is_settled_by(refused, now, 1.0)));
+            assert_eq!(attempts.due(now), now + most);
+            assert_eq!(attempts.due(now + most * 2), now + most * 2, "its own time counts as well");
+            assert!(!attempts.is_settled_by(refused, now, 0.5));
+            assert_eq!(attempts.due(now), now + most / 2, "others are due at another time");
+            assert!(!attempts.is_settled_by(refused, now, 0.0));
+            assert_eq!(attempts.due(now), now + first / 2, "never at once");
             for settled in [Attempt::Kept, Attempt::TooLarge] {
-                assert!(attempts.is_settled_by(settled, now));
+                assert!(attempts.is_settled_by(settled, now, 1.0));
                 assert_eq!(attempts.due(now), now);
             }
         }
