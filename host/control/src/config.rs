@@ -59,12 +59,18 @@ pub struct ControlLimits {
     /// Request line and headers of one request, 16 KiB: an agent id of 10,000 characters still gets
     /// a reasoned 400 instead of a bare 431.
     pub header_bytes: usize,
+    /// One `X-Town-Config`, 512 KiB: twice as much as its values may have, for JSON. It is no part of the head that
+    /// `header_bytes` bounds. Above, it is not read; its request is answered.
+    pub config_bytes: usize,
+    /// Such headers of more than 16 KiB that are held at one time, 16. Above: the oldest is not read.
+    pub large_configs: usize,
     /// One request body, 2 MiB: a prompt of 1 MiB in which every second byte is escaped. Above: 413.
     pub body_bytes: usize,
     /// All request bodies that are held at one time, 64 MiB. Above: 503, to be tried again.
     pub bodies_bytes: usize,
     /// The rest of a refused body that is read and thrown away, 16 MiB. Without it the client would
-    /// still be sending when the connection closes, and would see a reset instead of the answer.
+    /// still be sending when the connection closes, and would see a reset instead of the answer. As much is read of
+    /// what is not kept of `X-Town-Config` in one head; above: 431.
     pub discard_bytes: usize,
     /// From the last header byte to the last byte of the body, 30 s. Later: 408.
     pub body_read: Duration,
@@ -80,6 +86,8 @@ impl Default for ControlLimits {
             streams: 2048,
             header_read: Duration::from_secs(10),
             header_bytes: 16 * 1024,
+            config_bytes: 512 * 1024,
+            large_configs: 16,
             body_bytes: 2 * 1024 * 1024,
             bodies_bytes: 64 * 1024 * 1024,
             discard_bytes: 16 * 1024 * 1024,

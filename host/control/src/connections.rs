@@ -23,6 +23,7 @@ use crate::connection_slots::{ConnectionSlot, ConnectionSlots, Eviction};
 use crate::service::Service;
 use crate::stream::Patient;
 use crate::streams::IsStream;
+use crate::town_header::{Framing, Heads, Room};
 
 /// How long a connection for which there is no slot may take to say what it wants and to hear the answer.
 const IN_PASSING: Duration = Duration::from_secs(2);
@@ -39,6 +40,8 @@ pub(crate) struct Connections {
     slots: ConnectionSlots,
     /// For connections for which there is no slot: a probe is answered in passing.
     passing: Arc<Semaphore>,
+    /// For large `X-Town-Config` of all connections.
+    room: Room,
     /// Where connections go that have become streams.
     away: Option<Handle>,
     closing: watch::Sender<bool>,
@@ -58,6 +61,7 @@ impl Connections {
             limits,
             slots,
             passing: Arc::new(Semaphore::new(limits.probe_connections)),
+            room: Room::default(),
             away,
             closing: watch::Sender::new(false),
         }
@@ -92,12 +96,16 @@ impl Connections {
         let limits = self.limits;
         let switch = Arc::new(Switch::default());
         let answers = Arc::clone(&switch);
+        let (heads, framing) = Heads::new(Fenced(stream), self.room.clone(), limits);
         // `close` awaits the slot, which is the task's last possession.
         let serving = async move {
             let slot = Arc::new(slot);
             let (answering, at) = (Arc::clone(&service), Arc::clone(&slot));
-            let answer = service_fn(move |request| answered(&answering, &at, &answers, request));
-            let io = TokioIo::new(Patient::new(Fenced(stream), limits.write_stall));
+            let answer = service_fn(move |mut request| {
+                framing.begin(&mut request);
+                answered(&answering, &at, &answers, framing.clone(), request)
+            });
+            let io = TokioIo::new(Patient::new(heads, limits.write_stall));
             let connection = http(&limits).serve_connection(io, answer).with_upgrades();
             let mut connection = pin!(connection);
             // A block of its own, because what `wait_for` yields holds a lock.
@@ -133,14 +141,16 @@ impl Connections {
         let service = Arc::clone(&self.service);
         let limits =
             ControlLimits { header_read: IN_PASSING, body_read: IN_PASSING, ..self.limits };
+        let (heads, framing) = Heads::new(Fenced(stream), self.room.clone(), limits);
         drop(self.spawner.spawn("control-passing", async move {
             let _permit = permit;
             let answering = Arc::clone(&service);
-            let answer = service_fn(move |request| {
+            let answer = service_fn(move |mut request| {
+                framing.begin(&mut request);
                 let service = Arc::clone(&answering);
                 async move { Ok::<_, Infallible>(service.answer_in_passing(request).await) }
             });
-            let io = TokioIo::new(Patient::new(Fenced(stream), IN_PASSING));
+            let io = TokioIo::new(Patient::new(heads, IN_PASSING));
             let mut http = http(&limits);
             let connection = http.keep_alive(false).serve_connection(io, answer);
             if let Ok(Err(error)) = timeout(IN_PASSING, connection).await {
@@ -156,12 +166,14 @@ fn answered(
     service: &Arc<Service>,
     slot: &Arc<ConnectionSlot>,
     switch: &Arc<Switch>,
+    framing: Framing,
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response, Infallible>> + use<> {
     let (service, slot) = (Arc::clone(service), Arc::clone(slot));
     let switch = Arc::clone(switch);
     async move {
         let response = service.answer(request, || slot.begin()).await;
+        framing.end(&response);
         match response.extensions().get::<IsStream>() {
             Some(IsStream { is_endless }) => {
                 switch.send_away();

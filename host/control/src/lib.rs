@@ -35,6 +35,7 @@ mod start_gate;
 mod stream;
 mod streams;
 mod town;
+mod town_header;
 mod turn;
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ use crate::refused::Refusals;
 use crate::routes;
 use crate::sessions::{self, Sessions};
 use crate::streams::Streams;
+use crate::town_header::TownHeader;
 
 /// When every slot is taken by a request under way.
 const SLOT_RETRY_S: u16 = 1;
@@ -153,6 +154,10 @@ impl Service {
     ) -> Result<Response, Refusal> {
         let (mut parts, body) = request.into_parts();
         let trusted = self.gate.trusts(&parts.headers);
+        if trusted.is_none() {
+            // Held for nobody while a body is read.
+            parts.extensions.remove::<TownHeader>();
+        }
         let visitor = self.visitor(&parts, trusted);
         // These stand for the token on a few paths, and make nobody trusted.
         let redeems = |streams: &Streams| streams.redeem(&parts.uri);

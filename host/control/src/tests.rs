@@ -21,5 +21,6 @@ mod settings;
 mod starts;
 mod streams;
 mod town;
+mod town_header;
 mod upgrade;
 mod workspaces;

@@ -3,8 +3,8 @@
 //!
 //! The header is taken before the route, so that a start that carries it begins with it, and only from
 //! a sender who may change things: a probe needs no token and brings no configuration. It never fails its call, which
-//! is about something else: what is good in it is taken, and each thing that is not is a line, once. A body is for what
-//! is larger than a head may be.
+//! is about something else: what is good in it is taken, and each thing that is not is a line, once. Its value comes
+//! beside the head ([`TownHeader`]), so that its length does not fail a call either.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,8 +26,7 @@ use crate::auth::Trusted;
 use crate::body::WholeBody;
 use crate::openapi::{Group, Operation};
 use crate::params::NoParams;
-
-const HEADER: &str = "x-town-config";
+use crate::town_header::{NAME, TownHeader};
 
 /// Problems that are logged. A town that has more of them has reported enough.
 const MAX_LOGGED: usize = 256;
@@ -85,7 +84,7 @@ pub(super) async fn post<B: Backend>(
     }
     match sync(&backend, body.as_slice()) {
         // What is wrong with the header was logged, and fails no call.
-        Err(_) if headers.contains_key(HEADER) => answer(false, Vec::new()),
+        Err(_) if headers.contains_key(NAME) => answer(false, Vec::new()),
         Err(issues) => Err(Refusal::invalid_body(issues)),
         Ok(ignored) => answer(true, ignored),
     }
@@ -98,8 +97,9 @@ pub(super) async fn from_header<B: Backend>(
     mut request: Request,
     next: Next,
 ) -> Response {
+    let value = request.extensions_mut().remove::<TownHeader>();
     if request.extensions().get::<Trusted>().is_some()
-        && sync_header(&backend, &problems, request.headers())
+        && sync_header(&backend, &problems, request.headers(), value)
     {
         request.extensions_mut().insert(Synced);
     }
@@ -107,10 +107,19 @@ pub(super) async fn from_header<B: Backend>(
 }
 
 /// Says whether there is a header that could be read.
-fn sync_header<B: Backend>(backend: &B, problems: &Problems, headers: &HeaderMap) -> bool {
-    let mut values = headers.get_all(HEADER).iter();
-    let Some(value) = values.next() else { return false };
-    let (config, mut issues) = TownConfig::parse_header(value.as_bytes());
+fn sync_header<B: Backend>(
+    backend: &B,
+    problems: &Problems,
+    headers: &HeaderMap,
+    value: Option<TownHeader>,
+) -> bool {
+    let mut values = headers.get_all(NAME).iter();
+    let Some(in_head) = values.next() else { return false };
+    let (config, mut issues) = match value.map(TownHeader::take) {
+        Some(Ok(value)) => TownConfig::parse_header(value.trim_ascii()),
+        Some(Err(lost)) => (TownConfig::default(), vec![Issue::new(".", lost.to_string())]),
+        None => TownConfig::parse_header(in_head.as_bytes()),
+    };
     if values.next().is_some() {
         issues.push(Issue::new(".", "is given more than once; the first is taken"));
     }
