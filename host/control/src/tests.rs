@@ -10,6 +10,7 @@ mod document;
 mod fake;
 mod guarded;
 mod lifecycle;
+mod long;
 mod mcp;
 mod messages;
 mod metrics;

@@ -38,6 +38,7 @@ use super::client::Client;
 use crate::{Backend, ControlConfig, ControlLimits, ControlServer, Mcp, TownEdge};
 
 mod figures;
+mod reads;
 mod upgrade;
 mod workspaces;
 
@@ -58,6 +59,7 @@ struct State {
     gate: Semaphore,
     /// One that ends before it has that permit adds one here.
     abandoned: Semaphore,
+    reads: reads::Reads,
     /// Reports that nobody makes.
     unmade: Mutex<Vec<oneshot::Sender<TurnReport>>>,
     /// What was changed, in words.
@@ -276,6 +278,7 @@ impl Backend for Fake {
     }
 
     fn list(&self, after: Option<&AgentId>, limit: usize) -> AgentList {
+        self.0.reads.read();
         let ids = ["a1", "a2", "a3"].map(|id| AgentId::parse(id).unwrap());
         ids.into_iter().filter(|id| Some(id) > after).take(limit).map(view).collect()
     }
@@ -289,6 +292,7 @@ impl Backend for Fake {
     }
 
     fn events_after(&self, _id: &AgentId, after: u64) -> EventsPage {
+        self.0.reads.read();
         EventsPage { events: Vec::new(), dropped_before: Some(after) }
     }
 
@@ -385,6 +389,7 @@ impl Backend for Fake {
     }
 
     fn crashes(&self, filter: &CrashFilter) -> CrashPage {
+        self.0.reads.read();
         self.0.changes.lock().unwrap().push(format!("crashes {filter:?}"));
         CrashPage { more: true, ..CrashPage::default() }
     }
@@ -415,6 +420,7 @@ impl Backend for Fake {
     }
 
     fn usage(&self, filter: &UsageFilter) -> UsageView {
+        self.0.reads.read();
         self.0.changes.lock().unwrap().push(format!("usage {filter:?}"));
         UsageView {
             at: Timestamp(0),
@@ -523,6 +529,7 @@ impl Rig {
             entered: Semaphore::new(0),
             gate: Semaphore::new(0),
             abandoned: Semaphore::new(0),
+            reads: reads::Reads::default(),
             unmade: Mutex::default(),
             changes: Mutex::default(),
             missing: Mutex::default(),

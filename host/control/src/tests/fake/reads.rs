@@ -1,0 +1,43 @@
+//! Reads that take as long as a test wants.
+
+use std::sync::{Mutex, MutexGuard, TryLockError};
+
+use tokio::sync::Semaphore;
+
+use super::{Fake, take};
+
+/// What lists, pages and sums go through.
+pub(super) struct Reads {
+    gate: Mutex<()>,
+    /// A read that waits at the gate adds one.
+    waiting: Semaphore,
+}
+
+impl Default for Reads {
+    fn default() -> Self {
+        Self { gate: Mutex::default(), waiting: Semaphore::new(0) }
+    }
+}
+
+impl Reads {
+    /// Blocks the thread while a test holds reads.
+    pub(super) fn read(&self) {
+        if matches!(self.gate.try_lock(), Err(TryLockError::WouldBlock)) {
+            self.waiting.add_permits(1);
+            drop(self.gate.lock());
+        }
+    }
+}
+
+impl Fake {
+    /// Reads take until the guard is dropped.
+    pub(in crate::tests) fn hold_reads(&self) -> MutexGuard<'_, ()> {
+        self.0.reads.gate.lock().unwrap()
+    }
+
+    /// Blocks until a read is held.
+    #[track_caller]
+    pub(in crate::tests) fn await_held_read(&self) {
+        take(&self.0.reads.waiting, "a read that is held");
+    }
+}
