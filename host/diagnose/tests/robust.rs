@@ -145,6 +145,54 @@ fn what_a_guest_says_reaches_neither_terminal_nor_page_as_code() {
     assert!(!report.text(80).contains('\u{7}'));
 }
 
+/// Clears a screen, names its window, turns a line around, cannot be seen, breaks lines.
+const HIDDEN: &str = "\u{1b}[2J\u{1b}]0;pwned\u{7}\u{9b}1m\u{202e}\u{2066}\u{200b}\u{feff}\u{2028}\u{2029}\u{85}\u{7f}\r\n";
+
+#[test]
+fn no_field_of_a_log_reaches_a_reader_with_what_cannot_be_seen() {
+    let line = |run: u32, second: u32, event: &str, fields: &str| {
+        let names = format!(
+            r#""townId":"T{HIDDEN}","runId":"R{run}{HIDDEN}","schema":1,"level":"error","ts":"2026-01-15T09:3{run}:0{second}.000Z""#
+        );
+        let line = format!(r#"{{"event":"{event}",{names},"seq":{second},{fields}}}"#);
+        let escaped = |found: char| match found.is_control() {
+            true => format!("\\u{:04x}", u32::from(found)),
+            false => found.to_string(),
+        };
+        line.chars().map(escaped).collect::<String>() + "\n"
+    };
+    let what = format!(
+        r#""agentId":"A{HIDDEN}","uptimeMs":90000,"incarnation":1,"exitReason":"trap","message":"M{HIDDEN}","task":"K{HIDDEN}""#
+    );
+    let mut log = String::new();
+    for run in 0..2 {
+        log += &line(run, 0, "container.cold_start", r#""uptimeMs":1"#);
+        for second in 1..9 {
+            let event = if second < 5 { "agent.crash" } else { "container.uncaught_exception" };
+            log += &line(run, second, event, &what);
+        }
+    }
+    let report = read(&format!("F{HIDDEN}.log"), Cursor::new(log)).expect("a report");
+    assert_eq!(report.restarts.len(), 1);
+    let (text, page, json) = (report.text(120), report.html().expect("a page"), report.json());
+    // As `bulkhead diagnose --json` prints it.
+    let json = bulkhead_printable::json(&json);
+    for (of, shown) in [("text", &*text), ("page", &*page), ("json", &*json)] {
+        let is_hidden = |found: &char| !found.is_ascii_graphic() && *found != '\n';
+        let left = HIDDEN.chars().filter(|found| is_hidden(found) && shown.contains(*found));
+        assert_eq!(left.collect::<String>().escape_unicode().to_string(), "", "{of}");
+        // The names are there, with what stands for it. The page names no runs.
+        for name in
+            ["T", "R0", "A", "M", "F"].into_iter().filter(|name| of != "page" || *name != "R0")
+        {
+            let shown_as = [" [2J", "\\u{1b}[2J", "\\u001b[2J"];
+            let is_there =
+                shown_as.iter().any(|shown_as| shown.contains(&format!("{name}{shown_as}")));
+            assert!(is_there, "{name} in the {of}: {shown}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
