@@ -48,6 +48,29 @@ fn a_wrong_command_line_asks_nobody() {
 }
 
 #[test]
+fn a_person_is_warned_before_the_token_goes_over_a_network_in_the_clear() {
+    // Nobody has that name, so nothing is sent.
+    let warning = "bulkhead: warning: the token goes to town.invalid over plain HTTP";
+    let with_token = |url| Person::at(url).with("BULKHEAD_CONTROL_TOKEN", "hunter2");
+    for words in [&["ps", "--timeout", "5s"][..], &["ps", "--json", "--timeout", "5s"]] {
+        let ended = with_token("http://town.invalid:1").says(words);
+        assert!(ended.code != 0 && ended.stderr.starts_with(warning), "{ended:?}");
+        assert!(
+            !ended.stdout.contains("warning") && !ended.stderr.contains("hunter2"),
+            "{ended:?}"
+        );
+    }
+    for person in [
+        Person::at("http://town.invalid:1"),
+        with_token("https://town.invalid:1"),
+        with_token("http://127.0.0.1:1"),
+    ] {
+        let ended = person.says(&["ps", "--timeout", "5s"]);
+        assert!(ended.code != 0 && !ended.stderr.contains("warning"), "{ended:?}");
+    }
+}
+
+#[test]
 fn what_the_host_refuses_is_shown_with_its_reason() {
     let host = Host::builder()
         .guest("puppet")
