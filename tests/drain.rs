@@ -144,8 +144,10 @@ fn turns_and_mail_are_finished_and_nothing_new_is_let_in() {
 
 #[test]
 fn turns_that_do_not_end_are_killed_when_time_is_up() {
-    let limits = "[limits]\ndrain_ms = 2500\nshutdown_ms = 1000";
+    let limits = "[limits]\ndrain_ms = 60000\nshutdown_ms = 1000";
     let builder = slow().guest("spin").guest("ignores-stop").toml(limits);
+    // What the platform says counts, and the first line of a run says what counts.
+    let builder = builder.run_by(&["env", "BULKHEAD_DRAIN_MS=2500"]);
     // Their own grace is 20 s: the container's is what counts.
     let host = builder
         .role("spin", "spin", "cpu_ms = 60000")
@@ -169,6 +171,8 @@ fn turns_that_do_not_end_are_killed_when_time_is_up() {
     });
     let lines = host.ends_with(UNCLEAN);
     let took = asked.elapsed();
+    let start = (&lines[0]["event"], &lines[0]["drainMs"]);
+    assert_eq!(start, (&json!("container.cold_start"), &json!(2500)));
     assert!(
         took > Duration::from_millis(2500) && took < Duration::from_millis(2500) + ENDING,
         "{took:?}"
