@@ -363,6 +363,16 @@ deploy-check: guests
     [ -x "$CARGO_TARGET_DIR/debug/bulkhead" ] || just build
     deploy/check "$CARGO_TARGET_DIR/debug/bulkhead" "{{ guest_dir }}"
 
+# check that each template's grace is above the drain of its configuration; takes PyYAML and python-hcl2 from PyPI. Arguments
+# are rendered manifests of Kubernetes
+graces *manifests:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    tools="$CARGO_TARGET_DIR/graces-6.0.3-8.1.4"
+    [ -d "$tools" ] || python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --target "$tools" \
+        pyyaml==6.0.3 python-hcl2==8.1.4
+    PYTHONPATH="$tools" deploy/graces {{ manifests }}
+
 # test the Python SDK; wants Python, and takes componentize-py from PyPI
 test-python: _componentize_py
     #!/usr/bin/env bash
@@ -469,6 +479,7 @@ graph *crates:
 ci:
     just fmt --check
     deploy/check-metrics
+    just graces
     just deny
     just lint
     just doc
