@@ -53,6 +53,9 @@ pub struct ControlLimits {
     pub probe_connections: usize,
     /// Streams that are open at one time, 2048, beside those connections. Above: 503.
     pub streams: usize,
+    /// Without another frame of a stream, a heartbeat comes this often, 15 s: proxies close connections on which nothing
+    /// happens, and only a write shows that a client is gone.
+    pub heartbeat: Duration,
     /// From the first wait for a request to its last header byte, 10 s. It also ends a kept
     /// connection on which nothing happens. No answer is sent: the connection is closed.
     pub header_read: Duration,
@@ -84,6 +87,7 @@ impl Default for ControlLimits {
             connections: 512,
             probe_connections: 64,
             streams: 2048,
+            heartbeat: Duration::from_secs(15),
             header_read: Duration::from_secs(10),
             header_bytes: 16 * 1024,
             config_bytes: 512 * 1024,

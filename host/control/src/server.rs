@@ -12,6 +12,7 @@ use bulkhead_tasks::{Spawner, ask_for_short_slices};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::auth::Gate;
 use crate::connection_slots::ConnectionSlots;
@@ -77,7 +78,7 @@ impl ControlServer {
         let streaming = StreamThread::start(feed, &sink, &context).map_err(ControlError::Thread)?;
         let away = streaming.handle().clone();
         let spawner = Spawner::new(away.clone(), Arc::clone(&sink), Arc::clone(&context));
-        let streams = Streams::new(config.limits.streams, spawner);
+        let streams = Streams::new(&config.limits, spawner);
         let sessions = Sessions::new(config.token.clone());
         let entrance = |listener, router, gate, config: &ControlConfig, slots, streams| {
             let (sink, context) = (Arc::clone(&sink), Arc::clone(&context));
@@ -198,7 +199,8 @@ impl Entrance {
         let Self { listener, connections, service } = self;
         drop(listener);
         service.end_streams();
-        let interrupted = connections.close(grace).await;
+        let until = Instant::now() + grace;
+        let interrupted = connections.close(grace).await + service.sockets_closed(until).await;
         service.refusals().settle();
         interrupted
     }

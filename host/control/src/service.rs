@@ -20,6 +20,7 @@ use bulkhead_tasks::containment::{Panicked, contain_future};
 use bulkhead_tasks::report_unhandled;
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode, Uri};
+use tokio::time::Instant;
 use tower::ServiceExt;
 
 use crate::ControlConfig;
@@ -84,6 +85,14 @@ impl Service {
     pub(crate) fn end_streams(&self) {
         if let Some(streams) = &self.streams {
             streams.close();
+        }
+    }
+
+    /// Waits for those that are no connections any more, and returns how many are left at `until`.
+    pub(crate) async fn sockets_closed(&self, until: Instant) -> usize {
+        match &self.streams {
+            Some(streams) => streams.sockets_closed(until).await,
+            None => 0,
         }
     }
 

@@ -30,14 +30,17 @@ use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::{StatusCode, Uri};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::ControlLimits;
 use crate::answer::Refusal;
 use crate::passes::Passes;
 
-/// Without another frame, something comes this often: proxies close connections on which nothing happens, and only a
-/// write shows that a client is gone.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+/// A message over a WebSocket takes at most this long.
+const WRITE: Duration = Duration::from_secs(30);
+
+/// The last message over a WebSocket takes at most this long.
+const CLOSE: Duration = Duration::from_secs(15);
 
 /// How long a browser waits before it connects again.
 const RECONNECT_MS: u32 = 1000;
@@ -118,9 +121,12 @@ pub(crate) struct Streams(Arc<Shared>);
 struct Shared {
     places: Arc<Semaphore>,
     bound: usize,
+    heartbeat: Duration,
     closing: watch::Sender<bool>,
     spawner: Spawner,
     tickets: Passes<()>,
+    /// WebSockets that are open.
+    sockets: watch::Sender<usize>,
     opened: AtomicU64,
     gaps: AtomicU64,
 }
@@ -143,6 +149,9 @@ pub(crate) struct Place {
     _permit: OwnedSemaphorePermit,
     streams: Streams,
 }
+
+/// A place of a WebSocket, from its request on.
+pub(crate) struct SocketPlace(Place);
 
 /// Frames of a stream, several that came together. It ends when they do.
 pub(crate) type Frames = BoxStream<'static, Vec<Frame>>;
@@ -169,13 +178,15 @@ impl From<&StreamFrame> for Frame {
 }
 
 impl Streams {
-    pub(crate) fn new(bound: usize, spawner: Spawner) -> Self {
+    pub(crate) fn new(limits: &ControlLimits, spawner: Spawner) -> Self {
         Self(Arc::new(Shared {
-            places: Arc::new(Semaphore::new(bound)),
-            bound,
+            places: Arc::new(Semaphore::new(limits.streams)),
+            bound: limits.streams,
+            heartbeat: limits.heartbeat,
             closing: watch::Sender::new(false),
             spawner,
             tickets: Passes::new(TICKET, MAX_TICKETS),
+            sockets: watch::Sender::new(0),
             opened: AtomicU64::new(0),
             gaps: AtomicU64::new(0),
         }))
@@ -194,6 +205,18 @@ impl Streams {
     /// Ends all of them.
     pub(crate) fn close(&self) {
         self.0.closing.send_replace(true);
+    }
+
+    /// Waits until all WebSockets are closed, and returns how many are not at `until`. They are no connections of the
+    /// server's any more; the other streams are.
+    pub(crate) async fn sockets_closed(&self, until: Instant) -> usize {
+        let mut sockets = self.0.sockets.subscribe();
+        // In a block, because what `wait_for` yields holds a lock.
+        let _ = timeout_at(until, async {
+            let _ = sockets.wait_for(|sockets| *sockets == 0).await;
+        })
+        .await;
+        *self.0.sockets.borrow()
     }
 
     /// Streams that are open.
@@ -264,43 +287,10 @@ impl Place {
         response
     }
 
-    /// Sends frames over a WebSocket, until either side ends it.
-    pub(crate) async fn speak(self, socket: WebSocket, frames: Frames) {
-        let spawner = self.streams.0.spawner.clone();
-        let speaking = spawner.spawn("stream-websocket", async move {
-            self.write(socket, frames).await;
-            Ok::<_, Infallible>(())
-        });
-        let _ = speaking.await;
-    }
-
-    async fn write(self, mut socket: WebSocket, mut frames: Frames) {
-        loop {
-            let next = tokio::select! {
-                next = self.next(&mut frames) => next,
-                said = socket.recv() => match said {
-                    // Answers to pings are the library's; what a client says means nothing here.
-                    Some(Ok(Message::Close(_)) | Err(_)) | None => return,
-                    Some(Ok(_)) => continue,
-                },
-            };
-            let messages: Vec<Message> = match next {
-                Next::Frames(batch) => batch.iter().map(message).collect(),
-                Next::Heartbeat => vec![Message::Ping(Bytes::new())],
-                Next::End => {
-                    let close = CloseFrame { code: close_code::AWAY, reason: "".into() };
-                    let _ = timeout(HEARTBEAT, socket.send(Message::Close(Some(close)))).await;
-                    return;
-                }
-            };
-            for message in messages {
-                // One that takes nothing for so long is gone.
-                match timeout(2 * HEARTBEAT, socket.send(message)).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(_)) | Err(_) => return,
-                }
-            }
-        }
+    /// For a WebSocket.
+    pub(crate) fn of_socket(self) -> SocketPlace {
+        self.streams.0.sockets.send_modify(|sockets| *sockets += 1);
+        SocketPlace(self)
     }
 
     async fn next(&self, frames: &mut Frames) -> Next {
@@ -312,16 +302,14 @@ impl Place {
         tokio::select! {
             biased;
             () = closes => Self::left(frames).await,
-            next = timeout(HEARTBEAT, frames.next()) => match next {
+            next = timeout(self.streams.0.heartbeat, frames.next()) => match next {
                 Ok(Some(batch)) => Next::Frames(batch),
                 Ok(None) => Next::End,
                 Err(_) => Next::Heartbeat,
             },
         }
     }
-}
 
-impl Place {
     /// What is there when the server closes: what happened before is still sent.
     async fn left(frames: &mut Frames) -> Next {
         // The relay has its turn, and wakes whoever has something to read.
@@ -332,6 +320,58 @@ impl Place {
             Some(Some(batch)) => Next::Frames(batch),
             Some(None) | None => Next::End,
         }
+    }
+}
+
+impl SocketPlace {
+    /// Sends frames over a WebSocket, until either side ends it.
+    pub(crate) async fn speak(self, socket: WebSocket, frames: Frames) {
+        let spawner = self.0.streams.0.spawner.clone();
+        let speaking = spawner.spawn("stream-websocket", async move {
+            self.write(socket, frames).await;
+            Ok::<_, Infallible>(())
+        });
+        let _ = speaking.await;
+    }
+
+    async fn write(&self, mut socket: WebSocket, mut frames: Frames) {
+        loop {
+            let next = tokio::select! {
+                next = self.0.next(&mut frames) => next,
+                said = socket.recv() => match said {
+                    // Answers to pings are the library's; what a client says means nothing here.
+                    Some(Ok(Message::Close(_))) => {
+                        // The library's answer goes out with the next read, which is the last.
+                        let _ = timeout(CLOSE, socket.recv()).await;
+                        return;
+                    }
+                    Some(Err(_)) | None => return,
+                    Some(Ok(_)) => continue,
+                },
+            };
+            let messages: Vec<Message> = match next {
+                Next::Frames(batch) => batch.iter().map(message).collect(),
+                Next::Heartbeat => vec![Message::Ping(Bytes::new())],
+                Next::End => {
+                    let close = CloseFrame { code: close_code::AWAY, reason: "".into() };
+                    let _ = timeout(CLOSE, socket.send(Message::Close(Some(close)))).await;
+                    return;
+                }
+            };
+            for message in messages {
+                // One that takes nothing for so long is gone.
+                match timeout(WRITE, socket.send(message)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) | Err(_) => return,
+                }
+            }
+        }
+    }
+}
+
+impl Drop for SocketPlace {
+    fn drop(&mut self) {
+        self.0.streams.0.sockets.send_modify(|sockets| *sockets -= 1);
     }
 }
 

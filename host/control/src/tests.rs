@@ -19,6 +19,7 @@ mod openai;
 mod paths;
 mod probes;
 mod settings;
+mod sockets;
 mod starts;
 mod streams;
 mod town;

@@ -185,7 +185,7 @@ pub(super) async fn socket<B: Backend>(
             .kind("no-upgrade")
             .action("connect with ws://, or use /events/stream")
     })?;
-    let place = streams.place()?;
+    let place = streams.place()?.of_socket();
     let frames = of_all(&backend, &streams, wanted);
     Ok(upgrade.on_upgrade(move |socket| place.speak(socket, frames)))
 }

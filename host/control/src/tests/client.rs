@@ -131,6 +131,11 @@ impl Client {
         }
     }
 
+    /// What comes next, whatever it is.
+    pub(super) fn read(&mut self, bytes: &mut [u8]) {
+        self.0.read_exact(bytes).unwrap();
+    }
+
     /// All that comes of a stream until its end.
     pub(super) fn rest(&mut self) -> String {
         while let Some(chunk) = self.chunk() {

@@ -87,6 +87,45 @@ fn a_stream_that_nobody_follows_ends_with_what_is_kept() {
 }
 
 #[test]
+fn what_was_dropped_is_a_gap() {
+    let rig = Rig::start();
+    let agent = ring(&rig, "a");
+    let first = agent.push_value("e", &0);
+    let mut last = first;
+    for at in 0..3000 {
+        last = agent.push_value("e", &at);
+    }
+    let mut reader = rig.client();
+    reader.open_stream(&format!("/agents/a/events/stream?after={first}"), "");
+    reader.frame();
+    // 2000 are kept. What is gone is said as far as the reader is: in one gap or in several, which touch.
+    let (mut gone_to, mut gaps) = (first, 0);
+    let oldest = loop {
+        let frame = reader.frame();
+        let Some(gap) = frame.strip_prefix("event: gap\ndata: ") else { break frame };
+        let gap: serde_json::Value = serde_json::from_str(gap).unwrap();
+        assert_eq!((&gap["of"], &gap["after"]), (&"events".into(), &gone_to.into()), "{gap}");
+        gone_to = gap["upto"].as_u64().unwrap();
+        gaps += 1;
+    };
+    assert_eq!(gone_to, last - 2000);
+    assert!(oldest.starts_with(&format!("id: {}\n", gone_to + 1)), "{oldest}");
+    // Turns go first: more at once than is kept for those who read slowly.
+    for _ in 0..1999 {
+        reader.frame();
+    }
+    agent.begin_turn("m");
+    for _ in 0..40 {
+        agent.say(|| Delta::Text("x".repeat(32 * 1024)));
+    }
+    assert_eq!(reader.frame(), "event: gap\ndata: {\"type\":\"gap\",\"of\":\"deltas\"}");
+    assert!(reader.frame().starts_with("event: delta\n"));
+    let metrics = rig.client().get("/metrics").body;
+    let counted = format!("\nbulkhead_stream_gaps_total {}\n", gaps + 1);
+    assert!(metrics.contains(&counted), "{counted}: {metrics}");
+}
+
+#[test]
 fn what_a_stream_is_asked_for_is_checked() {
     let rig = Rig::start();
     let mut client = rig.client();
