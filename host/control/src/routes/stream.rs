@@ -78,13 +78,16 @@ pub(super) fn agent_operation() -> Operation {
 
 pub(super) fn socket_operation() -> Operation {
     Operation::new(Group::Streams, "Sends the same over a WebSocket")
-        .about("Each frame is a text message. What a client says is not read.")
+        .about("Each frame is a text message. What a client says is not read; a message above 4 KiB ends the connection.")
         .query(OF_ALL)
         .header("Last-Event-ID", "Stands for `after`, and wins.")
         .answers_without(101, "The connection is a WebSocket.")
         .refuses(426, "The request asks for no WebSocket (`no-upgrade`).")
         .refuses(503, TOO_MANY)
 }
+
+/// Longest message of a client of a WebSocket, in bytes. What it says is not read; above, it is gone.
+const SAID_BYTES: usize = 4096;
 
 /// Names in a list of the query, at most.
 const MAX_NAMES: usize = 64;
@@ -187,6 +190,10 @@ pub(super) async fn socket<B: Backend>(
     })?;
     let place = streams.place()?.of_socket();
     let frames = of_all(&backend, &streams, wanted);
+    let upgrade = upgrade
+        .max_message_size(SAID_BYTES)
+        .max_frame_size(SAID_BYTES)
+        .read_buffer_size(SAID_BYTES);
     Ok(upgrade.on_upgrade(move |socket| place.speak(socket, frames)))
 }
 

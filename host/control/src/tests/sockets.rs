@@ -147,6 +147,31 @@ fn what_was_dropped_is_a_gap() {
 }
 
 #[test]
+fn a_client_that_says_much_is_closed_and_one_that_says_little_is_not() {
+    let rig = Rig::start();
+    let mut socket = Socket::open(&rig, "", "");
+    socket.say(TEXT, 1000, &[b'x'; 1000]);
+    socket.say(PING, 2, b"hi");
+    assert_eq!(socket.hear(), (PONG, b"hi".to_vec()));
+    let id = ring(&rig, "a").push_value("e", &1);
+    assert_eq!(socket.frame()["id"], id);
+    // It says how much is to come: nothing of it is waited for.
+    socket.say(TEXT, 5000, b"");
+    assert!(socket.0.is_hung_up());
+    // In pieces that are small.
+    let mut socket = Socket::open(&rig, "", "");
+    for piece in 0..5 {
+        // A beginning, then what goes on, without an end.
+        let kind = if piece == 0 { TEXT } else { 0 };
+        let [high, low] = 1000_u16.to_be_bytes();
+        let mut frame = vec![kind, 0x80 | 126, high, low, 0, 0, 0, 0];
+        frame.extend([b'x'; 1000]);
+        socket.0.say(frame);
+    }
+    assert!(socket.0.is_hung_up());
+}
+
+#[test]
 fn it_is_closed_by_whoever_ends_it() {
     let rig = Rig::start();
     let mut leaves = Socket::open(&rig, "", "");
