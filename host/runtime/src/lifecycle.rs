@@ -142,9 +142,9 @@ impl Incarnation {
         let ticks = u64::from(!(continues && context.meter.is_message_over()));
         instance.store.set_epoch_deadline(ticks);
         let future: Running<T> = Box::pin(async move {
-            let mut finished = body(instance).await;
-            if let Some(instance) = &mut finished.instance {
-                instance.store.data_mut().give_back_descriptors();
+            let finished = body(instance).await;
+            if let Some(instance) = &finished.instance {
+                instance.store.data().give_back_descriptors();
             }
             finished
         });

@@ -17,7 +17,7 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::InstanceBounds;
-use crate::descriptors::{Descriptors, Taken};
+use crate::descriptors::Descriptors;
 use crate::growth_budget::GrowthBudget;
 use crate::instance_context::InstanceContext;
 use crate::interfaces::http::{self, Carrier, HttpSecrets, Outbound, Resolver};
@@ -32,10 +32,13 @@ use crate::may_block::Blocking;
 use crate::memory::UNCOUNTED_RECORD_BYTES;
 use crate::meter::Meter;
 use crate::port::Port;
-use crate::quota::{Disk, Quota};
+use crate::quota::{Disk, Open, Quota};
 use crate::resources::{self, Census, OwnStreams, Pace};
 use crate::resources::{BodyStreams, MAX_FIELD_BYTES, RANDOM_PART_BYTES};
 use crate::shares::Shares;
+
+#[cfg(test)]
+pub(crate) mod fake;
 
 pub(crate) struct State {
     /// First: fields are dropped in order, and what the others hold is part of the last reading.
@@ -54,8 +57,6 @@ pub(crate) struct State {
     records: Charge,
     /// What is in the table.
     open: Charge,
-    /// Its open files, beside the directory that every agent has from its context on.
-    descriptors: Taken,
     /// The host call under way may have changed the table.
     pub touched: bool,
     pace: Pace,
@@ -80,12 +81,12 @@ pub(crate) struct State {
 /// Files that a store has open when it goes. They are closed after everything else is gone, on a thread that may
 /// block.
 #[derive(Default)]
-struct OpenFiles(Vec<Arc<File>>);
+struct OpenFiles(Option<Open<Vec<Arc<File>>>>);
 
 impl Drop for OpenFiles {
     fn drop(&mut self) {
-        if !self.0.is_empty() {
-            lanes::drop_blocking(std::mem::take(&mut self.0));
+        if let Some(files) = self.0.take() {
+            lanes::drop_blocking(files);
         }
     }
 }
@@ -177,7 +178,9 @@ impl State {
                 .map_err(std::io::Error::other)?;
         }
         let root = context.workspace.as_ref().map(File::open).transpose()?;
-        let quota = Quota::new(&context.spec.limits, Arc::clone(&shared.disk), root);
+        // Beside the directory that every agent has from its context on.
+        let descriptors = shared.descriptors.none();
+        let quota = Quota::new(&context.spec.limits, Arc::clone(&shared.disk), root, descriptors);
         let mut table = ResourceTable::new();
         // Its bytes are what bounds it.
         table.set_max_capacity(u32::MAX as usize);
@@ -230,7 +233,6 @@ impl State {
             table,
             records: account.nothing(HostKind::Instances),
             open: account.nothing(HostKind::Resources),
-            descriptors: shared.descriptors.none(),
             touched: false,
             pace: Pace::default(),
             stdio: [stdout, stderr],
@@ -283,8 +285,7 @@ impl State {
 
     /// Takes a descriptor for what is about to be opened.
     pub(crate) fn may_open(&mut self) -> Result<(), ErrorCode> {
-        self.count_descriptors();
-        self.descriptors.one_more().map_err(|none| {
+        self.quota.take_descriptor().map_err(|none| {
             self.logs.line(Level::Warn, "files", &none.to_string(), BTreeMap::new());
             // WASI has no word for too many open files.
             ErrorCode::InsufficientMemory
@@ -304,17 +305,8 @@ impl State {
     }
 
     /// A call of the guest is over: what it has closed is others' now, and not only at its next host call.
-    pub(crate) fn give_back_descriptors(&mut self) {
-        if self.descriptors.has_any() {
-            self.count_descriptors();
-        }
-    }
-
-    /// Those that it has closed are others' again.
-    fn count_descriptors(&mut self) {
-        if let Some(open) = self.quota.open_count() {
-            self.descriptors.set(open);
-        }
+    pub(crate) fn give_back_descriptors(&self) {
+        self.quota.count_open();
     }
 
     fn count(&mut self) -> Result<Census, Interrupt> {
@@ -322,7 +314,7 @@ impl State {
         let own = OwnStreams { input: self.body_streams.count(), output };
         let census = resources::census(&mut self.table, own);
         self.pace.begin_again(&census);
-        self.count_descriptors();
+        self.quota.count_open();
         if let Err(over) = self.open.resize(census.bytes) {
             self.meter.memory().account().refuse(HostKind::Resources);
             return Err(self.meter.memory().host_interrupt(HostKind::Resources, &over));
@@ -334,7 +326,10 @@ impl State {
 impl Drop for State {
     fn drop(&mut self) {
         self.port.tools_abandoned();
-        self.open_files = OpenFiles(self.quota.open_files());
+        let files = self.quota.open_files();
+        if !files.is_empty() {
+            self.open_files = OpenFiles(Some(Open::new(files, &self.quota)));
+        }
     }
 }
 

@@ -202,13 +202,10 @@ impl From<GuestLevel> for Level {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
     use bulkhead_types::{Secret, Settings};
 
     use super::*;
-    use crate::Logs;
-    use crate::instance_context::InstanceContext;
+    use crate::descriptors::Descriptors;
     use crate::port::fake::FakePort;
     use crate::tests::spec;
 
@@ -218,40 +215,7 @@ mod tests {
 
     fn state(port: FakePort, config: &[(&str, &str)]) -> State {
         let spec = bulkhead_types::AgentSpec { config: values(config), ..spec() };
-        let log_budget = Arc::new(Mutex::new(Logs::budget(10)));
-        let context = InstanceContext::new(
-            Arc::new(spec),
-            Arc::new(port),
-            None,
-            log_budget,
-            Arc::default(),
-            Arc::default(),
-        );
-        let connector = bulkhead_net::Connector::default();
-        let resolver = Arc::new(crate::interfaces::http::Resolver::start().unwrap());
-        let carrier = Arc::new(crate::interfaces::http::Carrier::start(1).unwrap());
-        let blocking = Arc::new(crate::blocking::shares());
-        let (disk, growth_budget) = (Arc::default(), Arc::default());
-        let bounds = crate::InstanceBounds::default();
-        let descriptors = crate::descriptors::Descriptors::new(usize::MAX);
-        let (large_bytes, slow_slice) = (u64::MAX, std::time::Duration::from_millis(10));
-        let shared = crate::state::Shared {
-            connector,
-            tools: None,
-            workspaces: None,
-            models: Default::default(),
-            http_secrets: Default::default(),
-            carrier,
-            resolver,
-            blocking,
-            disk,
-            growth_budget,
-            bounds,
-            descriptors,
-            large_bytes,
-            slow_slice,
-        };
-        State::new(&context, &shared).unwrap()
+        crate::state::fake::state(spec, port, None, Descriptors::new(usize::MAX))
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod open;
 
 use std::fs::File;
 use std::io;
+use std::ops::Deref;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,7 +31,9 @@ use rustix::io::Errno;
 
 pub(crate) use disk::Disk;
 pub use disk::{DiskFigures, DiskFloor};
-use open::OpenFiles;
+use open::{DeletedFiles, OpenFiles};
+
+use crate::descriptors::{NoneLeft, Taken};
 
 /// File systems give space by blocks. 4 KiB is what most of them have.
 const BLOCK_BYTES: u64 = 4096;
@@ -99,6 +102,8 @@ pub(crate) struct Quota {
     root: Option<File>,
     /// Others have written in it: it is to be counted anew.
     is_stale: AtomicBool,
+    /// Apart from what is held, which waits for the disk.
+    open: OpenFiles,
     held: Mutex<Held>,
 }
 
@@ -106,7 +111,7 @@ pub(crate) struct Quota {
 struct Held {
     /// `None` before the tree was counted.
     space: Option<Counted>,
-    open: OpenFiles,
+    deleted: DeletedFiles,
 }
 
 struct Counted {
@@ -118,10 +123,16 @@ struct Counted {
 }
 
 impl Quota {
-    /// Of the tree below `root`.
-    pub(crate) fn new(limits: &Limits, disk: Arc<Disk>, root: Option<File>) -> Self {
+    /// Of the tree below `root`, whose open files are `descriptors`.
+    pub(crate) fn new(
+        limits: &Limits,
+        disk: Arc<Disk>,
+        root: Option<File>,
+        descriptors: Taken,
+    ) -> Self {
         let limit = Space { bytes: limits.workspace_bytes, entries: limits.workspace_entries };
-        Self { limit, disk, root, is_stale: AtomicBool::new(false), held: Mutex::default() }
+        let (is_stale, open) = (AtomicBool::new(false), OpenFiles::new(descriptors));
+        Self { limit, disk, root, is_stale, open, held: Mutex::default() }
     }
 
     /// Waits for its turn, and counts the tree when that was not done.
@@ -140,22 +151,27 @@ impl Quota {
 
     /// Whether the agent may open one file more.
     pub(crate) fn may_open(&self) -> bool {
-        self.lock().open.may_open()
+        self.open.may_open()
+    }
+
+    /// Takes the descriptor of what is about to be opened from those of all guests.
+    pub(crate) fn take_descriptor(&self) -> Result<(), NoneLeft> {
+        self.open.take_descriptor()
     }
 
     /// A file or directory was opened.
     pub(crate) fn opened(&self, file: &Arc<File>) {
-        self.lock().open.add(file);
+        self.open.add(file);
     }
 
-    /// How many are open. `None` while an operation is under way: this does not wait.
-    pub(crate) fn open_count(&self) -> Option<usize> {
-        self.held.try_lock().ok().map(|mut held| held.open.count())
+    /// Gives the descriptors of what is closed back.
+    pub(crate) fn count_open(&self) {
+        self.open.count();
     }
 
-    /// Those that are open. None while an operation is under way: this does not wait.
+    /// Those that are open.
     pub(crate) fn open_files(&self) -> Vec<Arc<File>> {
-        self.held.try_lock().map_or(Vec::new(), |held| held.open.files())
+        self.open.files()
     }
 
     /// Writes a piece of a file, or as much of it as the system takes at once.
@@ -179,7 +195,7 @@ impl Quota {
         let written = file.write_at(bytes, begin);
         let grown = written.as_ref().map_or(Space::default(), |written| grown_by(*written));
         step.give(asked.minus(grown));
-        step.held.open.deleted_grew(&is, grown);
+        step.held.deleted.grew(&is, grown);
         written
     }
 
@@ -195,7 +211,7 @@ impl Quota {
             return Err(error);
         }
         step.give(Space::bytes(before.saturating_sub(after)));
-        step.held.open.deleted_grew(&is, grown);
+        step.held.deleted.grew(&is, grown);
         Ok(())
     }
 
@@ -209,6 +225,46 @@ impl Quota {
 
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Something of the agent's that has `handle`s of files, and may be the last that has: when it is dropped, what is
+/// closed by that is others'.
+///
+/// A thread that may block drops it at its leisure, and an idle agent makes no call in which somebody would count.
+#[derive(Clone)]
+pub(crate) struct Open<T> {
+    handle: T,
+    /// Dropped after it.
+    count: CountOpen,
+}
+
+impl<T> Open<T> {
+    pub(crate) fn new(handle: T, quota: &Arc<Quota>) -> Self {
+        Self { handle, count: CountOpen(Arc::clone(quota)) }
+    }
+
+    /// That of the agent.
+    pub(crate) fn quota(&self) -> &Quota {
+        &self.count.0
+    }
+}
+
+impl<T> Deref for Open<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.handle
+    }
+}
+
+/// Counts what is open when it is dropped.
+#[derive(Clone)]
+struct CountOpen(Arc<Quota>);
+
+impl Drop for CountOpen {
+    fn drop(&mut self) {
+        self.0.count_open();
     }
 }
 
@@ -301,7 +357,7 @@ impl Step<'_> {
             return self.give(Space::NAME);
         }
         let space = Space::entry(removed.size);
-        if !self.held.open.deleted(space) {
+        if !self.held.deleted.add(space, &self.quota.open) {
             self.give(space);
         }
     }
@@ -310,7 +366,7 @@ impl Step<'_> {
         if self.would_fit(space) {
             return Ok(true);
         }
-        let closed = self.held.open.closed();
+        let closed = self.held.deleted.closed();
         self.give(closed);
         let recount = self.held.space.as_ref().is_some_and(|it| it.is_cut_short && it.has_shrunk);
         if recount {
@@ -328,7 +384,7 @@ impl Step<'_> {
         let most = self.quota.limit.entries;
         let root = self.quota.root.as_ref();
         let counted = root.map(|root| count::tree(root, most)).transpose()?.unwrap_or_default();
-        let space = counted.space.plus(self.held.open.held());
+        let space = counted.space.plus(self.held.deleted.held());
         let is_cut_short = counted.is_cut_short;
         self.held.space = Some(Counted { space, is_cut_short, has_shrunk: false });
         Ok(())

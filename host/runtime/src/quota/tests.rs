@@ -4,13 +4,15 @@ use std::fs::{self, OpenOptions};
 use std::path::Path;
 
 use super::*;
+use crate::descriptors::Descriptors;
 
 const MIB: u64 = 1024 * 1024;
 
 fn quota(dir: &Path, bytes: u64, entries: u64) -> Quota {
     let limits = Limits { workspace_bytes: bytes, workspace_entries: entries, ..Limits::default() };
     let disk = Arc::new(Disk::new(DiskFloor { bytes: 0, inodes: 0 }));
-    Quota::new(&limits, disk, Some(File::open(dir).unwrap()))
+    let descriptors = Descriptors::new(usize::MAX).none();
+    Quota::new(&limits, disk, Some(File::open(dir).unwrap()), descriptors)
 }
 
 fn file(dir: &Path, name: &str) -> Arc<File> {

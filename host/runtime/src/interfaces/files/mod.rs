@@ -24,7 +24,7 @@ use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 use wasmtime_wasi::runtime::poll_noop;
 
 use crate::lanes;
-use crate::quota::{At, Quota, Removed, Space};
+use crate::quota::{At, Open, Quota, Removed, Space};
 use crate::resources::{FILE_BYTES, STREAM_BYTES};
 use crate::state::State;
 pub(crate) use listing::Listing;
@@ -391,8 +391,8 @@ impl HostDescriptor for Files<'_> {
             return Err(ErrorCode::IsDirectory.into());
         };
         self.room_for(STREAM_BYTES)?;
-        let stream: DynInputStream =
-            Box::new(Reader::new(file.file, offset, self.0.blocking.clone()));
+        let file = Open::new(file.file, &self.0.quota);
+        let stream: DynInputStream = Box::new(Reader::new(file, offset, self.0.blocking.clone()));
         Ok(self.wasi().table.push(stream)?)
     }
 
@@ -412,7 +412,8 @@ impl HostDescriptor for Files<'_> {
     }
 
     fn drop(&mut self, fd: Resource<Descriptor>) -> wasmtime::Result<()> {
-        lanes::drop_blocking(self.wasi().table.delete(fd)?);
+        let descriptor = self.wasi().table.delete(fd)?;
+        lanes::drop_blocking(Open::new(descriptor, &self.0.quota));
         Ok(())
     }
 }
@@ -421,8 +422,8 @@ impl Files<'_> {
     fn writer(&mut self, fd: &Resource<Descriptor>, at: At) -> FsResult<Resource<DynOutputStream>> {
         let file = self.file_to_write(fd)?;
         self.room_for(STREAM_BYTES)?;
-        let (quota, blocking) = (self.quota(), self.0.blocking.clone());
-        let stream: DynOutputStream = Box::new(Writer::new(file.file, at, quota, blocking));
+        let file = Open::new(file.file, &self.0.quota);
+        let stream: DynOutputStream = Box::new(Writer::new(file, at, self.0.blocking.clone()));
         Ok(self.wasi().table.push(stream)?)
     }
 }
@@ -458,3 +459,6 @@ impl types::Host for Files<'_> {
         self.wasi().filesystem_error_code(error)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,7 @@ use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn_blocking};
 
 use crate::lanes::at_work;
 use crate::may_block::Blocking;
-use crate::quota::{At, Quota};
+use crate::quota::{At, Open};
 
 /// A stream reads and writes a file by pieces of at most this.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -27,7 +27,7 @@ const DEFAULT_BYTES: usize = 4096;
 
 /// Reads a file, piece by piece.
 pub(super) struct Reader {
-    file: Arc<File>,
+    file: Open<Arc<File>>,
     position: u64,
     blocking: Blocking,
     state: Reading,
@@ -42,12 +42,12 @@ enum Reading {
 }
 
 impl Reader {
-    pub(super) fn new(file: Arc<File>, position: u64, blocking: Blocking) -> Self {
+    pub(super) fn new(file: Open<Arc<File>>, position: u64, blocking: Blocking) -> Self {
         Self { file, position, blocking, state: Reading::Idle }
     }
 
     fn begin(&mut self, size: usize, permit: OwnedSemaphorePermit) {
-        let (file, position) = (Arc::clone(&self.file), self.position);
+        let (file, position) = (self.file.clone(), self.position);
         let blocking = self.blocking.clone();
         self.state = Reading::UnderWay(spawn_blocking(move || {
             let read = at_work(|| blocking.charged(|| read_piece(&file, position, size)));
@@ -160,9 +160,8 @@ impl Pollable for Reader {
 
 /// Writes a file, piece by piece. A piece whose turn has not come waits here.
 pub(super) struct Writer {
-    file: Arc<File>,
+    file: Open<Arc<File>>,
     at: At,
-    quota: Arc<Quota>,
     blocking: Blocking,
     state: Writing,
 }
@@ -176,15 +175,15 @@ enum Writing {
 }
 
 impl Writer {
-    pub(super) fn new(file: Arc<File>, at: At, quota: Arc<Quota>, blocking: Blocking) -> Self {
-        Self { file, at, quota, blocking, state: Writing::Idle }
+    pub(super) fn new(file: Open<Arc<File>>, at: At, blocking: Blocking) -> Self {
+        Self { file, at, blocking, state: Writing::Idle }
     }
 
     fn begin(&mut self, bytes: Bytes, permit: OwnedSemaphorePermit) {
-        let (file, quota, at) = (Arc::clone(&self.file), Arc::clone(&self.quota), self.at);
+        let (file, at) = (self.file.clone(), self.at);
         let blocking = self.blocking.clone();
         self.state = Writing::UnderWay(spawn_blocking(move || {
-            let written = at_work(|| blocking.charged(|| write_all(&quota, &file, at, &bytes)));
+            let written = at_work(|| blocking.charged(|| write_all(&file, at, &bytes)));
             drop(permit);
             written
         }));
@@ -225,10 +224,10 @@ impl Writer {
     }
 }
 
-fn write_all(quota: &Quota, file: &File, mut at: At, bytes: &[u8]) -> io::Result<usize> {
+fn write_all(file: &Open<Arc<File>>, mut at: At, bytes: &[u8]) -> io::Result<usize> {
     let mut written = 0;
     while written < bytes.len() {
-        match quota.write(file, at, &bytes[written..]) {
+        match file.quota().write(file, at, &bytes[written..]) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(length) => {
                 written += length;
@@ -268,7 +267,7 @@ impl OutputStream for Writer {
         self.ready().await;
         self.take_failure()?;
         self.blocking.thread().await;
-        let written = write_all(&self.quota, &self.file, self.at, &bytes);
+        let written = write_all(&self.file, self.at, &bytes);
         self.written(written);
         self.take_failure()
     }
@@ -305,8 +304,9 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
+    use crate::descriptors::Descriptors;
     use crate::meter::Meter;
-    use crate::quota::Disk;
+    use crate::quota::{Disk, Quota};
 
     const PERMITS: usize = 4;
 
@@ -321,7 +321,12 @@ mod tests {
 
     fn quota(bytes: u64) -> Arc<Quota> {
         let limits = Limits { workspace_bytes: bytes, ..Limits::default() };
-        Arc::new(Quota::new(&limits, Arc::new(Disk::default()), None))
+        let descriptors = Descriptors::new(usize::MAX).none();
+        Arc::new(Quota::new(&limits, Arc::new(Disk::default()), None, descriptors))
+    }
+
+    fn file(quota: &Arc<Quota>) -> Open<Arc<File>> {
+        Open::new(Arc::new(tempfile::tempfile().unwrap()), quota)
     }
 
     #[tokio::test]
@@ -337,12 +342,11 @@ mod tests {
             let _ = wait.recv();
         });
         is_held.recv().unwrap();
-        let file = Arc::new(tempfile::tempfile().unwrap());
+        let file = file(&quota);
         let mut writers = Vec::new();
         for n in 0..20 {
             let at = At::Position(n);
-            let mut writer =
-                Writer::new(Arc::clone(&file), at, Arc::clone(&quota), blocking(&share));
+            let mut writer = Writer::new(file.clone(), at, blocking(&share));
             assert_eq!(writer.check_write().unwrap(), PIECE_BYTES);
             writer.write(Bytes::from_static(b"x")).unwrap();
             assert_eq!(writer.check_write().unwrap(), 0);
@@ -364,8 +368,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_says_once_that_the_workspace_is_full_and_is_closed_then() {
-        let file = Arc::new(tempfile::tempfile().unwrap());
-        let mut writer = Writer::new(file, At::End, quota(4096), blocking(&share()));
+        let mut writer = Writer::new(file(&quota(4096)), At::End, blocking(&share()));
         let mut failures = Vec::new();
         for _ in 0..2 {
             writer.write(Bytes::from_static(&[1; 4096])).unwrap();
@@ -382,9 +385,9 @@ mod tests {
     }
 
     fn reader(text: &[u8], share: &Arc<Semaphore>) -> Reader {
-        let file = tempfile::tempfile().unwrap();
+        let file = file(&quota(1 << 20));
         file.write_all_at(text, 0).unwrap();
-        Reader::new(Arc::new(file), 1, blocking(share))
+        Reader::new(file, 1, blocking(share))
     }
 
     #[tokio::test]
@@ -416,7 +419,7 @@ mod tests {
     fn where_the_thread_may_block_a_piece_is_read_and_written_at_once() {
         let share = share();
         let mut one = reader(b"0123456789", &share);
-        let mut two = Writer::new(Arc::clone(&one.file), At::End, quota(1 << 20), blocking(&share));
+        let mut two = Writer::new(one.file.clone(), At::End, blocking(&share));
         crate::lanes::blocking(|| {
             let read = |one: &mut Reader, size| super::super::now(one.blocking_read(size));
             assert_eq!(read(&mut one, 3).unwrap(), "123");
