@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Gid, Mode, Uid, fchown};
+use rustix::fs::{FileType, Gid, Mode, Uid, fchown, fstat};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
@@ -145,13 +145,19 @@ fn enter_as_root(launch: &Launch<'_>, root: Root<'_>) -> Result<(), Failure> {
     template::enter(root.template)?;
     mounts::furnish(launch.command.limits.tmp_bytes, proc, root.pieces, root.owner)?;
     name_and_connect(launch)?;
-    // Who opens a pipe by its name in /dev has to own it.
-    for pipe in launch.stdio {
-        let (uid, gid) = (Uid::from_raw(root.owner.uid), Gid::from_raw(root.owner.gid));
-        fchown(pipe, Some(uid), Some(gid)).during("give the tool its pipes")?;
-    }
+    launch.stdio.into_iter().try_for_each(|pipe| give(pipe, root.owner))?;
     drop_bounding_set();
     become_user(root.owner)
+}
+
+/// Who opens a pipe by its name in /dev has to own it. Anything else may be the machine's.
+fn give(pipe: BorrowedFd<'_>, owner: Owner) -> Result<(), Failure> {
+    const STEP: &str = "give the tool its pipes";
+    if FileType::from_raw_mode(fstat(pipe).during(STEP)?.st_mode) != FileType::Fifo {
+        return Err(Errno::INVAL).during(STEP);
+    }
+    let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+    fchown(pipe, Some(uid), Some(gid)).during(STEP)
 }
 
 fn enter_as_user(launch: &Launch<'_>) -> Result<(), Failure> {

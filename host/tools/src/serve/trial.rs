@@ -108,7 +108,7 @@ fn check_pids(means: &mut Means, problems: &mut Vec<String>) {
 fn attempt(settings: &Settings, means: &Means, lifeline: &OwnedFd) -> Result<(), String> {
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|error| format!("make a pipe: {error}"));
     let (reports, report) = pipe()?;
-    let null = std::fs::File::open("/dev/null").map_err(|error| format!("/dev/null: {error}"))?;
+    let (stdin, _stdin) = pipe()?;
     let mut templates = Templates::new(&settings.read_only);
     let uid = means.first_uid.unwrap_or_default();
     let owner = Owner { uid, gid: uid };
@@ -126,7 +126,7 @@ fn attempt(settings: &Settings, means: &Means, lifeline: &OwnedFd) -> Result<(),
         root,
         network: None,
         user: this_user(),
-        stdio: [null.as_fd(); 3],
+        stdio: [stdin.as_fd(); 3],
         report: report.as_fd(),
         lifeline: lifeline.as_fd(),
         cgroup: None,

@@ -1,13 +1,15 @@
 //! What tools leave: nothing, neither for each other nor in the launcher.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::Duration;
 
-use bulkhead_tools::{Bind, End, Layer, Settings, SpawnError};
-use rustix::process::{Pid, Signal, kill_process};
+use bulkhead_tools::{Bind, End, Launcher, Layer, Settings, SpawnError};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
 
-use crate::machine::{Machine, cgroups_of, children_of, eventually, patient, processes_with, text};
+use crate::machine::{
+    Machine, PROGRAM, cgroups_of, children_of, eventually, patient, processes_with, text,
+};
 
 fn worker(machine: &Machine) -> i32 {
     children_of(machine.launcher)[0]
@@ -49,6 +51,26 @@ fn nothing_of_a_tool_is_left_for_the_next_one() {
         let out = machine.output("ls / /tmp");
         assert!(!out.contains("other") && out.contains("workspace"), "{out}");
     }
+}
+
+#[test]
+fn devices_of_the_machine_keep_their_owners() {
+    if !geteuid().is_root() {
+        println!("skipped for want of root: nobody else can change an owner");
+        return;
+    }
+    // Devices of the launcher's own, so that a failure changes nothing of this machine.
+    let devices = "mount -t tmpfs none /dev && for it in null:3 zero:5 full:7 random:8 urandom:9; do \
+        mknod -m 666 /dev/${it%:*} c 1 ${it#*:}; done && exec \"$0\"";
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", devices, PROGRAM]);
+    let machine = Machine::of(Launcher::start(command, &Settings::default()).unwrap());
+    assert_eq!(machine.output("echo x >/dev/null; head -c 2 /dev/zero | wc -c"), "2\n");
+    let devices = fs::read_dir(format!("/proc/{}/root/dev", machine.launcher)).unwrap().flatten();
+    let owners = devices.map(|it| (it.file_name(), it.metadata().unwrap().uid()));
+    let owners: Vec<_> = owners.collect();
+    assert_eq!(owners.len(), 5);
+    assert!(owners.iter().all(|(_, uid)| *uid == 0), "{owners:?}");
 }
 
 #[test]
