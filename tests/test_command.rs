@@ -465,3 +465,27 @@ fn agents_in_python_are_tested() {
     PYTHON.passes(state_dir.path());
     PYTHON.fails(state_dir.path());
 }
+
+/// With the crates that this workspace uses, so that nothing is downloaded; the SDK comes with the project.
+#[test]
+fn a_new_agent_in_rust_builds_as_it_is_written_and_passes() {
+    // The same place each time, within another workspace: what the project depends on is compiled once.
+    let dir = files::target_dir().join("new-agent-in-rust");
+    let project = dir.join("toast");
+    let _ = std::fs::remove_dir_all(&project);
+    std::fs::create_dir_all(dir.join("target")).unwrap();
+    let mut new = Command::new(files::binary());
+    new.args(["new", "toast", "--lang", "rust"]).current_dir(&dir);
+    Ran::of(new).expect(0, &["cargo build --release"]);
+    std::os::unix::fs::symlink(dir.join("target"), project.join("target")).unwrap();
+    std::fs::copy(files::root().join("Cargo.lock"), project.join("Cargo.lock")).unwrap();
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--release", "--offline"]).current_dir(&project);
+    for variable in ["CARGO_TARGET_DIR", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WORKSPACE_WRAPPER"] {
+        build.env_remove(variable);
+    }
+    Ran::of(build).expect(0, &[]);
+    let state_dir = tempfile::tempdir().unwrap();
+    let config = project.join("bulkhead.toml");
+    Ran::of(test_command(&config, state_dir.path(), &[])).expect(0, &["1 passed, 0 failed"]);
+}

@@ -4,9 +4,10 @@
 //!  wit/ ─▶ wit-bindgen-c, wit-bindgen-go ─▶ OUT_DIR/c, OUT_DIR/go ─▶ bindings.rs: their paths and bytes
 //!  source of wit-bindgen-go ─▶ the Go package that its code imports ─┘
 //!  wit/ ─▶ wit-bindgen-rust ─▶ OUT_DIR/rust/agent.rs, which a test compares with guest/sdk/src/bindings.rs
+//!  guest/sdk/ ─▶ OUT_DIR/sdk: what agents in Rust begin with
 //! ```
 //!
-//! The SDK's are in the repository, so those who write agents compile no generator.
+//! The SDK's bindings are in the repository, so those who write agents compile no generator.
 
 use std::env;
 use std::error::Error;
@@ -25,8 +26,13 @@ type Project = Vec<(String, Vec<u8>)>;
 
 const CONTRACT: &str = "../../wit";
 
+const SDK: &str = "../../guest/sdk";
+
 /// What those lines of C begin with that want an object file with the types linked. The Makefile embeds the types.
 const OBJECT_FILE: &str = "\n// Ensure that the *_component_type.o";
+
+/// Where the project of an agent in Rust has the SDK.
+const VENDORED_SDK: &str = "vendor/bulkhead-guest";
 
 /// Where Go looks for a package of that name before it asks anybody.
 const VENDORED: &str = "vendor/go.bytecodealliance.org/pkg";
@@ -34,11 +40,13 @@ const VENDORED: &str = "vendor/go.bytecodealliance.org/pkg";
 fn main() -> Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={CONTRACT}");
+    println!("cargo::rerun-if-changed={SDK}");
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let mut go = go_bindings()?;
     go.append(&mut go_package(&out)?);
     put(&out, "rust", &rust_bindings()?)?;
-    let lists = [put(&out, "c", &c_bindings()?)?, put(&out, "go", &go)?];
+    let sdk = sdk()?;
+    let lists = [put(&out, "c", &c_bindings()?)?, put(&out, "go", &go)?, put(&out, "sdk", &sdk)?];
     Ok(fs::write(out.join("bindings.rs"), lists.concat())?)
 }
 
@@ -94,6 +102,24 @@ fn rust_bindings() -> Result<Project> {
     };
     let files = generated(&mut options.build())?;
     Ok(files.iter().map(|(name, bytes)| (name.to_owned(), bytes.to_vec())).collect())
+}
+
+/// The SDK but its manifest, which depends on this workspace: `templates/rust/sdk.toml` is that of the project.
+fn sdk() -> Result<Project> {
+    let sdk = Path::new(SDK);
+    let mut files = vec![sdk.join("LICENSE"), sdk.join("README.md")];
+    let mut folders = vec![sdk.join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    files.sort();
+    let in_project = |file: &Path| -> Result<String> {
+        Ok(format!("{VENDORED_SDK}/{}", file.strip_prefix(sdk)?.display()))
+    };
+    files.iter().map(|file| Ok((in_project(file)?, fs::read(file)?))).collect()
 }
 
 fn generated(generator: &mut dyn WorldGenerator) -> Result<Files> {

@@ -19,7 +19,7 @@ pub enum Language {
     Go,
 }
 
-/// A file of a tree: its path, with `/`, and its bytes. Text has `{{…}}` where a name belongs.
+/// A file of a tree: its path, with `/`, and its bytes. Text of this crate has `{{…}}` where a name belongs.
 pub(crate) type Template = (&'static str, &'static [u8]);
 
 /// The types of the SDK that the runner has built in, for editors.
@@ -64,6 +64,8 @@ const RUST: &[Template] = &[
     // Not under its own name: cargo would take the template for a package, and leave it out of this one.
     ("Cargo.toml", include_bytes!("../templates/rust/manifest.toml")),
     (".cargo/config.toml", include_bytes!("../templates/rust/cargo/config.toml")),
+    // Beside the SDK's source, which has a manifest for its own workspace.
+    ("vendor/bulkhead-guest/Cargo.toml", include_bytes!("../templates/rust/sdk.toml")),
     CONFIG,
     TEST,
     ("README.md", include_bytes!("../templates/rust/README.md")),
@@ -123,13 +125,8 @@ mod generated {
 }
 
 impl Language {
-    /// All files of an agent.
-    pub(crate) fn templates(self) -> impl Iterator<Item = &'static Template> {
-        self.written().iter().chain(self.generated())
-    }
-
-    /// Those that are files of this crate, the one that the author edits first.
-    fn written(self) -> &'static [Template] {
+    /// Those that are files of this crate, the one that the author edits first. Names are filled in.
+    pub(crate) fn written(self) -> &'static [Template] {
         match self {
             Self::Js => JS,
             Self::Ts => TS,
@@ -140,10 +137,11 @@ impl Language {
         }
     }
 
-    /// Those that `build.rs` generates.
+    /// Those that `build.rs` generates or copies, to be taken as they are.
     pub(crate) fn generated(self) -> &'static [Template] {
         match self {
-            Self::Js | Self::Ts | Self::Python | Self::Rust => &[],
+            Self::Js | Self::Ts | Self::Python => &[],
+            Self::Rust => generated::SDK,
             Self::C => generated::C,
             Self::Go => generated::GO,
         }

@@ -82,14 +82,39 @@ fn each_language_has_its_files() {
     );
     names(
         Language::Rust,
-        &expect![[r"
+        &expect![[r#"
             .cargo/config.toml
             .gitignore
             Cargo.toml
             README.md
             bulkhead.toml
             src/lib.rs
-            tests/talk.toml"]],
+            tests/talk.toml
+            vendor/bulkhead-guest/Cargo.toml
+            vendor/bulkhead-guest/LICENSE
+            vendor/bulkhead-guest/README.md
+            vendor/bulkhead-guest/src/agent.rs
+            vendor/bulkhead-guest/src/bindings.rs
+            vendor/bulkhead-guest/src/config.rs
+            vendor/bulkhead-guest/src/config/de.rs
+            vendor/bulkhead-guest/src/error.rs
+            vendor/bulkhead-guest/src/host.rs
+            vendor/bulkhead-guest/src/http.rs
+            vendor/bulkhead-guest/src/http/error.rs
+            vendor/bulkhead-guest/src/http/exchange.rs
+            vendor/bulkhead-guest/src/http/url.rs
+            vendor/bulkhead-guest/src/lib.rs
+            vendor/bulkhead-guest/src/log.rs
+            vendor/bulkhead-guest/src/model.rs
+            vendor/bulkhead-guest/src/model/answer.rs
+            vendor/bulkhead-guest/src/model/error.rs
+            vendor/bulkhead-guest/src/model/json.rs
+            vendor/bulkhead-guest/src/model/message.rs
+            vendor/bulkhead-guest/src/model/request.rs
+            vendor/bulkhead-guest/src/sse.rs
+            vendor/bulkhead-guest/src/state.rs
+            vendor/bulkhead-guest/src/tools.rs
+            vendor/bulkhead-guest/src/workspace.rs"#]],
     );
     names(
         Language::C,
@@ -219,9 +244,37 @@ fn a_rust_agent_is_a_package_with_a_type_of_its_name() {
     let files = made("town-crier", Language::Rust);
     let manifest: toml::Table = files["Cargo.toml"].parse().unwrap();
     assert_eq!(manifest["package"]["name"].as_str(), Some("town-crier"));
-    let sdk = manifest["dependencies"]["bulkhead-guest"].as_str();
-    assert_eq!(sdk, Some(env!("CARGO_PKG_VERSION")));
+    let sdk = manifest["dependencies"]["bulkhead-guest"]["path"].as_str().unwrap();
+    let sdk: toml::Table = files[&format!("{sdk}/Cargo.toml")].parse().unwrap();
+    assert_eq!(sdk["package"]["version"].as_str(), Some(env!("CARGO_PKG_VERSION")));
     assert!(files["src/lib.rs"].contains("struct TownCrier {"));
+}
+
+#[test]
+fn the_sdk_in_a_rust_agent_has_the_dependencies_that_it_has_here() {
+    let read = |path: &str| -> toml::Table {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        fs::read_to_string(root.join(path)).unwrap().parse().unwrap()
+    };
+    let workspace = read("Cargo.toml");
+    let here = read("guest/sdk/Cargo.toml");
+    let resolved = |dependency: &toml::Value, of: &str, name: &str| {
+        let is_inherited = dependency.get("workspace").is_some();
+        if is_inherited { workspace["workspace"][of][name].clone() } else { dependency.clone() }
+    };
+    let expected: toml::Table = here["dependencies"]
+        .as_table()
+        .unwrap()
+        .iter()
+        .map(|(name, value)| (name.clone(), resolved(value, "dependencies", name)))
+        .collect();
+    let there: toml::Table =
+        made("toast", Language::Rust)["vendor/bulkhead-guest/Cargo.toml"].parse().unwrap();
+    assert_eq!(there["dependencies"], toml::Value::Table(expected));
+    for key in ["name", "version", "edition", "rust-version", "license"] {
+        let value = resolved(&here["package"][key], "package", key);
+        assert_eq!(there["package"][key], value, "{key}");
+    }
 }
 
 /// Bindings of an older contract would build, and be refused when the component is loaded.

@@ -13,7 +13,9 @@ pub(crate) fn tree(language: Language, name: &AgentId) -> Tree {
         Ok(text) => filled(text, language, name.as_str()).into_bytes(),
         Err(_) => bytes.to_vec(),
     };
-    language.templates().map(|(path, bytes)| (*path, fill(bytes))).collect()
+    let written = language.written().iter().map(|(path, bytes)| (*path, fill(bytes)));
+    let generated = language.generated().iter().map(|(path, bytes)| (*path, bytes.to_vec()));
+    written.chain(generated).collect()
 }
 
 fn filled(text: &str, language: Language, name: &str) -> String {
