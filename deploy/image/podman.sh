@@ -1,15 +1,13 @@
 # shellcheck shell=bash
 # To be sourced: podman with a storage of its own, which is gone in the end, and checks. Begins the script again in namespaces of
-# its own, and sets `work`, a directory that goes as well, and `run_podman`. Ends the script where podman, buildah or runc is
-# missing: a failure if BULKHEAD_TESTS_REQUIRE has `image`.
-skip() {
-    echo "skipped: $1"
-    case ",${BULKHEAD_TESTS_REQUIRE:-}," in *,image,*) exit 1 ;; *) exit 0 ;; esac
-}
-for tool in podman buildah runc ip; do
-    command -v $tool >/dev/null || skip "$tool is not installed"
+# its own, and sets `work`, a directory that goes as well, and `run_podman`. Ends the script, and names its checks, where podman,
+# buildah, runc or what `also_wants` names is missing: a failure if BULKHEAD_TESTS_REQUIRE has `image`.
+# shellcheck source=deploy/skip.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../skip.sh"
+for tool in podman buildah runc ip ${also_wants:-}; do
+    command -v "$tool" >/dev/null || skip image "$tool is not installed"
 done
-[ "$(id -u)" = 0 ] || skip "not root"
+[ "$(id -u)" = 0 ] || skip image "not root"
 
 # In namespaces: what podman makes of mounts and for networks (rules, bridges, files) goes with them.
 [ -n "${BULKHEAD_APART:-}" ] || BULKHEAD_APART=1 exec unshare --net --mount "$0" "$@"

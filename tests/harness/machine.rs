@@ -6,6 +6,9 @@ use std::env;
 /// fails. CI names all.
 pub const REQUIRE: &str = "BULKHEAD_TESTS_REQUIRE";
 
+/// Needs of what is no test of this program: the scripts in `deploy/`, and `just registry`.
+const ELSEWHERE: [&str; 5] = ["deploy", "dist", "image", "registry", "systemd"];
+
 /// What a machine may lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
@@ -78,6 +81,7 @@ pub fn skip(need: Need, reason: &str) {
 /// The needs of a list, or the name that is none.
 fn required_of(list: &str) -> Result<Vec<Need>, &str> {
     let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let names = names.filter(|name| !ELSEWHERE.contains(name));
     names.map(|name| Need::ALL.into_iter().find(|need| need.name() == name).ok_or(name)).collect()
 }
 
@@ -89,6 +93,7 @@ mod tests {
     fn a_list_names_needs_and_nothing_else() {
         assert_eq!(required_of(""), Ok(vec![]));
         assert_eq!(required_of("root, cgroup,"), Ok(vec![Need::Root, Need::Cgroup]));
+        assert_eq!(required_of("tmux,image,deploy"), Ok(vec![Need::Tmux]));
         assert_eq!(required_of("root,all"), Err("all"));
     }
 }
