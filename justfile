@@ -82,6 +82,7 @@ nightly: _guest_target
     just evidence
     just lease
     just registry
+    just test-js
     just toolchains
     just conformance
     just deploy-check
@@ -384,6 +385,15 @@ test-python: _componentize_py
     cd guest/runners/python
     PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$bindings" python3 -m unittest discover --top-level-directory . --start-directory tests
 
+# check the JavaScript runner with clippy, and run its unit tests; compiles its interpreter and its parser for this machine
+test-js: _compiler
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cd guest/runners/js
+    export CARGO_TARGET_DIR="$CARGO_TARGET_DIR/runners/native"
+    cargo clippy --locked --all-targets -- -D warnings
+    cargo test --locked
+
 # check with clippy: host, tests and components; then the prose
 lint: _guest_target prose
     cargo clippy --all-targets -- -D warnings
@@ -425,6 +435,7 @@ deny *checks="licenses bans sources":
 # format all code; `just fmt --check` only looks
 fmt *args:
     cargo fmt --all {{ args }}
+    cargo fmt --manifest-path guest/runners/js/Cargo.toml {{ args }}
 
 # build the documentation
 doc:
@@ -484,6 +495,7 @@ ci:
     just lint
     just doc
     just test
+    just test-python
     just api-check
     just deploy-check --static
     just image-test

@@ -87,11 +87,12 @@ pub fn make_dir(path: &str) -> Result<(), Error> {
 
 pub fn remove(path: &str, recursive: bool) -> Result<(), Error> {
     let path = within(path);
-    Ok(match fs::symlink_metadata(&path)?.is_dir() {
+    match fs::symlink_metadata(&path)?.is_dir() {
         true if recursive => fs::remove_dir_all(path)?,
         true => fs::remove_dir(path)?,
         false => fs::remove_file(path)?,
-    })
+    }
+    Ok(())
 }
 
 pub fn rename(from: &str, to: &str) -> Result<(), Error> {

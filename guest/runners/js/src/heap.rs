@@ -40,6 +40,6 @@ fn block(bytes: usize) -> Vec<u8> {
     black_box(Vec::with_capacity(bytes))
 }
 
-fn address(block: &Vec<u8>) -> usize {
+fn address(block: &[u8]) -> usize {
     block.as_ptr() as usize
 }

@@ -34,7 +34,10 @@ pub fn strip(text: String) -> Result<String, Problem> {
 
 /// Keeps the first thing that the compiler reports.
 #[derive(Clone, Default)]
-struct First(Arc<Mutex<Option<(String, Option<Span>)>>>);
+struct First(Arc<Mutex<Option<Found>>>);
+
+/// What is reported, and where.
+type Found = (String, Option<Span>);
 
 impl Emitter for First {
     fn emit(&mut self, diagnostic: &mut DiagnosticBuilder<'_>) {
