@@ -175,8 +175,15 @@ fn throws(host: &Host, language: &Language) {
 
 /// Limits of the host.
 fn meets_limits(host: &Host) {
-    assert_eq!(crash(host, "memory")["reason"], "memory_limit");
-    assert_eq!(crash(host, "loop")["reason"], "cpu_deadline");
+    for (message, reason) in [("memory", "memory_limit"), ("loop", "cpu_deadline")] {
+        let record = crash(host, message);
+        assert_eq!(record["reason"], reason, "{record}");
+        // What is interpreted has no frames there.
+        let frames = record["frames"].as_array().unwrap();
+        let own = frames.iter().find(|frame| frame["inApp"] != false);
+        assert_eq!(own, None, "{record}");
+        assert!(message == "memory" || !frames.is_empty(), "{record}");
+    }
 }
 
 /// Files that fail before there is an agent.

@@ -18,13 +18,14 @@ pub(crate) fn frames(error: &wasmtime::Error) -> Frames {
         .enumerate()
         .map(|(index, frame)| {
             let (function, in_app) = frame.func_name().map(truncated_symbol).map(shown).unzip();
+            let module = frame.module().name();
             Frame {
                 index,
                 function,
-                module: frame.module().name().map(|name| truncated(name).to_owned()),
+                module: module.map(|name| truncated(name).to_owned()),
                 function_index: frame.func_index(),
                 module_offset: frame.module_offset().map(|offset| offset as u64),
-                in_app: in_app.unwrap_or_default(),
+                in_app: in_app.unwrap_or_default() && !module.is_some_and(source::is_interpreter),
                 ..Frame::default()
             }
         })

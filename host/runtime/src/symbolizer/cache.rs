@@ -221,8 +221,11 @@ fn expand(frame: &Frame, calls: &[Located], shown: &mut Vec<Frame>) {
     }
     // The name section has the whole path of a function, tables of lines only its last part.
     let name = frame.function.clone().or_else(|| function.function.clone());
+    let is_interpreter = frame.module.as_deref().is_some_and(source::is_interpreter);
     let in_app = match &function.file {
-        Some(_) => function.in_app && !name.as_deref().is_some_and(source::is_library),
+        Some(_) => {
+            function.in_app && !is_interpreter && !name.as_deref().is_some_and(source::is_library)
+        }
         None => frame.in_app,
     };
     shown.push(at(function, Frame { function: name, in_app, ..frame.clone() }, shown.len()));

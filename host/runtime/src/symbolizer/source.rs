@@ -14,8 +14,8 @@
 
 use std::borrow::Cow;
 
-/// Crates whose code is nobody's fault: the standard library and below, the SDK, the bindings.
-const LIBRARIES: [&str; 15] = [
+/// Crates whose code is nobody's fault: the standard library and below, the SDK, the bindings, and those of interpreters.
+const LIBRARIES: [&str; 18] = [
     "__rustc",
     "std",
     "core",
@@ -31,11 +31,25 @@ const LIBRARIES: [&str; 15] = [
     "wit_bindgen",
     "wit_bindgen_rt",
     "bulkhead_guest",
+    "rquickjs_core",
+    "rquickjs_sys",
+    "pyo3",
 ];
 
+/// Core modules that are interpreters and what they are linked with: our runners', and those of `componentize-py`.
+const INTERPRETERS: [&str; 2] = ["js_runner.wasm", "componentize_py_runtime.wasm"];
+
+/// How the names of shared libraries begin that `componentize-py` links.
+const SHARED_LIBRARIES: [&str; 6] =
+    ["libpython", "libc.", "libc++", "libdl.", "libm.", "libwasi-emulated-"];
+
+/// How names of QuickJS begin. Those of CPython and Go follow rules.
+const QUICKJS: [&str; 4] = ["JS_", "js_", "lre_", "quickjs_"];
+
 /// Functions of `wasi-libc`, of the linker and of the bindings that have no path.
-const GLUE: [&str; 14] = [
+const GLUE: [&str; 15] = [
     "abort",
+    "sbrk",
     "malloc",
     "calloc",
     "realloc",
@@ -74,10 +88,37 @@ pub(crate) fn is_library(function: &str) -> bool {
     }
     // An export by its name in the world: `bulkhead:agent/lifecycle@0.2.0#handle`.
     function.contains('#') && function.contains(':')
+        || is_of_interpreter(function)
         || function.contains("rust_panic")
         || GLUE
             .iter()
             .any(|glue| function == *glue || glue.ends_with('_') && function.starts_with(glue))
+}
+
+/// Whether a core module has no code of the agent's own.
+pub(crate) fn is_interpreter(module: &str) -> bool {
+    INTERPRETERS.contains(&module)
+        || module.contains(".so") && SHARED_LIBRARIES.iter().any(|name| module.starts_with(name))
+}
+
+/// Whether a function in C is of QuickJS or CPython, or one in Go of its runtime.
+fn is_of_interpreter(function: &str) -> bool {
+    let python = function.strip_prefix("_Py").or_else(|| function.strip_prefix("Py"));
+    python.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_uppercase() || c == '_'))
+        || QUICKJS.iter().any(|beginning| function.starts_with(beginning))
+        || is_of_gos_runtime(function)
+}
+
+/// `runtime.gopanic`. Go's linker writes `_` for the slashes of a package: `internal_runtime_maps.__Map_.Get`.
+fn is_of_gos_runtime(function: &str) -> bool {
+    let Some((package, name)) = function.split_once('.') else {
+        return function.starts_with("wasm_pc_f_loop") || function.starts_with("_rt0_wasm_");
+    };
+    // What a compiler adds to a name in C: `runtime.llvm.123`, `runtime.1`.
+    let is_added = name.starts_with("llvm.") || name.starts_with(|c: char| c.is_ascii_digit());
+    let is_runtime = package == "runtime"
+        || ["runtime_", "internal_"].iter().any(|beginning| package.starts_with(beginning));
+    is_runtime && !is_added
 }
 
 impl SourceDirs {
@@ -193,6 +234,18 @@ mod tests {
             "rust_begin_unwind",
             "__rustc::rust_begin_unwind",
             "abort",
+            "sbrk",
+            "rquickjs_core::value::function::args::Args::apply",
+            "<pyo3::instance::Bound<pyo3::types::tuple::PyTuple> as pyo3::call::PyCallArgs>::call",
+            "JS_CallInternal",
+            "js_async_function_resume",
+            "_PyEval_EvalFrameDefault",
+            "_Py_Dealloc",
+            "PyObject_Call",
+            "runtime.gopanic",
+            "runtime_debug.Stack",
+            "internal_runtime_maps.__Map_.getWithKey",
+            "wasm_pc_f_loop",
         ] {
             assert!(is_library(name), "{name}");
         }
@@ -204,8 +257,32 @@ mod tests {
             "compute",
             "abortive",
             "",
+            "Pyramid",
+            "jsonify",
+            "main.recurse",
+            "main.__agent_.Message",
+            "runtime::start",
+            "runtime_start",
+            "internal_start.llvm.123",
         ] {
             assert!(!is_library(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn interpreters_are_known_by_their_modules() {
+        for module in [
+            "js_runner.wasm",
+            "componentize_py_runtime.wasm",
+            "libpython3.14.so",
+            "libc.so",
+            "libc++abi.so",
+            "libwasi-emulated-signal.so",
+        ] {
+            assert!(is_interpreter(module), "{module}");
+        }
+        for module in ["mayor.wasm", "libcity.so", "numbers.cpython-314-wasm32-wasi.so", ""] {
+            assert!(!is_interpreter(module), "{module}");
         }
     }
 }
