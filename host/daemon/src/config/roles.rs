@@ -9,7 +9,7 @@ use bulkhead_api::{Issue, StartRequest};
 use bulkhead_llm::Models;
 use bulkhead_memory::shedding::MAX_WEIGHT;
 use bulkhead_runtime::HttpSecrets;
-use bulkhead_source::SourceCode;
+use bulkhead_source::{Language, SourceCode};
 use bulkhead_store::database::MAX_SNAPSHOT_BYTES;
 use bulkhead_supervisor::Role;
 use bulkhead_types::restart::{MAX_ATTEMPTS, MAX_RESTARTS};
@@ -30,7 +30,7 @@ pub(super) fn check_role(
     secrets: &HttpSecrets,
     memory: &AgentMemory,
 ) -> Result<Role, Problem> {
-    let limits = limits(name, &role, memory)?;
+    let limits = limits(name, &role, source.as_ref().map(|code| code.language), memory)?;
     let restart = restart_rules(name, &role)?;
     let snapshots = snapshot_rules(name, &role)?;
     let models = named((name, "models"), &role.models, models.names())?;
@@ -116,23 +116,29 @@ fn named<'a>(
 /// What the container says about the memory of its agents.
 pub(super) struct AgentMemory {
     pub(super) max_mb: Mebibytes,
-    /// Of a role that says nothing.
-    pub(super) default_bytes: u64,
+    /// Of a role that says nothing, where the configuration says it.
+    pub(super) given_bytes: Option<u64>,
     pub(super) soft_percent: u8,
 }
 
 impl AgentMemory {
     pub(super) fn check(limits: &file::Limits) -> Result<Self, Problem> {
-        let (max_mb, defaults) = (limits.max_agent_memory_mb, Limits::default());
-        let default_bytes = defaults.memory_bytes.min(max_mb.mebibytes());
-        let mut memory = Self { max_mb, default_bytes, soft_percent: defaults.memory_soft_percent };
+        let (max_mb, soft_percent) =
+            (limits.max_agent_memory_mb, Limits::default().memory_soft_percent);
+        let mut memory = Self { max_mb, given_bytes: None, soft_percent };
         if let Some(mb) = &limits.agent_memory_mb {
-            memory.default_bytes = memory.bytes("limits.agent_memory_mb", mb)?;
+            memory.given_bytes = Some(memory.bytes("limits.agent_memory_mb", mb)?);
         }
         if let Some(percent) = limits.agent_memory_soft_percent {
             memory.soft_percent = percent.0;
         }
         Ok(memory)
+    }
+
+    /// Of a role that says nothing. An agent that is a text file has as much for itself as a component has in all.
+    fn default_bytes(&self, language: Option<Language>) -> u64 {
+        let usual = Limits::default().memory_bytes + language.map_or(0, interpreter_bytes);
+        self.given_bytes.unwrap_or_else(|| usual.min(self.max_mb.mebibytes()))
     }
 
     /// A limit that `key` sets, unless it is above what an agent may have.
@@ -149,13 +155,23 @@ impl AgentMemory {
     }
 }
 
+/// What a runner's memory has before there is code of the author's in it, where that is much: CPython's image has 28 MB,
+/// QuickJS's 2.6. Agents share it, and it counts for each.
+fn interpreter_bytes(language: Language) -> u64 {
+    match language {
+        Language::JavaScript => 0,
+        Language::Python => 32 * 1024 * 1024,
+    }
+}
+
 pub(super) fn limits(
     name: &str,
     role: &file::Role,
+    language: Option<Language>,
     memory: &AgentMemory,
 ) -> Result<Limits, Problem> {
     let mut limits = Limits {
-        memory_bytes: memory.default_bytes,
+        memory_bytes: memory.default_bytes(language),
         memory_soft_percent: memory.soft_percent,
         ..Limits::default()
     };

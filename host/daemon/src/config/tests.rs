@@ -184,6 +184,17 @@ fn memory_of_a_role_comes_from_the_role_or_else_from_the_container() {
 }
 
 #[test]
+fn an_agent_in_python_has_memory_beside_its_interpreter() {
+    let limit = |text: &str| settings(text).unwrap().catalog.roles["x"].limits.memory_bytes >> 20;
+    let role = |ending: &str| format!("[roles.x]\nsource = \"agent.{ending}\"\n");
+    assert_eq!((limit(&role("js")), limit(&role("py"))), (64, 96));
+    let python = role("py");
+    assert_eq!(limit(&format!("[limits]\nmax_agent_memory_mb = 80\n{python}")), 80);
+    assert_eq!(limit(&format!("[limits]\nagent_memory_mb = 48\n{python}")), 48);
+    assert_eq!(limit(&format!("{python}memory_limit_mb = 40\n")), 40);
+}
+
+#[test]
 fn the_environment_wins_and_a_bad_variable_is_named_without_its_value() {
     let env = [
         ("BULKHEAD_LISTEN", "127.0.0.1:9"),
