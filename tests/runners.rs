@@ -10,8 +10,8 @@ use harness::{Host, HostBuilder, Need, Value, files, json, model_server, runners
 struct Language {
     name: &'static str,
     ending: &'static str,
-    /// The kinds of the exceptions of the messages `type`, `range`, `text`, `wrong`, `recursion`, `never`.
-    kinds: [&'static str; 6],
+    /// The kinds of the exceptions of the messages `type`, `range`, `text`, `wrong`, `recursion`, `never`, `exit`.
+    kinds: [&'static str; 7],
     /// Of the files that fail while they are read: `import` and `syntax`.
     broken: [&'static str; 2],
     /// The name of the function that takes messages.
@@ -21,7 +21,15 @@ struct Language {
 const JAVASCRIPT: Language = Language {
     name: "js",
     ending: "js",
-    kinds: ["TypeError", "RangeError", "string", "TypeError", "RangeError", "UnsettledPromise"],
+    kinds: [
+        "TypeError",
+        "RangeError",
+        "string",
+        "TypeError",
+        "RangeError",
+        "UnsettledPromise",
+        "ReferenceError",
+    ],
     broken: ["TypeError", "SyntaxError"],
     handler: "message",
 };
@@ -29,7 +37,15 @@ const JAVASCRIPT: Language = Language {
 const PYTHON: Language = Language {
     name: "python",
     ending: "py",
-    kinds: ["TypeError", "IndexError", "Exception", "TypeError", "RecursionError", "Stuck"],
+    kinds: [
+        "TypeError",
+        "IndexError",
+        "Exception",
+        "TypeError",
+        "RecursionError",
+        "Stuck",
+        "SystemExit",
+    ],
     broken: ["KeyError", "SyntaxError"],
     handler: "broken",
 };
@@ -142,7 +158,7 @@ fn fails_and_lives(host: &Host, language: &Language) {
 
 /// Exceptions that leave the agent's code.
 fn throws(host: &Host, language: &Language) {
-    let [type_error, range, text, wrong, recursion, never] = language.kinds;
+    let [type_error, range, text, wrong, recursion, never, exit] = language.kinds;
     let mut fingerprints = Vec::new();
     for (message, kind, function) in [
         ("type", type_error, "thrower"),
@@ -152,6 +168,8 @@ fn throws(host: &Host, language: &Language) {
         ("wrong", wrong, ""),
         ("recursion", recursion, "recurse"),
         ("refused", "HostError", language.handler),
+        ("callback", type_error, "thrower"),
+        ("exit", exit, language.handler),
         ("never", never, ""),
         ("long", range, ""),
     ] {
@@ -170,6 +188,26 @@ fn throws(host: &Host, language: &Language) {
         if message == "cause" {
             assert_eq!(record["exceptions"][1]["kind"], type_error, "{record}");
         }
+    }
+}
+
+/// What an agent changes in its interpreter is seen by itself, and by no other: neither by one beside it, nor by those that
+/// have its slot after it.
+fn keeps_to_itself(host: &Host) {
+    let client = host.client();
+    for id in ["stained", "beside"] {
+        client.start(id, "broken");
+    }
+    for round in 0..3 {
+        assert_eq!(client.ask("stained", "stain"), "stained");
+        assert_eq!(client.ask("stained", "stains"), "5");
+        assert_eq!(client.ask("beside", "stains"), "0", "round {round}");
+        client.stop("stained").expect(200);
+        let next = format!("next-{round}");
+        client.start(&next, "broken");
+        assert_eq!(client.ask(&next, "stains"), "0", "round {round}");
+        client.start("stained", "broken");
+        assert_eq!(client.ask("stained", "stains"), "0", "a new incarnation");
     }
 }
 
@@ -221,6 +259,7 @@ fn go_through(language: &Language) {
     works(&host, language);
     fails_and_lives(&host, language);
     throws(&host, language);
+    keeps_to_itself(&host);
     meets_limits(&host);
     does_not_start(&host, language);
     host.finish();
@@ -234,6 +273,21 @@ fn an_agent_in_javascript_works_and_fails_with_its_own_words() {
 #[test]
 fn an_agent_in_python_works_and_fails_with_its_own_words() {
     go_through(&PYTHON);
+}
+
+/// Past all exceptions, as the language has it.
+#[test]
+fn python_that_leaves_its_process_is_a_guest_exit() {
+    let Some(host) = PYTHON.host() else { return };
+    let host = host.start();
+    compile(&host);
+    let record = crash(&host, "os-exit");
+    assert_eq!(
+        (&record["reason"], &record["status"]),
+        (&json!("guest_exit"), &json!(1)),
+        "{record}"
+    );
+    host.finish();
 }
 
 #[test]

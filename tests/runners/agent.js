@@ -17,11 +17,17 @@ function thrower(what) {
   if (what === "fatal") throw new AgentError("gave-up", "no more", { fatal: true });
 }
 
+/** What the model calls. */
+const status = ({ text }) => (text === "badly" ? thrower("type") : `noted ${text}`);
+
+/** Whatever one agent changes in what all share: the interpreter, its library, modules, its own code. */
+const shared = [globalThis, Array.prototype, JSON, AgentError, thrower];
+
 const recurse = (n) => recurse(n + 1) + 1;
 
 export default agent({
   state: { count: 0 },
-  tools: { status: tool("Say how it goes", { text: "string" }, ({ text }) => `noted ${text}`) },
+  tools: { status: tool("Say how it goes", { text: "string" }, status) },
 
   async message({ text }, { chat, emit, send, state, waitUntil }) {
     state.count += 1;
@@ -39,6 +45,10 @@ export default agent({
       case "left": setTimeout(() => {}, 60_000); return "left";
       case "background": waitUntil(new Promise((resolve) => setTimeout(resolve, 20)).then(() => emit("runner.done", {})));
         return "soon";
+      case "callback": return await chat.ask("status badly");
+      case "exit": return process.exit(3);
+      case "stain": for (const each of shared) each.stain = true; return "stained";
+      case "stains": return `${shared.filter((each) => each.stain).length}`;
       case "recursion": return recurse(0);
       case "memory": for (const all = []; ; ) all.push(new Array(10_000).fill(all.length));
       case "loop": for (;;);

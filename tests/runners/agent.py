@@ -1,6 +1,10 @@
 """Fails in each way that its message names. agent.js is the same agent."""
 import asyncio
+import builtins
+import json
+import os
 import random
+import sys
 
 from bulkhead import AgentError, agent, tool
 from lib.twice import twice
@@ -40,7 +44,11 @@ async def announce(ctx):
 @tool
 def status(ctx, text: str):
     """Say how it goes."""
-    return f"noted {text}"
+    return thrower("type") if text == "badly" else f"noted {text}"
+
+
+# Whatever one agent changes in what all share: the interpreter, its library, modules, its own code.
+SHARED = [builtins, sys, json, AgentError, thrower]
 
 
 @agent(tools=[status], state={"count": 0})
@@ -72,6 +80,18 @@ async def broken(ctx, message):
         case "background":
             ctx.wait_until(announce(ctx))
             return "soon"
+        case "callback":
+            return ctx.chat.ask("status badly")
+        case "exit":
+            sys.exit(3)
+        case "os-exit":
+            os._exit(3)
+        case "stain":
+            for each in SHARED:
+                each.stain = True
+            return "stained"
+        case "stains":
+            return str(sum(hasattr(each, "stain") for each in SHARED))
         case "recursion":
             return recurse(0)
         case "memory":
