@@ -1,6 +1,7 @@
 //! Named tasks of the host.
 //!
-//! - [`Spawner`]: every background task has a name and a span, and its failure is logged
+//! - [`Spawner`]: every background task has a name and a span, and its failure is logged. Migrations and name lookups have
+//!   no name of their own: their caller awaits them and reports failures
 //! - [`containment`]: a panic becomes a value
 //! - [`Switch`]: a task that migrates between the fast and the slow lane, by the CPU time in its
 //!   [bucket](BucketRules)
