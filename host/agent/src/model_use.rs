@@ -127,7 +127,7 @@ impl ModelUse {
             let mut ledger = self.container.ledger();
             let (near, change) = ledger.record(id, role, &mut book, call, clock());
             // Under the ledger's lock, so that the newest figures come last.
-            self.container.database.note_usage(change);
+            self.container.database.record_usage(change);
             near
         };
         for budget in near {

@@ -184,7 +184,7 @@ impl Port for AgentPort {
     }
 
     fn tools_abandoned(&self) {
-        self.publisher.tools().abandon();
+        self.publisher.tools().close();
     }
 
     fn secret_used(&self, name: &str, to: &str) {

@@ -31,13 +31,13 @@ pub struct ToolInUse {
 struct Held {
     running: Vec<(RunningTool, Arc<dyn ToolProcess>)>,
     /// Those that ran when the incarnation ended, as they were then.
-    abandoned: Option<Vec<RunningTool>>,
+    at_end: Option<Vec<RunningTool>>,
 }
 
 impl ToolsInUse {
     pub(crate) fn started(&self, tool: RunningTool, process: Arc<dyn ToolProcess>) {
         let mut held = self.lock();
-        if held.abandoned.is_some() {
+        if held.at_end.is_some() {
             // Somebody outside asked for it at the last moment.
             process.cancel();
         }
@@ -51,7 +51,7 @@ impl ToolsInUse {
 
     /// Kills those that run, and those that come after this.
     pub(crate) fn end_all(&self) {
-        self.abandon();
+        self.close();
         let held = self.lock();
         held.running.iter().for_each(|(_, process)| process.cancel());
     }
@@ -69,10 +69,10 @@ impl ToolsInUse {
     }
 
     /// The incarnation ends, and kills them.
-    pub(crate) fn abandon(&self) {
+    pub(crate) fn close(&self) {
         let mut held = self.lock();
-        if held.abandoned.is_none() {
-            held.abandoned = Some(held.seen());
+        if held.at_end.is_none() {
+            held.at_end = Some(held.seen());
         }
     }
 
@@ -84,7 +84,7 @@ impl ToolsInUse {
     /// Those that run, or ran when the incarnation ended.
     pub(crate) fn in_flight(&self) -> Vec<RunningTool> {
         let held = self.lock();
-        held.abandoned.clone().unwrap_or_else(|| held.seen())
+        held.at_end.clone().unwrap_or_else(|| held.seen())
     }
 
     /// Memory of all that run.
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_is_known_with_its_memory_and_what_was_abandoned_stays_known() {
+    fn what_runs_is_known_with_its_memory_and_what_ran_at_the_end_stays_known() {
         let tools = ToolsInUse::default();
         tools.started(tool(1), Arc::new(Process(10)));
         tools.started(tool(2), Arc::new(Process(30)));
@@ -203,9 +203,9 @@ mod tests {
             tools.iter().map(|tool| (tool.tool, tool.memory_bytes)).collect()
         };
         assert_eq!(shown(tools.running()), expected);
-        tools.abandon();
+        tools.close();
         tools.ended(1);
-        tools.abandon();
+        tools.close();
         assert_eq!(shown(tools.running()), [(2, 30)]);
         assert_eq!(shown(tools.in_flight()), expected);
         assert!(tools.all_ended().now_or_never().is_none());

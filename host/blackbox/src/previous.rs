@@ -36,9 +36,9 @@ use evidence::Evidence;
 pub use outside::Outside;
 use rules::{RULES, Verdict};
 
-/// What the caller found around the end.
+/// What this run observes of the end of the one before.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Surroundings {
+pub struct Observations {
     /// Boot id of the kernel now.
     pub boot_id: Option<String>,
     /// How the process ended, when a parent saw it.
@@ -86,7 +86,7 @@ pub enum Missing {
 pub fn judge_without_box(
     missing: &Missing,
     baseline: MemoryFigures,
-    now: &Surroundings,
+    now: &Observations,
 ) -> PreviousRun {
     let run = Run { boot_id: now.boot_id.clone(), baseline, ..Run::default() };
     let mut run = judge(&said_nothing(run), now);
@@ -153,7 +153,7 @@ fn said_nothing(run: Run) -> Previous {
 }
 
 /// Names the cause of the end of `previous`, which is what its black box says.
-pub fn judge(previous: &Previous, now: &Surroundings) -> PreviousRun {
+pub fn judge(previous: &Previous, now: &Observations) -> PreviousRun {
     let evidence = Evidence::of(previous, now);
     let mut run = PreviousRun {
         previous_run_id: None,

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use bulkhead_blackbox as blackbox;
-use bulkhead_blackbox::previous::{Surroundings, WaitStatus, judge};
+use bulkhead_blackbox::previous::{Observations, WaitStatus, judge};
 use bulkhead_blackbox::{BlackBox, Geometry, Kind, Previous, Run, Work};
 use bulkhead_types::Cause;
 use bulkhead_types::previous::RunState;
@@ -135,7 +135,7 @@ fn what_was_acknowledged_survives_a_kill() {
         let found = blackbox::read(dir.path());
         let left = found.run().expect("it parses");
         check(left, &acknowledged, &run_id);
-        let now = Surroundings { wait: Some(status), ..Surroundings::default() };
+        let now = Observations { wait: Some(status), ..Observations::default() };
         assert_eq!(judge(left, &now).cause, Cause::ExternalSigkill);
         records += acknowledged.len();
         torn += left.torn;

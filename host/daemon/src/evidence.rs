@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bulkhead_blackbox::BlackBox;
-use bulkhead_blackbox::previous::{Surroundings, judge};
+use bulkhead_blackbox::previous::{Observations, judge};
 use bulkhead_evidence::{AgentHistory, Content, Evidence, Fault, Left, LeftRun, Notice, ThisRun};
 use bulkhead_log::{RunContext, SharedSink};
 use bulkhead_memory::Kernel;
@@ -191,7 +191,7 @@ impl Late {
         }
         let kernel = Kernel::here();
         let (boot_id, memory) = (kernel.boot_id(), kernel.counters());
-        let judged = judge(&previous, &Surroundings { boot_id, memory, ..Surroundings::default() });
+        let judged = judge(&previous, &Observations { boot_id, memory, ..Observations::default() });
         self.sink.record(Event::EvidenceLate {
             previous_run_id: run_id,
             cause: judged.cause,

@@ -12,7 +12,7 @@
 use std::path::Path;
 
 use bulkhead_blackbox::previous::{
-    Missing, Outside, Surroundings, WaitStatus, judge, judge_without_box,
+    Missing, Observations, Outside, WaitStatus, judge, judge_without_box,
 };
 use bulkhead_blackbox::runs::{KnownRun, Runs};
 use bulkhead_blackbox::{Fact, Found, Geometry, Opened, Previous, Record, Run};
@@ -169,7 +169,7 @@ impl Traces<'_> {
         let is_of = |run_id: &str| run.is_some_and(|run| run.run_id == run_id);
         let end = self.ends.iter().find(|end| is_of(&end.run_id));
         let outside = self.outside.filter(|_| is_last_before_init);
-        let now = Surroundings {
+        let now = Observations {
             boot_id: kernel.boot_id(),
             wait: end.and_then(wait_status),
             lease_lost: end.is_some_and(|end| end.lease_lost),

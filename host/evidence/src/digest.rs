@@ -33,14 +33,14 @@ pub(crate) struct Digest {
     last_log_seq: Option<u64>,
     /// The run that the clean marker names.
     clean: Option<String>,
-    facts: Vec<Told>,
+    facts: Vec<StoredRecord>,
     in_flight: Vec<InFlight>,
     untracked: u64,
 }
 
-/// A record of a ring.
+/// A record of a ring, as it is stored.
 #[derive(Debug, Serialize, Deserialize)]
-struct Told {
+struct StoredRecord {
     seq: u64,
     at: Timestamp,
     kind: u16,
@@ -50,7 +50,7 @@ struct Told {
 impl Digest {
     /// Of a box as it is now. `epoch` is the run's number from here on.
     pub fn of(contents: &Previous, epoch: u64) -> Self {
-        let chosen = chosen(contents).into_iter().filter_map(Told::of).collect();
+        let chosen = chosen(contents).into_iter().filter_map(StoredRecord::of).collect();
         Self {
             run: Run { number: epoch, ..contents.run.clone() },
             reached: contents.reached.clone(),
@@ -80,7 +80,7 @@ impl Digest {
             // Its output went with its container.
             in_line: false,
             clean: self.clean.map_or(CleanMarker::Absent, CleanMarker::Of),
-            records: self.facts.into_iter().map(Told::into_record).collect(),
+            records: self.facts.into_iter().map(StoredRecord::into_record).collect(),
             in_flight: self.in_flight,
             untracked: self.untracked,
             torn: 0,
@@ -89,7 +89,7 @@ impl Digest {
     }
 }
 
-impl Told {
+impl StoredRecord {
     /// Nothing of a record that says nothing.
     fn of(record: &Record) -> Option<Self> {
         let text = String::from_utf8(record.payload.clone()).ok()?;

@@ -168,7 +168,7 @@ impl<T: Send + 'static> Call<T> {
     }
 
     /// Drops a call that waits in a host call.
-    fn abandon(&mut self, future: Running<T>, cut: Interrupt) -> CallEnd<T> {
+    fn interrupt_host_call(&mut self, future: Running<T>, cut: Interrupt) -> CallEnd<T> {
         // First: a call that is dropped leaves its host function.
         let exit = exit::interrupted(&cut, self.phase, &self.context);
         self.close();
@@ -244,7 +244,7 @@ impl<T: Send + 'static> Future for Call<T> {
                         }
                         Polled::Waits => {
                             if let Some(cut) = this.overdue(cx) {
-                                return Poll::Ready(this.abandon(future, cut));
+                                return Poll::Ready(this.interrupt_host_call(future, cut));
                             }
                             this.location = Location::Here(future);
                             return Poll::Pending;

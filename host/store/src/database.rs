@@ -318,24 +318,24 @@ impl Database {
     /// of the same agents, and nobody waits for it.
     pub fn notifying_town(&self, agents: &[AgentId]) {
         let agents = agents.iter().collect();
-        self.note_of_town(|lanes| lanes.image.notifying_town(&agents));
+        self.change_for_town(|lanes| lanes.image.notifying_town(&agents));
     }
 
     /// No notification since its last acknowledgement can have reached the town.
     pub fn town_not_notified(&self) {
-        self.note_of_town(|lanes| lanes.image.town_not_notified());
+        self.change_for_town(|lanes| lanes.image.town_not_notified());
     }
 
     /// The town has said or acknowledged that it wants these agents, and no others. Written at once, and nobody
     /// waits for it.
     pub fn town_wants(&self, agents: &[AgentId]) {
         let agents = agents.iter().collect();
-        self.note_of_town(|lanes| lanes.image.town_wants(&agents));
+        self.change_for_town(|lanes| lanes.image.town_wants(&agents));
     }
 
-    fn note_of_town(&self, note: impl FnOnce(&mut Lanes) -> bool) {
+    fn change_for_town(&self, change: impl FnOnce(&mut Lanes) -> bool) {
         let mut lanes = self.shared.lanes();
-        let changed = note(&mut lanes);
+        let changed = change(&mut lanes);
         if changed && lanes.lazy_since.is_none() {
             lanes.lazy_since = Some(std::time::Instant::now());
         }
@@ -456,7 +456,7 @@ impl Database {
     }
 
     /// Keeps how the use of language models changed. Written within a second, and nobody waits for it.
-    pub fn note_usage(&self, change: UsageChange) {
+    pub fn record_usage(&self, change: UsageChange) {
         let mut lanes = self.shared.lanes();
         if !self.has_file() || lanes.closed || usage::is_empty(&change) {
             return;

@@ -354,7 +354,7 @@ impl Open {
     /// Takes a free slot for an agent.
     fn claim(&self, agent: &AgentId) -> Option<u64> {
         let index = self.free.take()?;
-        layout::note_used(self.map.words(), index + 1);
+        layout::mark_used(self.map.words(), index + 1);
         // A run that was killed may have left another agent's records in a slot that nobody owns.
         self.clear(index, Lane::Prompt, Kind::None);
         self.clear(index, Lane::Mail, Kind::None);

@@ -401,7 +401,7 @@ impl Inner {
         let started = wait(&agent, permit).await;
         match started {
             Ok(()) => {
-                self.note_mayor(&agent);
+                self.remember_mayor(&agent);
                 Outcome::Running
             }
             Err(error) => Outcome::Failed(error),

@@ -72,7 +72,7 @@ impl Supervisor {
 
     async fn sweep(&self, inventory: &Inventory, policy: &Policy) {
         let (inner, at) = (&self.0, now());
-        inner.note_uses(inventory, at).await;
+        inner.record_uses(inventory, at).await;
         let kept = match inner.workspaces().await {
             Ok(kept) => kept,
             Err(error) => {
@@ -114,7 +114,7 @@ impl Inner {
     }
 
     /// For a host that is killed: nobody notes the end of its agents.
-    async fn note_uses(&self, inventory: &Inventory, at: Timestamp) {
+    async fn record_uses(&self, inventory: &Inventory, at: Timestamp) {
         for agent in self.registry.all().iter().filter_map(|agent| agent.current()) {
             let id = &agent.spec().id;
             if !agent.publisher().state().is_down()

@@ -67,7 +67,7 @@ impl Supervisor {
         let (agent, created) = started.inspect_err(|_| self.0.registry.forget_if_nothing(&id))?;
         // It was being written while the agent started.
         self.0.written().await;
-        self.0.note_mayor(&agent);
+        self.0.remember_mayor(&agent);
         // Of one that is kept as it is the credentials are not those of the request, whatever else is equal.
         let joined = !created && !kept && agent.spec().is_same_as(&asked);
         let restarts = self.0.registry.get(&id).map(|agent| agent.restarts());
@@ -157,7 +157,7 @@ impl Inner {
         }
     }
 
-    pub(crate) fn note_mayor(&self, agent: &AgentHandle) {
+    pub(crate) fn remember_mayor(&self, agent: &AgentHandle) {
         if agent.spec().role.as_ref() == MAYOR {
             let _ = self.mayor_ready_ms.compare_exchange(0, now().0, Relaxed, Relaxed);
         }

@@ -72,7 +72,7 @@ pub(crate) fn ledger(
 ) -> Ledger {
     let mut ledger = Ledger::new(config.usage.clone(), Bounds::default());
     let (rows, days) = (take(&mut earlier.usage), take(&mut earlier.usage_days));
-    database.note_usage(ledger.restore(rows, days, clock()));
+    database.record_usage(ledger.restore(rows, days, clock()));
     ledger
 }
 

@@ -152,12 +152,12 @@ impl Switch {
     }
 }
 
-type Commuter<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+type BoxedTask<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// How a stay on one runtime ended.
-enum Stay<T> {
+/// How the polls on one runtime ended.
+enum Polled<T> {
     Finished(T),
-    Leaves(Commuter<T>),
+    Migrates(BoxedTask<T>),
 }
 
 /// Runs `task` on this runtime, or on `away` while `switch` says so. `None`: the other runtime is gone, and
@@ -167,21 +167,21 @@ pub(crate) async fn migrate<T: Send + 'static>(
     switch: Arc<Switch>,
     away: Handle,
 ) -> Option<T> {
-    let mut task: Commuter<T> = Box::pin(task);
+    let mut task: BoxedTask<T> = Box::pin(task);
     loop {
-        task = match stay_home(task, Arc::clone(&switch)).await {
-            Stay::Finished(value) => return Some(value),
-            Stay::Leaves(task) => task,
+        task = match poll_at_home(task, Arc::clone(&switch)).await {
+            Polled::Finished(value) => return Some(value),
+            Polled::Migrates(task) => task,
         };
-        task = match away.spawn(stay_away(task, Arc::clone(&switch))).await.ok()? {
-            Stay::Finished(value) => return Some(value),
-            Stay::Leaves(task) => task,
+        task = match away.spawn(poll_away(task, Arc::clone(&switch))).await.ok()? {
+            Polled::Finished(value) => return Some(value),
+            Polled::Migrates(task) => task,
         };
     }
 }
 
 /// Polls the task until it ends, or waits and has to be away.
-async fn stay_home<T>(task: Commuter<T>, switch: Arc<Switch>) -> Stay<T> {
+async fn poll_at_home<T>(task: BoxedTask<T>, switch: Arc<Switch>) -> Polled<T> {
     let mut task = Some(task);
     poll_fn(move |context| {
         switch.wakes();
@@ -191,36 +191,36 @@ async fn stay_home<T>(task: Commuter<T>, switch: Arc<Switch>) -> Stay<T> {
 }
 
 /// Polls the task until it ends, or waits and has to be at home. It goes as soon as it slept for long enough.
-async fn stay_away<T>(task: Commuter<T>, switch: Arc<Switch>) -> Stay<T> {
+async fn poll_away<T>(task: BoxedTask<T>, switch: Arc<Switch>) -> Polled<T> {
     let mut task = Some(task);
     let mut going_home = Box::pin(sleep(Duration::ZERO));
     poll_fn(move |context| {
         switch.has_turn();
         let alarm = Alarm { waker: context.waker().clone(), switch: Arc::clone(&switch) };
         let alarm = Waker::from(Arc::new(alarm));
-        let stay = step(&mut task, &mut Context::from_waker(&alarm), &switch, true);
-        if let Some(due) = switch.home_in().filter(|_| stay.is_pending()) {
+        let polled = step(&mut task, &mut Context::from_waker(&alarm), &switch, true);
+        if let Some(due) = switch.home_in().filter(|_| polled.is_pending()) {
             going_home.as_mut().reset(Instant::now() + due);
             if going_home.as_mut().poll(context).is_ready() {
                 context.waker().wake_by_ref();
             }
         }
-        stay
+        polled
     })
     .await
 }
 
 /// Polls the task, unless it has to be elsewhere.
 fn step<T>(
-    task: &mut Option<Commuter<T>>,
+    task: &mut Option<BoxedTask<T>>,
     context: &mut Context<'_>,
     switch: &Switch,
     away: bool,
-) -> Poll<Stay<T>> {
-    let Some(mut running) = task.take() else { panic!("a stay was polled after it ended") };
+) -> Poll<Polled<T>> {
+    let Some(mut running) = task.take() else { panic!("a task was polled after it ended") };
     if switch.is_away() == away {
         if let Poll::Ready(value) = running.as_mut().poll(context) {
-            return Poll::Ready(Stay::Finished(value));
+            return Poll::Ready(Polled::Finished(value));
         }
         switch.falls_asleep();
         if switch.is_away() == away {
@@ -230,7 +230,7 @@ fn step<T>(
     }
     // It is polled again where it goes, and waits for its turn there.
     switch.is_up();
-    Poll::Ready(Stay::Leaves(running))
+    Poll::Ready(Polled::Migrates(running))
 }
 
 /// Ends the sleep of a task when it is woken, and not when it is its turn.

@@ -489,16 +489,16 @@ impl Used {
 struct Pot {
     minute: Minute,
     day: Day,
-    of_minute: Told,
-    /// When the first of the two was told.
+    of_minute: Reported,
+    /// When the first of the two was reported.
     of_minute_since: Option<Instant>,
-    of_day: Told,
-    of_cost: Told,
+    of_day: Reported,
+    of_cost: Reported,
 }
 
 /// What was reported of a budget in its window.
 #[derive(Debug, Default)]
-struct Told {
+struct Reported {
     near: bool,
     refused: bool,
 }
@@ -510,11 +510,11 @@ impl Pot {
     /// Begins the windows that are due.
     fn turn(&mut self, now: Now) {
         if self.day.turn(now) {
-            (self.of_day, self.of_cost) = (Told::default(), Told::default());
+            (self.of_day, self.of_cost) = (Reported::default(), Reported::default());
         }
         let is_over = |since: &Instant| now.at.saturating_duration_since(*since) >= MINUTE;
         if self.of_minute_since.as_ref().is_some_and(is_over) {
-            (self.of_minute, self.of_minute_since) = (Told::default(), None);
+            (self.of_minute, self.of_minute_since) = (Reported::default(), None);
         }
     }
 
@@ -547,13 +547,13 @@ impl Pot {
     fn near(&mut self, budgets: &Budgets, now: Now) -> impl Iterator<Item = Used> + use<> {
         let near = self.used(budgets, now).map(|used| {
             let used = used.filter(Used::is_near)?;
-            let told = self.told(used.kind, now)?;
-            (!std::mem::replace(&mut told.near, true)).then_some(used)
+            let reported = self.reported(used.kind, now)?;
+            (!std::mem::replace(&mut reported.near, true)).then_some(used)
         });
         near.into_iter().flatten()
     }
 
-    fn told(&mut self, kind: BudgetKind, now: Now) -> Option<&mut Told> {
+    fn reported(&mut self, kind: BudgetKind, now: Now) -> Option<&mut Reported> {
         match kind {
             BudgetKind::TokensPerMinute => {
                 self.of_minute_since.get_or_insert(now.at);
@@ -580,8 +580,8 @@ impl Pot {
             BudgetKind::TokensPerMessage => book.message.refused = true,
             BudgetKind::CallsPerTurn => book.calls_refused = true,
             shared => {
-                if let Some(told) = self.told(shared, now) {
-                    told.refused = true;
+                if let Some(reported) = self.reported(shared, now) {
+                    reported.refused = true;
                 }
             }
         }

@@ -81,7 +81,7 @@ impl Actor<'_> {
                 self.reporter.running(self.timings);
                 self.state.answer(Ok(None));
                 // Nobody waits for the disk here.
-                self.note_use().await;
+                self.record_use().await;
                 self.serve(incarnation).await
             }
             Err(ended) => ended,

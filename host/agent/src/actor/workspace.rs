@@ -53,12 +53,12 @@ impl Actor<'_> {
 
     /// It is used no longer.
     pub(super) async fn release_workspace(&mut self) {
-        self.note_use().await;
+        self.record_use().await;
         self.workspace_use = None;
     }
 
     /// Writes down that the workspace is used, at most once a minute.
-    pub(super) async fn note_use(&self) {
+    pub(super) async fn record_use(&self) {
         let inventory = self.container.inventory.as_ref().filter(|_| self.workspace_use.is_some());
         let Some(inventory) = inventory else { return };
         let id = self.state.id();

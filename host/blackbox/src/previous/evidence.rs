@@ -6,7 +6,7 @@ use bulkhead_types::Timestamp;
 use bulkhead_types::previous::{MemoryFigures, RunState};
 
 use super::outside::{Outside, Word};
-use super::{Surroundings, WaitStatus};
+use super::{Observations, WaitStatus};
 use crate::{Fact, Kind, Previous, Record};
 
 /// Share of the limit from which memory is short.
@@ -47,7 +47,7 @@ pub(super) enum OomKills {
 
 pub(super) struct Evidence<'a> {
     pub run: &'a Previous,
-    pub now: &'a Surroundings,
+    pub now: &'a Observations,
     /// How the process ended, as its parent saw it, else as it is said from outside.
     pub wait: Option<WaitStatus>,
     /// What is said from outside.
@@ -66,7 +66,7 @@ pub(super) struct Evidence<'a> {
 }
 
 impl<'a> Evidence<'a> {
-    pub fn of(run: &'a Previous, now: &'a Surroundings) -> Self {
+    pub fn of(run: &'a Previous, now: &'a Observations) -> Self {
         let last = run.samples().next_back();
         let figures = last.as_ref().map(|(_, figures)| figures);
         let before = run.run.boot_id.as_ref().zip(now.boot_id.as_ref());
@@ -191,7 +191,7 @@ pub(super) fn how_it_ended(wait: Option<WaitStatus>) -> String {
 ///
 /// The count of this process's cgroup names the victim's container, but it begins again with the cgroup. A parent that
 /// saw the end is in the same group, so then it counts; else that of the machine, which neighbours raise too.
-fn oom_kills(run: &Previous, last: Option<&MemoryFigures>, now: &Surroundings) -> OomKills {
+fn oom_kills(run: &Previous, last: Option<&MemoryFigures>, now: &Observations) -> OomKills {
     let compare = |count: fn(&MemoryFigures) -> Option<u64>| {
         let before = last.and_then(count).or(count(&run.run.baseline));
         match (before, count(&now.memory)) {
@@ -213,7 +213,7 @@ fn share(figures: &MemoryFigures) -> Option<f64> {
     (limit > 0).then(|| used as f64 / limit as f64)
 }
 
-fn limit_hits(run: &Previous, now: &Surroundings) -> Option<u64> {
+fn limit_hits(run: &Previous, now: &Observations) -> Option<u64> {
     let hits = |figures: &MemoryFigures| figures.limit_hits;
     let earlier = run.samples().rev().take(TREND_SAMPLES).filter_map(|(_, f)| hits(&f)).last();
     let earlier = earlier.or(run.run.baseline.limit_hits)?;

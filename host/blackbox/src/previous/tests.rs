@@ -102,26 +102,26 @@ fn panic() -> Fact<'static> {
 }
 
 /// The same boot, the same counters, and nobody saw the end.
-fn quiet() -> Surroundings {
-    Surroundings { boot_id: Some("boot-1".into()), memory: calm(), ..Surroundings::default() }
+fn quiet() -> Observations {
+    Observations { boot_id: Some("boot-1".into()), memory: calm(), ..Observations::default() }
 }
 
-fn after(wait: Option<WaitStatus>) -> Surroundings {
-    Surroundings { wait, ..quiet() }
+fn after(wait: Option<WaitStatus>) -> Observations {
+    Observations { wait, ..quiet() }
 }
 
 /// The kernel killed somebody since.
-fn after_oom(wait: Option<WaitStatus>) -> Surroundings {
-    Surroundings { memory: MemoryFigures { oom_kills: Some(4), ..calm() }, ..after(wait) }
+fn after_oom(wait: Option<WaitStatus>) -> Observations {
+    Observations { memory: MemoryFigures { oom_kills: Some(4), ..calm() }, ..after(wait) }
 }
 
-fn another_boot() -> Surroundings {
+fn another_boot() -> Observations {
     let memory = MemoryFigures { oom_kills: Some(0), ..calm() };
-    Surroundings { boot_id: Some("boot-2".into()), memory, ..Surroundings::default() }
+    Observations { boot_id: Some("boot-2".into()), memory, ..Observations::default() }
 }
 
 #[track_caller]
-fn check(run: &Previous, now: &Surroundings, cause: Cause, confidence: Confidence) -> PreviousRun {
+fn check(run: &Previous, now: &Observations, cause: Cause, confidence: Confidence) -> PreviousRun {
     let judged = judge(run, now);
     assert_eq!((judged.cause, judged.confidence), (cause, confidence), "{judged:#?}");
     assert!(!judged.evidence.is_empty());
@@ -165,8 +165,8 @@ fn a_run_that_died_before_it_had_a_box_is_judged_by_what_its_parent_saw() {
 }
 
 /// The same boot and counters, and a word from outside.
-fn outside(text: &str) -> Surroundings {
-    Surroundings { outside: Some(Outside::parse(text).unwrap()), ..quiet() }
+fn outside(text: &str) -> Observations {
+    Observations { outside: Some(Outside::parse(text).unwrap()), ..quiet() }
 }
 
 #[test]
@@ -312,7 +312,7 @@ fn an_oom_kill_is_less_sure_with_less_evidence() {
     check(&near(), &after_oom(None), Cause::OomKill, Medium);
     check(&near(), &after_oom(Some(Exited(137))), Cause::OomKill, Medium);
     check(&busy(), &after_oom(None), Cause::OomKill, Low);
-    let blind = Surroundings { boot_id: None, ..after_oom(SIGKILL) };
+    let blind = Observations { boot_id: None, ..after_oom(SIGKILL) };
     check(&near(), &blind, Cause::OomKill, Medium);
 }
 
@@ -326,7 +326,7 @@ fn full_memory_with_a_counter_that_stayed_is_no_oom_kill() {
 #[test]
 fn full_memory_with_an_unknown_counter_is_a_guess() {
     let run = busy().and(89_000, &Fact::Memory(full()));
-    let unknown = Surroundings { memory: MemoryFigures::default(), ..after(SIGKILL) };
+    let unknown = Observations { memory: MemoryFigures::default(), ..after(SIGKILL) };
     check(&run, &unknown, Cause::OomKill, Low);
     check(&busy(), &unknown, Cause::ExternalSigkill, Medium);
 }
@@ -348,7 +348,7 @@ fn an_exit_of_its_own_is_no_oom_kill() {
 #[test]
 fn a_counter_that_went_back_is_not_the_same_counter() {
     let fresh =
-        Surroundings { memory: MemoryFigures { oom_kills: Some(0), ..calm() }, ..after(SIGKILL) };
+        Observations { memory: MemoryFigures { oom_kills: Some(0), ..calm() }, ..after(SIGKILL) };
     check(&busy(), &fresh, Cause::ExternalSigkill, Medium);
 }
 
@@ -376,7 +376,7 @@ fn pressure_without_the_limits_counter_is_a_guess_and_without_hits_no_thrash() {
     let mut run = busy().and(89_000, &Fact::Memory(pressed(None)));
     run.run.baseline.limit_hits = None;
     run.records.remove(0);
-    let now = Surroundings { memory: pressed(None), ..after(SIGKILL) };
+    let now = Observations { memory: pressed(None), ..after(SIGKILL) };
     check(&run, &now, Cause::MemoryThrash, Low);
     let run = busy().and(89_000, &Fact::Memory(pressed(Some(0))));
     let judged = check(&run, &after(SIGKILL), Cause::ExternalSigkill, High);
@@ -438,7 +438,7 @@ fn another_boot_without_a_clean_marker_is_another_machine() {
 
 #[test]
 fn an_unknown_boot_id_is_no_other_boot() {
-    let blind = Surroundings { boot_id: None, ..quiet() };
+    let blind = Observations { boot_id: None, ..quiet() };
     check(&busy(), &blind, Cause::Unknown, Low);
 }
 
@@ -535,10 +535,10 @@ fn counted(machine: u64, group: u64) -> MemoryFigures {
 fn a_kill_of_a_neighbour_is_none_of_this_group() {
     let mut run = busy().and(80_000, &Fact::Memory(counted(3, 1)));
     run.run.baseline = counted(3, 1);
-    let neighbour = Surroundings { memory: counted(4, 1), ..after(SIGKILL) };
+    let neighbour = Observations { memory: counted(4, 1), ..after(SIGKILL) };
     let judged = check(&run, &neighbour, Cause::ExternalSigkill, High);
     excludes(&judged, "oom_kill: the kernel's count of out-of-memory kills stayed at 1");
-    let own = Surroundings { memory: counted(4, 2), ..after(SIGKILL) };
+    let own = Observations { memory: counted(4, 2), ..after(SIGKILL) };
     check(&run, &own, Cause::OomKill, Medium);
 }
 
@@ -546,6 +546,6 @@ fn a_kill_of_a_neighbour_is_none_of_this_group() {
 fn the_count_of_a_group_says_nothing_when_nobody_saw_the_end() {
     let mut run = busy().and(80_000, &Fact::Memory(counted(3, 0)));
     run.run.baseline = counted(3, 0);
-    let new_group = Surroundings { memory: counted(4, 0), ..after(None) };
+    let new_group = Observations { memory: counted(4, 0), ..after(None) };
     check(&run, &new_group, Cause::OomKill, Low);
 }

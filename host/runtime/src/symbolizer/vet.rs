@@ -110,7 +110,7 @@ pub(super) fn vet(dwarf: &Dwarf<Slice>, budget: &mut Budget) -> Result<SourceDir
         files(unit, budget)?;
         rows(unit, budget)?;
         entries(unit, budget)?;
-        note_dirs(&unit, &mut dirs);
+        collect_dirs(&unit, &mut dirs);
     }
     dirs.compiled_in.sort_unstable_by_key(|dir| std::cmp::Reverse(dir.len()));
     Ok(dirs)
@@ -214,7 +214,7 @@ fn spend_ranges(
 
 /// Where the unit was compiled, and whether it is the SDK: rustc names a unit
 /// `ROOT-FILE/@/CRATE.HASH-cgu.N`.
-fn note_dirs(unit: &Unit<Slice>, dirs: &mut SourceDirs) {
+fn collect_dirs(unit: &Unit<Slice>, dirs: &mut SourceDirs) {
     let text = |slice: Slice| slice.to_string_lossy().replace('\\', "/");
     if let Some(dir) = unit.comp_dir {
         let dir = format!("{}/", text(dir).trim_end_matches('/'));

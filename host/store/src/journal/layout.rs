@@ -112,7 +112,7 @@ pub(super) fn read_header(header: &[u8]) -> Result<(Geometry, u64), &'static str
 }
 
 /// The first `slots` slots are in use, or were.
-pub(super) fn note_used(file: &[AtomicU64], slots: u64) {
+pub(super) fn mark_used(file: &[AtomicU64], slots: u64) {
     file[USED].fetch_max(slots, Relaxed);
 }
 

@@ -37,9 +37,9 @@ fn found(dir: &Path) -> (Vec<UsageRow>, Vec<UsageDay>) {
 fn what_was_used_is_there_after_a_new_open() {
     let dir = tempfile::tempdir().unwrap();
     let (database, _) = open_clean(dir.path());
-    database.note_usage(rows(vec![row("a", "1", 1), row("a", "2", 5), row("", "1", 3)]));
+    database.record_usage(rows(vec![row("a", "1", 1), row("a", "2", 5), row("", "1", 3)]));
     let days = vec![day(None, 100, 9), day(Some("r"), 100, 4)];
-    database.note_usage(UsageChange { rows: vec![row("a", "1", 2)], days, gone: Vec::new() });
+    database.record_usage(UsageChange { rows: vec![row("a", "1", 2)], days, gone: Vec::new() });
     drop(database);
     let (rows, days) = found(dir.path());
     assert_eq!(rows, [row("", "1", 3), row("a", "1", 2), row("a", "2", 5)]);
@@ -50,7 +50,7 @@ fn what_was_used_is_there_after_a_new_open() {
 fn it_is_written_soon_although_nobody_waits() {
     let dir = tempfile::tempdir().unwrap();
     let (database, _) = open_clean(dir.path());
-    database.note_usage(rows(vec![row("a", "1", 1)]));
+    database.record_usage(rows(vec![row("a", "1", 1)]));
     let until = std::time::Instant::now() + PATIENCE;
     let written = || table::read(&file::open_to_read(dir.path()).unwrap()).unwrap().0.len();
     while written() != 1 {
@@ -63,11 +63,11 @@ fn it_is_written_soon_although_nobody_waits() {
 fn a_row_that_is_gone_and_there_again_counts_anew() {
     let dir = tempfile::tempdir().unwrap();
     let (database, _) = open_clean(dir.path());
-    database.note_usage(rows(vec![row("a", "1", 8), row("b", "1", 1)]));
+    database.record_usage(rows(vec![row("a", "1", 8), row("b", "1", 1)]));
     database.receipt_of_all().wait().unwrap();
     let gone = vec![key("a", "1"), key("b", "1")];
-    database.note_usage(UsageChange { gone, rows: vec![row("", "1", 9)], days: Vec::new() });
-    database.note_usage(rows(vec![row("a", "1", 1)]));
+    database.record_usage(UsageChange { gone, rows: vec![row("", "1", 9)], days: Vec::new() });
+    database.record_usage(rows(vec![row("a", "1", 1)]));
     drop(database);
     assert_eq!(found(dir.path()).0, [row("", "1", 9), row("a", "1", 1)]);
 }
@@ -77,9 +77,9 @@ fn another_day_takes_the_place_of_the_one_before_also_of_roles_that_are_no_more(
     let dir = tempfile::tempdir().unwrap();
     let (database, _) = open_clean(dir.path());
     let days = |days| UsageChange { days, ..UsageChange::default() };
-    database.note_usage(days(vec![day(None, 100, 50), day(Some("old"), 100, 50)]));
+    database.record_usage(days(vec![day(None, 100, 50), day(Some("old"), 100, 50)]));
     database.receipt_of_all().wait().unwrap();
-    database.note_usage(days(vec![day(None, 102, 1)]));
+    database.record_usage(days(vec![day(None, 102, 1)]));
     drop(database);
     assert_eq!(found(dir.path()).1, [day(None, 102, 1)]);
 }
@@ -88,10 +88,10 @@ fn another_day_takes_the_place_of_the_one_before_also_of_roles_that_are_no_more(
 fn a_new_file_gets_all_of_it_and_an_old_one_never_counts_down() {
     let dir = tempfile::tempdir().unwrap();
     let (database, _, told) = open(dir.path());
-    database.note_usage(rows(vec![row("a", "1", 1)]));
+    database.record_usage(rows(vec![row("a", "1", 1)]));
     database.receipt_of_all().wait().unwrap();
     fs::remove_file(file::path(dir.path())).unwrap();
-    database.note_usage(rows(vec![row("b", "1", 1)]));
+    database.record_usage(rows(vec![row("b", "1", 1)]));
     database.receipt_of_all().wait().unwrap();
     assert!(matches!(told.recv_timeout(PATIENCE).unwrap(), Notice::Unavailable { .. }));
     assert_eq!(told.recv_timeout(PATIENCE).unwrap(), AVAILABLE);
@@ -109,7 +109,7 @@ fn a_new_file_gets_all_of_it_and_an_old_one_never_counts_down() {
 fn a_row_that_says_nothing_costs_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let (database, _) = open_clean(dir.path());
-    database.note_usage(rows(vec![row("a", "1", 1), row("b", "1", 1)]));
+    database.record_usage(rows(vec![row("a", "1", 1), row("b", "1", 1)]));
     drop(database);
     let connection = Connection::open(file::path(dir.path())).unwrap();
     connection
