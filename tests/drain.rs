@@ -207,7 +207,7 @@ fn the_end_of_an_agent_that_is_not_restarted_is_logged_before_the_host_goes() {
     let crash = only(&lines, "stuck", "agent.crash");
     assert_eq!(crash["hostCall"], "bulkhead:agent/host.config", "{crash}");
     let message = crash["message"].as_str().unwrap_or_default();
-    assert!(message.contains("did not come back within 5"), "{crash}");
+    assert!(message.contains("did not return within 5"), "{crash}");
     let drained = lines.iter().find(|line| line["event"] == "container.drained").expect("a line");
     assert!(seq(exit) < seq(drained), "{drained}");
     assert_eq!(phases(&lines).last(), Some(&("killing".into(), [1, 0, 1])));

@@ -163,7 +163,7 @@ fn a_replacement_keeps_its_place_in_a_full_container() {
     host.client().start("one", "echo");
     host.client().start("two", "echo");
     for round in 0..20 {
-        host.client().start_with("three", "echo", json!({})).expect_error(503, &["2 agents live"]);
+        host.client().start_with("three", "echo", json!({})).expect_error(503, &["2 agents run"]);
         let body = json!({"model": format!("model-{round}")});
         host.client().start_with("one", "echo", body).expect(201);
     }

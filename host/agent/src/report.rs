@@ -183,7 +183,7 @@ impl Reporter {
         };
         let waited_ms = millis(waited);
         let text = format!(
-            "was killed and did not come back within {waited_ms} ms: the host goes away without it"
+            "was killed and did not return within {waited_ms} ms: the host ends without it"
         );
         let mut exit = Exit::new(ExitReason::Killed, phase, text);
         exit.host_call = instance_context.meter.host_call().map(str::to_owned);

@@ -222,7 +222,7 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<(Geometry, Run), &'static str>
     }
     let end = FIXED_BYTES + number(7) as usize;
     if end > WORDS_AT || bytes.len() < HEADER_BYTES {
-        return Err("cut off in its header");
+        return Err("truncated in its header");
     }
     if crc32fast::hash(&bytes[16..end]) != number(3) {
         return Err("checksum of the header does not match");

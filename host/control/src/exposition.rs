@@ -353,7 +353,7 @@ impl Page<'_> {
         self.gauge("bulkhead_streams", help, None, streams.open())?;
         let help = "Event streams that were opened.";
         self.counter("bulkhead_streams_opened", help, None, streams.opened())?;
-        let help = "Times that a stream left something out, and said so.";
+        let help = "Times that a stream left something out, and reported it.";
         self.counter("bulkhead_stream_gaps", help, None, streams.gaps())?;
         let help = "1 while the host accepts starts.";
         self.gauge("bulkhead_ready", help, None, u32::from(metrics.ready))?;

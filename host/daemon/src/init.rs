@@ -3,7 +3,7 @@
 //! ```text
 //!            signals ─▶ ┌──────┐ spawn, with a Handover ┌────────────┐
 //!                       │ init │ ──────────────────────▶│ supervisor │  the same program with the
-//!   ends of orphans ──▶ └──────┘ ◀── its end ────────── └────────────┘  same arguments
+//!   dead orphans    ──▶ └──────┘ ◀── its end ────────── └────────────┘  same arguments
 //!                           │
 //!        ended as asked, or a restart cannot help ──▶ end with the same code
 //!        died otherwise ──▶ wait for the backoff, spawn again

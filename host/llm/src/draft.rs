@@ -179,10 +179,10 @@ fn finish_of(reason: &str) -> Finish {
 fn cut_by(reason: &str) -> Option<&'static str> {
     match finish_of(reason) {
         Finish::Length if reason.to_ascii_lowercase().contains("context") => {
-            Some("cut off: the conversation fills the model's context")
+            Some("truncated: the conversation fills the model's context")
         }
-        Finish::Length => Some("cut off: the model reached its length limit"),
-        Finish::ContentFilter => Some("cut off: a content filter stopped the model"),
+        Finish::Length => Some("truncated: the model reached its length limit"),
+        Finish::ContentFilter => Some("truncated: a content filter stopped the model"),
         _ => None,
     }
 }

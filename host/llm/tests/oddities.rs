@@ -177,7 +177,7 @@ fn endings() -> Vec<Mode> {
                 event(json!({"reasoning_content": "long thought"}), Value::Null),
                 event(json!({}), json!("length")) + DONE,
             ]),
-            "reasoning long thought, bad answer main: empty answer, finish reason: length; cut off",
+            "reasoning long thought, bad answer main: empty answer, finish reason: length; truncated",
         ),
     ]
 }

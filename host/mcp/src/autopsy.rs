@@ -256,7 +256,7 @@ fn next(agent: Option<&AgentView>, record: Option<&CrashRecord>) -> Vec<String> 
             let first = match why {
                 Some(QuarantineReason::Intensity) => "It ended too often",
                 Some(QuarantineReason::SameFault) => "Each of its starts ended in the same fault",
-                Some(QuarantineReason::Deterministic) => "The fault comes back with each start",
+                Some(QuarantineReason::Deterministic) => "The fault recurs at each start",
                 Some(QuarantineReason::HostDeath) => "The host died twice with it at work",
                 None => "It is quarantined",
             };

@@ -60,7 +60,7 @@ pub fn watch() -> ExitCode {
     ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(CUT_SHORT))
 }
 
-/// The status of the child if it ended. Takes the ends of orphans on the way.
+/// The status of the child if it ended. Reaps orphaned processes on the way.
 fn ended(child: &mut Child) -> Option<ExitStatus> {
     let own = Pid::from_child(child);
     for orphan in processes::children(getpid()).into_iter().filter(|pid| *pid != own) {

@@ -153,7 +153,7 @@ impl Actor<'_> {
         let max = self.container.engine_facts.max_agent_memory_bytes;
         if initial > limit {
             let text = format!(
-                "component {} has {initial} bytes of memory at birth, the agent's limit is {limit}, and the \
+                "component {} has {initial} bytes of initial memory, the agent's limit is {limit}, and the \
                  container gives one agent at most {max}",
                 spec.component
             );
@@ -235,7 +235,7 @@ impl Actor<'_> {
         let max = self.container.engine_facts.max_agents;
         let taken = max.saturating_sub(self.container.permits.available_permits());
         let text = format!(
-            "{taken} agents live or are about to be restarted, and the container holds {max}"
+            "{taken} agents run or are about to be restarted, and the container holds {max}"
         );
         StartError::new(StartPhase::Admission, StartFailure::Capacity, text)
     }

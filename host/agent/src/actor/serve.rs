@@ -159,9 +159,12 @@ impl Actor<'_> {
             }
             if next == Next::Done {
                 self.forget_state();
-                return Err(
-                    Exit::new(ExitReason::Completed, Phase::Idle, "the agent said done").into()
-                );
+                return Err(Exit::new(
+                    ExitReason::Completed,
+                    Phase::Idle,
+                    "the agent reported that it is done",
+                )
+                .into());
             }
             if let Some((grace, reason)) = grace {
                 return Err(self.wind_down(alive, grace, reason).await);
@@ -319,7 +322,7 @@ impl Actor<'_> {
             (new.component.initial_memory_bytes(), self.state.start.spec.limits.memory_bytes);
         if initial > limit {
             let text = format!(
-                "the new component has {initial} bytes of memory at birth, and the agent's limit is {limit}"
+                "the new component has {initial} bytes of initial memory, and the agent's limit is {limit}"
             );
             self.state.start.upgrade.refuse(text);
             return Ok((instance, ()));

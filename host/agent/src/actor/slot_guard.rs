@@ -231,7 +231,7 @@ impl SlotGuard {
         if reason == ExitReason::Stopped {
             self.state.forgets_messages();
         }
-        self.answer_mail(reason, "it was not to come back from its last end", crash_id);
+        self.answer_mail(reason, "it is not restarted after its last end", crash_id);
     }
 
     fn answer_mail(&self, reason: ExitReason, message: &str, crash_id: Option<String>) {

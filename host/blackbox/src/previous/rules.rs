@@ -121,7 +121,7 @@ fn native_fault(evidence: &Evidence<'_>) -> Verdict {
 
 fn oom_kill(evidence: &Evidence<'_>) -> Verdict {
     if evidence.word == Some(Word::Oom) {
-        let mut reasons = vec!["whoever runs the container says so".to_owned()];
+        let mut reasons = vec!["the container's runtime reports it".to_owned()];
         reasons.extend(evidence.memory_sentence());
         let also = evidence.is_near_limit() || matches!(evidence.oom_kills, OomKills::Rose(..));
         return Was(if also { High } else { Medium }, reasons);
@@ -191,7 +191,7 @@ fn orchestrator_stop(evidence: &Evidence<'_>) -> Verdict {
         return Was(High, vec!["that signal asks for an end".into()]);
     }
     if evidence.word == Some(Word::Stop) {
-        return Was(Medium, vec!["whoever runs the container says so".into()]);
+        return Was(Medium, vec!["the container's runtime reports it".into()]);
     }
     WasNot("nobody asked it to end".into())
 }

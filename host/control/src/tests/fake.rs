@@ -185,7 +185,7 @@ impl Backend for Fake {
             "polecat" | "kept" => {}
             "full" => {
                 let kind = StartFailure::Capacity;
-                return Err(StartError::new(StartPhase::Admission, kind, "1000 agents live"));
+                return Err(StartError::new(StartPhase::Admission, kind, "1000 agents run"));
             }
             role => {
                 let message = format!("no such role: {role}");

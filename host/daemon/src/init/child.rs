@@ -1,4 +1,4 @@
-//! The supervisor as a child, and the ends of orphans.
+//! The supervisor as a child, and the reaping of orphaned processes.
 
 use std::cell::Cell;
 use std::ffi::OsString;

@@ -75,7 +75,7 @@ pub fn build(
     if restarts.len() > MAX_RESTARTS {
         let cut = restarts.len() - MAX_RESTARTS;
         restarts.drain(..cut);
-        notes.push(format!("the first {cut} restarts are counted and not told one by one"));
+        notes.push(format!("the first {cut} restarts are counted and not listed"));
     }
     notes.extend(what_is_missing(towns, *homeless));
     summary.notes = notes;

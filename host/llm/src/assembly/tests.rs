@@ -133,7 +133,7 @@ fn an_answer_that_was_cut_says_so() {
     let thinking = delta(json!({"reasoning_content": "long thought"}));
     let problem = assemble(&[thinking, end("length")]).unwrap_err();
     assert!(
-        matches!(&problem, Problem::Malformed(text) if text.contains("cut off")),
+        matches!(&problem, Problem::Malformed(text) if text.contains("truncated")),
         "{problem:?}"
     );
 }

@@ -111,7 +111,7 @@ pub(super) fn log_path(dir: &Path) -> PathBuf {
 pub(super) fn open(dir: &Path, patience: Duration) -> Result<Opened, FileError> {
     make_private(dir)?;
     let path = path(dir);
-    let identity = identity(&path).map_err(FileError::io("look at the database"))?;
+    let identity = identity(&path).map_err(FileError::io("inspect the database"))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let failed = |what| move |error: rusqlite::Error| FileError::of(what, &error);
     let mut connection =

@@ -149,7 +149,7 @@ struct Alone {
 
 impl Alone {
     fn look(dir: &Path) -> Result<Self, ReadError> {
-        let failed = |error: std::io::Error| ReadError(format!("look at the database: {error}"));
+        let failed = |error: std::io::Error| ReadError(format!("inspect the database: {error}"));
         let log = fs::metadata(file::log_path(dir)).map_or(0, |meta| meta.len());
         if log > 0 {
             let text = format!(
