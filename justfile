@@ -408,7 +408,7 @@ lint: _guest_target prose
     cargo clippy --target {{ guest_target }} --profile guest {{ guest_packages }} -p echo-proxy -- -D warnings
     cargo clippy --target {{ guest_target }} --profile programs -p test-programs --examples -- -D warnings
 
-# check spelling, and words that this project avoids (.ci/words.txt), in all Markdown pages but those not mended yet
+# check spelling, and words that this project avoids (.ci/words.txt), in all Markdown pages
 prose:
     #!/usr/bin/env bash
     set -euo pipefail
@@ -417,9 +417,8 @@ prose:
     [ -d "$codespell" ] || python3 -m pip install --quiet --disable-pip-version-check --target "$codespell" codespell==2.4.3
     # Words one by one, and the phrases of the list as if they were words.
     phrases=$(sed -n 's/->.*//p' .ci/words.txt | grep ' ' | paste -sd'|')
-    mended=$(git ls-files '*.md' | grep -vxFf .ci/prose-exclude.txt)
     PYTHONPATH="$codespell" python3 -m codespell_lib --dictionary - --dictionary .ci/words.txt \
-        --regex "(?i)\b(?:$phrases)\b|[\w\-'’]+" --ignore-words-list wit,ratatui --ignore-regex 'told to panic|tell polecat|`[^`]+`|\]\([^)]*\)' $mended
+        --regex "(?i)\b(?:$phrases)\b|[\w\-'’]+" --ignore-words-list wit,ratatui --ignore-regex 'told to panic|tell polecat|`[^`]+`|\]\([^)]*\)' $(git ls-files '*.md')
 
 # what is quick to know of a change: format, types and lint of everything, unit tests of the crates that changed since `main`
 check base="main": _guest_target
