@@ -438,7 +438,7 @@ fn workspaces_go_when_their_work_is_on_the_server_and_nobody_uses_them() {
         (&json!("work"), &json!("asked")),
         "{removed}"
     );
-    // The next start begins anew.
+    // The next start begins from nothing.
     client.start_with("work", "toolbox", json!({"rigId": "demo"})).expect(201);
     let status = client.ask("work", &json!({"do": "status"}).to_string());
     assert!(status.contains("\"changes\":[]"), "{status}");

@@ -22,7 +22,7 @@ pub fn guests() -> &'static Path {
     SEED.get_or_init(|| seed("guests", &files::components()))
 }
 
-/// The seed of this name, made anew when the host or a component is another than before. Tests that come while one of them
+/// The seed of this name, made again when the host or a component is another than before. Tests that come while one of them
 /// makes it wait.
 pub fn seed(name: &str, components: &Components) -> PathBuf {
     let root = files::target_dir().join("test-seeds");

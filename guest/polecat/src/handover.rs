@@ -46,7 +46,7 @@ impl Handover {
         })
     }
 
-    /// For whoever gets the summary. Empty where nothing was changed.
+    /// For the reader of the summary. Empty where nothing was changed.
     pub fn words(&self) -> String {
         let found = [self.pushed(), self.uncommitted(), self.unpushed()];
         found.into_iter().flatten().collect::<Vec<_>>().join(" ")

@@ -63,7 +63,7 @@ impl Sessions {
         self.0.token.is_none()
     }
 
-    /// Begins a session for whoever shows the token, and returns the value of its cookie.
+    /// Begins a session for a caller that shows the token, and returns the value of its cookie.
     pub(crate) fn begin(&self, shown: &str) -> Option<String> {
         let token = self.0.token.as_ref()?;
         if !is_secret(shown.as_bytes(), token.expose().as_bytes()) {

@@ -312,7 +312,7 @@ impl Place {
 
     /// What is there when the server closes: what happened before is still sent.
     async fn left(frames: &mut Frames) -> Next {
-        // The relay has its turn, and wakes whoever has something to read.
+        // The relay has its turn, and wakes readers that have something to read.
         for _ in 0..3 {
             tokio::task::yield_now().await;
         }

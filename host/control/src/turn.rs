@@ -93,7 +93,7 @@ impl LiveTurn {
             };
             let steps = match batch {
                 Some(batch) => self.steps(batch),
-                // The agent is forgotten, and has said so to whoever waits.
+                // The agent is forgotten, and has answered those that wait.
                 None => {
                     self.ended = Some(end(message_id, report).await);
                     continue;

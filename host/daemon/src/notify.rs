@@ -1,4 +1,4 @@
-//! Reports to whoever started the service how far it is: the protocol of systemd's `sd_notify`.
+//! Reports to the service manager how far the service is: the protocol of systemd's `sd_notify`.
 //!
 //! A datagram of `NAME=VALUE` lines to the socket that `NOTIFY_SOCKET` names. With `NotifyAccess=main` systemd takes them
 //! from the main process alone, so that no native program of an agent can speak for the host. That is the init process,

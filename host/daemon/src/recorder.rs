@@ -149,8 +149,8 @@ fn leave(evidence: &Evidence, event: &Event) {
     }
 }
 
-/// Events of the container are published here; those of an agent have been, by itself. Refused requests are not: whoever
-/// has no token could push out all others.
+/// Events of the container are published here; those of an agent have been, by itself. Refused requests are not: callers
+/// without a token could push out all others.
 fn is_published(event: &Event) -> bool {
     let is_of_agent = event.name().starts_with("agent.");
     !is_of_agent && !matches!(event, Event::HostLog { .. } | Event::RequestRefused { .. })

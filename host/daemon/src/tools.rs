@@ -114,7 +114,7 @@ impl ToolThread {
         Ok((Tools { launcher, env: environment(settings).into() }, Self(ended)))
     }
 
-    /// Waits until the launcher has ended, and with it all programs. Whoever runs programs has to be gone.
+    /// Waits until the launcher has ended, and with it all programs. Agents that run programs have to be gone.
     pub fn end(self) {
         if self.0.recv_timeout(ENDING) == Err(RecvTimeoutError::Timeout) {
             tracing::warn!("the launcher of tools has not ended in {ENDING:?}");

@@ -1,4 +1,4 @@
-//! What an event costs whoever publishes it: kept in memory, with the journal, with somebody who follows.
+//! What an event costs its publisher: kept in memory, with the journal, with somebody who follows.
 
 use std::sync::Arc;
 

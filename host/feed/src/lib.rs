@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Every event has a number. Numbers rise over all agents and over all runs: a run begins with the microseconds of the
-//! clock, or above what the one before left. So "what came after N" has one answer, whoever asks, also after a restart.
+//! clock, or above what the one before left. So "what came after N" has one answer for all callers, also after a restart.
 //!
 //! The [event file](Problem) is a mapped file, which outlives SIGKILL: an event is in it before anybody sees it. Rings
 //! are per agent, so that a loud one pushes out nobody else's events.

@@ -68,7 +68,7 @@ pub struct DeltaFrame {
 }
 
 impl DeltaFrame {
-    /// The frame as it is sent. Made by whoever asks first.
+    /// The frame as it is sent. Made by the first caller.
     pub fn encoded(&self, encode: impl FnOnce(&Self) -> Bytes) -> Bytes {
         self.encoded.get_or_init(|| encode(self)).clone()
     }

@@ -1,4 +1,4 @@
-//! One HTTP/1.1 connection. Nobody drives it but whoever waits on it: what it costs is the caller's, and it closes when
+//! One HTTP/1.1 connection. Nobody drives it but the caller that waits on it: what it costs is the caller's, and it closes when
 //! it is dropped.
 
 use std::future::poll_fn;

@@ -75,7 +75,7 @@ impl Texts {
         Failure { error, retry: Retry::Later(None) }
     }
 
-    /// The request cannot be sent or is refused, whoever asks.
+    /// The request cannot be sent or is refused, for every caller.
     pub(crate) fn rejected(&self, status: u16, text: &str) -> Failure {
         let error = Error::Rejected { status, message: self.of(text) };
         Failure { error, retry: Retry::Never }

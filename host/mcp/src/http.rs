@@ -16,7 +16,7 @@ use crate::Server;
 
 const JSON: &str = "application/json";
 
-/// Answers `POST`s of the transport "streamable HTTP". Whoever calls it has checked who asks, and read the body.
+/// Answers `POST`s of the transport "streamable HTTP". Callers have checked who asks, and read the body.
 #[derive(Clone)]
 pub struct Endpoint(StreamableHttpService<Server, NeverSessionManager>);
 

@@ -83,7 +83,7 @@ pub(crate) fn read(digest: Digest, bytes: &[u8], from_index: bool) -> Result<Lea
         serde_json::from_slice(bytes).map_err(|error| wrong(format!("cannot be read: {error}")))?;
     let is_index = document.media_type.as_deref().is_some_and(|it| INDEX.contains(&it));
     match (document.layers, document.manifests) {
-        // Whoever reads the one and whoever reads the other would run different code.
+        // Readers of the one and readers of the other would run different code.
         (Some(_), Some(_)) => Err(wrong("is both a manifest and an index".into())),
         (Some(_), None) if is_index => Err(wrong("is called an index and lists layers".into())),
         (Some(layers), None) => component(&layers).map(Leads::ToLayer).map_err(wrong),

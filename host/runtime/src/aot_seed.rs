@@ -1,6 +1,6 @@
 //! Compiled components that came with the program: a directory that an image was built with, and that nothing is written to.
 //!
-//! Its entries are those of the cache, and are checked in the same way. As whoever writes to them can run code here, the
+//! Its entries are those of the cache, and are checked in the same way. As users that write to them can run code here, the
 //! directory and the entry have to belong to root or to this user, and nobody else may write to them.
 
 use std::fs;

@@ -1,7 +1,7 @@
 //! Exceptions of code that a bundler made, as its author knows them.
 //!
 //! A map comes with the agent and may be up to 8 MiB of JSON, so it is never read on a thread of the fast lane. One is
-//! read at a time, whoever crashes.
+//! read at a time, for all agents that crash.
 
 use std::sync::Arc;
 

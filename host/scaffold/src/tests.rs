@@ -352,7 +352,7 @@ fn a_place_that_cannot_be_written_is_named_with_the_cause() {
     assert_eq!(error.code(), 1);
     let words = with_cause(&error);
     assert!(words.contains("nowhere/toast: ") && words.contains("No such file"), "{words}");
-    // Whoever runs the tests: a file is no directory to write in, also for root.
+    // A file is no directory to write in, also for root.
     fs::write(dir.path().join("file"), "").unwrap();
     let error = make(&args("toast", Language::Js, &dir.path().join("file"))).unwrap_err();
     assert_eq!(error.code(), 1);

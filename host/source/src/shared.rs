@@ -11,7 +11,7 @@ use crate::{Source, SourceCode, SourceError};
 pub struct Sources(Mutex<HashMap<PathBuf, Weak<Source>>>);
 
 impl Sources {
-    /// Reads source code anew, see [`Source::read`]. If it is what was read last from there, it is the same copy. Waits
+    /// Reads source code again, see [`Source::read`]. If it is what was read last from there, it is the same copy. Waits
     /// for the disk.
     pub fn read(&self, code: &SourceCode) -> Result<Arc<Source>, SourceError> {
         let SourceCode { path, language } = code;

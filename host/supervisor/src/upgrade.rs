@@ -76,7 +76,7 @@ pub(crate) struct Upgrades {
     roles: Mutex<Roles>,
     /// Of what earlier runs left.
     notices: Vec<String>,
-    /// Held by whoever gives a file its name or takes it away, until it is known who uses it.
+    /// Held by a task that gives a file its name or takes it away, until it is known who uses it.
     files: tokio::sync::Mutex<()>,
 }
 

@@ -9,7 +9,7 @@
 //! - [`TurnSpan`], [`TurnScope`], [`CurrentTurn`], [`ChatSpan`]: what is recorded; empty when it is off
 //! - [`TraceContext`]: the trace of a request, from HTTP headers and into them
 //!
-//! Whoever ends a span waits for nobody: what finds no room is dropped and counted ([`Figures`]).
+//! Callers that end a span wait for nobody: what finds no room is dropped and counted ([`Figures`]).
 
 mod conventions;
 mod exporter;

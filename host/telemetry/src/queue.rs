@@ -1,4 +1,4 @@
-//! Spans that wait to be sent. Whoever puts one in waits for nobody; what finds no room is dropped and counted.
+//! Spans that wait to be sent. Callers that put one in wait for nobody; what finds no room is dropped and counted.
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;

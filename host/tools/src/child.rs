@@ -62,7 +62,7 @@ pub(crate) struct Progress {
 /// Who wants to hear of an end.
 type OnEnd = Box<dyn FnOnce(Ended) + Send>;
 
-/// Kills one tool, and hears of its end. Whoever drives the socket looks at it when notified.
+/// Kills one tool, and hears of its end. The task that drives the socket checks it when notified.
 pub(crate) struct Switch {
     why: AtomicU8,
     notify: Arc<Notify>,
@@ -123,7 +123,7 @@ impl Child {
         Handle { progress: self.progress.clone(), switch: self.switch.clone() }
     }
 
-    /// Has `hear` called at its end, also when this is dropped. Nothing it does may wait: whoever drives the socket calls
+    /// Has `hear` called at its end, also when this is dropped. Nothing it does may wait: the task that drives the socket calls
     /// it. The last one counts.
     pub fn on_end(&self, hear: impl FnOnce(Ended) + Send + 'static) {
         let meter = self.meter.clone();

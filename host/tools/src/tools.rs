@@ -246,7 +246,7 @@ impl Driver {
             Report::Hello { worker, .. } => self.replace_worker(worker),
             Report::Started { id } => {
                 if let Some(started) = self.tools.get_mut(&id).and_then(|it| it.started.take()) {
-                    // Whoever does not wait any more has thrown the switch.
+                    // Callers that do not wait any more have thrown the switch.
                     let _ = started.send(Ok(()));
                 }
             }

@@ -20,7 +20,7 @@ pub struct Author {
     pub email: String,
 }
 
-/// Configuration that wins over every file, whoever wrote it.
+/// Configuration that wins over every file.
 const FIXED: &[&str] = &[
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",

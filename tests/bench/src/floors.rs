@@ -77,7 +77,7 @@ pub fn measure(rounds: usize, report: &mut Report) {
 }
 
 /// With several cores, where the kernel wakes a server is worth more than what the server does: the same request takes
-/// 35 or 80 µs, whoever answers it. On one core no figure has that in it.
+/// 35 or 80 µs, whatever answers it. On one core no figure has that in it.
 fn on_one_core(
     rounds: usize,
     pid: u32,

@@ -1,4 +1,4 @@
-//! The host's log, for whoever wants to know more than was shown.
+//! The host's log, for an author that wants more than was shown.
 
 use std::fs::File;
 use std::io::Write;

@@ -42,7 +42,7 @@ impl State {
                 path.display()
             )));
         }
-        // For whoever comes while it runs. A full disk shows itself elsewhere.
+        // For a test that begins while it runs. A full disk shows itself elsewhere.
         let _ = lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id()));
         empty(&path).map_err(cannot)?;
         Ok(Self { path, _lock: lock })

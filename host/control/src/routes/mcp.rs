@@ -146,7 +146,7 @@ impl Routes {
         let request = Request::builder().method(method).uri(path);
         let request = request.header(CONTENT_TYPE, "application/json");
         let mut request = request.body(Body::empty()).map_err(|error| error.to_string())?;
-        // Whoever calls the tool has shown the token.
+        // Callers of the tool have shown the token.
         request.extensions_mut().insert(Trusted);
         request.extensions_mut().insert(WholeBody::own(body));
         let Ok(response) = self.routes.clone().oneshot(request).await;

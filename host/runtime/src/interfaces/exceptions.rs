@@ -4,7 +4,7 @@ use bulkhead_types::{Exception, SourceFrame};
 
 use crate::bindings::bulkhead::agent::agent_types as wit;
 
-/// A chain of causes as a guest gives it, within its bounds. Its frames are the author's: whoever makes it knows which
+/// A chain of causes as a guest gives it, within its bounds. Its frames are the author's: a guest that makes it knows which
 /// those are.
 pub(crate) fn lifted(chain: Vec<wit::Exception>) -> Vec<Exception> {
     Exception::bounded(chain.into_iter().map(Exception::from).collect())

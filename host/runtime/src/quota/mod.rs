@@ -100,7 +100,7 @@ pub(crate) struct Quota {
     disk: Arc<Disk>,
     /// `None` where there is no workspace, and so no file.
     root: Option<File>,
-    /// Others have written in it: it is to be counted anew.
+    /// Others have written in it: it is to be counted again.
     is_stale: AtomicBool,
     /// Apart from what is held, which waits for the disk.
     open: OpenFiles,
@@ -144,7 +144,7 @@ impl Quota {
         Ok(step)
     }
 
-    /// Programs have written to the workspace: the next operation counts it anew.
+    /// Programs have written to the workspace: the next operation counts it again.
     pub(crate) fn recount(&self) {
         self.is_stale.store(true, Relaxed);
     }

@@ -127,7 +127,7 @@ impl Default for Left {
     }
 }
 
-/// What is known of an agent that ran on another disk: its slot goes on with its history, whoever wants it here.
+/// What is known of an agent that ran on another disk: its slot goes on with its history, no matter who wants it here.
 fn remember_history(row: AgentRow, registry: &Registry) -> (Fate, Option<Arc<Agent>>) {
     let agent = registry.agent(&row.id);
     agent.remember(Arc::unwrap_or_clone(row.restarts));

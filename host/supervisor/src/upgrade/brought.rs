@@ -5,7 +5,7 @@
 //!   upgrades/roles.json        which role has which, and what the configuration named then
 //! ```
 //!
-//! A role goes back to its configuration when that names another file than it did: who deploys anew wins.
+//! A role goes back to its configuration when that names another file than it did: a new deployment wins.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

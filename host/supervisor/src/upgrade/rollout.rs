@@ -336,7 +336,7 @@ impl Rollout {
             self.check()?;
             let Some((id, agent)) = self.look(inner) else { return Ok(()) };
             self.lock().waits_for = Some(id.clone());
-            // Whoever is the next one to be over, each is looked at within a moment.
+            // Each is checked within a moment, whichever is over next.
             let over = timeout(LOOK, agent.upgrade_reaches(UpgradeStage::is_over));
             let over = timeout_at(until, over);
             match self.unless_stopped(inner, over).await? {

@@ -301,7 +301,7 @@ fn offers_memory(dir: &Path) -> bool {
     names.split_whitespace().any(|name| name == "memory")
 }
 
-/// The cgroup that holds those of tools: whoever moved, or was started by one that did, is in the leaf below it.
+/// The cgroup that holds those of tools: processes that moved, or were started by one that did, are in the leaf below it.
 fn above_leaf(dir: &Path) -> &Path {
     let is_leaf = dir.file_name().is_some_and(|name| name == LEAF);
     dir.parent().filter(|_| is_leaf).unwrap_or(dir)

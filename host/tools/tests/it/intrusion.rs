@@ -36,7 +36,7 @@ fn invade(machine: &Machine, pid: i32) -> [String; 4] {
         [libc::SYS_process_vm_readv, libc::SYS_pidfd_open, libc::SYS_pidfd_getfd, libc::SYS_ptrace];
     let [read, open, take, trace] = calls;
     let attach = libc::PTRACE_ATTACH;
-    // Nothing is mapped at its address 8: whoever may read is told of a bad address.
+    // Nothing is mapped at its address 8: a process that may read gets a bad address.
     let script = format!(
         "show(open(my $memory, '<', '/proc/{pid}/mem')); \
          my $bytes = 'x' x 8; my $here = pack('pQ', $bytes, 8); my $there = pack('QQ', 8, 8); \
@@ -144,7 +144,7 @@ impl Terminal {
         Machine::of(Launcher::start(command, settings).unwrap())
     }
 
-    /// Bytes that wait for whoever reads.
+    /// Bytes that wait for their reader.
     fn typed(&self) -> u64 {
         ioctl_fionread(&self.end).unwrap()
     }

@@ -311,7 +311,7 @@ fn budgets() -> impl Strategy<Value = Budgets> {
 }
 
 proptest! {
-    /// Whatever is merged, nothing is lost, and whoever applies the changes one after the other has all rows.
+    /// Whatever is merged, nothing is lost, and changes that are applied one after the other give all rows.
     #[test]
     fn all_sums_are_equal(
         steps in prop::collection::vec(step(), 0..80),
@@ -352,7 +352,7 @@ proptest! {
         }
     }
 
-    /// Against plain sums: a call is admitted exactly while less than every budget is used. Whoever was refused stays
+    /// Against plain sums: a call is admitted exactly while less than every budget is used. A caller that was refused stays
     /// refused until a window, a turn or a message passes, and each window has one report of each kind.
     #[test]
     fn admission_follows_the_sums(

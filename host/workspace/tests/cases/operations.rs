@@ -362,7 +362,7 @@ async fn a_merge_reaches_the_target_or_names_the_files() {
         merge("absent", "main").await.unwrap_err(),
         Error::BranchMissing("absent".to_owned())
     );
-    // Whoever protects a branch refuses with reasons.
+    // Servers that protect a branch refuse with reasons.
     let hook = bare.join("hooks/pre-receive");
     std::fs::create_dir_all(hook.parent().unwrap()).unwrap();
     std::fs::write(&hook, "#!/bin/sh\nexit 1\n").unwrap();

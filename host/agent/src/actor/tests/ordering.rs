@@ -494,7 +494,7 @@ async fn an_agent_without_work_ends_when_its_role_says_so_and_not_before() {
 #[tokio::test(start_paused = true)]
 async fn a_message_is_logged_before_its_agent_can_take_it() {
     let rig = Rig::new();
-    // Its task does not come to its mailbox, so whoever waits there is this test.
+    // Its task does not come to its mailbox, so this test waits there.
     rig.engine.plan(Op::Start, [hangs()]);
     let agent = rig.start(spec());
     rig.engine.reached("start 1").await;
