@@ -19,7 +19,7 @@ use std::time::Duration;
 use bulkhead_runtime::ShutdownReason;
 use bulkhead_store::database::{Change, Private, Receipt, Wanted};
 use bulkhead_types::restart::Decision;
-use bulkhead_types::{ExitClass, ExitReason, Incarnation, RestartPolicy, RestartState};
+use bulkhead_types::{ExitReason, Incarnation, RestartPolicy, RestartState};
 use tokio::time::timeout;
 
 use crate::incarnation::IncarnationState;
@@ -106,13 +106,7 @@ fn wanted_after(
         (Decision::Stay, Some(ShutdownReason::Drained | ShutdownReason::Superseded)) => true,
         // It had nothing to do, and would have waited for more.
         (Decision::Stay, None) if reason == ExitReason::Drained => true,
-        // Another run would meet the same bound.
-        (Decision::Stay, None) if reason.class() == ExitClass::Halted => false,
-        (Decision::Stay, None) if !may_restart => match policy {
-            RestartPolicy::Permanent => true,
-            RestartPolicy::Transient => !reason.is_normal(),
-            RestartPolicy::Temporary => false,
-        },
+        (Decision::Stay, None) if !may_restart => policy.wants(reason),
         (Decision::Stay, _) => false,
     };
     match is_wanted {
@@ -144,6 +138,21 @@ mod tests {
         assert_eq!(after(ExitReason::Stuck, None, false), Wanted::Failed);
         assert_eq!(after(ExitReason::BudgetExceeded, None, true), Wanted::Failed);
         assert_eq!(after(ExitReason::Trap, None, false), Wanted::Failed, "its policy says so");
+    }
+
+    #[test]
+    fn a_policy_that_cannot_restart_any_more_still_decides() {
+        use RestartPolicy::{Permanent, Temporary, Transient};
+        let after = |reason, policy| wanted_after(reason, &Decision::Stay, None, false, policy);
+        for (policy, completed, trap) in [
+            (Permanent, Wanted::Running, Wanted::Running),
+            (Transient, Wanted::Stopped, Wanted::Running),
+            (Temporary, Wanted::Stopped, Wanted::Failed),
+        ] {
+            assert_eq!(after(ExitReason::Completed, policy), completed, "{policy:?}");
+            assert_eq!(after(ExitReason::Trap, policy), trap, "{policy:?}");
+            assert_eq!(after(ExitReason::BudgetExceeded, policy), Wanted::Failed, "{policy:?}");
+        }
     }
 
     #[test]

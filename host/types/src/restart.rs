@@ -48,6 +48,18 @@ pub enum RestartPolicy {
     Temporary,
 }
 
+impl RestartPolicy {
+    /// Whether an end for this reason is answered by a restart. One by a bound is not: each restart would meet it again.
+    pub fn wants(self, reason: ExitReason) -> bool {
+        match self {
+            _ if reason.class() == ExitClass::Halted => false,
+            Self::Permanent => true,
+            Self::Transient => !reason.is_normal(),
+            Self::Temporary => false,
+        }
+    }
+}
+
 /// When an agent is restarted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestartRules {
@@ -238,18 +250,10 @@ impl RestartState {
     ) -> Decision {
         // It ended by itself, and the host is there: it does not kill the host each time.
         self.host_deaths = 0;
-        let class = end.reason.class();
-        let wanted = match rules.policy {
-            // Each restart would run into the same bound.
-            _ if class == ExitClass::Halted => false,
-            RestartPolicy::Permanent => true,
-            RestartPolicy::Transient => !end.reason.is_normal(),
-            RestartPolicy::Temporary => false,
-        };
-        if !wanted {
+        if !rules.policy.wants(end.reason) {
             return Decision::Stay;
         }
-        let evicted = class == ExitClass::Evicted;
+        let evicted = end.reason.class() == ExitClass::Evicted;
         if lived >= if evicted { rules.window.max(rules.healthy) } else { rules.healthy } {
             self.streak = 0;
         }
