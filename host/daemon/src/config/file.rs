@@ -466,7 +466,7 @@ pub struct Role {
     #[serde(default)]
     pub args: Arguments,
     pub restart: Option<RestartPolicy>,
-    pub restart_backoff_ms: Option<Millis>,
+    pub restart_backoff_ms: Option<Spanned<Millis>>,
     pub restart_backoff_max_ms: Option<Millis>,
     pub restart_healthy_ms: Option<Millis>,
     pub restart_max: Option<Spanned<u32>>,

@@ -16,7 +16,7 @@ use bulkhead_types::restart::{MAX_ATTEMPTS, MAX_RESTARTS};
 use bulkhead_types::{GitAuthor, GitRules, HttpPolicy, Limits, RestartRules, SnapshotRules};
 use toml::Spanned;
 
-use super::file::{self, Mebibytes, Whole, set_ms};
+use super::file::{self, Mebibytes, Millis, Whole, set_ms};
 use super::problem::{Problem, known, within};
 
 /// Bounds of a role's `eviction_weight_percent`.
@@ -219,8 +219,11 @@ pub(super) fn restart_rules(name: &str, role: &file::Role) -> Result<RestartRule
     if let Some(policy) = role.restart {
         rules.policy = policy;
     }
-    set_ms(&mut rules.backoff, role.restart_backoff_ms);
     set_ms(&mut rules.backoff_max, role.restart_backoff_max_ms);
+    match &role.restart_backoff_ms {
+        Some(given) => rules.backoff = backoff(name, given, rules.backoff_max)?,
+        None => rules.backoff = rules.backoff.min(rules.backoff_max),
+    }
     set_ms(&mut rules.healthy, role.restart_healthy_ms);
     set_ms(&mut rules.window, role.restart_window_ms);
     for (key, given, bounds, rule) in [
@@ -233,6 +236,17 @@ pub(super) fn restart_rules(name: &str, role: &file::Role) -> Result<RestartRule
         }
     }
     Ok(rules)
+}
+
+/// The first bound of a backoff, which no later one falls below.
+fn backoff(role: &str, given: &Spanned<Millis>, max: Duration) -> Result<Duration, Problem> {
+    let backoff = given.get_ref().millis();
+    if backoff <= max {
+        return Ok(backoff);
+    }
+    let (backoff, max) = (backoff.as_millis(), max.as_millis());
+    let message = format!("{backoff} is above `restart_backoff_max_ms`, which is {max}");
+    Err(Problem::at(given.span(), format!("roles.{role}.restart_backoff_ms"), message))
 }
 
 pub(super) fn snapshot_rules(name: &str, role: &file::Role) -> Result<SnapshotRules, Problem> {

@@ -334,6 +334,9 @@ fn a_role_says_whether_and_when_its_agents_come_back() {
         max_attempts: 6,
     };
     assert_eq!(settings(&text).unwrap().catalog.roles["echo"].restart, expected);
+    let capped = settings(&format!("{BASE}restart_backoff_max_ms = 2")).unwrap();
+    let rules = &capped.catalog.roles["echo"].restart;
+    assert_eq!((rules.backoff, rules.backoff_max), (expected.backoff_max, expected.backoff_max));
     for (word, policy) in
         [("transient", RestartPolicy::Transient), ("temporary", RestartPolicy::Temporary)]
     {
@@ -376,6 +379,8 @@ fn a_bad_time_or_number_of_restarts_is_refused_with_its_key_and_line() {
         ("restart = true", "restart"),
         ("restart_backoff_ms = 0", "at least 1"),
         ("restart_backoff_max_ms = -1", "at least 1"),
+        ("restart_backoff_ms = 60001", "60001 is above `restart_backoff_max_ms`, which is 60000"),
+        ("restart_backoff_ms = 3\nrestart_backoff_max_ms = 2", "3 is above"),
         ("restart_healthy_ms = \"long\"", "at least 1"),
         ("restart_max = -1", "restart_max"),
         ("restart_max = 101", "between 0 and 100"),

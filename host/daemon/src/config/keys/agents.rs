@@ -214,7 +214,7 @@ pub const ROLES: &[Key] = &[
     key(
         "restart_backoff_ms",
         "500",
-        "initial upper bound of the random backoff. It doubles with each consecutive exit",
+        "initial upper bound of the random backoff, at most `restart_backoff_max_ms`. It doubles with each consecutive exit",
     ),
     key("restart_backoff_max_ms", "60000", "maximum of that bound"),
     key("restart_healthy_ms", "60000", "an incarnation of this length resets the bound"),
