@@ -5,7 +5,7 @@
 //!                                ▼
 //!   stop ──▶ stop order ──▶  the task  ── Call ─▶ engine ─── Exit ─▶ report ─▶ log, ring
 //!                                │
-//!                                └──▶ StatePublisher (watch: state, generation) ──▶ status, waiters
+//!                                └──▶ StatePublisher (watch: state, end) ──▶ status, waiters
 //! ```
 //!
 //! Which task may have an incarnation is decided by the agent's slot (`slot`). The task alone changes the

@@ -308,7 +308,7 @@ impl Reporter {
             role: Arc::clone(&spec.role),
             name: spec.name.clone(),
             rig_id: spec.rig_id.clone(),
-            town_id: container.context.town_id(),
+            town_id: container.context.town_id().map(str::to_owned),
             run_id: container.context.run_id().to_owned(),
             incarnation: self.state.incarnation(),
             start_attempt: self.state.attempt,

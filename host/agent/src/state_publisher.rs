@@ -12,13 +12,11 @@ use tokio::sync::watch;
 use crate::changes::Changes;
 use crate::tools_in_use::{ToolInUse, ToolsInUse};
 
-/// The state, as it is handed to watchers. The generation rises with every change.
+/// The state, as it is handed to watchers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
     /// The agent's state.
     pub state: AgentState,
-    /// Counts changes.
-    pub generation: u64,
     /// How it ended, once it has.
     pub exit: Option<ExitSummary>,
     /// When it is restarted, while it is in backoff.
@@ -55,8 +53,7 @@ impl StatePublisher {
     /// count as `changes`.
     pub(crate) fn new(number: Option<Incarnation>, changes: Changes) -> Self {
         changes.happened();
-        let published =
-            Published { state: AgentState::Starting, generation: 0, exit: None, restart_at: None };
+        let published = Published { state: AgentState::Starting, exit: None, restart_at: None };
         let started_at = now();
         Self {
             state: watch::Sender::new(published),
@@ -121,10 +118,7 @@ impl StatePublisher {
         self.state.send_modify(|published| {
             for input in inputs {
                 match published.state.transition(*input) {
-                    Ok(next) => {
-                        published.state = next;
-                        published.generation += 1;
-                    }
+                    Ok(next) => published.state = next,
                     Err(invalid) => {
                         tracing::error!(%invalid, "an agent's task asked for a wrong transition");
                         return;

@@ -1,7 +1,7 @@
 //! What every line of a run has in common, and what is counted over a run.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bulkhead_types::Timestamp;
@@ -14,7 +14,7 @@ pub struct RunContext {
     run_id: String,
     began: Instant,
     started_at: Timestamp,
-    town_id: RwLock<Option<String>>,
+    town_id: Option<String>,
     active_agents: AtomicUsize,
     repeats: Mutex<Repeats>,
     counts: Counts,
@@ -28,7 +28,7 @@ impl RunContext {
             run_id,
             began: Instant::now(),
             started_at: now(),
-            town_id: RwLock::new(town_id),
+            town_id,
             active_agents: AtomicUsize::new(0),
             repeats: Mutex::default(),
             counts: Counts::new(),
@@ -57,14 +57,9 @@ impl RunContext {
         self.began.elapsed()
     }
 
-    /// The town, once known. Read when a line is written.
-    pub fn town_id(&self) -> Option<String> {
-        self.town_id.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
-    }
-
-    /// Learns the town.
-    pub fn set_town_id(&self, town_id: Option<String>) {
-        *self.town_id.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = town_id;
+    /// The town, if the container has one.
+    pub fn town_id(&self) -> Option<&str> {
+        self.town_id.as_deref()
     }
 
     /// Agents that are active right now.

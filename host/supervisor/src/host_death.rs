@@ -212,7 +212,8 @@ impl Blamed {
     /// the run that died. The town hears only of an agent that is not restarted.
     pub fn events(self, context: &RunContext, action: &'static str) -> Vec<Event> {
         let Self { record, quarantine, attempts_in_window } = self;
-        let (run_id, town_id) = (context.run_id().to_owned(), context.town_id());
+        let run_id = context.run_id().to_owned();
+        let town_id = context.town_id().map(str::to_owned);
         let record = Arc::new(CrashRecord { run_id, town_id, ..CrashRecord::clone(&record) });
         let agent = || AgentTag {
             agent_id: record.agent_id.clone(),

@@ -34,7 +34,7 @@ impl Actor<'_> {
         let info = StartInfo {
             incarnation: self.number().0,
             restored,
-            town_id: self.container.context.town_id(),
+            town_id: self.container.context.town_id().map(str::to_owned),
         };
         let call = instance.start(info, self.start_limits());
         let born = self.begin(call, Phase::Start).await?;
