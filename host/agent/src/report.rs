@@ -12,7 +12,7 @@ use bulkhead_types::restart::{Decision, QuarantineReason};
 use bulkhead_types::time::millis;
 use bulkhead_types::{
     AgentState, Consequence, CrashRecord, Determinism, Event, Exit, ExitClass, ExitReason,
-    ExitSummary, Outcome, Phase, Resources, RestartState, StartPhase, Symbolized, Timestamp,
+    ExitSummary, Input, Outcome, Phase, Resources, RestartState, StartPhase, Symbolized, Timestamp,
 };
 use futures_util::FutureExt;
 use serde::Serialize;
@@ -97,12 +97,15 @@ impl Reporter {
         (!exit.reason.is_normal()).then(|| Uuid::now_v7().to_string())
     }
 
+    /// It runs now: in this order the state, the line and the answer to callers that wait for the start.
     pub(crate) fn running(&self, timings: StartTimings) {
         let state = &self.state;
+        state.publisher.transition(Input::Started);
         let incarnation = state.incarnation().0;
         state.start.ring.push_value("agent.start", &StartEvent { incarnation });
         let (agent, component) = (state.tag(), Arc::clone(&state.start.spec.component));
         state.record(Event::AgentStart { agent, component, timings });
+        state.answer(Ok(None));
     }
 
     pub(crate) fn not_started(&self, error: &StartError) {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bulkhead_types::Input;
 use tokio::time::Instant;
 
 use super::base::Actor;
@@ -77,9 +76,7 @@ impl Actor<'_> {
         let ended = match self.start_instance(loaded).await {
             Ok((incarnation, ())) => {
                 self.clear_in_flight();
-                self.state.publisher.transition(Input::Started);
                 self.reporter.running(self.timings);
-                self.state.answer(Ok(None));
                 // Nobody waits for the disk here.
                 self.record_use().await;
                 self.serve(incarnation).await
