@@ -142,7 +142,7 @@ impl Connections {
         let limits =
             ControlLimits { header_read: IN_PASSING, body_read: IN_PASSING, ..self.limits };
         let (heads, framing) = Heads::new(Fenced(stream), self.room.clone(), limits);
-        drop(self.spawner.spawn("control-passing", async move {
+        drop(self.spawner.spawn_infallible("control-passing", async move {
             let _permit = permit;
             let answering = Arc::clone(&service);
             let answer = service_fn(move |mut request| {
@@ -156,7 +156,6 @@ impl Connections {
             if let Ok(Err(error)) = timeout(IN_PASSING, connection).await {
                 report(&service, &error);
             }
-            Ok::<_, Infallible>(())
         }));
     }
 }

@@ -1,6 +1,5 @@
 //! The server: a listener, a thread, an end.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -143,10 +142,7 @@ impl ControlServer {
     /// Resolves when the server's thread has worked out what `GET /health` responds: neither it nor what it asks hangs.
     pub async fn answers(&self) {
         let look = Arc::clone(&self.look);
-        let looked = self.spawner.spawn("liveness", async move {
-            look();
-            Ok::<_, Infallible>(())
-        });
+        let looked = self.spawner.spawn_infallible("liveness", async move { look() });
         if !matches!(looked.await, Ok(Some(()))) {
             std::future::pending().await
         }

@@ -144,11 +144,7 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
     let spawner = spawner(&host);
     let booted = boot(&host, &settings, &spawner);
     drop(keep_fetching(components, &host));
-    let workspaces = host.supervisor.keep_workspaces();
-    drop(spawner.spawn("workspaces", async move {
-        workspaces.await;
-        Ok::<_, Infallible>(())
-    }));
+    drop(spawner.spawn_infallible("workspaces", host.supervisor.keep_workspaces()));
     let by = waiting.block_on(async {
         tokio::select! {
             by = signals.next() => by,
@@ -231,10 +227,8 @@ async fn fetch(components: &Components, signals: &mut Signals) -> Option<Vec<Mis
 /// Goes on with those that were not there at boot.
 fn keep_fetching(components: Arc<Components>, host: &Host) -> JoinHandle<Option<()>> {
     let (sink, context) = (Arc::clone(&host.sink), Arc::clone(host.recorder.log().context()));
-    Spawner::new(host.runtime.slow_lane().clone(), sink, context).spawn("components", async move {
-        components.keep_fetching().await;
-        Ok::<_, Infallible>(())
-    })
+    let spawner = Spawner::new(host.runtime.slow_lane().clone(), sink, context);
+    spawner.spawn_infallible("components", async move { components.keep_fetching().await })
 }
 
 /// Where the host works, beside what every program reads.
@@ -297,13 +291,12 @@ fn boot(host: &Host, settings: &Settings, spawner: &Spawner) -> JoinHandle<Optio
     let (supervisor, configured) = (host.supervisor.clone(), settings.agents.clone());
     let town = host.town.as_ref().map(|town| town.handle().clone());
     let mut rules = settings.hydration;
-    spawner.spawn("hydration", async move {
+    spawner.spawn_infallible("hydration", async move {
         let began = Instant::now();
         let says = ask_town(town, rules.deadline / TOWN_PART).await;
         // Readiness waits no longer than it may, no matter what took the time.
         rules.deadline = rules.deadline.saturating_sub(began.elapsed());
         supervisor.hydrate(configured, says, rules).await;
-        Ok::<_, Infallible>(())
     })
 }
 

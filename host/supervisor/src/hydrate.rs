@@ -35,7 +35,6 @@ mod plan;
 mod report;
 
 use std::collections::HashSet;
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -203,10 +202,7 @@ impl Supervisor {
         let spawner = self.0.container.spawner();
         let all = self.clone().start_all(starts.collect(), parallel, snapshots, spawner.clone());
         drop(sender);
-        drop(spawner.spawn("hydration starts", async move {
-            all.await;
-            Ok::<_, Infallible>(())
-        }));
+        drop(spawner.spawn_infallible("hydration starts", all));
         // What is not through by then goes on without anybody waiting for it.
         while let Some((id, outcome)) = next(&mut outcomes, until).await {
             waiting.remove(&id);
@@ -264,13 +260,12 @@ impl Supervisor {
     ) -> JoinHandle<Option<()>> {
         let supervisor = self.clone();
         let through = Through(self.clone(), entry.id().clone());
-        spawner.spawn(format!("hydrate {}", entry.id()), async move {
+        spawner.spawn_infallible(format!("hydrate {}", entry.id()), async move {
             let _through = through;
             if let Some(snapshots) = snapshots {
                 supervisor.0.fetch_before(&entry.planned.request, &snapshots).await;
             }
             outcome.send(supervisor.0.restore_agent(entry, permit).await);
-            Ok::<_, Infallible>(())
         })
     }
 }

@@ -1,6 +1,5 @@
 //! Workspaces of agents and the repositories of rigs, as somebody outside works with them.
 
-use std::convert::Infallible;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -211,8 +210,7 @@ impl Supervisor {
         name: &str,
         work: impl Future<Output = Result<T, WorkspaceError>> + Send + 'static,
     ) -> Result<T, WorkspaceError> {
-        let work = async move { Ok::<_, Infallible>(work.await) };
-        let done = self.0.container.spawner().spawn(name, work).await;
+        let done = self.0.container.spawner().spawn_infallible(name, work).await;
         done.ok().flatten().ok_or(WorkspaceError::Lost)?
     }
 

@@ -4,6 +4,7 @@
 //! panic or an error of it becomes a `container.unhandled_rejection` line instead of silence. Those that
 //! live are counted ([`RunContext::tasks`]): a task that is never awaited and never ends shows there.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -44,7 +45,18 @@ impl Spawner {
         self.runtime.spawn(self.watch(name.into(), task))
     }
 
-    /// The same for a task that is on the runtime `away` while `switch` says so.
+    /// The same for a task that cannot fail but by a panic.
+    pub fn spawn_infallible<T: Send + 'static>(
+        &self,
+        name: impl Into<String>,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<Option<T>> {
+        // Held once, although there is one more layer around it.
+        let task = Box::pin(task);
+        self.spawn(name, async { Ok::<_, Infallible>(task.await) })
+    }
+
+    /// The same as [`Self::spawn`] for a task that is on the runtime `away` while `switch` says so.
     pub fn spawn_migrating<T, E>(
         &self,
         name: impl Into<String>,
@@ -139,6 +151,7 @@ mod tests {
         let context = Arc::new(RunContext::new("run".into(), None));
         let spawner = Spawner::new(Handle::current(), Arc::clone(&kept) as SharedSink, context);
         let fine = spawner.spawn("fine", async { Ok::<_, String>(1) });
+        let infallible = spawner.spawn_infallible("infallible", async { 2 });
         let errs = spawner.spawn("errs", async { Err::<(), _>("no luck") });
         let panics = spawner.spawn("panics", async {
             if true {
@@ -147,6 +160,7 @@ mod tests {
             Ok::<(), String>(())
         });
         assert_eq!(fine.await.unwrap(), Some(1));
+        assert_eq!(infallible.await.unwrap(), Some(2));
         assert_eq!(errs.await.unwrap(), None);
         assert_eq!(panics.await.unwrap(), None);
         let reported: Vec<_> = kept

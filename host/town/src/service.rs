@@ -1,6 +1,5 @@
 //! The thread, and the handles to it.
 
-use std::convert::Infallible;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -124,9 +123,8 @@ impl Town {
         let container = self.container.lock().unwrap_or_else(PoisonError::into_inner).clone();
         // Now: those who have nothing to do end at once.
         let active = container.map(|container| loops::active(&*container)).unwrap_or_default();
-        self.handle.spawner.spawn("town eviction", async move {
+        self.handle.spawner.spawn_infallible("town eviction", async move {
             loops::evict(&shared, active, &reason).await;
-            Ok::<_, Infallible>(())
         })
     }
 
@@ -205,11 +203,11 @@ impl Handle {
     /// The agents that the town wants here, asked for in this time.
     pub async fn registry(&self, within: Duration) -> Result<TownRegistry, Fault> {
         let shared = Arc::clone(&self.shared);
-        let asking = self.spawner.spawn("town registry_get", async move {
+        let asking = self.spawner.spawn_infallible("town registry_get", async move {
             let asked = loops::ask_for_registry(&shared, within).await;
             // The caller merges it before anything is sent to the town.
             shared.registry_is_read.fetch_or(asked.is_ok(), Relaxed);
-            Ok::<_, Infallible>(asked)
+            asked
         });
         // A panic of it was logged; the town's thread may end before it.
         asking.await.ok().flatten().unwrap_or_else(|| Err(lost()))
@@ -223,9 +221,9 @@ impl Handle {
         within: Duration,
     ) -> Result<TownCopy, Fault> {
         let shared = Arc::clone(&self.shared);
-        let asking = self.spawner.spawn("town snapshot_get", async move {
+        let asking = self.spawner.spawn_infallible("town snapshot_get", async move {
             let about = About { agent_id, rig_id };
-            Ok::<_, Infallible>(loops::download(&shared, &about, within).await)
+            loops::download(&shared, &about, within).await
         });
         asking.await.ok().flatten().unwrap_or_else(|| Err(lost()))
     }

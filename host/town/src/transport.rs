@@ -2,7 +2,6 @@
 //!
 //! One exchange, tried once. What is tried again, with which token, and what is logged of it: `client`.
 
-use std::convert::Infallible;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -162,11 +161,8 @@ impl Transport {
         client.max_buf_size(MAX_HEAD_BYTES);
         let shaken = client.handshake(TokioIo::new(stream)).await;
         let (requests, connection) = shaken.map_err(|error| Fault::of_hyper(&error))?;
-        self.spawner.spawn("town connection", async move {
-            // A request on it gets its end.
-            let _ = connection.await;
-            Ok::<_, Infallible>(())
-        });
+        // A request on it gets its end.
+        self.spawner.spawn_infallible("town connection", connection);
         Ok(Sender { requests, route })
     }
 }

@@ -14,7 +14,6 @@
 //! from outside (a drain, the container's memory, the host's own failure) do not count, up to [`EXCUSED`] of them.
 //! With `max_attempts = 1` there is no second delivery, whatever ended the first.
 
-use std::convert::Infallible;
 use std::sync::{Arc, PoisonError};
 
 use bulkhead_log::now;
@@ -123,12 +122,11 @@ impl IncarnationState {
         let (journal, container) = (Arc::clone(journal), &self.start.container);
         let written = container.database.receipt().durable();
         let name = format!("end of the journal of {}", self.id());
-        container.spawner().spawn(name, async move {
+        container.spawner().spawn_infallible(name, async move {
             // Not durable: another agent gets the slot when it needs one.
             if written.await.is_ok() {
                 journal.release();
             }
-            Ok::<_, Infallible>(())
         });
     }
 

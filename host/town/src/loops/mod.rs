@@ -16,7 +16,6 @@ mod snapshots;
 mod sweep;
 mod token;
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -102,10 +101,7 @@ pub(crate) fn begin(
 /// The loop that needs no agents.
 pub(crate) fn keep_token(shared: &Arc<Shared>, spawner: &Spawner) {
     let shared = Arc::clone(shared);
-    spawner.spawn("town token", async move {
-        token::run(&shared).await;
-        Ok::<_, Infallible>(())
-    });
+    spawner.spawn_infallible("town token", async move { token::run(&shared).await });
 }
 
 impl Loop {
@@ -114,15 +110,11 @@ impl Loop {
         F: Future<Output = ()> + Send + 'static,
     {
         let (this, spawner_of_it, name) = (self.clone(), spawner.clone(), format!("town {name}"));
-        spawner.spawn(format!("{name} keeper"), async move {
+        spawner.spawn_infallible(format!("{name} keeper"), async move {
             loop {
-                let one = this.clone();
-                let task = spawner_of_it.spawn(name.clone(), async move {
-                    run(one).await;
-                    Ok::<_, Infallible>(())
-                });
+                let task = spawner_of_it.spawn_infallible(name.clone(), run(this.clone()));
                 if matches!(task.await, Ok(Some(()))) {
-                    return Ok::<_, Infallible>(());
+                    return;
                 }
                 sleep(AGAIN).await;
             }
