@@ -8,6 +8,7 @@ use bulkhead_types::{Body, EndedTool, Exception, Level, ModelCall, RunningTool, 
 use bulkhead_usage::Exhausted;
 use serde_json::value::RawValue;
 
+mod empty;
 #[cfg(test)]
 pub(crate) mod fake;
 

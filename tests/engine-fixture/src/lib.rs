@@ -5,14 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bulkhead_account::AccountReading;
 use bulkhead_log::Sink;
 use bulkhead_runtime::{
-    CallEnd, CallLimits, Incarnation, InstanceContext, Loaded, Logs, Nudge, Port, PortError,
-    Runtime, StartInfo, ToolProcess,
+    CallEnd, CallLimits, Incarnation, InstanceContext, Loaded, Logs, Port, Runtime, StartInfo,
 };
-use bulkhead_types::{AgentId, AgentSpec, Body, Event, Level, Limits, Secret, Settings};
-use serde_json::value::RawValue;
+use bulkhead_types::{AgentId, AgentSpec, Event, Level, Limits, Secret, Settings};
 
 /// A host that has nothing for its agent and keeps the lines that it logs or prints.
 #[derive(Default)]
@@ -26,16 +23,7 @@ impl Sink for Nobody {
 }
 
 impl Port for Nobody {
-    fn emit(&self, _name: &str, _data: Box<RawValue>) -> Result<(), PortError> {
-        Ok(())
-    }
-    fn send(&self, agent_id: &str, _body: Body) -> Result<String, PortError> {
-        Err(PortError::NotFound(agent_id.to_owned()))
-    }
-    fn set_active_tools(&self, _tools: Vec<String>) {}
-    fn nudges(&self) -> Vec<Nudge> {
-        Vec::new()
-    }
+    bulkhead_runtime::empty_port!();
     fn log_line(
         &self,
         _level: Level,
@@ -46,19 +34,6 @@ impl Port for Nobody {
     ) {
         self.lines.lock().expect("no panic under the lock").push(message);
     }
-    fn unhandled_rejection(&self, _: Vec<bulkhead_types::Exception>, _: u64) {}
-    fn memory_soft_limit(&self, _memory: &AccountReading) {}
-    fn asked(&self, _: bulkhead_types::ModelCall) {}
-
-    fn secret_used(&self, _: &str, _: &str) {}
-
-    fn may_ask(&self, _endpoint: &str, _model: &str) -> Result<(), bulkhead_usage::Exhausted> {
-        Ok(())
-    }
-    fn saw(&self, _step: bulkhead_runtime::ModelStep<'_>) {}
-    fn tool_started(&self, _: bulkhead_types::RunningTool, _: Arc<dyn ToolProcess>) {}
-    fn tool_ended(&self, _: bulkhead_types::EndedTool) {}
-    fn tools_abandoned(&self) {}
     fn settings(&self) -> Settings {
         Settings::default()
     }

@@ -1,15 +1,11 @@
-//! A port of the unit tests. Tests outside this crate have `Nobody` of `tests/engine-fixture`, which cannot serve here:
-//! it implements the trait of the crate without its unit tests, and that is another trait.
+//! A port of the unit tests. Tests outside this crate have `Nobody` of `tests/engine-fixture`.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
-use bulkhead_account::AccountReading;
-use bulkhead_types::{Body, EndedTool, Exception, Level, ModelCall, RunningTool, Secret, Settings};
-use bulkhead_usage::Exhausted;
-use serde_json::value::RawValue;
+use bulkhead_types::{Level, Secret, Settings};
 
-use super::{ModelStep, Nudge, Port, PortError, ToolProcess};
+use super::Port;
 
 /// Keeps the lines that reach it, each with the number of those dropped before it.
 #[derive(Default)]
@@ -20,16 +16,7 @@ pub(crate) struct FakePort {
 }
 
 impl Port for FakePort {
-    fn emit(&self, _name: &str, _data: Box<RawValue>) -> Result<(), PortError> {
-        Ok(())
-    }
-    fn send(&self, agent_id: &str, _body: Body) -> Result<String, PortError> {
-        Err(PortError::NotFound(agent_id.to_owned()))
-    }
-    fn set_active_tools(&self, _tools: Vec<String>) {}
-    fn nudges(&self) -> Vec<Nudge> {
-        Vec::new()
-    }
+    crate::empty_port!();
     fn log_line(
         &self,
         _level: Level,
@@ -40,17 +27,6 @@ impl Port for FakePort {
     ) {
         self.lines.lock().unwrap().push((message, dropped));
     }
-    fn unhandled_rejection(&self, _: Vec<Exception>, _: u64) {}
-    fn memory_soft_limit(&self, _memory: &AccountReading) {}
-    fn asked(&self, _: ModelCall) {}
-    fn secret_used(&self, _: &str, _: &str) {}
-    fn may_ask(&self, _: &str, _: &str) -> Result<(), Exhausted> {
-        Ok(())
-    }
-    fn saw(&self, _: ModelStep<'_>) {}
-    fn tool_started(&self, _: RunningTool, _: Arc<dyn ToolProcess>) {}
-    fn tool_ended(&self, _: EndedTool) {}
-    fn tools_abandoned(&self) {}
     fn settings(&self) -> Settings {
         self.settings.clone()
     }
