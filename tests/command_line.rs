@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use harness::client::Client;
 use harness::host::{CLEAN, command, run_to_end};
-use harness::{Host, Value, files};
+use harness::{Host, Need, Value, files, skip};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Exit code of wrong input.
@@ -182,11 +182,11 @@ fn a_reader_of_the_log_that_falls_asleep_stops_nothing() {
 }
 
 /// Runs a command that this machine may lack. `None`: it does.
-fn if_installed(command: &mut Command) -> Option<Output> {
+fn if_installed(command: &mut Command, need: Need) -> Option<Output> {
     match command.output() {
         Ok(output) => Some(output),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            println!("skipped, there is no {}", command.get_program().display());
+            skip(need, "it is not on the path");
             None
         }
         Err(error) => panic!("{error}"),
@@ -214,7 +214,10 @@ fn bash_completes_commands_options_and_values() {
     let dir = tempfile::tempdir().expect("make a directory");
     let script = dir.path().join("bulkhead");
     std::fs::write(&script, completions("bash")).expect("write the script");
-    let Some(checked) = if_installed(Command::new("bash").arg("-n").arg(&script)) else { return };
+    let Some(checked) = if_installed(Command::new("bash").arg("-n").arg(&script), Need::Bash)
+    else {
+        return;
+    };
     assert!(checked.status.success() && checked.stderr.is_empty(), "{}", text(&checked.stderr));
     for (words, completed) in [
         ("bulkhead cra", "crashes"),
@@ -232,7 +235,7 @@ fn bash_completes_commands_options_and_values() {
         "#;
         let mut bash = Command::new("bash");
         bash.args(["--norc", "-e", "-c", press_tab, "bash"]).arg(&script).arg(words);
-        let pressed = if_installed(&mut bash).expect("bash was there");
+        let pressed = if_installed(&mut bash, Need::Bash).expect("bash was there");
         let shown = (text(&pressed.stdout), text(&pressed.stderr));
         assert_eq!(shown, (format!("{completed}\n"), String::new()), "{words}");
     }
@@ -254,7 +257,7 @@ fn every_command_has_a_man_page_that_groff_takes() {
         let file = entry.expect("an entry").path();
         let mut groff = Command::new("groff");
         groff.args(["-man", "-Tutf8", "-ww"]).arg(&file);
-        let Some(shown) = if_installed(&mut groff) else { return };
+        let Some(shown) = if_installed(&mut groff, Need::Groff) else { return };
         assert_eq!(text(&shown.stderr), "", "{}", file.display());
         assert!(text(&shown.stdout).contains("bulkhead"), "{}", file.display());
     }

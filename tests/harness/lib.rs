@@ -17,7 +17,7 @@
 //! - [`resident`]: how much memory a process has, and the most that it had
 //! - [`runners`]: interpreters whose agents are text files
 //! - [`seeds`]: components that are compiled once for all tests
-//! - [`machine`]: what a test needs that a machine may lack
+//! - [`Need`]: what a test needs that a machine may lack
 //! - [`trial`]: a fault beside a [`Bystander`] that must not notice
 //! - [`wall_clock`]: a wall clock that jumps
 //! - [`files`]: where the binary and the components are
@@ -32,8 +32,6 @@ pub mod contract;
 pub mod files;
 pub mod host;
 pub mod incarnations;
-pub mod launcher;
-pub mod machine;
 pub mod memory_group;
 pub mod metrics;
 pub mod output;
@@ -51,10 +49,10 @@ use std::time::{Duration, Instant};
 pub use client::{Answer, Metrics};
 pub use config::HostBuilder;
 pub use host::Host;
-pub use machine::{Need, skip};
 pub use model_server::ModelServer;
 pub use model_server::record::{End, Record};
 pub use serde_json::{Value, json};
+pub use support::{Need, launcher, skip};
 pub use trial::{Bystander, Trial};
 
 /// How long a wait may take before it is a failure. Long: the machine may be busy with other tests.

@@ -404,8 +404,7 @@ mod tests {
     fn somebody_elses_is_refused_with_owner_and_mode() {
         let own = geteuid().as_raw();
         if own != 0 {
-            println!("skipped: it takes root to give a directory away");
-            return;
+            return support::skip(support::Need::Root, "nobody else can give a directory away");
         }
         let dir = tempfile::tempdir().unwrap();
         let give = |path: &Path| std::os::unix::fs::lchown(path, Some(65_534), None).unwrap();

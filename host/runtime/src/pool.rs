@@ -125,10 +125,7 @@ mod tests {
     #[test]
     fn a_sweep_gives_back_what_unused_slots_keep_and_leaves_zeros() {
         if !PoolingAllocationConfig::is_pagemap_scan_available() {
-            println!(
-                "skipped: this kernel does not say which pages were written, so nothing is kept"
-            );
-            return;
+            return support::skip(support::Need::PageMap, "nothing is kept of ended agents");
         }
         let rig = Rig::with(2 * AGENTS, tempfile::tempdir().unwrap(), |_| {});
         let loaded = rig.load(&rig.write(&command(1, WRITES))).unwrap();

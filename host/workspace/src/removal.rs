@@ -145,6 +145,8 @@ mod tests {
     use rustix::fs::mkdirat;
     use rustix::process::{Gid, Uid, geteuid};
 
+    use support::{Need, skip};
+
     use super::*;
     use crate::size::measure;
 
@@ -227,7 +229,7 @@ mod tests {
         fs::create_dir_all(top.join("mounted")).unwrap();
         fs::write(top.join("file"), "x").unwrap();
         if mount("none", top.join("mounted"), "tmpfs", MountFlags::empty(), None).is_err() {
-            return skip("mount");
+            return skip(Need::Mount, "nothing can be mounted here");
         }
         fs::write(top.join("mounted/file"), "x").unwrap();
         let freed = delete(&top);
@@ -237,12 +239,5 @@ mod tests {
         assert!(is_kept && !top.join("file").exists());
         assert!(freed.left.unwrap().starts_with("mounted: "));
         assert_eq!(delete(&top).unwrap().entries, 1);
-    }
-
-    /// As in `tests/harness`: a skip is a failure where the machine must have what is missing.
-    fn skip(name: &str) {
-        let required = std::env::var("BULKHEAD_TESTS_REQUIRE").unwrap_or_default();
-        assert!(!required.split(',').any(|it| it.trim() == name), "this machine lacks {name}");
-        println!("skipped: {name}");
     }
 }

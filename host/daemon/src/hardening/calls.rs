@@ -58,8 +58,7 @@ mod tests {
     #[test]
     fn what_is_on_the_list_fails_and_the_rest_goes_on() {
         if let Err(problem) = confine() {
-            println!("skipped: this kernel has no seccomp: {problem}");
-            return;
+            return support::skip(support::Need::Confinement, &format!("no seccomp: {problem}"));
         }
         // Root may, otherwise.
         assert_eq!(rustix::process::chroot("/"), Err(Errno::PERM));

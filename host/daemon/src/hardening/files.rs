@@ -145,7 +145,7 @@ mod tests {
             confined.join().unwrap()
         });
         if how == "none" {
-            println!("skipped: this kernel has no Landlock");
+            support::skip(support::Need::Confinement, "this kernel has no Landlock");
         }
         fs::read(path("other/file")).unwrap();
     }

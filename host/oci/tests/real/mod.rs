@@ -11,9 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use bulkhead_oci::Reference;
 use bulkhead_types::Digest;
 use sha2::{Digest as _, Sha256};
-
-/// As in `tests/harness`.
-const REQUIRE: &str = "BULKHEAD_TESTS_REQUIRE";
+use support::launcher::spawn_bound;
 
 pub const USER: &str = "toaster";
 pub const PASSWORD: &str = "hunter2";
@@ -46,13 +44,10 @@ impl Registry {
             if has_users { &auth } else { "" }
         );
         fs::write(dir.path().join("config.yml"), config).unwrap();
-        let mut child = Command::new(program)
-            .arg("serve")
-            .arg(dir.path().join("config.yml"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(program);
+        command.arg("serve").arg(dir.path().join("config.yml"));
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = spawn_bound(command).unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
         let at = lines.find_map(|line| {
             let (_, rest) = line.split_once("listening on ")?;
@@ -198,10 +193,7 @@ pub fn program(name: &str) -> Option<PathBuf> {
     let found =
         std::env::split_paths(&path).map(|dir| dir.join(name)).find(|it| super::is_program(it));
     if found.is_none() {
-        let required = std::env::var(REQUIRE).unwrap_or_default();
-        let is_required = required.split(',').any(|it| it.trim() == "registry");
-        assert!(!is_required, "this machine has no {name}");
-        println!("skipped: there is no {name} on the path");
+        support::skip(support::Need::Registry, &format!("there is no {name} on the path"));
     }
     found
 }

@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 use bulkhead_tools::{
     Bind, Command, End, Finished, Launcher, Layer, Layers, Limits, Settings, Tools,
 };
+use support::{Need, skip};
 
 /// The launcher's program.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_tools-test-launcher");
-/// As in `tests/harness`.
-const REQUIRE: &str = "BULKHEAD_TESTS_REQUIRE";
 /// How many times slower than others this machine is: an emulated one, say.
 const SLOWNESS: &str = "BULKHEAD_TESTS_SLOWNESS";
 
@@ -114,7 +113,7 @@ impl Machine {
     pub fn has(&self, layers: &[Layer]) -> bool {
         let missing = layers.iter().find(|layer| !self.layers.has(**layer));
         if let Some(layer) = missing {
-            skip(*layer, &self.layers.problems.join("; "));
+            skip(need(*layer), &self.layers.problems.join("; "));
         }
         missing.is_none()
     }
@@ -161,20 +160,16 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A skip is a failure where the machine must have what is missing.
-fn skip(layer: Layer, reason: &str) {
-    let name = match layer {
-        Layer::Cgroup => "cgroup",
-        Layer::PidNamespace => "pidns",
-        Layer::MountNamespace => "mount",
-        Layer::NetworkNamespace => "netns",
-        Layer::Identity => "root",
-        Layer::Landlock | Layer::Seccomp => "confinement",
-    };
-    let required = std::env::var(REQUIRE).unwrap_or_default();
-    let is_required = required.split(',').any(|it| it.trim() == name);
-    assert!(!is_required, "this machine lacks {name}, which {REQUIRE} names: {reason}");
-    println!("skipped for want of {name}: {reason}");
+/// What a machine has that can make this layer.
+fn need(layer: Layer) -> Need {
+    match layer {
+        Layer::Cgroup => Need::Cgroup,
+        Layer::PidNamespace => Need::Pidns,
+        Layer::MountNamespace => Need::Mount,
+        Layer::NetworkNamespace => Need::Netns,
+        Layer::Identity => Need::Root,
+        Layer::Landlock | Layer::Seccomp => Need::Confinement,
+    }
 }
 
 /// Waits for a fact, and fails when it does not become one.

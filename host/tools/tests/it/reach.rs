@@ -102,7 +102,7 @@ fn threads_and_children_work_under_the_filter() {
     let machine = Machine::new();
     let script = "import threading,subprocess\nt=threading.Thread(target=lambda: print('thread'));t.start();t.join()\nprint(subprocess.check_output(['echo','child']).decode(),end='')";
     if !std::path::Path::new("/usr/bin/python3").exists() {
-        println!("skipped: no /usr/bin/python3");
+        support::skip(support::Need::Python, "no /usr/bin/python3");
         return;
     }
     let finished = machine.run(&machine.command("/usr/bin/python3", &["-c", script]));

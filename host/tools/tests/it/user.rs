@@ -7,6 +7,7 @@ use std::path::Path;
 
 use bulkhead_tools::{DiskLimit, End, Identity, Launcher, Layer, Settings};
 use rustix::process::geteuid;
+use support::Need;
 
 use crate::machine::{Machine, PROGRAM, eventually, patient, processes_with, text};
 
@@ -16,7 +17,7 @@ const USER: u32 = 12345;
 fn machine(without: Vec<Layer>) -> Option<(Machine, tempfile::TempDir)> {
     let setpriv = Path::new("/usr/bin/setpriv");
     if !geteuid().is_root() || !setpriv.exists() {
-        println!("skipped for want of root: nobody else can be an ordinary user");
+        support::skip(Need::Root, "nobody else can be an ordinary user");
         return None;
     }
     // Where everybody finds it.

@@ -15,7 +15,7 @@ type Job = (Command, SyncSender<io::Result<Child>>);
 /// process.
 static LAUNCHER: LazyLock<Mutex<SyncSender<Job>>> = LazyLock::new(|| {
     let (sender, jobs) = sync_channel(1);
-    let thread = std::thread::Builder::new().name("harness-launcher".to_owned());
+    let thread = std::thread::Builder::new().name("test-launcher".to_owned());
     thread.spawn(move || serve(&jobs)).expect("start a thread");
     Mutex::new(sender)
 });
@@ -26,6 +26,12 @@ pub fn spawn(command: Command) -> io::Result<Child> {
     let launcher = LAUNCHER.lock().unwrap_or_else(PoisonError::into_inner);
     launcher.send((command, answer)).map_err(io::Error::other)?;
     child.recv().map_err(io::Error::other)?
+}
+
+/// Starts a process that is killed when this one ends.
+pub fn spawn_bound(mut command: Command) -> io::Result<Child> {
+    end_with_this_process(&mut command);
+    spawn(command)
 }
 
 /// Has the process of this command killed when the thread that starts it ends, at the latest with this process. What

@@ -6,9 +6,6 @@ use std::env;
 /// fails. CI names all.
 pub const REQUIRE: &str = "BULKHEAD_TESTS_REQUIRE";
 
-/// Needs of what is no test of this program: the scripts in `deploy/`, and `just registry`.
-const ELSEWHERE: [&str; 5] = ["deploy", "dist", "image", "registry", "systemd"];
-
 /// What a machine may lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
@@ -28,10 +25,27 @@ pub enum Need {
     Tmux,
     /// The runners: what `just runners` builds.
     Runners,
+    /// Landlock and seccomp.
+    Confinement,
+    /// A control group whose controller shares processors.
+    CpuShares,
+    /// A kernel that reports which pages were written.
+    PageMap,
+    /// `/usr/bin/python3`.
+    Python,
+    /// `bash`.
+    Bash,
+    /// `groff`.
+    Groff,
+    /// `docker-registry`, `skopeo` and ORAS.
+    Registry,
 }
 
+/// Needs of scripts, which have the same list.
+const OF_SCRIPTS: [&str; 4] = ["deploy", "image", "systemd", "dist"];
+
 impl Need {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 15] = [
         Self::Root,
         Self::Cgroup,
         Self::Netns,
@@ -40,6 +54,13 @@ impl Need {
         Self::Cc,
         Self::Tmux,
         Self::Runners,
+        Self::Confinement,
+        Self::CpuShares,
+        Self::PageMap,
+        Self::Python,
+        Self::Bash,
+        Self::Groff,
+        Self::Registry,
     ];
 
     /// As [`REQUIRE`] names it.
@@ -53,6 +74,13 @@ impl Need {
             Self::Cc => "cc",
             Self::Tmux => "tmux",
             Self::Runners => "runners",
+            Self::Confinement => "confinement",
+            Self::CpuShares => "cpu-shares",
+            Self::PageMap => "page-map",
+            Self::Python => "python",
+            Self::Bash => "bash",
+            Self::Groff => "groff",
+            Self::Registry => "registry",
         }
     }
 }
@@ -81,7 +109,7 @@ pub fn skip(need: Need, reason: &str) {
 /// The needs of a list, or the name that is none.
 fn required_of(list: &str) -> Result<Vec<Need>, &str> {
     let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
-    let names = names.filter(|name| !ELSEWHERE.contains(name));
+    let names = names.filter(|name| !OF_SCRIPTS.contains(name));
     names.map(|name| Need::ALL.into_iter().find(|need| need.name() == name).ok_or(name)).collect()
 }
 
@@ -95,5 +123,6 @@ mod tests {
         assert_eq!(required_of("root, cgroup,"), Ok(vec![Need::Root, Need::Cgroup]));
         assert_eq!(required_of("tmux,image,deploy"), Ok(vec![Need::Tmux]));
         assert_eq!(required_of("root,all"), Err("all"));
+        assert_eq!(required_of("image,tmux"), Ok(vec![Need::Tmux]), "a need of a script");
     }
 }
