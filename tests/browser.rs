@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-use harness::{Host, HostBuilder, json};
+use harness::{Host, HostBuilder, json, launcher};
 
 /// How long the page may take to try everything.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -98,7 +98,8 @@ impl Browser {
     /// Every name that ends in `.test` leads to this machine.
     fn open(url: &str) -> Self {
         let profile = tempfile::tempdir().expect("make a directory");
-        let child = Command::new("chromium")
+        let mut command = Command::new("chromium");
+        command
             .args([
                 "--headless",
                 "--no-sandbox",
@@ -113,9 +114,9 @@ impl Browser {
             .env("HOME", profile.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("start chromium; apt-get install chromium");
+            .stderr(Stdio::null());
+        let child =
+            launcher::spawn_bound(command).expect("start chromium; apt-get install chromium");
         Self { child, _profile: profile }
     }
 }

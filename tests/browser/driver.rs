@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use harness::client::Client;
-use harness::{Value, json};
+use harness::{Value, json, launcher};
 use hyper::Method;
 
 /// How long something on a page may take to be there.
@@ -32,12 +32,13 @@ pub struct Driver {
 impl Driver {
     /// Starts a browser.
     pub fn start() -> Self {
-        let mut child = Command::new("chromedriver")
+        let mut command = Command::new("chromedriver");
+        command
             .args(["--port=0", "--log-level=SEVERE"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
+            .stderr(Stdio::null());
+        let mut child = launcher::spawn_bound(command)
             .expect("start chromedriver; apt-get install chromium-driver");
         let mut said = BufReader::new(child.stdout.take().expect("its words")).lines();
         let port = said.find_map(|line| {

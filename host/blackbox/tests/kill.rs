@@ -15,6 +15,7 @@ use bulkhead_blackbox::previous::{Observations, WaitStatus, judge};
 use bulkhead_blackbox::{BlackBox, Geometry, Kind, Previous, Run, Work};
 use bulkhead_types::Cause;
 use bulkhead_types::previous::RunState;
+use support::launcher::spawn_bound;
 
 /// Small, so that the rings go round many times before the end.
 const GEOMETRY: Geometry = Geometry { in_flight: 4, container: 16, agents: 64 };
@@ -71,15 +72,15 @@ fn kill_one(
     records: usize,
     pause: Duration,
 ) -> (BTreeSet<u64>, WaitStatus) {
-    let mut child = Command::new(std::env::current_exe().unwrap())
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
         .args(["--exact", "writes_until_it_is_killed", "--nocapture"])
         .env(DIR, dir)
         .env(RUN, run_id)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+        .stderr(Stdio::piped());
+    let mut child = spawn_bound(command).unwrap();
     let mut pipe = child.stderr.take().unwrap();
     let mut acknowledged = vec![0; 8 * (records + 1)];
     pipe.read_exact(&mut acknowledged).unwrap();

@@ -16,6 +16,7 @@ use bulkhead_store::database::{
     AgentRow, Change, Config, Database, Found, Newest, RESERVED, Snapshot, TownKnows, Wanted,
 };
 use bulkhead_types::{AgentId, Incarnation, RestartState, Timestamp};
+use support::launcher::spawn_bound;
 
 const AGENTS: u64 = 4;
 const DIR: &str = "DATABASE_KILL_DIR";
@@ -152,14 +153,14 @@ type Acknowledged = BTreeMap<u64, (u64, u64, u64)>;
 
 /// Starts a process, kills it after so many bytes of acknowledgements, and returns those.
 fn kill_one(dir: &Path, what: &str, bytes: usize, pause: Duration) -> Vec<u8> {
-    let mut child = Command::new(std::env::current_exe().unwrap())
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
         .args(["--exact", what, "--nocapture"])
         .env(DIR, dir)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+        .stderr(Stdio::piped());
+    let mut child = spawn_bound(command).unwrap();
     let mut pipe = child.stderr.take().unwrap();
     let mut acknowledged = vec![0; bytes];
     let read = pipe.read_exact(&mut acknowledged);

@@ -28,6 +28,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
+use support::launcher::spawn_bound;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
@@ -51,7 +52,8 @@ impl Rotel {
             .expect("ROTEL has to name the collector's program; `just telemetry` installs it");
         let [grpc, http] = [free(), free()];
         let dir = tempfile::tempdir().unwrap();
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .arg("start")
             .args(["--exporter", "otlp", "--otlp-exporter-protocol", "http"])
             .args(["--otlp-exporter-endpoint", &format!("http://{sends_to}")])
@@ -63,9 +65,8 @@ impl Rotel {
             .arg(dir.path().join("log"))
             .env_clear()
             .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap();
+            .stderr(Stdio::inherit());
+        let child = spawn_bound(command).unwrap();
         let mut it = Self { child, grpc, http, _dir: dir };
         it.wait_until_up();
         it

@@ -6,6 +6,8 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use support::launcher::spawn_bound;
+
 /// A server that is killed if its test fails.
 struct Server {
     child: Child,
@@ -15,7 +17,9 @@ struct Server {
 
 impl Server {
     fn start(dir: &Path) -> Self {
-        let mut child = program(dir, "127.0.0.1:0").stdout(Stdio::piped()).spawn().unwrap();
+        let mut command = program(dir, "127.0.0.1:0");
+        command.stdout(Stdio::piped());
+        let mut child = spawn_bound(command).unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();

@@ -2,6 +2,8 @@
 
 use std::process::{Command, Stdio};
 
+use support::launcher::spawn_bound;
+
 use super::server::{Reply, Then};
 use super::*;
 
@@ -32,13 +34,13 @@ pub(super) fn hangs_in_the_middle(town: &Town) -> Digest {
 async fn a_killed_process_leaves_nothing_that_is_believed() {
     let town = Town::new();
     let digest = hangs_in_the_middle(&town);
-    let mut child = Command::new(std::env::current_exe().unwrap())
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
         .args(["--exact", "tests::kill::fetches_what_never_ends", "--ignored"])
         .env(REFERENCE, town.reference(digest).to_string())
         .env(DIR, &town.settings.dir)
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+        .stdout(Stdio::null());
+    let mut child = spawn_bound(command).unwrap();
     town.server.wait_for("/blobs/", 1);
     child.kill().unwrap();
     child.wait().unwrap();
