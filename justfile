@@ -444,9 +444,11 @@ fmt *args:
     cargo fmt --all {{ args }}
     cargo fmt --manifest-path guest/runners/js/Cargo.toml {{ args }}
 
-# build the documentation
+# build the documentation, and compile its examples
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+    # Those of the SDK, and of the pages about it. Other crates have none.
+    cargo test --doc -p bulkhead-guest -p support
 
 # measure: start, join, stop, message, memory, idle CPU, floors; also as target/bench/report.{txt,json,html}
 bench *args: _bench_build

@@ -7,3 +7,13 @@ pub mod launcher;
 mod need;
 
 pub use need::{Need, REQUIRE, skip};
+
+/// Pages whose examples in Rust are compiled, by `cargo test --doc`. Not in the SDK: that is built for components as well.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../../../docs/writing-agents.md")]
+    struct WritingAgents;
+
+    #[doc = include_str!("../../../guest/sdk/README.md")]
+    struct Sdk;
+}
