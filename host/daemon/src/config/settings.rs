@@ -168,14 +168,7 @@ impl Settings {
 pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, Problem> {
     let state_dir = base.join(&file.state.dir);
     let usage = check_usage(&file)?;
-    let kept = Kept {
-        dir: state_dir.join("components"),
-        bounds: Bounds {
-            max_component_bytes: file.limits.component_mb.mebibytes(),
-            max_bytes: file.state.components_mb.mebibytes(),
-            ..Bounds::default()
-        },
-    };
+    let kept = kept_components(&file, &state_dir);
     let (mut components, from_registries) =
         check_components(file.components, file.registries, kept, base, outside)?;
     let (models, endpoints) = check_models(file.models, base, outside)?;
@@ -195,18 +188,22 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
         roles.insert(name.into(), checked);
     }
     let agents = check_agents(file.agents, &roles)?;
-    let max_agent_memory_bytes = file.limits.max_agent_memory_mb.mebibytes();
+    let catalog = Catalog {
+        roles,
+        components,
+        rigs: rigs.iter().map(|(name, rig)| (Arc::clone(name), rig.url.clone())).collect(),
+        max_agent_memory_bytes: file.limits.max_agent_memory_mb.mebibytes(),
+    };
+    let runtime = RuntimeConfig {
+        cpu: file.engine.cpu,
+        connector: outside.clone(),
+        models,
+        http_secrets,
+        ..engine(&file.limits, &file.state, &catalog, base)
+    };
     Ok(Settings {
         telemetry: None,
-        control: ControlConfig {
-            listen: file.server.listen.0,
-            token: file.server.token,
-            allow_unauthenticated: file.server.allow_unauthenticated,
-            allowed_hosts: file.server.allowed_hosts.into_iter().map(|name| name.0).collect(),
-            probe_listen: file.server.probe_listen.map(|listen| listen.0),
-            mcp: file.server.mcp,
-            limits: ControlLimits::default(),
-        },
+        control: control(file.server),
         town_id: file.town.id.clone(),
         evidence: check_evidence(file.evidence, file.town.id.as_deref(), base, outside)?,
         lease: check_lease(file.lease, file.town.id.as_deref(), base, outside)?,
@@ -217,52 +214,20 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
         is_moved: false,
         verbose: 0,
         colours: ColourChoice::default(),
-        log: LogConfig {
-            format: Format::Json,
-            level: level(file.log.level),
-            buffer_bytes: usize::try_from(file.log.buffer_mb.mebibytes()).unwrap_or(usize::MAX / 4),
-            max_line_bytes: file.log.max_line_kb.as_usize() * 1024,
-        },
-        runtime: RuntimeConfig {
-            components: components.values().cloned().collect(),
-            files_per_agent: 1 + usize::from(roles.values().any(|role| role.workspace)),
-            disk_floor: disk_floor(&file.state),
-            reserved_memory_bytes: largest_limit(&roles),
-            max_agents: file.limits.max_agents.as_usize(),
-            pooling: file.limits.memory_pool,
-            max_agent_memory_bytes,
-            aot_dir: Some(state_dir.join("aot")),
-            aot_seed: file.state.aot_seed.map(|dir| base.join(dir)),
-            cpu: file.engine.cpu,
-            aot_bytes: file.state.aot_mb.mebibytes(),
-            core_dumps: core_dumps(&state_dir, &roles),
-            max_component_bytes: file.limits.component_mb.mebibytes(),
-            fast_lane_memory_bytes: file.limits.fast_lane_memory_mb.mebibytes(),
-            compile: file.limits.compile_ms.millis(),
-            compiler: compiler::check(&file.limits),
-            instance_bounds: compiler::instance_bounds(&file.limits),
-            connector: outside.clone(),
-            models,
-            http_secrets,
-            ..RuntimeConfig::default()
-        },
+        log: log(&file.log),
+        runtime,
         compile_memory_bytes: file.limits.compile_memory_mb.map(CompileMebibytes::mebibytes),
         memory: memory(&file.memory)?,
         models: endpoints,
         secret_files,
         security: file.security,
         tools,
-        rigs: rigs.clone(),
+        rigs,
         retention: retention(&file.workspaces)?,
         sigint: file.signals.sigint,
         state_dir,
         without_store: false,
-        catalog: Catalog {
-            roles,
-            components,
-            rigs: rigs.into_iter().map(|(name, rig)| (name, rig.url)).collect(),
-            max_agent_memory_bytes,
-        },
+        catalog,
         components: from_registries,
         keep_ended: file.limits.keep_ended,
         ended_bytes: file.limits.ended_mb.mebibytes(),
@@ -270,11 +235,80 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
         shutdown: file.limits.shutdown_ms.millis(),
         drain: file.limits.drain_ms.millis(),
         agents,
-        hydration: HydrationRules {
-            parallel: file.limits.hydration_parallel.as_usize(),
-            deadline: file.limits.hydration_ms.millis(),
-        },
+        hydration: hydration(&file.limits),
     })
+}
+
+/// Where components from registries stay.
+fn kept_components(file: &File, state_dir: &Path) -> Kept {
+    Kept {
+        dir: state_dir.join("components"),
+        bounds: Bounds {
+            max_component_bytes: file.limits.component_mb.mebibytes(),
+            max_bytes: file.state.components_mb.mebibytes(),
+            ..Bounds::default()
+        },
+    }
+}
+
+/// The control server.
+fn control(server: file::Server) -> ControlConfig {
+    ControlConfig {
+        listen: server.listen.0,
+        token: server.token,
+        allow_unauthenticated: server.allow_unauthenticated,
+        allowed_hosts: server.allowed_hosts.into_iter().map(|name| name.0).collect(),
+        probe_listen: server.probe_listen.map(|listen| listen.0),
+        mcp: server.mcp,
+        limits: ControlLimits::default(),
+    }
+}
+
+/// The log, as programs read it.
+fn log(log: &file::Log) -> LogConfig {
+    LogConfig {
+        format: Format::Json,
+        level: level(log.level),
+        buffer_bytes: usize::try_from(log.buffer_mb.mebibytes()).unwrap_or(usize::MAX / 4),
+        max_line_bytes: log.max_line_kb.as_usize() * 1024,
+    }
+}
+
+/// The engine, but for the processor and for what agents reach outside.
+fn engine(
+    limits: &file::Limits,
+    state: &file::State,
+    catalog: &Catalog,
+    base: &Path,
+) -> RuntimeConfig {
+    let (roles, state_dir) = (&catalog.roles, base.join(&state.dir));
+    RuntimeConfig {
+        components: catalog.components.values().cloned().collect(),
+        files_per_agent: 1 + usize::from(roles.values().any(|role| role.workspace)),
+        disk_floor: disk_floor(state),
+        reserved_memory_bytes: largest_limit(roles),
+        max_agents: limits.max_agents.as_usize(),
+        pooling: limits.memory_pool,
+        max_agent_memory_bytes: catalog.max_agent_memory_bytes,
+        aot_dir: Some(state_dir.join("aot")),
+        aot_seed: state.aot_seed.as_ref().map(|dir| base.join(dir)),
+        aot_bytes: state.aot_mb.mebibytes(),
+        core_dumps: core_dumps(&state_dir, roles),
+        max_component_bytes: limits.component_mb.mebibytes(),
+        fast_lane_memory_bytes: limits.fast_lane_memory_mb.mebibytes(),
+        compile: limits.compile_ms.millis(),
+        compiler: compiler::check(limits),
+        instance_bounds: compiler::instance_bounds(limits),
+        ..RuntimeConfig::default()
+    }
+}
+
+/// How agents are restored at boot.
+fn hydration(limits: &file::Limits) -> HydrationRules {
+    HydrationRules {
+        parallel: limits.hydration_parallel.as_usize(),
+        deadline: limits.hydration_ms.millis(),
+    }
 }
 
 /// What a role's agents may take at most, of all roles, in bytes.
