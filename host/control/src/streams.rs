@@ -327,7 +327,9 @@ impl SocketPlace {
     /// Sends frames over a WebSocket, until either side ends it.
     pub(crate) async fn speak(self, socket: WebSocket, frames: Frames) {
         let spawner = self.0.streams.0.spawner.clone();
-        let speaking = spawner.spawn_infallible("stream-websocket", self.write(socket, frames));
+        let speaking = spawner.spawn_infallible("stream-websocket", async move {
+            self.write(socket, frames).await;
+        });
         let _ = speaking.await;
     }
 
