@@ -287,8 +287,8 @@ fn without_its_register_a_copy_ends_and_it_comes_back_with_it() {
     first.serves(1);
     let away = fleet.dir.path().join("away");
     std::fs::rename(fleet.register(), &away).expect("take the register away");
-    first.says("the lease of the town is lost: the register did not answer in time");
-    first.says("waiting for the lease of the town: the register does not answer");
+    first.says("the lease of the town is lost: it was not renewed in time: ");
+    first.says("waiting for the lease of the town: the register says: ");
     std::fs::rename(&away, fleet.register()).expect("bring the register back");
     first.serves(2);
     assert_eq!(one_at_a_time(&[&first]), [1, 2]);

@@ -81,6 +81,7 @@ pub fn supervise(args: &RunArgs, is_leased: bool) -> Result<ExitCode, Failure> {
         ends: Ends::default(),
         notifier: Notifier::from_environment(),
         lease: is_leased.then(TownLease::new),
+        is_fenced: false,
     };
     loop {
         let permit = match init.wait_for_lease() {
@@ -128,6 +129,8 @@ struct Init {
     ends: Ends,
     notifier: Notifier,
     lease: Option<TownLease>,
+    /// The supervisor said that it ends itself at its fence.
+    is_fenced: bool,
 }
 
 impl Init {
@@ -151,8 +154,10 @@ impl Init {
     /// any other.
     fn watch(&mut self, child: &Child) -> (ProcessEnd, Option<Signal>) {
         let (mut asked, mut lease_lost) = (None, false);
+        self.is_fenced = false;
         loop {
-            let keeper = self.lease.as_ref().and_then(TownLease::words);
+            // What it says counts for the next supervisor.
+            let keeper = self.lease.as_ref().and_then(TownLease::words).filter(|_| !lease_lost);
             let words: Vec<_> = child.words().into_iter().chain(keeper).collect();
             let most = self.lease.as_ref().map(TownLease::patience);
             let event = self.signals.wait_beside(&words, most);
@@ -168,10 +173,10 @@ impl Init {
                 SignalEvent::Ended => {
                     if let Some(end) = child::reap(Some(child), &self.kernel) {
                         self.hear(child);
-                        // It may have been quicker to see it itself.
-                        let lease_lost = lease_lost
-                            || end.signal == Some(Signal::KILL.as_raw())
-                                && self.is_lease_over(child);
+                        // It may have been quicker to see it itself. Another end is another matter.
+                        let lease_lost =
+                            (lease_lost || self.is_fenced || self.is_lease_over(child))
+                                && end.signal == Some(Signal::KILL.as_raw());
                         return (ProcessEnd { lease_lost, ..end }, asked);
                     }
                 }
@@ -201,6 +206,7 @@ impl Init {
                 InitMessage::Ready => self.notifier.reached(Stage::Ready),
                 InitMessage::Draining => self.notifier.reached(Stage::Draining),
                 InitMessage::Alive => self.notifier.alive(),
+                InitMessage::Fenced => self.is_fenced = true,
             }
         }
     }
@@ -220,9 +226,21 @@ impl Init {
     /// Waits until a supervisor may run. `None`: it may without a lease.
     fn wait_for_lease(&mut self) -> Result<Option<LeasePermit>, Exit> {
         let Some(lease) = &mut self.lease else { return Ok(None) };
+        // A service manager that waits for this one to be ready, or for a sign of life, has to hear of it.
+        self.notifier.reached(Stage::Booting);
+        let (beat, mut next_beat) = (self.notifier.beat(), Instant::now());
+        let mut said = String::new();
         loop {
             lease.keep(&self.voice);
             lease.hear(&self.voice);
+            if lease.said() != said {
+                lease.said().clone_into(&mut said);
+                self.notifier.say(&said);
+            }
+            if let Some(beat) = beat.filter(|_| Instant::now() >= next_beat) {
+                self.notifier.alive();
+                next_beat = Instant::now() + beat;
+            }
             if let Some(permit) = lease.permit() {
                 return Ok(Some(permit));
             }
@@ -251,7 +269,7 @@ impl Init {
     /// Nothing runs here any more.
     fn let_go(&mut self) {
         if let Some(lease) = &mut self.lease {
-            lease.release();
+            lease.release(&self.signals);
         }
         self.voice.flush();
     }

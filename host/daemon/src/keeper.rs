@@ -12,7 +12,9 @@
 //! word from it the lease ends by init's own clock.
 
 use std::io::{self, Read, Write};
+use std::os::unix::process::parent_id;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use bulkhead_lease::{Ended, Identity, Lease, Lost, Status};
 use rustix::process::{Signal, set_parent_process_death_signal};
@@ -23,22 +25,33 @@ use crate::failure::Failure;
 use crate::init::{KEEPER, KeeperMessage};
 use crate::run::settings;
 
-/// Whether this process is a keeper. Binds its lifetime to that of its init process.
-pub fn is_one() -> Result<bool, Failure> {
-    if std::env::var_os(KEEPER).is_none() {
-        return Ok(false);
-    }
+/// The highest epoch that init knows of, if this process is a keeper. Binds its lifetime to that of its init process.
+pub fn floor() -> Result<Option<u64>, Failure> {
+    let Some(value) = std::env::var_os(KEEPER) else { return Ok(None) };
+    let value = value.to_string_lossy();
+    let parts = value
+        .split_once(':')
+        .and_then(|(init, floor)| Some((init.parse::<u32>().ok()?, floor.parse::<u64>().ok()?)));
+    let Some((init, floor)) = parts else {
+        let message = format!("{KEEPER} is not what an init process sets; unset it");
+        return Err(Failure::bad_input(message));
+    };
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| {
         Failure::cannot_run("cannot tie the keeper to its init process", &error)
     })?;
+    // It may have ended before it was asked for its end.
+    if parent_id() != init {
+        let message = format!("the init process {init} is gone, or {KEEPER} is not for this one");
+        return Err(Failure::new(Exit::CannotRun, message));
+    }
     let _ = rustix::thread::set_name(c"bulkhead-keeper");
-    Ok(true)
+    Ok(Some(floor))
 }
 
 /// Holds the lease until stdin is at its end.
-pub fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
+pub fn run(args: &RunArgs, floor: u64) -> Result<ExitCode, Failure> {
     let refused = |why: String| {
-        say(&KeeperMessage::Refused { why });
+        tell(&KeeperMessage::Refused { why });
         Ok(Exit::CannotRun.into())
     };
     let settings = match settings(args) {
@@ -62,10 +75,24 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
         })
         .map_err(|error| Failure::cannot_run("cannot hold the lease", &error))?;
     let held = runtime.block_on(async {
-        let mut it = Lease::open(&lease.settings, me, 0)?;
+        let mut it = Lease::open(&lease.settings, me, floor)?;
         let release = async move { drop(asked.await) };
-        it.hold(|status| say(&message_of(status)), release).await
+        let mut listener = Listener::default();
+        let patience = lease.settings.ttl.get();
+        it.hold(
+            |status| {
+                // A holder whose init process hangs has no supervisor any more, and keeps others from having one.
+                if !listener.hears(patience) {
+                    std::process::exit(Exit::CannotRun as i32);
+                }
+                tell(&message_of(status));
+            },
+            release,
+        )
+        .await
     });
+    // A call that hangs on a disk keeps nobody here.
+    runtime.shutdown_background();
     match held {
         Ok(Ended::Released | Ended::Abandoned | Ended::Lost(_)) => Ok(ExitCode::SUCCESS),
         Err(error) => refused(format!("{}: {error}", lease.settings.register)),
@@ -75,6 +102,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
 fn message_of(status: &Status) -> KeeperMessage {
     match status {
         Status::Waiting { holder, failing } => {
+            let epoch = holder.as_ref().map_or(0, |holder| holder.epoch);
             let holder = holder.as_ref().filter(|holder| !holder.released).map(|holder| {
                 let at = match &*holder.endpoint {
                     "" => String::new(),
@@ -82,14 +110,17 @@ fn message_of(status: &Status) -> KeeperMessage {
                 };
                 format!("{}{at} holds it (epoch {})", holder.name, holder.epoch)
             });
-            KeeperMessage::Waiting { holder, failing: failing.clone() }
+            KeeperMessage::Waiting { holder, epoch, failing: failing.clone() }
         }
         Status::Held(permit) => {
             KeeperMessage::Held { epoch: permit.epoch, fence_at: permit.fence_at.0 }
         }
-        Status::Lost(lost) => KeeperMessage::Lost {
-            why: match lost {
-                Lost::Expired => "the register did not answer in time".into(),
+        Status::Lost { why, failing } => KeeperMessage::Lost {
+            why: match why {
+                Lost::Expired => match failing {
+                    Some(failing) => format!("it was not renewed in time: {failing}"),
+                    None => "it was not renewed in time".into(),
+                },
                 Lost::Taken { holder, epoch } => format!("{holder} holds it (epoch {epoch})"),
                 Lost::Forgotten => "the register has it no more".into(),
             },
@@ -98,10 +129,26 @@ fn message_of(status: &Status) -> KeeperMessage {
 }
 
 /// An init process that is gone takes this one with it.
-fn say(message: &KeeperMessage) {
+fn tell(message: &KeeperMessage) {
     let mut line = serde_json::to_vec(message).unwrap_or_default();
     line.push(b'\n');
     let _ = io::stdout().write_all(&line);
+}
+
+/// Whether init still takes what it is told.
+#[derive(Default)]
+struct Listener {
+    unread_since: Option<Instant>,
+}
+
+impl Listener {
+    fn hears(&mut self, patience: Duration) -> bool {
+        if rustix::io::ioctl_fionread(io::stdout()).is_ok_and(|unread| unread > 0) {
+            return self.unread_since.get_or_insert_with(Instant::now).elapsed() < patience;
+        }
+        self.unread_since = None;
+        true
+    }
 }
 
 /// How people know this process: its machine, and which process there.
@@ -135,13 +182,16 @@ mod tests {
         for (status, line) in [
             (
                 waiting(Some(holder(false))),
-                r#"{"waiting":{"holder":"host-a/7 at https://a.example holds it (epoch 3)","failing":null}}"#,
+                r#"{"waiting":{"holder":"host-a/7 at https://a.example holds it (epoch 3)","epoch":3,"failing":null}}"#,
             ),
-            (waiting(Some(holder(true))), r#"{"waiting":{"holder":null,"failing":null}}"#),
+            (
+                waiting(Some(holder(true))),
+                r#"{"waiting":{"holder":null,"epoch":3,"failing":null}}"#,
+            ),
             (Status::Held(permit), r#"{"held":{"epoch":4,"fenceAt":70}}"#),
             (
-                Status::Lost(Lost::Expired),
-                r#"{"lost":{"why":"the register did not answer in time"}}"#,
+                Status::Lost { why: Lost::Expired, failing: Some("disk full".into()) },
+                r#"{"lost":{"why":"it was not renewed in time: disk full"}}"#,
             ),
         ] {
             let message = message_of(&status);

@@ -115,14 +115,13 @@ fn let_errors_be_cheap() {
 }
 
 fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
-    if keeper::is_one()? {
+    if let Some(floor) = keeper::floor()? {
         hardening::hide_memory();
-        return keeper::run(args);
+        return keeper::run(args, floor);
     }
     let handover = Handover::take()?;
-    // What is wrong with the configuration is the supervisor's to say.
-    let is_leased = || run::settings(args).is_ok_and(|settings| settings.lease.is_some());
-    let is_leased = handover.is_none() && is_leased();
+    let is_leased =
+        handover.is_none() && args.test_model.is_none() && config::has_lease(&args.config);
     if handover.is_none() && (args.supervise || init::is_first_process() || is_leased) {
         hardening::hide_memory();
         let ended = init::supervise(args, is_leased);

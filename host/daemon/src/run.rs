@@ -94,7 +94,7 @@ fn under_test(mut settings: Settings) -> Settings {
 /// Runs the agents until a signal comes.
 pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> {
     let mut settings = settings(args)?;
-    leased::obey(settings.lease.is_some(), handover.as_ref())?;
+    leased::check(settings.lease.is_some(), handover.as_ref())?;
     if settings.security.debuggable {
         hardening::be_debuggable();
     }

@@ -14,6 +14,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
@@ -24,6 +25,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// Nanoseconds of `CLOCK_BOOTTIME`.
 static MOMENT: AtomicU64 = AtomicU64::new(NEVER);
 static EPOCH: AtomicU64 = AtomicU64::new(NONE);
+
+/// Called before the end.
+static LAST_WORD: OnceLock<fn()> = OnceLock::new();
 
 const NEVER: u64 = u64::MAX;
 const NONE: u64 = 0;
@@ -50,9 +54,17 @@ pub fn pass() {
     if moment == NEVER || now() < moment {
         return;
     }
+    if let Some(last_word) = LAST_WORD.get() {
+        last_word();
+    }
     let _ = kill_process(getpid(), Signal::KILL);
     // Without a signal there is another way to be gone at once.
     std::process::abort();
+}
+
+/// Has this called before the end, once and quickly: so that whoever sees the end knows it from another SIGKILL.
+pub fn announce(last_word: fn()) {
+    let _ = LAST_WORD.set(last_word);
 }
 
 /// How long it is until the fence, in nanoseconds. `None`: there is none.

@@ -24,8 +24,13 @@ pub struct Lease {
     ttl: Duration,
     /// The register was tried, and does what it has to do.
     is_probed: bool,
-    /// What the last request that failed said.
-    failing: Option<String>,
+    /// What the last request that failed said, while none of its kind has succeeded.
+    failing: Option<Failing>,
+}
+
+struct Failing {
+    is_write: bool,
+    said: String,
 }
 
 /// How the lease is.
@@ -42,7 +47,12 @@ pub enum Status {
     Held(Permit),
     /// It is not held here any more, and there was no time or no way to give it back. What runs has to end before
     /// [`Permit::until`] of the last [`Status::Held`].
-    Lost(Lost),
+    Lost {
+        /// What became of it.
+        why: Lost,
+        /// What the register said to the last request, if that failed.
+        failing: Option<String>,
+    },
 }
 
 /// Which process holds the lease, or held it last.
@@ -164,7 +174,7 @@ impl Lease {
             }
             Err(error @ RegisterError::Misbehaves(_)) => return Err(error),
             Err(error) => {
-                self.failing = Some(error.to_string());
+                self.failing = Some(Failing { is_write: true, said: error.to_string() });
                 request_patience(self.ttl)
             }
         };
@@ -182,7 +192,13 @@ impl Lease {
             Step::Read => {
                 let read = timeout(patience, self.register.read()).await.unwrap_or_else(late);
                 let now = self.clock.now();
-                self.failing = read.as_ref().err().map(ToString::to_string);
+                match &read {
+                    Err(error) => {
+                        self.failing = Some(Failing { is_write: false, said: error.to_string() });
+                    }
+                    // A register that can be read may still refuse what is written.
+                    Ok(_) => _ = self.failing.take_if(|failing| !failing.is_write),
+                }
                 self.protocol.read(now, read.ok());
             }
             Step::Write { expected, record } => {
@@ -190,7 +206,10 @@ impl Lease {
                 let wrote =
                     timeout(patience, write).await.unwrap_or_else(|_| Err(too_late(patience)));
                 let now = self.clock.now();
-                self.failing = wrote.as_ref().err().map(ToString::to_string);
+                self.failing = wrote
+                    .as_ref()
+                    .err()
+                    .map(|error| Failing { is_write: true, said: error.to_string() });
                 self.protocol.wrote(
                     now,
                     match wrote {
@@ -216,14 +235,15 @@ impl Lease {
         }
         let was_held = matches!(shown, Some(Status::Held(_)));
         if let Some(why) = lost.filter(|_| was_held) {
-            notify(&Status::Lost(why.clone()));
+            let failing = self.failing.as_ref().map(|failing| failing.said.clone());
+            notify(&Status::Lost { why: why.clone(), failing });
             return Some(Ended::Lost(why));
         }
         let status = match self.protocol.permit() {
             Some(permit) => Status::Held(permit),
             None => Status::Waiting {
                 holder: self.protocol.record().map(Holder::of),
-                failing: self.failing.clone(),
+                failing: self.failing.as_ref().map(|failing| failing.said.clone()),
             },
         };
         if shown.as_ref() != Some(&status) {

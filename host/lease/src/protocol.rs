@@ -322,6 +322,9 @@ impl Protocol {
                     Some((_, record)) if !record.released => {
                         seen.since.after(takeover_after(record.ttl))
                     }
+                    // Somebody removed it, and a holder learns that by its next renewal. Its TTL is gone with it, and
+                    // is the same for all copies of a town.
+                    None if self.floor > 0 => seen.since.after(takeover_after(self.ttl)),
                     _ => now,
                 };
                 if now >= free_at {

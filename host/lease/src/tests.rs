@@ -185,7 +185,10 @@ async fn who_cannot_renew_ends_at_the_fence_and_not_later() {
         let ended = copy.ended().await;
         assert_eq!(ended, Ended::Lost(Lost::Expired), "{mood:?}");
         let last = copy.seen.lock().unwrap().last().cloned();
-        assert!(matches!(last, Some((_, Status::Lost(Lost::Expired)))), "{mood:?}: {last:?}");
+        assert!(
+            matches!(last, Some((_, Status::Lost { why: Lost::Expired, .. }))),
+            "{mood:?}: {last:?}"
+        );
         let late = copy.clock.now().since(permit.fence_at);
         if mood == Mood::LosesAnswers {
             // What was written is read: that renews too, as long as reads are answered.
@@ -298,7 +301,7 @@ async fn a_frozen_holder_finds_its_permit_over() {
     let permit = frozen.permit().unwrap();
     advance(Duration::from_secs(60)).await;
     assert!(!permit.is_live(frozen.clock.now()));
-    let ended = frozen.until("is lost", |status| matches!(status, Status::Lost(_))).await;
+    let ended = frozen.until("is lost", |status| matches!(status, Status::Lost { .. })).await;
     assert!(ended >= Duration::from_secs(60) && frozen.began.elapsed() - ended < TTL);
 }
 

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::fault::{Cause, Fault};
-use crate::loops::Nudge;
+use crate::nudge::Nudge;
 
 /// The shape of an answer.
 #[derive(Deserialize)]

@@ -13,7 +13,7 @@
 //!
 //! - `address`, `transport`, `fault`: one exchange, and why it failed
 //! - `token`, `client`, `call`: a call with its token, its tries, its fence and its lines
-//! - `answers`: what the town says, read
+//! - `answers`, `nudge`: what the town says, read
 //! - `optional`: the calls that a town need not have
 //! - `heard`: what happened in the container, until a loop takes it
 //! - `loops`: what is sent, one loop a file
@@ -29,6 +29,7 @@ mod fault;
 mod figures;
 mod heard;
 mod loops;
+mod nudge;
 mod optional;
 mod service;
 mod supervisor;

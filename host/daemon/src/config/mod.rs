@@ -59,6 +59,18 @@ pub use rigs::RigSettings;
 pub use settings::{Opened, Settings};
 pub use tools::ToolSettings;
 
+/// Whether the configuration asks for a lease. It is read for that alone, and only if it can be read again: what is wrong with
+/// it is said by the process that reads it whole.
+pub fn has_lease(path: &Path) -> bool {
+    if std::env::var_os("BULKHEAD_LEASE_REGISTER").is_some_and(|register| !register.is_empty()) {
+        return true;
+    }
+    let is_file = std::fs::metadata(path).is_ok_and(|found| found.is_file());
+    let text = is_file.then(|| std::fs::read_to_string(path).ok()).flatten();
+    let file = text.and_then(|text| text.parse::<toml::Table>().ok());
+    file.is_some_and(|file| file.get("lease").and_then(|lease| lease.get("register")).is_some())
+}
+
 /// Reads and checks the configuration in `path`.
 pub fn load(path: &Path) -> Result<Settings, Failure> {
     read(path, |_| {})

@@ -50,16 +50,17 @@ impl Program {
         })
     }
 
-    /// Starts the keeper of the lease, and yields what it says, and its stdin.
-    pub fn spawn_keeper(&self) -> io::Result<(PipeReader, PipeWriter)> {
+    /// Starts the keeper of the lease, and yields its id, what it says, and its stdin. `floor` is the highest epoch that is known.
+    pub fn spawn_keeper(&self, floor: u64) -> io::Result<(Pid, PipeReader, PipeWriter)> {
         let (words, stdout) = io::pipe()?;
         let (stdin, hold) = io::pipe()?;
         rustix::io::ioctl_fionbio(&words, true)?;
         let mut command = self.command();
-        command.env(KEEPER, "1").stdin(Stdio::from(stdin)).stdout(Stdio::from(stdout));
+        let value = format!("{}:{floor}", std::process::id());
+        command.env(KEEPER, value).stdin(Stdio::from(stdin)).stdout(Stdio::from(stdout));
         // Its end is taken with those of orphans.
-        command.spawn().map(drop)?;
-        Ok((words, hold))
+        let keeper = command.spawn()?;
+        Ok((Pid::from_child(&keeper), words, hold))
     }
 
     fn command(&self) -> Command {

@@ -57,18 +57,21 @@ pub enum InitMessage {
     Draining = b'd',
     /// The supervisor works: see [`crate::notify`].
     Alive = b'a',
+    /// The supervisor ends itself at its fence.
+    Fenced = b'f',
 }
 
 impl InitMessage {
     /// The word that a byte is.
     pub fn of(byte: u8) -> Option<Self> {
-        const ALL: [InitMessage; 6] = [
+        const ALL: [InitMessage; 7] = [
             InitMessage::Reported,
             InitMessage::LogIsJson,
             InitMessage::LogIsPretty,
             InitMessage::Ready,
             InitMessage::Draining,
             InitMessage::Alive,
+            InitMessage::Fenced,
         ];
         ALL.into_iter().find(|it| *it as u8 == byte)
     }
@@ -115,6 +118,11 @@ impl Handover {
 
     /// Says something to the init process, through stdin, which is a socket of both.
     pub fn send(&self, word: InitMessage) {
+        Self::say(word);
+    }
+
+    /// The same of a process that has an init process above it.
+    pub fn say(word: InitMessage) {
         // An init process that is gone takes this one with it.
         let _ = rustix::io::write(io::stdin().as_fd(), &[word as u8]);
     }

@@ -4,15 +4,24 @@ use std::io::{self, PipeReader, PipeWriter, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::child::Program;
 use super::permit::{KeeperMessage, LeasePermit};
+use super::signals::{self, SignalEvent, Signals};
 use super::voice::Voice;
 
-/// Before another keeper is started after one that ended without a reason.
+/// Between two keepers.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// The same after one that cannot hold a lease which was held before: somebody may be repairing what is wrong.
+const REFUSED_AGAIN: Duration = Duration::from_secs(5);
+
+/// A keeper that says nothing for so long, when it has to, hangs.
+const HANGS: Duration = Duration::from_secs(2);
+
 /// A keeper has so long to give the lease back.
-const GIVING_BACK: Duration = Duration::from_secs(5);
+const GIVING_BACK: Duration = Duration::from_secs(2);
 
 /// How long at most nobody looks at the clock. The clock of a wait stands still while the machine sleeps.
 const LOOK: Duration = Duration::from_millis(250);
@@ -24,17 +33,23 @@ pub struct TownLease {
     /// When there may be a keeper.
     not_before: Instant,
     permit: Option<LeasePermit>,
+    /// The highest epoch that anybody held.
+    floor: u64,
+    was_held: bool,
     /// What was said last of waiting for it.
     said: String,
     refused: Option<String>,
 }
 
 struct Keeper {
+    pid: Pid,
     words: PipeReader,
     /// Held as long as the lease is wanted.
     stdin: PipeWriter,
     /// The beginning of a line.
     begun: Vec<u8>,
+    /// Since when it should have said something, or be gone.
+    owes_since: Option<Instant>,
 }
 
 impl TownLease {
@@ -44,19 +59,39 @@ impl TownLease {
             keeper: None,
             not_before: Instant::now(),
             permit: None,
+            floor: 0,
+            was_held: false,
             said: String::new(),
             refused: None,
         }
     }
 
-    /// Starts a keeper if there is none. To be called on the main thread: it ends with the thread that started it.
+    /// Starts a keeper if there is none, and ends one that hangs. To be called on the main thread: a keeper ends with the thread
+    /// that started it.
     pub fn keep(&mut self, voice: &Voice) {
-        if self.keeper.is_some() || Instant::now() < self.not_before {
+        if let Some(keeper) = &mut self.keeper {
+            let is_silent = self.permit.is_some_and(LeasePermit::is_over);
+            if is_silent {
+                keeper.owes_since.get_or_insert_with(Instant::now);
+            }
+            if keeper.owes_since.is_some_and(|since| since.elapsed() > HANGS) {
+                voice.print("the keeper of the lease hangs, and is replaced");
+                let _ = kill_process(keeper.pid, Signal::KILL);
+                self.keeper = None;
+                self.permit = None;
+            }
+            return;
+        }
+        if Instant::now() < self.not_before {
             return;
         }
         self.not_before = Instant::now() + AGAIN;
-        match self.program.spawn_keeper() {
-            Ok((words, stdin)) => self.keeper = Some(Keeper { words, stdin, begun: Vec::new() }),
+        self.refused = None;
+        match self.program.spawn_keeper(self.floor) {
+            Ok((pid, words, stdin)) => {
+                self.keeper =
+                    Some(Keeper { pid, words, stdin, begun: Vec::new(), owes_since: None });
+            }
             Err(error) => voice.print(&format!("cannot start the keeper of the lease: {error}")),
         }
     }
@@ -65,37 +100,63 @@ impl TownLease {
     pub fn hear(&mut self, voice: &Voice) -> Option<LeasePermit> {
         let before = self.permit;
         let (messages, is_gone) = self.keeper.as_mut().map(Keeper::messages).unwrap_or_default();
+        let mut has_reason = false;
         for message in messages {
             match message {
                 KeeperMessage::Held { epoch, fence_at } => {
-                    let is_new = self.permit.is_none_or(|permit| permit.epoch != epoch);
-                    self.permit = Some(LeasePermit { epoch, fence_at });
-                    if is_new {
-                        self.said.clear();
+                    if self.floor < epoch || self.permit.is_none() {
                         voice.print(&format!(
                             "this host holds the lease of the town, epoch {epoch}"
                         ));
                     }
+                    self.said.clear();
+                    self.floor = self.floor.max(epoch);
+                    self.was_held = true;
+                    self.permit = Some(LeasePermit { epoch, fence_at });
                 }
-                KeeperMessage::Waiting { holder, failing } => {
-                    self.wait_for(holder, failing, voice);
+                KeeperMessage::Waiting { holder, epoch, failing } => {
+                    self.floor = self.floor.max(epoch);
+                    // While a supervisor runs it is for what an earlier keeper held.
+                    if self.permit().is_none() {
+                        self.wait_for(holder, failing, voice);
+                    }
                 }
                 KeeperMessage::Lost { why } => {
+                    has_reason = true;
                     self.permit = None;
                     voice.print(&format!("the lease of the town is lost: {why}"));
                 }
-                KeeperMessage::Refused { why } => self.refused = Some(why),
+                KeeperMessage::Refused { why } => {
+                    has_reason = true;
+                    self.refuse(why, voice);
+                }
             }
         }
+        if let Some(keeper) = &mut self.keeper {
+            // After its last words it ends.
+            keeper.owes_since = has_reason.then(Instant::now).or(keeper.owes_since);
+        }
         if is_gone {
-            self.keeper = None;
+            if self.keeper.take().is_some_and(|keeper| keeper.owes_since.is_none()) {
+                voice.print("the keeper of the lease has ended, and is replaced");
+            }
         }
         self.permit.filter(|permit| Some(*permit) != before)
     }
 
+    /// What cannot be held at first is for the operator. What was held may be broken for a while only.
+    fn refuse(&mut self, why: String, voice: &Voice) {
+        if self.was_held {
+            voice.print(&format!("the lease of the town cannot be held: {why}"));
+            self.not_before = Instant::now() + REFUSED_AGAIN;
+        } else {
+            self.refused = Some(why);
+        }
+    }
+
     fn wait_for(&mut self, holder: Option<String>, failing: Option<String>, voice: &Voice) {
         let why = match (failing, holder) {
-            (Some(failing), _) => format!("the register does not answer: {failing}"),
+            (Some(failing), _) => format!("the register says: {failing}"),
             (None, Some(holder)) => holder,
             (None, None) => return,
         };
@@ -106,9 +167,14 @@ impl TownLease {
         }
     }
 
+    /// For whom it waits, as it was said last. Empty: it does not.
+    pub fn said(&self) -> &str {
+        &self.said
+    }
+
     /// The right to run a supervisor now.
     pub fn permit(&self) -> Option<LeasePermit> {
-        self.permit.filter(|permit| bulkhead_fence::now() < permit.fence_at)
+        self.permit.filter(|permit| !permit.is_over())
     }
 
     /// Why it can never be had, as the keeper says.
@@ -123,36 +189,36 @@ impl TownLease {
 
     /// How long a wait may take before somebody has to look at the clock.
     pub fn patience(&self) -> Duration {
-        let left = self.permit.map_or(LOOK, |permit| {
+        let left = self.permit().map_or(LOOK, |permit| {
             Duration::from_nanos(permit.fence_at.saturating_sub(bulkhead_fence::now()))
         });
         // A millisecond too early costs another look.
         left.clamp(Duration::from_millis(1), LOOK)
     }
 
-    /// Gives the lease back, so that the next copy need not wait. Nothing of this one may run any more.
-    pub fn release(&mut self) {
+    /// Gives the lease back, so that the next copy need not wait. Nothing of this one may run any more. A signal that asks for
+    /// the end ends this as well.
+    pub fn release(&mut self, signals: &Signals) {
         let Some(Keeper { words, stdin, .. }) = self.keeper.take() else { return };
         drop(stdin);
         self.permit = None;
         let until = Instant::now() + GIVING_BACK;
         let mut bytes = [0; 512];
-        // The end of what it says is its own.
         while Instant::now() < until {
             match (&words).read(&mut bytes) {
+                // Its end is the end of what it says.
                 Ok(0) => return,
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_for_more(&words),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    match signals.wait_beside(&[words.as_fd()], Some(LOOK)) {
+                        Some(SignalEvent::Asked(signal)) if signals::ends(signal) => return,
+                        Some(_) | None => {}
+                    }
+                }
                 Err(_) => return,
             }
         }
     }
-}
-
-fn wait_for_more(words: &PipeReader) {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let most = Timespec::try_from(LOOK).ok();
-    let _ = poll(&mut [PollFd::new(words, PollFlags::IN)], most.as_ref());
 }
 
 impl Keeper {

@@ -5,15 +5,16 @@ use std::os::unix::net::UnixStream;
 
 use serde::{Deserialize, Serialize};
 
-/// The variable. A process that has it set is a keeper.
+/// The variable: the process id of init, and the highest epoch that it knows of, with a colon between. A process that has it
+/// set is a keeper.
 pub const KEEPER: &str = "BULKHEAD_KEEPER";
 
 /// What a keeper says to its init process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum KeeperMessage {
-    /// It is not held here. Sentences with who holds it, and why the register does not answer.
-    Waiting { holder: Option<String>, failing: Option<String> },
+    /// It is not held here. Sentences with who holds it, under which epoch, and what the register said instead of an answer.
+    Waiting { holder: Option<String>, epoch: u64, failing: Option<String> },
     /// It is held here. The end of the work comes at `fence_at`, in nanoseconds of `CLOCK_BOOTTIME`.
     Held { epoch: u64, fence_at: u64 },
     /// It is not held here any more. The keeper ends.
@@ -33,6 +34,11 @@ pub struct LeasePermit {
 }
 
 impl LeasePermit {
+    /// Whether the supervisor must be gone now.
+    pub fn is_over(self) -> bool {
+        bulkhead_fence::now() >= self.fence_at
+    }
+
     /// What a renewal takes on the way to the supervisor.
     pub const FRAME_BYTES: usize = 16;
 

@@ -154,7 +154,29 @@ fn numbers_go_on_above_what_is_known_where_the_register_forgot() {
     let me = Identity { holder: "a".into(), endpoint: "".into() };
     let mut protocol = Protocol::new(me, TTL, 41);
     protocol.read(at(0), Some(None));
-    assert_eq!(write(&mut protocol, 0, 1).1.epoch, 42);
+    // Another one may hold the lease, and not know yet that the register forgot it.
+    assert_eq!(protocol.step(at(0), 1), wait(250));
+    protocol.read(at(10_499), Some(None));
+    assert_eq!(protocol.step(at(10_499), 1), wait(10_500));
+    assert_eq!(write(&mut protocol, 10_500, 1).1.epoch, 42);
+}
+
+#[test]
+fn who_saw_a_record_waits_for_its_holder_when_it_is_gone() {
+    let (_, record) = holder();
+    let mut protocol = waiting(record);
+    protocol.read(at(5_000), Some(None));
+    assert_eq!(protocol.step(at(5_000), 2), wait(5_250));
+    protocol.read(at(15_499), Some(None));
+    assert_eq!(protocol.step(at(15_499), 2), wait(15_500));
+    assert_eq!(write(&mut protocol, 15_500, 2).1.epoch, 2);
+}
+
+#[test]
+fn the_first_of_all_waits_for_nobody() {
+    let mut protocol = protocol("a");
+    protocol.read(at(0), Some(None));
+    assert_eq!(write(&mut protocol, 0, 1).1.epoch, 1);
 }
 
 #[test]

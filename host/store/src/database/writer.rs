@@ -352,6 +352,7 @@ pub(super) fn in_transaction(
     bulkhead_fence::pass();
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
     let done = work(connection)
+        .inspect(|()| bulkhead_fence::pass())
         .and_then(|()| connection.prepare_cached("COMMIT")?.execute([]).map(|_| ()));
     if done.is_err() && !connection.is_autocommit() {
         // A disk that is full may have rolled it back already.

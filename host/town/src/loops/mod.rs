@@ -34,7 +34,6 @@ use crate::heard::Heard;
 
 pub(crate) use events::Events;
 pub(crate) use eviction::{active, evict};
-pub(crate) use nudges::Nudge;
 pub(crate) use registry::ask_for_registry;
 pub(crate) use snapshots::{Snapshots, download};
 

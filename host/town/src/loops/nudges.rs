@@ -4,10 +4,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bulkhead_api::NudgeRequest;
-use bulkhead_api::nudge::{MAX_NAME_BYTES, MAX_NUDGE_BYTES};
 use bulkhead_types::AgentId;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::attempts::{Attempts, Failure};
 use super::sweep::{Over, Sweep, work_or_due};
@@ -15,6 +13,7 @@ use super::{Loop, PARALLEL, Woken, about};
 use crate::call::{About, Call, Payload, Request};
 use crate::fault::Fault;
 use crate::figures::Droppable;
+use crate::nudge::Nudge;
 
 /// Between the line of a start or a turn and the state that follows from it there is a moment.
 const LOOK: Duration = Duration::from_millis(20);
@@ -27,33 +26,6 @@ const MAX_AT_ONCE: usize = 16;
 
 /// Delivered nudges that are remembered: the town offers one again whose delivery it did not hear of.
 const REMEMBERED: usize = 4096;
-
-#[derive(Deserialize)]
-pub(crate) struct Nudge {
-    nudge_id: String,
-    message: String,
-    #[serde(default)]
-    source: Option<String>,
-}
-
-impl Nudge {
-    /// What the agent gets of it, within the bounds that nudges have on every way. One whose id is too long could
-    /// not be reported as delivered.
-    pub(crate) fn request(self) -> Result<NudgeRequest, String> {
-        let Self { nudge_id, mut message, source } = self;
-        if nudge_id.is_empty() || nudge_id.len() > MAX_NAME_BYTES {
-            let length = nudge_id.len();
-            return Err(format!("its id has {length} bytes, 1 to {MAX_NAME_BYTES} are taken"));
-        }
-        let mut source = source.unwrap_or_else(|| "town".to_owned());
-        message.truncate(message.floor_char_boundary(MAX_NUDGE_BYTES));
-        source.truncate(source.floor_char_boundary(MAX_NAME_BYTES));
-        // What was truncated gives its room back.
-        message.shrink_to_fit();
-        source.shrink_to_fit();
-        Ok(NudgeRequest { message, source, nudge_id: Some(nudge_id) })
-    }
-}
 
 #[derive(Serialize)]
 struct Delivered<'a> {
@@ -253,19 +225,6 @@ impl Loop {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_nudge_of_the_town_has_the_bounds_of_any_other() {
-        let nudge = |id: usize, message: usize, source: usize| {
-            let text = |bytes: usize| "\u{e4}".repeat(bytes / 2);
-            let source = Some(text(source));
-            Nudge { nudge_id: "i".repeat(id), message: text(message), source }.request()
-        };
-        let large = nudge(128, 1 << 20, 1 << 20).unwrap();
-        assert_eq!((large.message.len(), large.source.len()), (MAX_NUDGE_BYTES, MAX_NAME_BYTES));
-        assert!(large.message.capacity() < 2 * MAX_NUDGE_BYTES);
-        assert!(nudge(129, 2, 2).unwrap_err().contains("129") && nudge(0, 2, 2).is_err());
-    }
 
     #[test]
     fn so_many_delivered_ones_are_remembered_and_the_oldest_is_forgotten() {
