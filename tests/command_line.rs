@@ -72,6 +72,28 @@ fn the_example_of_the_documentation_passes_the_check() {
 }
 
 #[test]
+fn a_configuration_may_come_from_a_pipe_but_one_with_a_lease() {
+    let dir = tempfile::tempdir().expect("make a directory");
+    let text_of = |name: &str, more: &str| {
+        let config = Host::builder().toml(more).render(&dir.path().join(name));
+        std::fs::write(dir.path().join(name).with_extension("toml"), &config).expect("write it");
+        format!(
+            "cat {name}.toml | exec timeout --signal=TERM 2 {} run --config /dev/stdin",
+            files::binary().display()
+        )
+    };
+    let run = |line: String| {
+        let output = Command::new("sh").arg("-c").arg(line).current_dir(dir.path()).output();
+        let output = output.expect("run a shell");
+        text(&output.stdout) + &text(&output.stderr)
+    };
+    let said = run(text_of("plain", ""));
+    assert!(said.contains(r#""components":["echo"]"#), "{said}");
+    let said = run(text_of("leased", "[lease]\nregister = \"file:///tmp\"\nname = \"town\""));
+    assert!(said.contains("has to be a regular file"), "{said}");
+}
+
+#[test]
 fn a_variable_of_the_command_line_that_is_wrong_is_named() {
     let dir = tempfile::tempdir().expect("make a directory");
     let file = dir.path().join("bulkhead.toml");

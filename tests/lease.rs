@@ -306,6 +306,66 @@ fn a_keeper_that_dies_is_replaced() {
 }
 
 #[test]
+fn a_keeper_that_hangs_is_replaced() {
+    let fleet = Fleet::new();
+    let first = fleet.copy("first");
+    first.serves(1);
+    kill_process(first.named("bulkhead-keeper"), Signal::STOP).expect("stop the keeper");
+    first.says("the keeper of the lease hangs, and is replaced");
+    first.serves(2);
+    assert_eq!(one_at_a_time(&[&first]), [1, 2]);
+}
+
+#[test]
+fn a_copy_whose_init_process_hangs_gives_way_to_another_one() {
+    let fleet = Fleet::new();
+    let first = fleet.copy("first");
+    first.serves(1);
+    let second = fleet.copy("second");
+    second.says("holds it (epoch 1)");
+    first.signal(Signal::STOP);
+    second.serves(1);
+    first.signal(Signal::CONT);
+    first.says("holds it (epoch 2)");
+    assert_eq!(one_at_a_time(&[&first, &second]), [1, 2]);
+}
+
+#[test]
+fn a_supervisor_that_was_frozen_alone_is_no_crash() {
+    let fleet = Fleet::new();
+    let first = fleet.copy("first");
+    first.serves(1);
+    let supervisor = first.named("bulkhead");
+    kill_process(supervisor, Signal::STOP).expect("stop the supervisor");
+    thread::sleep(Duration::from_millis(TTL_MS));
+    kill_process(supervisor, Signal::CONT).expect("let it go on");
+    first.serves(2);
+    let is_end = |line: &Value| {
+        line["event"] == "container.previous_run" && line["previousRunId"].is_string()
+    };
+    let ends: Vec<_> = first.lines().into_iter().filter(is_end).collect();
+    assert_eq!(ends[0]["cause"], "lease_lost", "{}", ends[0]);
+    let has_counted =
+        |line: &Value| line["message"].as_str().is_some_and(|text| text.contains("restart 1 of"));
+    assert!(!first.lines().iter().any(has_counted), "{:#?}", first.lines());
+}
+
+#[test]
+fn a_register_that_forgot_begins_no_second_copy_and_no_number_again() {
+    let fleet = Fleet::new();
+    let first = fleet.copy("first");
+    first.serves(1);
+    let second = fleet.copy("second");
+    second.says("holds it (epoch 1)");
+    for entry in std::fs::read_dir(fleet.register()).expect("read the register").flatten() {
+        std::fs::remove_file(entry.path()).expect("empty the register");
+    }
+    first.says("the lease of the town is lost: the register has it no more");
+    wait_until("one of them runs", || first.starts().len() + second.starts().len() == 2);
+    assert_eq!(one_at_a_time(&[&first, &second]), [1, 2]);
+}
+
+#[test]
 fn a_supervisor_that_dies_is_restarted_under_the_same_lease() {
     let fleet = Fleet::new();
     let first = fleet.copy("first");
