@@ -63,7 +63,9 @@ pub use handle::AgentHandle;
 pub use mailbox::{Mailbox, MailboxFull, NotTaken};
 pub use order::StartOrder;
 pub use peers::Peers;
-pub use refusal::{Delivery, SendError, StartError, StartFailure, StopError, TurnReport};
+pub use refusal::{
+    Delivery, FinishedTurn, SendError, StartError, StartFailure, StopError, TurnReport,
+};
 pub use settings::{SettingsChange, SettingsError};
 pub use state_publisher::{Published, StatePublisher};
 pub use tools_in_use::{ToolCounts, ToolFigures, ToolInUse};

@@ -319,11 +319,20 @@ pub enum StopError {
     NoSuchAgent(AgentId),
 }
 
+/// What came of a message that an agent finished.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FinishedTurn {
+    /// What the agent says.
+    pub outcome: bulkhead_types::Outcome,
+    /// What the incarnation that finished it used of language models for it, in all its turns.
+    pub tokens: bulkhead_types::TokenUsage,
+}
+
 /// How the turn of a message ended, as far as its sender is concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TurnReport {
     /// The agent finished it.
-    Finished(bulkhead_types::Outcome),
+    Finished(FinishedTurn),
     /// The agent reported an error and keeps running.
     Failed {
         /// The agent's own kebab-case code.

@@ -1,6 +1,7 @@
 //! The face that chat clients know: `GET /v1/models`, `POST /v1/chat/completions`, in the form of OpenAI's API. A model
 //! is an agent.
 
+use bulkhead_types::TokenUsage;
 use bulkhead_types::message::MAX_BODY_BYTES;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,8 @@ pub struct ChatRequest {
     pub prompt: String,
     /// The answer comes as a stream.
     pub stream: bool,
+    /// The stream has the tokens at its end.
+    pub include_usage: bool,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -33,10 +36,21 @@ struct Raw {
     /// The answer comes in pieces.
     #[serde(default)]
     stream: Option<bool>,
+    /// For a stream.
+    #[serde(default)]
+    stream_options: Option<StreamOptions>,
     /// 1.
     #[serde(default)]
     #[schemars(range(min = 1, max = 1))]
     n: Option<u32>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "ChatStreamOptions")]
+struct StreamOptions {
+    /// The last piece has no choices, and the tokens.
+    #[serde(default)]
+    include_usage: Option<bool>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -70,7 +84,7 @@ impl ChatRequest {
     ///
     /// The fields that break a rule.
     pub fn parse(body: &[u8]) -> Result<Self, Vec<Issue>> {
-        let Raw { model, messages, stream, n } = parse_json(body)?;
+        let Raw { model, messages, stream, stream_options, n } = parse_json(body)?;
         if let Some(issue) = required("model", model.as_deref()) {
             return Err(vec![issue]);
         }
@@ -109,7 +123,9 @@ impl ChatRequest {
             return Err(vec![Issue::new("messages", rule)]);
         }
         let model = model.unwrap_or_default();
-        Ok(Self { model, prompt, stream: stream.unwrap_or(false) })
+        let include_usage = stream_options.and_then(|options| options.include_usage);
+        let include_usage = include_usage.unwrap_or(false);
+        Ok(Self { model, prompt, stream: stream.unwrap_or(false), include_usage })
     }
 }
 
@@ -146,8 +162,52 @@ pub struct Completion {
     pub created: u64,
     /// The agent.
     pub model: String,
-    /// One.
+    /// One; none in the piece of a stream that has the tokens.
     pub choices: Vec<Choice>,
+    /// Tokens that the agent's models read and wrote for the message. In a stream at its end, when it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<CompletionUsage>,
+}
+
+/// Tokens, as models' servers count them. 0 where they do not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CompletionUsage {
+    /// Read.
+    pub prompt_tokens: u64,
+    /// Written.
+    pub completion_tokens: u64,
+    /// Both.
+    pub total_tokens: u64,
+    /// Of those that were read.
+    pub prompt_tokens_details: PromptTokens,
+    /// Of those that were written.
+    pub completion_tokens_details: CompletionTokens,
+}
+
+/// Of the tokens that were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PromptTokens {
+    /// From a server's cache.
+    pub cached_tokens: u64,
+}
+
+/// Of the tokens that were written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CompletionTokens {
+    /// Reasoning.
+    pub reasoning_tokens: u64,
+}
+
+impl From<TokenUsage> for CompletionUsage {
+    fn from(tokens: TokenUsage) -> Self {
+        Self {
+            prompt_tokens: tokens.input,
+            completion_tokens: tokens.output,
+            total_tokens: tokens.total(),
+            prompt_tokens_details: PromptTokens { cached_tokens: tokens.cached },
+            completion_tokens_details: CompletionTokens { reasoning_tokens: tokens.reasoning },
+        }
+    }
 }
 
 /// The one answer.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bulkhead_feed::{DeltaFrame, Follow, Item, Subscription};
-use bulkhead_supervisor::{Delivery, SendError, TurnReport};
-use bulkhead_types::{AgentId, Outcome};
+use bulkhead_supervisor::{Delivery, FinishedTurn, SendError, TurnReport};
+use bulkhead_types::AgentId;
 use tokio::sync::oneshot;
 
 use crate::Backend;
@@ -14,13 +14,13 @@ use crate::answer::Refusal;
 pub(crate) const MAX_WAIT_MS: u64 = 600_000;
 
 /// How a turn ended: what the agent says, or an answer of 400 and above.
-pub(crate) type Ended = Result<Outcome, Refusal>;
+pub(crate) type Ended = Result<FinishedTurn, Refusal>;
 
 /// The end of a turn. Cancel safe.
 pub(crate) async fn end(message_id: &str, report: &mut oneshot::Receiver<TurnReport>) -> Ended {
     let message_id = message_id.to_owned();
     match report.await {
-        Ok(TurnReport::Finished(outcome)) => Ok(outcome),
+        Ok(TurnReport::Finished(finished)) => Ok(finished),
         Ok(TurnReport::Failed { code, message }) => {
             Err(Refusal::turn_failed(message_id, code, message))
         }

@@ -40,7 +40,7 @@ use std::time::Duration;
 use bulkhead_agent::AgentHandle;
 use bulkhead_agent::{Container, EndedAgents};
 pub use bulkhead_agent::{
-    Delivery, SendError, SettingsError, StartError, StartFailure, StopError, Stores,
+    Delivery, FinishedTurn, SendError, SettingsError, StartError, StartFailure, StopError, Stores,
     TownConfigError, TurnReport,
 };
 use bulkhead_api::{AgentList, AgentView, EventsPage, Health, NudgeRequest, StopAnswer};

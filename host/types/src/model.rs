@@ -39,6 +39,17 @@ impl TokenUsage {
             reasoning: self.reasoning.saturating_add(other.reasoning),
         }
     }
+
+    /// What came since it was `before`.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            input: self.input.saturating_sub(before.input),
+            cached: self.cached.saturating_sub(before.cached),
+            output: self.output.saturating_sub(before.output),
+            reasoning: self.reasoning.saturating_sub(before.reasoning),
+        }
+    }
 }
 
 /// A call of a language model that is over.

@@ -17,7 +17,7 @@ use super::snapshot::TAKING;
 use super::step::{IncarnationEnd, Step, answer, exit_reason, failed};
 use crate::engine::{BoxInstance, CallEnd};
 use crate::mailbox::Envelope;
-use crate::refusal::TurnReport;
+use crate::refusal::{FinishedTurn, TurnReport};
 use crate::upgrade::{NewCode, UpgradeStage};
 
 /// How long an agent may be idle while the container goes away: long enough to be sent something by one
@@ -104,6 +104,7 @@ impl Actor<'_> {
     async fn work_on(&mut self, mut instance: BoxInstance, mut envelope: Envelope) -> Step<()> {
         self.state.publisher.count_message();
         self.state.model_use.begin_message();
+        let used_before = self.state.model_use.counts().tokens;
         self.state.delivers(&envelope);
         // A turn after the first is about the same message, and has nothing of it but its name.
         let mut continuation = None;
@@ -152,7 +153,10 @@ impl Actor<'_> {
             // After it, and before anybody is answered: a drain goes on as soon as nobody has anything to do.
             self.turn_ended(grace.is_some() || next == Next::Done);
             match outcome {
-                Ok(outcome) => answer(&mut envelope, TurnReport::Finished(outcome)),
+                Ok(outcome) => {
+                    let tokens = self.state.model_use.counts().tokens.since(used_before);
+                    answer(&mut envelope, TurnReport::Finished(FinishedTurn { outcome, tokens }));
+                }
                 Err(AgentFailure { code, message, .. }) => {
                     answer(&mut envelope, TurnReport::Failed { code, message });
                 }

@@ -118,7 +118,7 @@ async fn wait_for(
     let Ok(ended) = timeout(wait, turn::end(&message_id, &mut report)).await else {
         return Ok(sent(StatusCode::ACCEPTED, message_id, Some(pending()), ignored));
     };
-    Ok(sent(StatusCode::OK, message_id, Some(view(ended?)), ignored))
+    Ok(sent(StatusCode::OK, message_id, Some(view(ended?.outcome)), ignored))
 }
 
 /// A turn as frames, up to its end or to the end of the wait.
@@ -146,7 +146,9 @@ pub(super) fn frames(turn: LiveTurn, wait: Option<Duration>, streams: Streams) -
                 streams.count_gap();
                 Frame::from(&StreamFrame::Gap(GapFrame::Deltas))
             }
-            Step::Ended(Ok(outcome)) => Frame::from(&answer(turn.message_id(), view(outcome))),
+            Step::Ended(Ok(finished)) => {
+                Frame::from(&answer(turn.message_id(), view(finished.outcome)))
+            }
             Step::Ended(Err(refusal)) => Frame::from(&StreamFrame::Error(refusal.body)),
         });
         let frames: Vec<_> = frames.collect();

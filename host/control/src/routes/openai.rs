@@ -14,7 +14,8 @@ use bulkhead_api::openai::{
 };
 use bulkhead_api::{AgentView, Issue};
 use bulkhead_feed::Delta;
-use bulkhead_types::{AgentId, Outcome, Sender};
+use bulkhead_supervisor::FinishedTurn;
+use bulkhead_types::{AgentId, Sender, TokenUsage};
 use futures_util::StreamExt;
 use futures_util::stream;
 use hyper::StatusCode;
@@ -54,7 +55,8 @@ pub(super) fn complete_operation() -> Operation {
     Operation::new(Group::Chat, "Sends an agent a message, and returns its reply when the turn is over")
         .about(
             "With `\"stream\": true` it comes in pieces: the text of the agent's models as they write it, \
-             `reasoning_content`, and what the reply has beyond them. A turn goes on without its reader.",
+             `reasoning_content`, and what the reply has beyond them. A turn goes on without its reader. `usage` is what \
+             the agent's models read and wrote for the message; a stream has it when `stream_options.include_usage` is true.",
         )
         .traced()
         .body::<ChatRequest>(example)
@@ -100,7 +102,7 @@ pub(super) async fn complete<B: Backend>(
     Trace(trace): Trace,
     body: WholeBody,
 ) -> Result<Response, Refusal> {
-    let ChatRequest { model, prompt, stream } =
+    let ChatRequest { model, prompt, stream, include_usage } =
         ChatRequest::parse(body.as_slice()).map_err(Refusal::invalid_body)?;
     drop(body);
     let id = AgentId::parse(&model).map_err(|_| unknown(&model))?;
@@ -110,18 +112,23 @@ pub(super) async fn complete<B: Backend>(
     if stream {
         let place = streams.place()?;
         let turn = agent.when_restored(|backend, id| LiveTurn::begin(backend, id, send)).await?;
-        return Ok(place.events(chunks(turn, model), false));
+        return Ok(place.events(chunks(turn, model, include_usage), false));
     }
     let mut delivery = agent.when_restored(send).await?;
     let ended = timeout(MAX_WAIT, turn::end(&delivery.message_id, &mut delivery.report)).await;
-    let Outcome { reply, .. } = ended.map_err(|_| still_working(&delivery.message_id))??;
+    let FinishedTurn { outcome, tokens } =
+        ended.map_err(|_| still_working(&delivery.message_id))??;
     let said = Said {
         role: Some("assistant".into()),
-        content: Some(reply.unwrap_or_default()),
+        content: Some(outcome.reply.unwrap_or_default()),
         reasoning_content: None,
     };
     let about = About::new(&delivery.message_id, model);
-    Ok(Json(about.completion("chat.completion", Some(said), None, true)).into_response())
+    let completion = Completion {
+        usage: Some(tokens.into()),
+        ..about.completion("chat.completion", Some(said), None, true)
+    };
+    Ok(Json(completion).into_response())
 }
 
 fn takes_messages(agent: &AgentView) -> bool {
@@ -181,6 +188,7 @@ impl About {
             created: self.created,
             model: self.model.clone(),
             choices: vec![Choice { index: 0, message, delta, finish_reason }],
+            usage: None,
         }
     }
 
@@ -188,6 +196,15 @@ impl About {
         let chunk = self.completion("chat.completion.chunk", None, Some(delta), is_last);
         data(&chunk)
     }
+}
+
+/// The piece that has the tokens, and nothing else.
+fn usage(about: &About, tokens: TokenUsage) -> Frame {
+    data(&Completion {
+        choices: Vec::new(),
+        usage: Some(tokens.into()),
+        ..about.completion("chat.completion.chunk", None, None, false)
+    })
 }
 
 fn data(value: &impl serde::Serialize) -> Frame {
@@ -235,13 +252,13 @@ impl Spoken {
     }
 }
 
-fn chunks(turn: LiveTurn, model: String) -> Frames {
+fn chunks(turn: LiveTurn, model: String, include_usage: bool) -> Frames {
     let about = About::new(turn.message_id(), model);
     let role =
         Said { role: Some("assistant".into()), content: Some(String::new()), ..Said::default() };
     let first = stream::iter([vec![about.chunk(role, false)]]);
     let state = Some((turn, about, Spoken::default()));
-    let rest = stream::unfold(state, |state| async move {
+    let rest = stream::unfold(state, move |state| async move {
         let (mut turn, about, mut spoken) = state?;
         let (steps, mut frames, mut is_over) = (turn.next().await, Vec::new(), false);
         for step in steps {
@@ -256,11 +273,12 @@ fn chunks(turn: LiveTurn, model: String) -> Frames {
                     );
                 }
                 Step::Gap => spoken.is_cut = true,
-                Step::Ended(Ok(outcome)) => {
+                Step::Ended(Ok(FinishedTurn { outcome, tokens })) => {
                     let rest = outcome.reply.and_then(|reply| spoken.rest(&reply));
                     let rest = rest.map(|text| Said { content: Some(text), ..Said::default() });
                     frames.extend(rest.map(|said| about.chunk(said, false)));
                     frames.push(about.chunk(Said::default(), true));
+                    frames.extend(include_usage.then(|| usage(&about, tokens)));
                     frames.push(Frame { id: None, kind: "", json: "[DONE]".into() });
                     is_over = true;
                 }

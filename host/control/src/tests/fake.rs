@@ -20,10 +20,10 @@ use bulkhead_memory::{
 };
 use bulkhead_supervisor::{
     BroughtComponent, CoreDumpFigures, CrashFilter, CrashPage, CrashStats, Delivery, DiskFigures,
-    DurationFigures, EndpointFigures, ExecRefusal, Incoming, Metrics, RoleFigures, RoleMetrics,
-    SendError, SettingsError, SinkStats, SpanFigures, StartError, StartFailure, Started, StopError,
-    SymbolizerFigures, ToolFigures, TownConfigError, TurnReport, UpgradeRefusal, UsageFilter,
-    WorkspaceError,
+    DurationFigures, EndpointFigures, ExecRefusal, FinishedTurn, Incoming, Metrics, RoleFigures,
+    RoleMetrics, SendError, SettingsError, SinkStats, SpanFigures, StartError, StartFailure,
+    Started, StopError, SymbolizerFigures, ToolFigures, TownConfigError, TurnReport,
+    UpgradeRefusal, UsageFilter, WorkspaceError,
 };
 use bulkhead_telemetry::TraceContext;
 use bulkhead_types::memory::Psi;
@@ -244,8 +244,11 @@ impl Backend for Fake {
             _ => {}
         }
         let (sender, report) = oneshot::channel();
-        let finished =
-            |next| TurnReport::Finished(Outcome { reply: Some(format!("you said {body}")), next });
+        let finished = |next| {
+            let outcome = Outcome { reply: Some(format!("you said {body}")), next };
+            let tokens = TokenUsage { input: 90, cached: 40, output: 9, reasoning: 4 };
+            TurnReport::Finished(FinishedTurn { outcome, tokens })
+        };
         let reported = match body.as_ref() {
             "hang" => {
                 self.0.unmade.lock().unwrap().push(sender);

@@ -28,6 +28,35 @@ fn an_answer_is_the_reply_of_the_agent() {
 }
 
 #[test]
+fn what_the_models_of_the_agent_used_is_in_the_answer() {
+    let rig = Rig::start();
+    let used = serde_json::json!({
+        "prompt_tokens": 90, "completion_tokens": 9, "total_tokens": 99,
+        "prompt_tokens_details": {"cached_tokens": 40}, "completion_tokens_details": {"reasoning_tokens": 4},
+    });
+    assert_eq!(ask(&rig, "a", "say hi", false).json()["usage"], used);
+    let stream = |options: &str| {
+        let message = r#"{"role":"user","content":"say hi"}"#;
+        let body = format!(r#"{{"model":"a","stream":true,{options}"messages":[{message}]}}"#);
+        let answer = rig.client().post("/v1/chat/completions", &body);
+        let lines = answer.body.lines().filter_map(|line| line.strip_prefix("data: "));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let lines = stream(r#""stream_options":{"include_usage":true},"#);
+    let [.., last, end] = &lines[..] else { panic!("{lines:?}") };
+    let last: serde_json::Value = serde_json::from_str(last).unwrap();
+    assert_eq!(
+        (&last["usage"], &last["choices"], &**end),
+        (&used, &serde_json::json!([]), "[DONE]")
+    );
+    assert_eq!(lines.iter().filter(|line| line.contains("\"usage\"")).count(), 1);
+    for options in ["", r#""stream_options":null,"#, r#""stream_options":{"include_usage":false},"#]
+    {
+        assert!(!stream(options).concat().contains("\"usage\""), "{options}");
+    }
+}
+
+#[test]
 fn a_stream_is_in_pieces_and_has_an_end() {
     let rig = Rig::start();
     let answer = ask(&rig, "a", "say hi", true);

@@ -11,6 +11,7 @@ use bulkhead_usage::{Bounds, Budgets, Ledger, LoopRules, OnExceeded, RoleRules, 
 use super::fake::{Op, continues, takes};
 use super::rig::{Rig, spec};
 use crate::handle::AgentHandle;
+use crate::refusal::TurnReport;
 
 /// A container in which these rules hold for the role of the agent.
 fn rig(rules: RoleRules) -> Rig {
@@ -93,6 +94,21 @@ async fn a_call_past_a_budget_is_refused_and_reported_once() {
     let counts = ModelCounts { calls: 2, failed: 0, tokens, cost_nano: 0 };
     assert_eq!(agent.model_counts(), counts);
     assert_eq!(rig.container.ledger().of_agent(&spec().id), counts);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sender_is_told_what_was_used_for_its_message_alone() {
+    let rig = rig(day(OnExceeded::Refuse));
+    let agent = rig.running(spec()).await;
+    rig.engine.plan(Op::Handle, [takes(Duration::from_secs(1)), takes(Duration::from_secs(1))]);
+    for (id, calls) in [("m1", &[20, 10][..]), ("m2", &[7]), ("m3", &[])] {
+        let delivery = rig.send(&agent, id);
+        rig.engine.reached(&format!("handle 1 {id} 1")).await;
+        calls.iter().for_each(|tokens| agent.state.model_use.asked(&used(*tokens)));
+        let Ok(TurnReport::Finished(finished)) = delivery.report.await else { panic!("{id}") };
+        let input = calls.iter().sum();
+        assert_eq!(finished.tokens, TokenUsage { input, ..TokenUsage::default() }, "{id}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
