@@ -289,15 +289,12 @@ fuzz-diagnose seconds="60":
     cargo +nightly fuzz run --fuzz-dir . logs corpus/logs seeds/logs -- \
         -max_total_time={{ seconds }} -max_len=8192 -len_control=0 -rss_limit_mb=512
 
-# give the parser of the town's answers random bytes for so many seconds; wants nightly and cargo-fuzz
-fuzz-answers seconds="60":
-    cd host/town/fuzz && cargo +nightly fuzz run --fuzz-dir . answers -- -max_total_time={{ seconds }} -max_len=8192 -rss_limit_mb=512
-
 # give everything that reads what others wrote random bytes, for so many seconds each; wants nightly and cargo-fuzz
-fuzz seconds="60": (fuzz-diagnose seconds) (fuzz-answers seconds)
+fuzz seconds="60": (fuzz-diagnose seconds)
     #!/usr/bin/env bash
     set -euo pipefail
-    for target in api/start runtime/component runtime/debug_info blackbox/blackbox; do
+    # The last one builds the engine, for a quarter of an hour.
+    for target in api/start llm/answers runtime/component runtime/debug_info blackbox/blackbox town/answers; do
         (cd "host/${target%/*}/fuzz" && cargo +nightly fuzz run --fuzz-dir . "${target#*/}" -- \
             -max_total_time={{ seconds }} -max_len=16384 -rss_limit_mb=512)
     done

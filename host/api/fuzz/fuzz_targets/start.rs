@@ -1,4 +1,6 @@
 //! Any bytes as the body of a start.
+//!
+//! Bounded, beside the other tests: `noise_in_a_start_is_survived` in `src/start.rs`.
 
 #![no_main]
 

@@ -1,4 +1,6 @@
 //! Any bytes as what a run left.
+//!
+//! Bounded, beside the other tests: `noise_with_checksums_that_are_right_is_survived` in `src/tests.rs`.
 
 #![no_main]
 

@@ -1,4 +1,6 @@
 //! Any bytes as a log.
+//!
+//! Bounded, beside the other tests: `a_log_with_anything_in_it_is_survived` in `tests/robust.rs`.
 
 #![no_main]
 

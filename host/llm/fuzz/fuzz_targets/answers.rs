@@ -1,4 +1,6 @@
 //! Any bytes as an answer of a model.
+//!
+//! Bounded, beside the other tests: `noise_in_answers_is_survived` in `src/wire/noise.rs`.
 
 #![no_main]
 

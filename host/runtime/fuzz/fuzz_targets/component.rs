@@ -1,4 +1,6 @@
 //! Any bytes as a component, before it is compiled.
+//!
+//! Bounded, beside the other tests: `noise_in_components_is_survived` in `src/needs.rs`.
 
 #![no_main]
 #![allow(dead_code)]

@@ -1,4 +1,6 @@
 //! Any bytes as the debug information of a component, and as a symbol.
+//!
+//! Bounded, beside the other tests: `noise_in_debug_information_is_survived` in `src/symbolizer/tests.rs`.
 
 #![no_main]
 #![allow(dead_code)]

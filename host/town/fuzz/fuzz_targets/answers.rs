@@ -1,4 +1,6 @@
 //! Any bytes as an answer of the town.
+//!
+//! Bounded, beside the other tests: `noise_in_answers_is_survived` in `src/answers.rs`.
 
 #![no_main]
 
