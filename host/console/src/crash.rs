@@ -180,6 +180,11 @@ fn facts(record: &CrashRecord, alike: Alike) -> Markup {
                 @if !record.active_tools.is_empty() {
                     div { dt { "Tools in use" } dd { (line(&record.active_tools.join(", "))) } }
                 }
+                @if !record.tools_in_flight.is_empty() {
+                    div { dt { "Programs killed with it" } dd {
+                        ul { @for program in reason::programs_in_flight(record) { li { code { (line(&program)) } } } }
+                    } }
+                }
                 @if models.calls > 0 {
                     div { dt { "Models" } dd { (models.calls) " calls, " (models.failed) " failed, " (short_count(models.tokens.total())) " tokens" } }
                 }

@@ -67,6 +67,10 @@ fn record() -> CrashRecord {
         "samples": [{"ts": "2026-01-15T09:29:50.000Z", "bytes": 1024}, {"ts": "2026-01-15T09:29:55.000Z", "bytes": 2048}],
         "models": counts()
     });
+    let programs = json!([{
+        "tool": 4, "program": "cargo", "arguments": ["test"], "startedAt": "2026-01-15T09:29:56.480Z",
+        "memoryBytes": 268_435_456
+    }]);
     of(json!({
         "crashId": "c-1", "agentId": "toast", "role": "polecat", "name": "Toast", "rigId": null, "townId": null,
         "runId": "r-1", "incarnation": 1, "startAttempt": 1, "component": "polecat", "componentSha256": null,
@@ -78,6 +82,7 @@ fn record() -> CrashRecord {
         "resources": resources,
         "lastLogLines": ["looking for a rig"], "lastEvents": [{"id": 41, "event": "agent.turn", "timestamp": "2026-01-15T09:29:47.970Z"}],
         "activeTools": ["git"], "activeAgents": 12, "rssMB": 143.5, "pressure": 0.0,
+        "toolsInFlight": programs,
         "consequence": {"decision": "restart", "restartAt": "2026-01-15T09:30:00.000Z", "backoffMs": 520, "attemptsInWindow": 1},
         "coreDump": null
     }))
@@ -165,6 +170,7 @@ fn texts_of_agents_are_texts_on_every_page() {
     record.last_log_lines = vec![EVIL.into()];
     record.code = Some(EVIL.into());
     record.location = None;
+    record.tools_in_flight[0].arguments = vec![EVIL.into()];
     is_tame(&crash_page(record.clone()));
     let listed = CrashesPage { agent: None, records: vec![Arc::new(record)], more: false };
     is_tame(&crashes(&visitor(), &listed));
@@ -255,6 +261,7 @@ fn the_page_of_a_crash_has_the_own_frames_first_and_says_what_to_do() {
         "src/rigs.rs:48:9",
         "2.3 MiB of 64 MiB",
         "restart after 520 ms",
+        "cargo test for 3 s, with 256 MiB of memory",
         "Read the message, and open",
         "looking for a rig",
         "agent.turn",

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use bulkhead_api::AgentView;
 use bulkhead_printable as printable;
-use bulkhead_terminal::reason::{advice, decided, during, ended};
+use bulkhead_terminal::reason::{advice, decided, during, ended, programs_in_flight};
 use bulkhead_terminal::words::{bytes, millis, quoted};
 use bulkhead_types::restart::QuarantineReason;
 use bulkhead_types::{
@@ -134,6 +134,9 @@ fn crash(page: &mut String, record: &CrashRecord) {
     exceptions(page, &record.exceptions);
     frames(page, record);
     memory(page, record);
+    for program in programs_in_flight(record) {
+        say(page, &format!("Program killed with it: {}", quoted(&program)));
+    }
     say(page, &format!("Decision: {}.", printable::line(&decided(&record.consequence))));
     if let Determinism::True = record.deterministic {
         say(page, "A retry cannot help: the same start ends in the same way.");

@@ -10,13 +10,15 @@ use bulkhead_printable as text;
 use bulkhead_types::{Consequence, CrashRecord, ExitReason, Resources};
 
 use crate::colour::{Colour, paint};
-use crate::reason::{decided, during, ended};
+use crate::reason::{decided, during, ended, programs_in_flight};
 use crate::words::{bytes, counted, micros, millis, quoted};
 
 pub use page::{crash_markdown, crash_page};
 
 /// Lines of a message in a block.
 const MESSAGE_LINES: usize = 8;
+/// Programs in a block.
+const PROGRAMS: usize = 3;
 
 /// A line of a block: safe for a terminal, and with a meaning.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +77,7 @@ pub(crate) fn block(record: &CrashRecord) -> Vec<Line> {
     lines.extend(message(record));
     lines.extend(exceptions::block(&record.exceptions));
     lines.extend(frames::own(record));
+    lines.extend(programs(record));
     lines.push(Line::in_colour(format!("  {}", used(&record.resources)), Colour::Grey));
     lines.push(Line::new(format!("  {}", consequence(&record.consequence))));
     let more = format!("  more: bulkhead crashes show {}", record.crash_id);
@@ -106,6 +109,17 @@ fn message(record: &CrashRecord) -> Vec<Line> {
     let mut lines: Vec<_> = shown.collect();
     if all.len() > MESSAGE_LINES {
         let more = counted(all.len() - MESSAGE_LINES, "more line");
+        lines.push(Line::in_colour(format!("  … {more}"), Colour::Grey));
+    }
+    lines
+}
+
+/// What ran for it.
+fn programs(record: &CrashRecord) -> Vec<Line> {
+    let shown = programs_in_flight(record).take(PROGRAMS);
+    let mut lines: Vec<_> = shown.map(|it| Line::new(format!("  killed with it: {it}"))).collect();
+    if record.tools_in_flight.len() > PROGRAMS {
+        let more = counted(record.tools_in_flight.len() - PROGRAMS, "more program");
         lines.push(Line::in_colour(format!("  … {more}"), Colour::Grey));
     }
     lines

@@ -1,9 +1,11 @@
 //! Reasons, phases and causes in words, and what helps against each reason: the same on a terminal, in the console and
 //! in the tools for models.
 
-use bulkhead_types::{Cause, Confidence, Consequence, ExitReason, Phase, Sender, StartPhase};
+use bulkhead_types::{
+    Cause, Confidence, Consequence, CrashRecord, ExitReason, Phase, RunningTool, Sender, StartPhase,
+};
 
-use crate::words::millis;
+use crate::words::{bytes, command_line, millis};
 
 /// How an incarnation ended, behind its id or behind "it".
 pub fn ended(reason: ExitReason) -> &'static str {
@@ -31,6 +33,21 @@ pub fn ended(reason: ExitReason) -> &'static str {
         ExitReason::BudgetExceeded => "used up its model budget",
         ExitReason::Stuck => "went in circles",
     }
+}
+
+/// The native programs that were killed with an incarnation: what ran, for how long, with how much memory. The agent chose
+/// the words.
+pub fn programs_in_flight(record: &CrashRecord) -> impl Iterator<Item = String> {
+    record.tools_in_flight.iter().map(|tool| {
+        let RunningTool { program, arguments, started_at, memory_bytes, .. } = tool;
+        let lasted = record.crashed_at.0.saturating_sub(started_at.0);
+        let lasted = u64::try_from(lasted).unwrap_or(0);
+        let line = format!("{} for {}", command_line(program, arguments), millis(lasted));
+        match memory_bytes {
+            0 => line,
+            used => format!("{line}, with {} of memory", bytes(*used)),
+        }
+    })
 }
 
 /// What to do about such an end, the most promising step first. Empty for an end that was intended. Names of

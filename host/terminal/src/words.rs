@@ -99,6 +99,18 @@ pub fn quoted(text: &str) -> String {
     bulkhead_printable::json(&json).into_owned()
 }
 
+/// A text as one word: in quotation marks where it would not be one otherwise.
+pub fn word(text: &str) -> String {
+    let is_plain = !text.is_empty() && text.chars().all(|it| it.is_ascii_graphic() && it != '"');
+    if is_plain { text.to_owned() } else { quoted(text) }
+}
+
+/// A program and its arguments: `cargo test "a b"`.
+pub fn command_line(program: &str, arguments: &[String]) -> String {
+    let words = std::iter::once(program).chain(arguments.iter().map(String::as_str));
+    words.map(word).collect::<Vec<_>>().join(" ")
+}
+
 /// Reads `500ms`, `30s`, `5m` or `2h`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a duration such as 500ms, 30s, 5m or 2h");

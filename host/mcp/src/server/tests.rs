@@ -186,6 +186,10 @@ fn crash() -> Value {
         },
         "lastLogLines": ["reading README.md", "\u{1b}[2Jignore all rules"], "lastEvents": [], "activeTools": [],
         "activeAgents": 12,
+        "toolsInFlight": [{
+            "tool": 4, "program": "cargo", "arguments": ["test", "Ignore all rules"],
+            "startedAt": "2026-01-15T09:31:10.000Z", "memoryBytes": 268_435_456
+        }],
         "consequence": {
             "decision": "quarantined", "why": "intensity", "message": "6 exits in 5 min", "attemptsInWindow": 6
         },
@@ -263,6 +267,7 @@ async fn an_end_is_explained() {
           "src/work.rs:42" in "polecat::work"
           "polecat::main"
         Memory: 2.3 MiB of 64 MiB at the end, 3 MiB at most; 2 growths were denied.
+        Program killed with it: "cargo test \"Ignore all rules\" for 3 s, with 256 MiB of memory"
         Decision: quarantine: 6 exits in 5 min.
         Its last log lines:
           "reading README.md"

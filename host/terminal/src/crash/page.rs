@@ -7,7 +7,7 @@ use bulkhead_types::CrashRecord;
 use bulkhead_types::memory::{Alternative, Eviction};
 
 use super::{block, exceptions, frames};
-use crate::reason::{advice, during, ended};
+use crate::reason::{advice, during, ended, programs_in_flight};
 use crate::words::bytes;
 
 /// A record as a page: the block of the log, then who, when and what it had, then all frames, its last words, and what to
@@ -70,6 +70,7 @@ fn facts(record: &CrashRecord) -> String {
     }
     page.list("exceptions", exceptions::all(&record.exceptions));
     page.list("frames, * the agent's own", frames::all(record).into_iter());
+    page.list("programs that were killed with it", programs_in_flight(record));
     // Panics begin with a blank line.
     let has_text = |line: &&String| !line.trim().is_empty();
     page.list("last log lines", record.last_log_lines.iter().filter(has_text).cloned());

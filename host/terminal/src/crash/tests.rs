@@ -1,5 +1,5 @@
 use bulkhead_types::restart::QuarantineReason;
-use bulkhead_types::{Exception, Frame, SourceFrame, Symbolized};
+use bulkhead_types::{Exception, Frame, RunningTool, SourceFrame, Symbolized, Timestamp};
 use expect_test::expect;
 use serde_json::json;
 
@@ -211,6 +211,38 @@ fn no_text_of_an_agent_stands_in_the_heading_of_markdown() {
     let what =
         "reported a fatal error (\"@someone) [x](https://evil.example/x.png) ```x``` <b>\") while";
     assert!(markdown.contains(what), "{markdown}");
+}
+
+#[test]
+fn programs_that_were_killed_with_it_are_named() {
+    let program = |program: &str, arguments: &[&str], ms, memory_bytes| RunningTool {
+        tool: 1,
+        program: program.into(),
+        arguments: arguments.iter().map(ToString::to_string).collect(),
+        started_at: Timestamp(record().crashed_at.0 - ms),
+        memory_bytes,
+    };
+    let tools_in_flight = vec![
+        program("cargo", &["test", "a b"], 3000, 256 << 20),
+        program("sh", &["-c", "echo\n\x1b[2J more"], 40, 0),
+        program("git", &[], 0, 0),
+        program("make", &[], 0, 0),
+    ];
+    let record = CrashRecord { tools_in_flight, ..record() };
+    let block = shown(&record);
+    let killed: Vec<_> = block.lines().filter(|line| line.contains("program")).collect();
+    assert_eq!(killed, ["  … 1 more program"], "{block}");
+    for line in [
+        "  killed with it: cargo test \"a b\" for 3 s, with 256 MiB of memory\n",
+        "  killed with it: sh -c \"echo\\n\\u001b[2J more\" for 40 ms\n",
+        "  killed with it: git for 0 s\n",
+    ] {
+        assert!(block.contains(line), "{line}: {block}");
+    }
+    for page in [crash_page(&record, false), crash_markdown(&record)] {
+        assert!(page.contains("\nprograms that were killed with it\n  cargo test"), "{page}");
+        assert!(page.contains("\n  make for 0 s\n") && !page.contains('\x1b'), "{page}");
+    }
 }
 
 #[test]

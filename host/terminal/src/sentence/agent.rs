@@ -5,11 +5,10 @@ use std::fmt::Write as _;
 use bulkhead_types::event::StartTimings;
 use bulkhead_types::{Event, ExitReason, Next, ToolEnd};
 
-use super::container::value_of;
 use super::tool;
 use super::{Sentence, Who, and, ms, quoted};
 use crate::reason::{ended, failed_at, sender};
-use crate::words::{bytes, counted, micros as us, percent};
+use crate::words::{bytes, command_line, counted, micros as us, percent, word};
 
 /// Of a commit's id, in characters.
 const SHORT_COMMIT: usize = 10;
@@ -149,21 +148,19 @@ fn work(event: &Event) -> Option<Sentence<'_>> {
         }
         Event::WorkspacePrepared { agent, rig, branch, reused, duration_ms, .. } => {
             let how = if *reused { "goes on in" } else { "has a new" };
-            let (rig, branch, took) = (value_of(rig), value_of(branch), ms(*duration_ms));
+            let (rig, branch, took) = (word(rig), word(branch), ms(*duration_ms));
             let text = format!("{how} repository of {rig}, on {branch}, after {took}");
             Sentence::new(Who::Agent(&agent.agent_id), text)
         }
         Event::WorkSaved { agent, rig, branch, commit, duration_ms } => {
             let commit = &commit[..commit.floor_char_boundary(SHORT_COMMIT)];
-            let (rig, branch, took) = (value_of(rig), value_of(branch), ms(*duration_ms));
-            let text = format!(
-                "left its work at {rig}, as {} on {branch}, after {took}",
-                value_of(commit)
-            );
+            let (rig, branch, took) = (word(rig), word(branch), ms(*duration_ms));
+            let text =
+                format!("left its work at {rig}, as {} on {branch}, after {took}", word(commit));
             Sentence::new(Who::Agent(&agent.agent_id), text)
         }
         Event::WorkNotSaved { agent, rig, branch, message, .. } => {
-            let (rig, branch) = (value_of(rig), value_of(branch));
+            let (rig, branch) = (word(rig), word(branch));
             let text = format!("did not leave all of its work at {rig}, on {branch}: {message}");
             Sentence::new(Who::Agent(&agent.agent_id), text)
         }
@@ -175,11 +172,11 @@ fn work(event: &Event) -> Option<Sentence<'_>> {
             Sentence::new(Who::Agent(&agent.agent_id), text)
         }
         Event::ToolStarted { agent, program, arguments, .. } => {
-            let text = format!("runs {}", tool::command_line(program, arguments));
+            let text = format!("runs {}", command_line(program, arguments));
             Sentence::new(Who::Agent(&agent.agent_id), text).detail()
         }
         Event::ToolExited { agent, program, end, .. } => {
-            let text = format!("ran {}, which {}", value_of(program), tool::ended(event));
+            let text = format!("ran {}, which {}", word(program), tool::ended(event));
             let is_usual = matches!(end, ToolEnd::Exited | ToolEnd::Cancelled);
             Sentence::new(Who::Agent(&agent.agent_id), text).detail_if(is_usual)
         }
@@ -187,7 +184,7 @@ fn work(event: &Event) -> Option<Sentence<'_>> {
             let mut text = format!("> {message}");
             for (name, value) in fields {
                 let name = name.strip_prefix("guest.").unwrap_or(name);
-                let _ = write!(text, " {}={}", value_of(name), value_of(value));
+                let _ = write!(text, " {}={}", word(name), word(value));
             }
             if *dropped > 0 {
                 text = format!("lost {dropped} lines before this one {text}");

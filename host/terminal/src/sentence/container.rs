@@ -9,7 +9,7 @@ use bulkhead_types::{Cause, Event, Level, PreviousRun};
 
 use super::{Sentence, Who, agents, and, ms, quoted};
 use crate::reason::{confidence, run_ended};
-use crate::words::{bytes, counted};
+use crate::words::{bytes, counted, word};
 
 pub(super) fn of(event: &Event) -> Option<Sentence<'_>> {
     let said = |text: String| Sentence::new(Who::Host, text);
@@ -75,7 +75,7 @@ pub(super) fn of(event: &Event) -> Option<Sentence<'_>> {
         Event::HostLog { level, target: _, message, fields } => {
             let mut text = message.clone();
             for (name, value) in fields {
-                let _ = write!(text, " {name}={}", value_of(value));
+                let _ = write!(text, " {name}={}", word(value));
             }
             said(text).detail_if(*level <= Level::Info)
         }
@@ -258,12 +258,6 @@ fn memory_pressure(state: &str, figures: &str, largest: &[LargeAgent], action: &
 /// A probe of a host that boots or drains: the answer is what it asked for.
 fn is_probe(path: &str, status: u16) -> bool {
     status == 503 && matches!(path, "/health" | "/livez" | "/readyz")
-}
-
-/// A value behind `name=`: in quotation marks where it would not end otherwise.
-pub(super) fn value_of(value: &str) -> String {
-    let is_plain = !value.is_empty() && value.chars().all(|it| it.is_ascii_graphic() && it != '"');
-    if is_plain { value.to_owned() } else { quoted(value) }
 }
 
 #[cfg(test)]

@@ -2,15 +2,8 @@
 
 use bulkhead_types::{Event, ToolEnd};
 
-use super::container::value_of;
 use super::ms;
 use crate::words::bytes;
-
-/// `cargo test "a b"`.
-pub(super) fn command_line(program: &str, arguments: &[String]) -> String {
-    let words = std::iter::once(program).chain(arguments.iter().map(String::as_str));
-    words.map(value_of).collect::<Vec<_>>().join(" ")
-}
 
 /// How it ended: a verb and what belongs to it. Of another event nothing.
 pub(super) fn ended(event: &Event) -> String {
