@@ -1,25 +1,22 @@
 //! The composition root: everything is built here, bottom up.
 
 use std::cell::RefCell;
-use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulkhead_blackbox as blackbox;
 use bulkhead_blackbox::BlackBox;
-use bulkhead_blackbox::previous::Outside;
-use bulkhead_blackbox::runs::{KnownRun, Runs};
-use bulkhead_blackbox::{BootFailed, Fact, Geometry, Run};
+use bulkhead_blackbox::runs::Runs;
+use bulkhead_blackbox::{BootFailed, Fact, Run};
 use bulkhead_control::{ControlServer, TownEdge};
 use bulkhead_evidence::{Evidence, ThisRun};
 use bulkhead_feed::Feed;
-use bulkhead_log::{Diagnostics, Log, LogConfig, RunContext, SharedSink, now};
+use bulkhead_log::{Diagnostics, Log, RunContext, SharedSink};
 use bulkhead_memory::Kernel;
 use bulkhead_memory::Memory;
 use bulkhead_memory::MemoryWatch;
-use bulkhead_runtime::{HostCallNames, Runtime, RuntimeConfig};
+use bulkhead_runtime::{HostCallNames, Runtime, RuntimeConfig, Tools};
 use bulkhead_store::ownership::explain;
 use bulkhead_store::{Database, Journal};
 use bulkhead_supervisor::{Stores, Supervisor};
@@ -32,16 +29,16 @@ use bulkhead_types::event::{Confinement, ToolSandbox};
 use bulkhead_types::previous::RunState;
 use bulkhead_types::time::millis;
 use bulkhead_types::{Event, Level};
-use bulkhead_workspace::Inventory;
+use bulkhead_workspace::{Inventory, Workspaces};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Layer};
-use uuid::Uuid;
 
 use crate::banner::banner;
+use crate::begun::Begun;
 use crate::components::Components;
 use crate::config::{MemorySettings, Opened, Settings, missing_runners};
 use crate::control_token::{self, Made};
-use crate::evidence::{self, AtSink, Late, Sources};
+use crate::evidence::{self, Late, Sources};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::init::{Handover, InitMessage};
@@ -49,12 +46,11 @@ use crate::kept::{Kept, open_database, refuse_newer_database};
 use crate::open_files;
 use crate::output;
 use crate::panics;
-use crate::previous::{Before, Traces, settle};
+use crate::previous::Before;
 use crate::recorder::Recorder;
 use crate::repositories;
 use crate::state_dir::StateDir;
 use crate::store_notices::StoreNotices;
-use crate::termination_log::{self, while_running};
 use crate::tools::{self, ToolThread};
 use crate::town_edge::TownClient;
 
@@ -102,125 +98,50 @@ impl Host {
         ground: Ground,
         handover: Option<&Handover>,
     ) -> Result<Self, Failure> {
-        let Ground { state_dir, confinement, problems: unconfined, launcher, components } = ground;
         refuse_newer_database(settings)?;
-        let kernel = Kernel::here();
-        let (mut boxes, mut runs) =
-            (blackbox::left(&settings.state_dir), Runs::read(&settings.state_dir));
-        let at_sink = AtSink::ask(settings.evidence.as_ref())?;
-        let (remark, sink_is_newer) = match &at_sink {
-            Some(at_sink) => settle(&mut runs, &mut boxes, at_sink.run()),
-            None => (None, false),
-        };
-        let mut run = describe_run(&kernel, handover);
-        let context = Arc::new(RunContext::new(run.run_id.clone(), settings.town_id.clone()));
-        let (outside, not_heard) = outside();
-        let ends = handover.map_or(&[][..], |handover| &handover.ends);
-        let has_database = settings.state_dir.join("store/bulkhead.db").exists();
-        let traces = |found| Traces {
-            found,
-            boxes: &boxes,
-            runs: &runs,
-            ends,
-            forgotten: handover.map_or(0, |handover| handover.forgotten),
-            outside: outside.as_ref(),
-            has_database,
-            remark: remark.as_ref(),
-        };
-        let in_place = blackbox::read(&settings.state_dir);
-        let epoch = at_sink.as_ref().map_or(0, AtSink::epoch);
-        run.number = traces(&in_place).next_number().max(epoch + 1);
-        let geometry = Geometry::default();
-        let opened = traces(&in_place).open_box(&settings.state_dir, &run, geometry, &kernel);
-        let (mut before, unreported) = {
-            let traces = traces(&opened.previous);
-            let before = Before::judge(&traces, &kernel);
-            let unreported = before.keep(traces.unreported());
-            (before, unreported)
-        };
-        termination_log::write(&while_running(&run.run_id, before.run()));
-        let (blackbox, no_blackbox) = match opened.blackbox {
-            Ok(blackbox) => (blackbox, None),
-            // What goes to the sink outlives the process all the same.
-            Err(error) if at_sink.is_some() => {
-                let in_memory = blackbox::in_memory(&run, Geometry::default());
-                (in_memory.unwrap_or_else(|_| BlackBox::absent()), Some(error))
-            }
-            Err(error) => (BlackBox::absent(), Some(error)),
-        };
-        let known = KnownRun {
-            run_id: run.run_id.clone(),
-            number: run.number,
-            has_box: no_blackbox.is_none(),
-            verdict: None,
-        };
-        // Without it the next run goes by the black box alone.
-        let mut runs = runs.clone();
-        let not_listed = runs.begin(unreported, known).err();
-        let failed = |phase: &'static str| {
-            let blackbox = blackbox.clone();
-            move |failure: &Failure| boot_failed(&blackbox, phase, failure)
-        };
-        let owes_newline = output::follows_half_a_line(opened.previous.run(), &run);
-        let output = output::stdout(blackbox.clone(), owes_newline)
-            .map_err(|error| Failure::cannot_run("cannot write to stdout", &error))
-            .inspect_err(failed("output"))?;
-        let config = settings.log(settings.format());
-        let level = config.level;
-        let log =
-            start_log(config, Arc::clone(&context), Box::new(output)).inspect_err(failed("log"))?;
-        let recorder = Arc::new(Recorder::new(log, blackbox.clone()));
+        let begun = Begun::of(settings, handover, &Kernel::here())?;
+        let blackbox = begun.blackbox.clone();
+        Self::build_on(settings, ground, handover, begun)
+            .inspect_err(|(phase, failure)| boot_failed(&blackbox, phase, failure))
+            .map_err(|(_, failure)| failure)
+    }
+
+    /// The parts, bottom up: each may use what is above it here.
+    fn build_on(
+        settings: &Settings,
+        ground: Ground,
+        handover: Option<&Handover>,
+        begun: Begun,
+    ) -> Step<Self> {
+        let Ground { state_dir, confinement, problems: unconfined, launcher, components } = ground;
+        let Begun { run, context, mut before, at_sink, sink_is_newer, doubts, .. } = begun;
+        let recorder = start_recorder(settings, &context, begun.blackbox, begun.owes_newline)?;
         let sink: SharedSink = Arc::clone(&recorder) as SharedSink;
-        trace_to(&sink, level);
-        panics::watch(Arc::clone(&recorder));
-        let MemorySettings { config, report } = settings.memory;
-        let for_samples = Arc::clone(&recorder);
-        let record = Box::new(move |figures| for_samples.sample(figures));
-        let memory = MemoryWatch::start(config, report, Arc::clone(&sink), record)
-            .map_err(|error| Failure::cannot_run("cannot watch memory", &error))
-            .inspect_err(failed("memory"))?;
-        let town = start_town(settings, &recorder, &context).inspect_err(failed("town"))?;
+        let memory = watch_memory(settings.memory, &recorder)?;
+        let town =
+            start_town(settings, &recorder, &context).map_err(|failure| ("town", failure))?;
         let notices = Arc::new(StoreNotices::new(Arc::clone(&sink)));
         let newer = at_sink.as_ref().filter(|_| sink_is_newer);
         let mut kept =
             open_database(settings, state_dir.unusable(), &notices, at_sink.as_ref(), newer);
         let (database, journal) = (Arc::clone(&kept.database), kept.journal.clone());
-        let feed = Arc::clone(&kept.feed);
-        recorder.publish_to(Arc::clone(&feed));
-        for problem in std::mem::take(&mut kept.feed_problems) {
-            tracing::warn!("{problem}");
-        }
-        let problems = std::mem::take(&mut kept.problems);
-        let late = at_sink.as_ref().map(|AtSink { evidence, .. }| {
-            recorder.leave_evidence_at(evidence.clone());
-            let (sink, context) = (Arc::clone(&sink), Arc::clone(&context));
-            let crashes = Arc::downgrade(&kept.ship_crashes(evidence));
-            Late { sink, context, crashes, reported: before.run().previous_run_id.clone() }
+        let feed = publish_to_feed(&mut kept, &recorder);
+        let unsaved = std::mem::take(&mut kept.problems);
+        let late = at_sink.as_ref().map(|at_sink| {
+            leave_evidence_at(&at_sink.evidence, &mut kept, &recorder, &context, &before)
         });
         let earlier = kept.earlier.agents.len();
-        let (found_crashes, found_agents) = (kept.from_sink, kept.earlier.from_elsewhere.len());
+        let found = at_sink.as_ref().and_then(|at_sink| {
+            at_sink.event(sink_is_newer, kept.from_sink, kept.earlier.from_elsewhere.len())
+        });
         kept.earlier.deaths = before.take_deaths();
         let limit = memory.memory().reading().and_then(|reading| reading.limit);
         let config = settings.runtime(limit.map(|limit| limit.bytes));
         let (mut runtime, mut unkept) = without_what_cannot_be_kept(&config, state_dir.unusable());
-        let sandbox = launcher.as_ref().map(tools::sandbox);
-        let layers = launcher.as_ref().map(|it| it.layers().clone());
-        let missing = layers.as_ref().map(|it| it.problems.clone()).unwrap_or_default();
-        let started = launcher.map(|it| ToolThread::start(it, &settings.tools)).transpose();
-        let (tools, tool_thread) = started
-            .map_err(|error| Failure::cannot_run("cannot talk to the launcher of tools", &error))
-            .inspect_err(failed("tools"))?
-            .unzip();
-        let workspaces = match (&tools, &layers) {
-            (Some(tools), Some(layers)) => repositories::open(settings, &tools.launcher, layers)
-                .map_err(|problem| {
-                    Failure::new(Exit::CannotRun, format!("cannot make repositories: {problem}"))
-                })
-                .inspect_err(failed("repositories"))?,
-            _ => None,
-        };
-        runtime.tools = tools;
-        runtime.workspaces.clone_from(&workspaces);
+        let mut programs = Programs::start(settings, launcher)?;
+        runtime.tools = programs.tools.take();
+        runtime.workspaces.clone_from(&programs.workspaces);
+        let workspaces = programs.workspaces.take();
         let inventory = Inventory::new(&settings.workspaces_dir(), workspaces.clone());
         let inventory = inventory.map_err(|error| {
             unkept.push(format!("workspaces are neither listed nor removed: {error}"))
@@ -233,9 +154,7 @@ impl Host {
             &context,
             memory.memory(),
             town.as_ref(),
-        )
-        .inspect_err(|(phase, failure)| boot_failed(&blackbox, phase, failure))
-        .map_err(|(_, failure)| failure)?;
+        )?;
         let mut host = Self {
             recorder,
             sink,
@@ -248,70 +167,53 @@ impl Host {
             memory,
             town,
             telemetry,
-            tools: tool_thread,
-            runs: RefCell::new(runs),
+            tools: programs.thread.take(),
+            runs: RefCell::new(begun.runs),
             handover: handover.cloned(),
             _state_dir: state_dir,
         };
         // A person has seen it before the restart.
         if run.restart_seq == 0 {
-            let listen = host.control.local_addr();
-            let show = |look: &Look| banner(settings, listen, &token, earlier).text(look.colours());
-            host.recorder.log().show(show);
+            host.show_banner(settings, &token, earlier);
         }
-        let confined = (confinement, sandbox);
+        let confined = (confinement, programs.sandbox.take());
         host.log_cold_start(settings, &run, handover.is_some(), confined, before);
         if let Some((at_sink, late)) = at_sink.zip(late) {
-            let found = at_sink.event(sink_is_newer, found_crashes, found_agents);
             found.into_iter().for_each(|event| host.sink.record(event));
             host.begin_evidence(&at_sink.evidence, run, late);
         }
         // The first line is written: what callers cause comes after it.
         host.control.serve();
         token.log();
-        for problem in unconfined.into_iter().chain(unkept) {
-            tracing::warn!("{problem}");
-        }
-        for (runner, path) in missing_runners(&settings.catalog.components) {
-            let path = path.display();
-            tracing::warn!(%runner, %path, "a runner is not there: agents of its roles cannot start");
-        }
-        for problem in missing {
-            tracing::warn!(problem, "the sandbox of tools lacks a layer");
-        }
-        if let Some(error) = not_listed {
-            tracing::warn!(%error, "the list of runs was not written: a later run can use the black box only");
-        }
-        if let Some(problem) = not_heard {
-            tracing::warn!(problem, "{OUTSIDE} is not used");
-        }
-        if let Some(town) = &host.town {
-            // A new token is a line, and not the first one.
-            town.keep_token();
-        }
-        if host.tools.is_some() {
-            host.memory.memory().count_beside(host.supervisor.tool_bytes());
-        }
-        let (agents, supervisor) = (Box::new(host.supervisor.agents_memory()), &host.supervisor);
-        host.memory.watch(agents, |caller| Box::new(supervisor.relief(move || caller.call())));
-        host.recorder.reached(RunState::Started);
-        notices.open();
-        if let Some(error) = no_blackbox {
-            let cause = causes(&error);
-            match host.recorder.blackbox().is_present() {
-                true => {
-                    tracing::warn!(%error, cause, "this run has its black box in memory and at the evidence sink only")
-                }
-                false => {
-                    tracing::warn!(%error, cause, "this run has no black box: the next run cannot determine how it ended")
-                }
-            }
-        }
-        for problem in problems {
+        warn_of_what_is_missing(settings, unconfined.into_iter().chain(unkept), &programs.missing);
+        doubts.warn(host.recorder.blackbox());
+        for problem in unsaved {
             let cause = causes(&problem);
             tracing::warn!(%problem, cause, "messages in progress may not survive a kill");
         }
+        host.watch();
+        notices.open();
         Ok(host)
+    }
+
+    fn show_banner(&self, settings: &Settings, token: &Made, earlier: usize) {
+        let listen = self.control.local_addr();
+        let show = |look: &Look| banner(settings, listen, token, earlier).text(look.colours());
+        self.recorder.log().show(show);
+    }
+
+    /// What goes on by itself from here on.
+    fn watch(&self) {
+        if let Some(town) = &self.town {
+            // A new token is a line, and not the first one.
+            town.keep_token();
+        }
+        if self.tools.is_some() {
+            self.memory.memory().count_beside(self.supervisor.tool_bytes());
+        }
+        let (agents, supervisor) = (Box::new(self.supervisor.agents_memory()), &self.supervisor);
+        self.memory.watch(agents, |caller| Box::new(supervisor.relief(move || caller.call())));
+        self.recorder.reached(RunState::Started);
     }
 
     /// Takes note that earlier runs are reported, when that has left the process within `patience`. Until then, a run
@@ -390,44 +292,10 @@ impl Host {
     }
 }
 
-/// The variable in which the container's runtime says how it ended before.
-const OUTSIDE: &str = "BULKHEAD_PREVIOUS_EXIT";
-
-/// What is said from outside of the end before, or why it is not understood.
-fn outside() -> (Option<Outside>, Option<String>) {
-    let Some(text) = std::env::var_os(OUTSIDE).filter(|text| !text.is_empty()) else {
-        return (None, None);
-    };
-    let read =
-        text.to_str().ok_or_else(|| "it is not valid UTF-8".to_owned()).and_then(Outside::parse);
-    match read {
-        Ok(outside) => (Some(outside), None),
-        Err(problem) => (None, Some(problem)),
-    }
-}
-
 /// Writes down why the boot ends here. A boot that leaves no such word did not end by itself.
 fn boot_failed(blackbox: &BlackBox, phase: &str, failure: &Failure) {
     let message = failure.to_string();
     blackbox.note(&Fact::BootFailed(BootFailed { phase: phase.into(), message: message.into() }));
-}
-
-/// What the black box says of this run at its beginning. An init process read the counters before there was
-/// a process to be killed, so that none is missed.
-fn describe_run(kernel: &Kernel, handover: Option<&Handover>) -> Run {
-    Run {
-        run_id: handover
-            .map_or_else(|| Uuid::now_v7().to_string(), |handover| handover.run_id.clone()),
-        // Known when it is known what is there.
-        number: 0,
-        boot_id: kernel.boot_id(),
-        pid: std::process::id(),
-        started_at_ms: now().0,
-        output: output::identity(),
-        restart_seq: handover.map_or(0, |handover| handover.restart_seq),
-        version: env!("CARGO_PKG_VERSION").into(),
-        baseline: handover.map_or_else(|| kernel.counters(), |handover| handover.counters.clone()),
-    }
 }
 
 /// The engine's settings without the directories that cannot be written to, and why not.
@@ -454,6 +322,111 @@ fn without_what_cannot_be_kept(
     (config, problems)
 }
 
+/// A part of the host, or what could not be had, and in which phase of the boot.
+type Step<T> = Result<T, (&'static str, Failure)>;
+
+/// What runs native programs, if some role has any.
+#[derive(Default)]
+struct Programs {
+    tools: Option<Tools>,
+    thread: Option<ToolThread>,
+    sandbox: Option<ToolSandbox>,
+    /// Layers that the sandbox lacks.
+    missing: Vec<String>,
+    workspaces: Option<Workspaces>,
+}
+
+impl Programs {
+    fn start(settings: &Settings, launcher: Option<Launcher>) -> Step<Self> {
+        let Some(launcher) = launcher else { return Ok(Self::default()) };
+        let (sandbox, layers) = (tools::sandbox(&launcher), launcher.layers().clone());
+        let (tools, thread) = ToolThread::start(launcher, &settings.tools).map_err(|error| {
+            ("tools", Failure::cannot_run("cannot talk to the launcher of tools", &error))
+        })?;
+        let workspaces = repositories::open(settings, &tools.launcher, &layers);
+        let workspaces = workspaces.map_err(|problem| {
+            let message = format!("cannot make repositories: {problem}");
+            ("repositories", Failure::new(Exit::CannotRun, message))
+        })?;
+        Ok(Self {
+            tools: Some(tools),
+            thread: Some(thread),
+            sandbox: Some(sandbox),
+            missing: layers.problems,
+            workspaces,
+        })
+    }
+}
+
+/// The log, and all that writes to it.
+fn start_recorder(
+    settings: &Settings,
+    context: &Arc<RunContext>,
+    blackbox: BlackBox,
+    owes_newline: bool,
+) -> Step<Arc<Recorder>> {
+    let output = output::stdout(blackbox.clone(), owes_newline)
+        .map_err(|error| ("output", Failure::cannot_run("cannot write to stdout", &error)))?;
+    let config = settings.log(settings.format());
+    let level = config.level;
+    let log = Log::start(config, Arc::clone(context), Box::new(output))
+        .map_err(|error| ("log", Failure::cannot_run("cannot start the log", &error)))?;
+    let recorder = Arc::new(Recorder::new(log, blackbox));
+    trace_to(&(Arc::clone(&recorder) as SharedSink), level);
+    panics::watch(Arc::clone(&recorder));
+    Ok(recorder)
+}
+
+fn watch_memory(settings: MemorySettings, recorder: &Arc<Recorder>) -> Step<MemoryWatch> {
+    let MemorySettings { config, report } = settings;
+    let for_samples = Arc::clone(recorder);
+    let record = Box::new(move |figures| for_samples.sample(figures));
+    MemoryWatch::start(config, report, Arc::clone(recorder) as SharedSink, record)
+        .map_err(|error| ("memory", Failure::cannot_run("cannot watch memory", &error)))
+}
+
+/// Events go to their followers and to the file from here on.
+fn publish_to_feed(kept: &mut Kept, recorder: &Recorder) -> Arc<Feed> {
+    let feed = Arc::clone(&kept.feed);
+    recorder.publish_to(Arc::clone(&feed));
+    for problem in std::mem::take(&mut kept.feed_problems) {
+        tracing::warn!("{problem}");
+    }
+    feed
+}
+
+/// The black box and crash records go to the sink as well from here on. Returns who takes what it answers late.
+fn leave_evidence_at(
+    evidence: &Evidence,
+    kept: &mut Kept,
+    recorder: &Arc<Recorder>,
+    context: &Arc<RunContext>,
+    before: &Before,
+) -> Late {
+    recorder.leave_evidence_at(evidence.clone());
+    let crashes = Arc::downgrade(&kept.ship_crashes(evidence));
+    let reported = before.run().previous_run_id.clone();
+    let sink = Arc::clone(recorder) as SharedSink;
+    Late { sink, context: Arc::clone(context), crashes, reported }
+}
+
+fn warn_of_what_is_missing(
+    settings: &Settings,
+    problems: impl Iterator<Item = String>,
+    layers: &[String],
+) {
+    for problem in problems {
+        tracing::warn!("{problem}");
+    }
+    for (runner, path) in missing_runners(&settings.catalog.components) {
+        let path = path.display();
+        tracing::warn!(%runner, %path, "a runner is not there: agents of its roles cannot start");
+    }
+    for problem in layers {
+        tracing::warn!(problem, "the sandbox of tools lacks a layer");
+    }
+}
+
 type Served = (Arc<Runtime>, Supervisor, Option<Telemetry>, ControlServer, Made);
 
 /// The engine, the agents, the control server; or what could not be had, and why.
@@ -465,7 +438,7 @@ fn serve(
     context: &Arc<RunContext>,
     memory: &Arc<Memory>,
     town: Option<&Town>,
-) -> Result<Served, (&'static str, Failure)> {
+) -> Step<Served> {
     let sink = || Arc::clone(recorder) as SharedSink;
     let runtime = Runtime::new(runtime, sink())
         .map_err(|error| ("engine", Failure::cannot_run("cannot build the runtime", &error)))?;
@@ -512,22 +485,13 @@ fn start_town(
     Ok(Some(town))
 }
 
-fn start_log(
-    config: LogConfig,
-    context: Arc<RunContext>,
-    output: Box<dyn Write + Send>,
-) -> Result<Arc<Log>, Failure> {
-    Log::start(config, context, output)
-        .map_err(|error| Failure::cannot_run("cannot start the log", &error))
-}
-
-/// Diagnostics of the host from `level` on, those of libraries from `warn` on.
 /// Where the generated bindings log what host calls of guests take and return, secrets among it.
 const BINDINGS: &str = "bulkhead_runtime::bindings";
 
 /// Warns of each request of a client that is not right.
 const PROTOCOL: &str = "rmcp";
 
+/// Diagnostics of the host from `level` on, those of libraries from `warn` on.
 fn trace_to(sink: &SharedSink, level: Level) {
     let own = level.as_str();
     let filter = EnvFilter::builder()

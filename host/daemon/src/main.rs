@@ -8,6 +8,7 @@
 mod allocator;
 mod author;
 mod banner;
+mod begun;
 mod check;
 mod cli;
 mod components;

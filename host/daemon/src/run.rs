@@ -15,6 +15,7 @@ use bulkhead_town::Handle;
 use bulkhead_types::Event;
 use bulkhead_types::previous::RunState;
 use bulkhead_types::time::millis;
+use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -120,27 +121,14 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
     }
     let manager = Manager::of(handover.as_ref());
     manager.reached(Stage::Booting);
-    // Not confined as this process is about to be: it mounts.
-    let launcher = tools::start(&settings)?;
-    // Before there is a thread that it would not hold for.
-    let (confinement, problems) = hardening::confine(settings.security, &allowed_paths(&settings))?;
+    let ground = lay_ground(&settings, state_dir)?;
     leased::follow(handover.as_ref())?;
-    let components = Components::of(&settings.components);
+    let components = Arc::clone(&ground.components);
     let fetched = fetch(&components, &mut signals);
     let Some(missing) = waiting.block_on(fetched) else { return Ok(Exit::Clean) };
-    let there = Arc::clone(&components);
-    let ground = Ground { state_dir, confinement, problems, launcher, components: there };
     let host = Host::build(&settings, ground, handover.as_ref())?;
-    for Missing { name, reason } in missing {
-        tracing::warn!(component = %name, reason, "a component is not there: agents of its roles cannot start until it is");
-    }
+    log_start(missing, &signals);
     faults::strike_in_boot(args.inject_fault);
-    if let ignored @ [_, ..] = &*signals.ignored() {
-        tracing::info!(
-            ?ignored,
-            "signals were ignored when the host was started, and stay ignored"
-        );
-    }
     let spawner = spawner(&host);
     let booted = boot(&host, &settings, &spawner);
     drop(keep_fetching(components, &host));
@@ -154,33 +142,8 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
             never = faults::strike(args.inject_fault, &spawner) => match never {},
         }
     });
-    let heard = Instant::now();
-    let plan = plan(by, &settings);
-    host.sink.record(Event::StopIntent {
-        by: by.into(),
-        reason: match by {
-            FENCED => "a newer run serves the town".into(),
-            _ => "a signal asked for it".into(),
-        },
-        drain_ms: Some(millis(plan.settle + plan.stop)),
-    });
+    let report = drain(&host, &settings, by, &manager, &waiting, &mut signals);
     let run_id = host.recorder.log().context().run_id().to_owned();
-    termination_log::write(&while_ending(&run_id, by, millis(plan.settle + plan.stop)));
-    host.recorder.reached(RunState::Draining);
-    manager.reached(Stage::Draining);
-    host.memory.report();
-    let notice = host.town.as_ref().map(|town| town.evict(by));
-    let report = waiting.block_on(async {
-        tokio::select! {
-            report = shut_down(&host, by, plan, &mut signals, heard + SIGNAL_DEBOUNCE) => report,
-            never = keep_alive(&host, &manager) => match never {},
-        }
-    });
-    if !report.cut {
-        let left =
-            settings.drain.saturating_sub(heard.elapsed()).clamp(LAST_WORDS_LEAST, LAST_WORDS);
-        waiting.block_on(last_words(&host, notice, left));
-    }
     let exit = end(host, &report);
     let (stopped, killed) = (report.stopped(), report.killed());
     let how = if report.cut { "at once, by a second signal" } else { "as asked" };
@@ -188,6 +151,68 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
         "run {run_id} ended {how} ({by}): {stopped} agents ended, {killed} had to be killed"
     ));
     Ok(exit)
+}
+
+/// What is there before the host: the launcher of native programs, and this process without what it gives up.
+fn lay_ground(settings: &Settings, state_dir: StateDir) -> Result<Ground, Failure> {
+    // Not confined as this process is about to be: it mounts.
+    let launcher = tools::start(settings)?;
+    // Before there is a thread that it would not hold for.
+    let (confinement, problems) = hardening::confine(settings.security, &allowed_paths(settings))?;
+    let components = Components::of(&settings.components);
+    Ok(Ground { state_dir, confinement, problems, launcher, components })
+}
+
+/// Logs what is not as it could be.
+fn log_start(missing: Vec<Missing>, signals: &Signals) {
+    for Missing { name, reason } in missing {
+        tracing::warn!(component = %name, reason, "a component is not there: agents of its roles cannot start until it is");
+    }
+    if let ignored @ [_, ..] = &*signals.ignored() {
+        tracing::info!(
+            ?ignored,
+            "signals were ignored when the host was started, and stay ignored"
+        );
+    }
+}
+
+/// Ends the agents, because of `by`, and sends the town what it has not got yet.
+fn drain(
+    host: &Host,
+    settings: &Settings,
+    by: &'static str,
+    manager: &Manager<'_>,
+    waiting: &Runtime,
+    signals: &mut Signals,
+) -> DrainReport {
+    let heard = Instant::now();
+    let plan = plan(by, settings);
+    let drain_ms = millis(plan.settle + plan.stop);
+    host.sink.record(Event::StopIntent {
+        by: by.into(),
+        reason: match by {
+            FENCED => "a newer run serves the town".into(),
+            _ => "a signal asked for it".into(),
+        },
+        drain_ms: Some(drain_ms),
+    });
+    termination_log::write(&while_ending(host.recorder.log().context().run_id(), by, drain_ms));
+    host.recorder.reached(RunState::Draining);
+    manager.reached(Stage::Draining);
+    host.memory.report();
+    let notice = host.town.as_ref().map(|town| town.evict(by));
+    let report = waiting.block_on(async {
+        tokio::select! {
+            report = shut_down(host, by, plan, signals, heard + SIGNAL_DEBOUNCE) => report,
+            never = keep_alive(host, manager) => match never {},
+        }
+    });
+    if !report.cut {
+        let left =
+            settings.drain.saturating_sub(heard.elapsed()).clamp(LAST_WORDS_LEAST, LAST_WORDS);
+        waiting.block_on(last_words(host, notice, left));
+    }
+    report
 }
 
 /// Takes the state directory. While another host has it this waits, for `patience`. Nothing: a signal came first.

@@ -125,7 +125,8 @@ impl Waiting {
         let Self { early, unheard, idle_again, attempts } = self;
         let idle: Vec<_> = idle_again.extract_if(|id| !sweep.has(id)).collect();
         for id in idle {
-            (early.remove(&id), unheard.remove(&id));
+            early.remove(&id);
+            unheard.remove(&id);
             sweep.push(id.clone(), (id, 0), false);
         }
         for (id, (looks, _)) in early.extract_if(|_, (_, due)| *due <= now) {

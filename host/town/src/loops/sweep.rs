@@ -12,11 +12,11 @@
 //! one agent.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use bulkhead_types::AgentId;
 use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::sleep;
 
@@ -52,7 +52,7 @@ pub(super) struct Sweep<T, R> {
     /// Made even if the town is silent.
     finder: Option<(AgentId, T)>,
     queued: HashSet<AgentId>,
-    under_way: FuturesUnordered<Pin<Box<dyn Future<Output = Over<T, R>> + Send>>>,
+    under_way: FuturesUnordered<BoxFuture<'static, Over<T, R>>>,
     began: HashMap<AgentId, UnderWay>,
     /// This sweep has found out that the town is silent.
     is_over: bool,
