@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bulkhead_store::database::{Change, Config, Database};
-use bulkhead_types::crash::{Consequence, Resources};
+use bulkhead_types::event::AgentTag;
 use bulkhead_types::{
-    AgentId, CrashRecord, Determinism, ExitReason, Frame, Incarnation, Phase, Symbolized, Timestamp,
+    AgentId, CrashRecord, Exit, ExitReason, Frame, Incarnation, Phase, Symbolized, Timestamp,
 };
 
 fn main() -> Result<(), std::io::Error> {
@@ -117,47 +117,20 @@ fn crash(n: u64) -> CrashRecord {
         module_offset: Some(1000),
         ..Frame::default()
     };
-    CrashRecord {
-        crash_id: format!("0190b5c2-7a1e-7c55-9d3e-{n:012x}"),
+    let agent = AgentTag {
         agent_id: id((n % 100) as usize),
         role: "mayor".into(),
-        name: "A".into(),
-        rig_id: None,
-        town_id: None,
-        run_id: "0190b5c2-7a1e-7c55-9d3e-6f2d3c4b5a69".into(),
         incarnation: Incarnation(n),
-        start_attempt: 1,
-        component: "mayor".into(),
-        component_sha256: None,
-        source_sha256: None,
-        reason: ExitReason::Panic,
-        trap: Some("unreachable".into()),
-        message: "panicked at src/lib.rs:12:18: it went wrong".into(),
-        location: None,
-        exceptions: Vec::new(),
-        status: None,
-        code: None,
-        requested_bytes: None,
+    };
+    let message = "panicked at src/lib.rs:12:18: it went wrong";
+    let exit = Exit::new(ExitReason::Panic, Phase::Handle, message);
+    let (crash_id, at) =
+        (format!("0190b5c2-7a1e-7c55-9d3e-{n:012x}"), Timestamp(4_000_000_000_000));
+    CrashRecord {
         fingerprint: format!("{:016x}", n % 7),
-        deterministic: Determinism::Unknown,
         frames: (0..12).map(frame).collect(),
         symbolized: Symbolized::Pending,
-        rss_mb: Some(40.0),
-        pressure: None,
-        eviction: None,
-        started_at: Timestamp(1000),
-        crashed_at: Timestamp(4_000_000_000_000),
-        agent_uptime_ms: 1000,
-        phase: Phase::Handle,
-        message_id: None,
-        host_call: None,
-        resources: Resources::default(),
         last_log_lines: (0..20).map(|n| format!("a line of the log, number {n}")).collect(),
-        last_events: Vec::new(),
-        active_tools: Vec::new(),
-        tools_in_flight: Vec::new(),
-        active_agents: 1,
-        consequence: Consequence::None,
-        core_dump: None,
+        ..CrashRecord::new(crash_id, agent, &exit, at)
     }
 }

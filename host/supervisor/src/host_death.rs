@@ -17,14 +17,13 @@ use bulkhead_agent::Container;
 use bulkhead_log::{RunContext, now};
 use bulkhead_store::database::{AgentRow, Change, Wanted};
 use bulkhead_tasks::containment::contain;
-use bulkhead_types::crash::{CrashRecord, Frames};
+use bulkhead_types::crash::CrashRecord;
 use bulkhead_types::event::AgentTag;
 use bulkhead_types::previous::Cause;
 use bulkhead_types::restart::{PastEnd, Quarantine};
 use bulkhead_types::time::millis;
 use bulkhead_types::{
     Consequence, Determinism, Event, Exit, ExitReason, Incarnation, Phase, Resources, RestartRules,
-    Symbolized,
 };
 use uuid::Uuid;
 
@@ -145,48 +144,19 @@ fn strike(
         },
         None => Consequence::Restart { restart_at: now(), backoff_ms: 0, attempts_in_window },
     };
+    let agent = AgentTag { agent_id: row.id.clone(), role, incarnation: number };
     let record = CrashRecord {
-        crash_id,
-        agent_id: row.id.clone(),
-        role,
         name,
         rig_id,
         town_id,
         run_id: death.run_id.clone(),
-        incarnation: number,
-        start_attempt: 1,
         component,
-        component_sha256: None,
-        source_sha256: None,
-        reason: exit.reason,
-        trap: None,
-        message: exit.message,
-        location: None,
-        exceptions: Vec::new(),
-        status: None,
-        code: None,
-        requested_bytes: None,
-        fingerprint,
-        deterministic: exit.deterministic,
-        frames: Frames::default(),
-        symbolized: Symbolized::Unavailable,
         started_at: began,
-        crashed_at: at,
         agent_uptime_ms: millis(at.since(began)),
-        phase,
         message_id: work.message_id.clone(),
-        host_call: None,
         resources: Resources { memory_limit_bytes, ..Resources::default() },
-        last_log_lines: Vec::new(),
-        last_events: Vec::new(),
-        active_tools: Vec::new(),
-        tools_in_flight: Vec::new(),
-        active_agents: 0,
-        rss_mb: None,
-        pressure: None,
-        eviction: None,
         consequence,
-        core_dump: None,
+        ..CrashRecord::new(crash_id, agent, &exit, at)
     };
     Some(Blamed { record: Arc::new(record), quarantine, attempts_in_window })
 }

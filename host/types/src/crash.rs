@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 
 pub use frames::Frames;
 
+use crate::event::AgentTag;
 use crate::exit::Location;
 use crate::memory::{Eviction, MemorySample};
 use crate::restart::QuarantineReason;
 use crate::{
-    AgentId, Determinism, Digest, Exception, ExitReason, HostBytes, Incarnation, ModelCounts,
+    AgentId, Determinism, Digest, Exception, Exit, ExitReason, HostBytes, Incarnation, ModelCounts,
     Phase, RunningTool, Timestamp,
 };
 
@@ -242,6 +243,57 @@ pub struct CrashRecord {
     pub consequence: Consequence,
     /// Its memory and stack as they were, where that is enabled.
     pub core_dump: Option<CoreDumpRef>,
+}
+
+impl CrashRecord {
+    /// What an end says by itself. Callers that know the agent add the rest: this one began and ended at the same
+    /// time, used nothing and left nothing.
+    pub fn new(crash_id: String, agent: AgentTag, exit: &Exit, crashed_at: Timestamp) -> Self {
+        let AgentTag { agent_id, role, incarnation } = agent;
+        Self {
+            crash_id,
+            agent_id,
+            role,
+            name: String::new(),
+            rig_id: None,
+            town_id: None,
+            run_id: String::new(),
+            incarnation,
+            start_attempt: 1,
+            component: "".into(),
+            component_sha256: None,
+            source_sha256: None,
+            reason: exit.reason,
+            trap: exit.trap.map(Into::into),
+            message: exit.message.clone(),
+            location: exit.location.clone(),
+            exceptions: exit.exceptions.clone(),
+            status: exit.status,
+            code: exit.code.clone(),
+            requested_bytes: exit.requested_bytes,
+            fingerprint: exit.fingerprint(),
+            deterministic: exit.deterministic,
+            frames: exit.frames.clone(),
+            symbolized: Symbolized::Unavailable,
+            started_at: crashed_at,
+            crashed_at,
+            agent_uptime_ms: 0,
+            phase: exit.phase,
+            message_id: None,
+            host_call: exit.host_call.clone(),
+            resources: Resources::default(),
+            last_log_lines: Vec::new(),
+            last_events: Vec::new(),
+            active_tools: Vec::new(),
+            tools_in_flight: Vec::new(),
+            active_agents: 0,
+            rss_mb: None,
+            pressure: None,
+            eviction: None,
+            consequence: Consequence::None,
+            core_dump: None,
+        }
+    }
 }
 
 #[cfg(test)]

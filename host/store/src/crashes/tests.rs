@@ -1,57 +1,31 @@
 use std::fs;
 use std::path::Path;
 
-use bulkhead_types::crash::{Consequence, Resources};
-use bulkhead_types::{Determinism, Frame, Incarnation, Phase, Timestamp};
+use bulkhead_types::event::AgentTag;
+use bulkhead_types::{Exit, Frame, Incarnation, Phase, Timestamp};
 use proptest::prelude::*;
 
 use super::*;
 use crate::database;
 
 fn record(n: u64) -> CrashRecord {
-    CrashRecord {
-        crash_id: format!("c{n}"),
+    let reason = if n.is_multiple_of(3) { ExitReason::Panic } else { ExitReason::Trap };
+    let agent = AgentTag {
         agent_id: AgentId::parse(if n.is_multiple_of(2) { "even" } else { "odd" }).unwrap(),
         role: "mayor".into(),
-        name: "A".into(),
-        rig_id: None,
-        town_id: None,
-        run_id: "run-1".into(),
         incarnation: Incarnation(n),
-        start_attempt: 1,
-        component: "mayor".into(),
-        component_sha256: None,
-        source_sha256: None,
-        reason: if n.is_multiple_of(3) { ExitReason::Panic } else { ExitReason::Trap },
-        trap: Some("unreachable".into()),
-        message: "it went wrong".into(),
-        location: None,
-        exceptions: Vec::new(),
-        status: None,
-        code: None,
-        requested_bytes: None,
+    };
+    let exit = Exit::new(reason, Phase::Handle, "it went wrong");
+    // Later than any test runs: young enough to be kept.
+    let crashed_at = Timestamp(4_000_000_000_000);
+    CrashRecord {
         fingerprint: "f".into(),
-        deterministic: Determinism::Unknown,
         frames: vec![frame("raw")].into(),
         symbolized: Symbolized::Pending,
-        started_at: Timestamp(1000),
-        // Later than any test runs: young enough to be kept.
-        crashed_at: Timestamp(4_000_000_000_000),
-        agent_uptime_ms: 1000,
-        phase: Phase::Handle,
-        message_id: None,
-        host_call: None,
-        resources: Resources::default(),
         last_log_lines: vec!["one".into(), "two".into()],
-        last_events: Vec::new(),
-        active_tools: Vec::new(),
-        tools_in_flight: Vec::new(),
-        active_agents: 1,
         rss_mb: Some(48.5),
         pressure: Some(0.25),
-        eviction: None,
-        consequence: Consequence::None,
-        core_dump: None,
+        ..CrashRecord::new(format!("c{n}"), agent, &exit, crashed_at)
     }
 }
 

@@ -3,9 +3,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::mpsc::{Receiver, sync_channel};
 
-use bulkhead_types::crash::{Consequence, Resources};
+use bulkhead_types::event::AgentTag;
 use bulkhead_types::restart::{Quarantine, QuarantineReason};
-use bulkhead_types::{Determinism, ExitReason, Frames, Phase, RestartState, Symbolized};
+use bulkhead_types::{Exit, ExitReason, Phase, RestartState, Symbolized};
 use proptest::prelude::*;
 use rusqlite::Connection;
 
@@ -70,48 +70,14 @@ fn quarantined() -> RestartState {
 }
 
 fn crash(n: u64) -> CrashRecord {
+    let reason = if n.is_multiple_of(3) { ExitReason::Panic } else { ExitReason::Trap };
+    let agent_id = id(if n.is_multiple_of(2) { "even" } else { "odd" });
+    let agent = AgentTag { agent_id, role: "mayor".into(), incarnation: Incarnation(n) };
+    let exit = Exit::new(reason, Phase::Handle, "it went wrong");
     CrashRecord {
-        crash_id: format!("c{n:05}"),
-        agent_id: id(if n.is_multiple_of(2) { "even" } else { "odd" }),
-        role: "mayor".into(),
-        name: "A".into(),
-        rig_id: None,
-        town_id: None,
-        run_id: "run-1".into(),
-        incarnation: Incarnation(n),
-        start_attempt: 1,
-        component: "mayor".into(),
-        component_sha256: None,
-        source_sha256: None,
-        reason: if n.is_multiple_of(3) { ExitReason::Panic } else { ExitReason::Trap },
-        trap: None,
-        message: "it went wrong".into(),
-        location: None,
-        exceptions: Vec::new(),
-        status: None,
-        code: None,
-        requested_bytes: None,
         fingerprint: format!("f{}", n % 5),
-        deterministic: Determinism::Unknown,
-        frames: Frames::default(),
         symbolized: Symbolized::Done,
-        started_at: Timestamp(1000),
-        crashed_at: writer::now(),
-        agent_uptime_ms: 1000,
-        phase: Phase::Handle,
-        message_id: None,
-        host_call: None,
-        resources: Resources::default(),
-        last_log_lines: Vec::new(),
-        last_events: Vec::new(),
-        active_tools: Vec::new(),
-        tools_in_flight: Vec::new(),
-        active_agents: 1,
-        consequence: Consequence::None,
-        core_dump: None,
-        rss_mb: None,
-        pressure: None,
-        eviction: None,
+        ..CrashRecord::new(format!("c{n:05}"), agent, &exit, writer::now())
     }
 }
 
