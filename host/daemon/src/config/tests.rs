@@ -11,6 +11,7 @@ mod components;
 mod evidence;
 mod lease;
 mod models;
+mod pages;
 
 const BASE: &str = r#"
 [components.echo]
