@@ -431,6 +431,10 @@ check base="main": _guest_target
     chosen=$(IFS='|'; echo "${packages[*]}")
     cargo nextest run --lib --bins -E "$chosen"
 
+# check the subject of each commit that is made here from now on
+hooks:
+    git config core.hooksPath .githooks
+
 # check what is linked: licences, sources, crates that are not to come in; `just deny advisories` wants RustSec's database
 deny *checks="licenses bans sources":
     cargo deny check {{ checks }}
