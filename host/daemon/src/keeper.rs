@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_lease::{Ended, Identity, Lease, Lost, Status};
 use rustix::process::{Signal, set_parent_process_death_signal};
+use tokio::sync::Notify;
 
 use crate::cli::RunArgs;
 use crate::exit::Exit;
@@ -76,20 +77,21 @@ pub fn run(args: &RunArgs, floor: u64) -> Result<ExitCode, Failure> {
         .map_err(|error| Failure::cannot_run("cannot hold the lease", &error))?;
     let held = runtime.block_on(async {
         let mut it = Lease::open(&lease.settings, me, floor)?;
-        let release = async move { drop(asked.await) };
+        // An init process that hears nothing for a TTL has no supervisor any more, which ends itself at its fence. Another copy
+        // may have one.
+        let (deaf, patience) = (Notify::new(), lease.settings.ttl.get());
+        let release = async {
+            tokio::select! {
+                _ = asked => {}
+                () = deaf.notified() => {}
+            }
+        };
         let mut listener = Listener::default();
-        let patience = lease.settings.ttl.get();
-        it.hold(
-            |status| {
-                // A holder whose init process hangs has no supervisor any more, and keeps others from having one.
-                if !listener.hears(patience) {
-                    std::process::exit(Exit::CannotRun as i32);
-                }
-                tell(&message_of(status));
-            },
-            release,
-        )
-        .await
+        let notify = |status: &Status| match listener.hears(patience) {
+            true => tell(&message_of(status)),
+            false => deaf.notify_one(),
+        };
+        it.hold(notify, release).await
     });
     // A call that hangs on a disk keeps nobody here.
     runtime.shutdown_background();

@@ -106,7 +106,7 @@ fn check_bounded((of, name): &Target) -> Result<(), String> {
         .map(str::trim)
         .take_while(|line| !line.is_empty())
         .collect();
-    let is_test = attributes.iter().any(|line| *line == "#[test]");
+    let is_test = attributes.contains(&"#[test]");
     let is_run = !attributes.iter().any(|line| line.starts_with("#[ignore"));
     if is_test && is_run { Ok(()) } else { Err(says(&format!("{test} is no test that runs"))) }
 }

@@ -136,10 +136,9 @@ impl TownLease {
             // After its last words it ends.
             keeper.owes_since = has_reason.then(Instant::now).or(keeper.owes_since);
         }
-        if is_gone {
-            if self.keeper.take().is_some_and(|keeper| keeper.owes_since.is_none()) {
-                voice.print("the keeper of the lease has ended, and is replaced");
-            }
+        let gone = self.keeper.take_if(|_| is_gone);
+        if gone.is_some_and(|keeper| keeper.owes_since.is_none()) {
+            voice.print("the keeper of the lease has ended, and is replaced");
         }
         self.permit.filter(|permit| Some(*permit) != before)
     }

@@ -97,7 +97,7 @@ async fn where_another_agent_was_is_reported_at_the_end() {
     let client = client(&server.url, CALL_MS, |_| {});
     client.town.follow(Fake::with(&[&BAD[..], &["b"]].concat()));
     let began = Instant::now();
-    let _ = client.town.evict("SIGTERM");
+    drop(client.town.evict("SIGTERM"));
     until("the other's", || came(&server, "/eviction-context", "b")).await;
     assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
 }

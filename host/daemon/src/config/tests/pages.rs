@@ -42,7 +42,7 @@ fn examples_of_the_pages_are_accepted() {
         let examples =
             text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
         for example in examples.filter(|it| !OF_OTHERS.iter().any(|other| it.starts_with(other))) {
-            if let Err(problem) = parse(example) {
+            if let Err(problem) = parse::<file::File>(example) {
                 panic!("{page}: {}\n{example}", problem.show("example", example));
             }
             known += 1;
