@@ -1,53 +1,17 @@
 //! Agents that work on a repository: real git over smart HTTP, from the start request to the branch on the server.
 
-use std::path::Path;
+mod limits;
+pub mod remote;
+
 use std::process::Command;
 
-use git_server::{Fault, GitServer};
+use git_server::Fault;
 use harness::{Host, HostBuilder, Value, files, json, wait_until};
 use rustix::process::Signal;
-use tempfile::TempDir;
+
+use remote::{Remote, text};
 
 const TOKEN: &str = "ghp-0123456789-hush";
-
-/// A server with one repository `demo.git`, whose `main` has one commit.
-struct Remote {
-    server: GitServer,
-    dir: TempDir,
-}
-
-impl Remote {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let (bare, seed) = (dir.path().join("demo.git"), dir.path().join("seed"));
-        git(dir.path(), &["init", "--quiet", "--bare", "--initial-branch=main", text(&bare)]);
-        git(&bare, &["config", "http.receivepack", "true"]);
-        git(dir.path(), &["init", "--quiet", "--initial-branch=main", text(&seed)]);
-        std::fs::write(seed.join("readme.md"), "# Demo\n").unwrap();
-        git(&seed, &["add", "."]);
-        git(&seed, &["commit", "--quiet", "--message=first"]);
-        git(&seed, &["push", "--quiet", text(&bare), "main"]);
-        Self { server: GitServer::start(dir.path()).unwrap(), dir }
-    }
-
-    /// What git says of the repository on the server.
-    fn git(&self, args: &[&str]) -> String {
-        git(&self.dir.path().join("demo.git"), args)
-    }
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-fn git(dir: &Path, args: &[&str]) -> String {
-    let mut command = Command::new("git");
-    let identity = ["-c", "user.name=Seed", "-c", "user.email=seed@example.invalid"];
-    command.current_dir(dir).args(identity).args(args);
-    let output = command.env("GIT_CONFIG_NOSYSTEM", "1").env("HOME", dir).output().unwrap();
-    assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
 
 /// A host whose agents work on repositories and may run git and a shell.
 fn builder(remote: &Remote, more: &str) -> HostBuilder {

@@ -79,6 +79,8 @@ pub enum StartFailure {
     MemoryMinimum,
     /// The remote of its repository was not reached, or has not what is wanted.
     CloneFailed,
+    /// Its repository is larger than a limit of the host or of its workspace.
+    RepositoryTooLarge,
     /// Its workspace could not be made for another reason.
     Workspace,
     /// No instance could be made.
@@ -125,6 +127,7 @@ impl StartFailure {
             Self::WrongWorld => "wrong-world",
             Self::MemoryMinimum => "memory-minimum",
             Self::CloneFailed => "clone-failed",
+            Self::RepositoryTooLarge => "repository-too-large",
             Self::Workspace => "workspace",
             Self::Instantiate => "instantiate",
             Self::GuestError => "guest-error",
@@ -187,6 +190,9 @@ impl StartFailure {
             Self::CloneFailed => {
                 "check the repository's URL, branch and token, and whether its server is reached"
             }
+            Self::RepositoryTooLarge => {
+                "raise the role's workspace_mb or workspace_entries, or start from a smaller branch"
+            }
             Self::Workspace => "read the reason: the workspace holds something else, or git failed",
             Self::Instantiate => "read the error; the host's log has the whole chain",
             Self::GuestError => "read the agent's error message",
@@ -216,6 +222,7 @@ impl StartFailure {
             Self::UnknownRole
             | Self::UnknownComponent
             | Self::InvalidRequest
+            | Self::RepositoryTooLarge
             | Self::PromptTooLarge
             | Self::Draining
             | Self::Quarantined

@@ -425,6 +425,7 @@ fn workspace_failure(code: Option<&str>) -> StartFailure {
             StartFailure::CloneFailed
         }
         Some("invalid") => StartFailure::InvalidRequest,
+        Some("too-large") => StartFailure::RepositoryTooLarge,
         _ => StartFailure::Workspace,
     }
 }

@@ -279,6 +279,7 @@ fn start_status(kind: StartFailure) -> StatusCode {
         | StartFailure::SourceInvalid
         | StartFailure::WrongWorld
         | StartFailure::MemoryMinimum
+        | StartFailure::RepositoryTooLarge
         | StartFailure::PromptTooLarge => StatusCode::UNPROCESSABLE_ENTITY,
         StartFailure::Instantiate | StartFailure::Host => StatusCode::INTERNAL_SERVER_ERROR,
         StartFailure::GuestError | StartFailure::GuestCrashed | StartFailure::CloneFailed => {
@@ -381,7 +382,9 @@ fn git_status(error: &GitError) -> StatusCode {
         | GitError::Uncommitted
         | GitError::Unfinished(_)
         | GitError::WrongBranch(_) => StatusCode::CONFLICT,
-        GitError::TooLarge { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        GitError::TooLarge { .. } | GitError::DoesNotFit { .. } | GitError::Full(_) => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
         GitError::Unauthorized(_) | GitError::CloneFailed { .. } | GitError::GitFailed { .. } => {
             StatusCode::BAD_GATEWAY
         }
@@ -435,7 +438,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    pub(crate) const ALL: [(StartFailure, u16); 32] = [
+    pub(crate) const ALL: [(StartFailure, u16); 33] = [
         (StartFailure::SourceInvalid, 422),
         (StartFailure::ComponentTooComplex, 422),
         (StartFailure::CompileMemory, 422),
@@ -463,6 +466,7 @@ pub(crate) mod tests {
         (StartFailure::MemoryMinimum, 422),
         (StartFailure::PromptTooLarge, 422),
         (StartFailure::CloneFailed, 502),
+        (StartFailure::RepositoryTooLarge, 422),
         (StartFailure::Workspace, 409),
         (StartFailure::Instantiate, 500),
         (StartFailure::GuestError, 502),

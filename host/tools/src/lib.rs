@@ -34,7 +34,7 @@ pub use command::{Bind, Command, DiskLimit, Limits, Network, Sandbox};
 pub use end::{End, Ended, Finished, KillReason, SpawnError, Usage};
 pub use launcher::Launcher;
 pub use layers::{Cgroup, Identity, Layer, Layers};
-pub use sandbox::{CALLS_INTO_PROCESSES, REFUSED_CALLS};
+pub use sandbox::{CALLS_INTO_PROCESSES, REFUSED_CALLS, exceeds};
 pub use serve::serve;
 pub use settings::Settings;
 pub use tools::Tools;

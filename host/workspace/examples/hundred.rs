@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use bulkhead_tools::Launcher;
 use bulkhead_workspace::{
-    Author, Command, End, Finished, NoCredentials, Protocols, Request, Rig, Run, RunError,
-    Sandboxed, Settings, Workspaces, silent,
+    Author, Command, DiskLimit, End, Finished, NoCredentials, Protocols, Request, Rig, Run,
+    RunError, Sandboxed, Settings, Workspaces, silent,
 };
 use futures_util::future::BoxFuture;
 use git_server::GitServer;
@@ -91,6 +91,7 @@ fn request(folder: &Path, agent: String) -> Request {
         start_point: None,
         lightweight: false,
         author: Author { name: "A".to_owned(), email: "a@example.com".to_owned() },
+        limit: DiskLimit { bytes: 1 << 30, entries: 65_536 },
     }
 }
 

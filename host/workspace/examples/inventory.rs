@@ -13,8 +13,8 @@ use bulkhead_tools::Launcher;
 use bulkhead_types::AgentId;
 use bulkhead_types::time::Timestamp;
 use bulkhead_workspace::{
-    Author, Inventory, NoCredentials, Policy, Protocols, Request, Rig, Sandboxed, Settings,
-    Workspaces, choose, silent,
+    Author, DiskLimit, Inventory, NoCredentials, Policy, Protocols, Request, Rig, Sandboxed,
+    Settings, Workspaces, choose, silent,
 };
 use git_server::GitServer;
 
@@ -79,6 +79,7 @@ async fn clone(folder: &Path, workspaces: &Workspaces) -> Result<(), Box<dyn std
             start_point: None,
             lightweight: false,
             author: Author { name: "A".to_owned(), email: "a@example.com".to_owned() },
+            limit: DiskLimit { bytes: 1 << 30, entries: 65_536 },
         };
         workspaces.prepare(&rig, &request, &silent()).await?;
     }

@@ -80,6 +80,7 @@ fn in_own_index(call: Call) -> Call {
 /// Stages the whole tree in the index of its own. It starts from HEAD with what git knows of unchanged files, so only
 /// changed files are read.
 async fn stage_all(tree: &mut Tree) -> Result<(), Error> {
+    tree.check_room().await?;
     let start = tree.git("read-tree").arg(format!("--index-output={INDEX}"));
     tree.call(start.args(["--reset", "HEAD"])).await?;
     tree.call(in_own_index(tree.git("add").arg("--all"))).await?;

@@ -52,6 +52,7 @@ pub(crate) async fn commit(
     message: &str,
     paths: &Paths,
 ) -> Result<Option<Oid>, Error> {
+    tree.check_room().await?;
     let add = tree.git("add").arg("--all");
     let add = match paths {
         Paths::All => add,

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::Path;
 
+use bulkhead_tools::DiskLimit;
+
 /// Files that an error names at most.
 pub const MAX_FILES: usize = 100;
 
@@ -58,6 +60,19 @@ pub enum Error {
         /// Its limit.
         limit_bytes: u64,
     },
+    /// The files of a commit are more than the workspace may have.
+    #[error("the files of the branch take {bytes} bytes and {entries} entries; {}", allowed(.limit))]
+    DoesNotFit {
+        /// Of all files in blocks, and of directories.
+        bytes: u64,
+        /// Files, directories and links.
+        entries: u64,
+        /// What the workspace may have.
+        limit: DiskLimit,
+    },
+    /// The workspace has more than it may have.
+    #[error("the workspace is full; {}", allowed(.0))]
+    Full(DiskLimit),
     /// The rig or the workspace is in use for too long.
     #[error("{0} is in use")]
     Locked(String),
@@ -101,6 +116,11 @@ pub enum Error {
     Disk(String),
 }
 
+/// By the names of the keys.
+fn allowed(DiskLimit { bytes, entries }: &DiskLimit) -> String {
+    format!("it may have {bytes} bytes (workspace_mb) and {entries} entries (workspace_entries)")
+}
+
 impl Error {
     /// The kind, for answers and logs.
     pub fn code(&self) -> &'static str {
@@ -113,7 +133,7 @@ impl Error {
             Self::GitFailed { .. } => "git-failed",
             Self::Timeout(_) => "timeout",
             Self::NoSpace(_) => "no-space",
-            Self::TooLarge { .. } => "too-large",
+            Self::TooLarge { .. } | Self::DoesNotFit { .. } | Self::Full(_) => "too-large",
             Self::Locked(_) => "locked",
             Self::Occupied(_) => "occupied",
             Self::Unprepared(_) => "unprepared",

@@ -75,9 +75,8 @@ pub(crate) struct Call {
 
 impl Call {
     /// In a repository that an agent controls.
-    pub fn tree(git: &Git, workspace: &Path, objects: Option<&Path>, name: &'static str) -> Self {
-        let (workspace, objects) = (workspace.to_owned(), objects.map(Path::to_owned));
-        let mut call = Self::new(Sandbox::Tree { workspace, objects }, name, git.settings.tree());
+    pub fn tree(git: &Git, sandbox: Sandbox, name: &'static str) -> Self {
+        let mut call = Self::new(sandbox, name, git.settings.tree());
         // Nothing in a workspace is to talk to anybody; `none` is no protocol.
         let environment =
             [("GIT_DIR", ".git"), ("GIT_WORK_TREE", "."), ("GIT_ALLOW_PROTOCOL", "none")];
@@ -202,6 +201,7 @@ impl Git {
     pub async fn call(&self, call: Call) -> Result<Output, Error> {
         let Call { command, name, accepted, may_be_cut, .. } = call;
         let limit_bytes = command.limits.output_bytes as u64;
+        let of_disk = command.sandbox.limit();
         let finished = self.run.run(command).await;
         let finished = finished.map_err(|error| Error::Sandbox(error.to_string()))?;
         let cut = finished.cut || finished.end == End::Output;
@@ -209,6 +209,7 @@ impl Git {
             // At the limit git dies of a pipe that nobody reads any more.
             _ if cut && may_be_cut => Ok(output(0, finished, true)),
             _ if cut => Err(Error::TooLarge { what: name, limit_bytes }),
+            End::Disk => Err(of_disk.map_or_else(|| verdict::of(name, &finished), Error::Full)),
             End::Exited(status) if accepted.contains(&status) => {
                 Ok(output(status, finished, false))
             }

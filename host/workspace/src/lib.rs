@@ -87,4 +87,5 @@ pub use sync::{Fetch, Saved};
 pub use workspace::Workspace;
 pub use workspaces::{Fetched, Workspaces};
 
+pub use bulkhead_tools::DiskLimit;
 pub use futures_util::future::BoxFuture;

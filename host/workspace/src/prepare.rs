@@ -13,6 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bulkhead_tools::DiskLimit;
 use tokio::time::timeout;
 
 use crate::disk;
@@ -26,6 +27,9 @@ use crate::rig::{Request, Rig};
 use crate::shared::{Exclusive, Shared};
 use crate::skeleton::{Refs, Remote, Repository};
 use crate::tree::Tree;
+
+/// As [`DiskLimit`] counts.
+const BLOCK_BYTES: u64 = 4096;
 
 /// A workspace that is ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,8 +131,9 @@ fn look(path: &Path) -> io::Result<(bool, bool)> {
 
 async fn reuse(shared: &Shared, record: Record, exclusive: Exclusive) -> Result<Prepared, Error> {
     let objects = record.rig.as_ref().map(|rig| objects(shared, rig)).transpose()?;
-    let Record { agent, path, branch, upstream, author, .. } = record;
-    let mut tree = Tree::new(Arc::clone(&shared.git), path, objects, author, exclusive).await?;
+    let Record { agent, path, branch, upstream, author, limit, .. } = record;
+    let git = Arc::clone(&shared.git);
+    let mut tree = Tree::new(git, path, objects, author, limit, exclusive).await?;
     // The agent does not run yet, so no git does.
     tree.recover().await?;
     let head = tree.commit_of("HEAD").await?.ok_or(Error::Unprepared(agent))?;
@@ -151,7 +156,7 @@ async fn create(
     let refs = mirror.fetch(rig, progress).await?;
     let start = choose(&mirror, &refs, rig, request).await?;
     mirror.complete(rig, &[&start.commit]).await?;
-    check_size(&mirror, &start.commit).await?;
+    check_size(&mirror, &start.commit, request.limit).await?;
     let inside = shared.git.objects(&mirror.path());
     let remote = Remote {
         url: &rig.url,
@@ -165,9 +170,12 @@ async fn create(
     write(request, Some(remote), &building)?;
     let objects = Some(mirror.path().join("objects"));
     let (git, author) = (Arc::clone(&shared.git), request.author.clone());
-    let mut tree = Tree::new(git, building, objects, author, exclusive).await?;
+    let mut tree =
+        Tree::new(git, building, objects, author, Some(request.limit), exclusive).await?;
     let checkout = tree.git("reset").args(["--hard", "--quiet", "--no-recurse-submodules"]);
     tree.call(checkout.watch(watch(Arc::clone(progress)))).await?;
+    // With the repository beside the files.
+    tree.check_room().await?;
     install(shared, &Record::new(rig, request, &start.upstream), &tree).await?;
     let (branch, head, upstream) = (request.branch.clone(), start.commit, start.upstream);
     Ok(Prepared { branch, head, upstream, reused: false })
@@ -182,7 +190,7 @@ async fn lightweight(
 ) -> Result<Prepared, Error> {
     write(request, None, &building)?;
     let (git, author) = (Arc::clone(&shared.git), request.author.clone());
-    let mut tree = Tree::new(git, building, None, author, exclusive).await?;
+    let mut tree = Tree::new(git, building, None, author, Some(request.limit), exclusive).await?;
     let commit = tree.git("commit").args(["--quiet", "--allow-empty", "--message=empty workspace"]);
     tree.call(commit).await?;
     let head = tree.commit_of("HEAD").await?;
@@ -258,18 +266,29 @@ async fn commit_at(mirror: &Mirror, refs: &Refs, point: &str) -> Result<Option<O
 }
 
 /// Whether the files of a commit fit. Their sizes are known before one of them is written.
-async fn check_size(mirror: &Mirror, commit: &Oid) -> Result<(), Error> {
+async fn check_size(mirror: &Mirror, commit: &Oid, limit: DiskLimit) -> Result<(), Error> {
     let limit_bytes = mirror.git.settings.checkout_bytes;
-    let call = Call::mirror(&mirror.git, &mirror.path(), "ls-tree").args([
-        "-r",
-        "-z",
-        "--format=%(objectsize)",
-        commit.as_str(),
-    ]);
+    let call = Call::mirror(&mirror.git, &mirror.path(), "ls-tree");
+    let call = call.args(["-r", "-t", "-z", "--format=%(objectsize)", commit.as_str()]);
     let output = mirror.call(call).await?;
-    let sizes = output.text().split('\0').filter_map(|size| size.parse::<u64>().ok());
-    if sizes.fold(0, u64::saturating_add) > limit_bytes {
+    let (mut bytes, mut on_disk, mut entries) = (0_u64, 0_u64, 0);
+    for size in output.text().split_terminator('\0') {
+        // Directories have none, nor have submodules, which are empty directories.
+        let size = size.trim().parse::<u64>().ok();
+        bytes = bytes.saturating_add(size.unwrap_or(0));
+        on_disk = on_disk.saturating_add(size.map_or(BLOCK_BYTES, in_blocks));
+        entries += 1;
+    }
+    if bytes > limit_bytes {
         return Err(Error::TooLarge { what: "the checkout", limit_bytes });
     }
+    if on_disk > limit.bytes || entries > limit.entries {
+        return Err(Error::DoesNotFit { bytes: on_disk, entries, limit });
+    }
     Ok(())
+}
+
+/// As [`DiskLimit`] counts a file.
+fn in_blocks(size: u64) -> u64 {
+    size.div_ceil(BLOCK_BYTES).saturating_mul(BLOCK_BYTES)
 }

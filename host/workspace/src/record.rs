@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bulkhead_tools::DiskLimit;
 use serde::{Deserialize, Serialize};
 
 use crate::disk;
@@ -22,6 +23,9 @@ pub(crate) struct Record {
     /// The branch of the remote that this one is compared with and rebased onto.
     pub upstream: String,
     pub author: Author,
+    /// What may lie in the workspace. A record of an earlier version does not say it.
+    #[serde(default)]
+    pub limit: Option<DiskLimit>,
 }
 
 impl Record {
@@ -34,6 +38,7 @@ impl Record {
             branch: request.branch.clone(),
             upstream: upstream.to_owned(),
             author: request.author.clone(),
+            limit: Some(request.limit),
         }
     }
 

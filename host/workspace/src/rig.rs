@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bulkhead_tools::DiskLimit;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -54,6 +55,8 @@ pub struct Request {
     pub lightweight: bool,
     /// Who the agent's commits are by.
     pub author: Author,
+    /// What may lie in the workspace, the repository included.
+    pub limit: DiskLimit,
 }
 
 impl Request {

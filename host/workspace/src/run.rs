@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bulkhead_tools::DiskLimit;
 use futures_util::future::BoxFuture;
 
 /// Where programs of an agent's sandbox see the objects of the mirror, unless [`Run::objects`] says otherwise.
@@ -35,6 +36,8 @@ pub enum Sandbox {
         workspace: PathBuf,
         /// The objects of the rig's mirror, read-only; a workspace without a rig has none.
         objects: Option<PathBuf>,
+        /// What may lie in the workspace. `None` is no limit.
+        limit: Option<DiskLimit>,
     },
     /// The host's own: only the mirror is visible, no workspace of an agent.
     Mirror {
@@ -51,6 +54,14 @@ impl Sandbox {
         match self {
             Self::Tree { workspace, .. } => workspace,
             Self::Mirror { mirror, .. } => mirror,
+        }
+    }
+
+    /// What may lie in an agent's workspace.
+    pub(crate) fn limit(&self) -> Option<DiskLimit> {
+        match self {
+            Self::Tree { limit, .. } => *limit,
+            Self::Mirror { .. } => None,
         }
     }
 }
@@ -113,6 +124,8 @@ pub enum End {
     Memory,
     /// At its output limit.
     Output,
+    /// Because its workspace is above its limit.
+    Disk,
     /// At another limit of the sandbox, or because the sandbox was cancelled.
     Stopped(&'static str),
 }
@@ -125,6 +138,7 @@ impl fmt::Display for End {
             Self::Deadline => f.write_str("deadline"),
             Self::Memory => f.write_str("memory limit"),
             Self::Output => f.write_str("output limit"),
+            Self::Disk => f.write_str("limit of the workspace"),
             Self::Stopped(why) => f.write_str(why),
         }
     }

@@ -97,10 +97,11 @@ impl Sandboxed {
     /// The working directory, and what is visible.
     fn boundary(&self, sandbox: &Sandbox) -> (PathBuf, tools::Sandbox) {
         let (binds, network) = match sandbox {
-            Sandbox::Tree { workspace, objects } => {
+            Sandbox::Tree { workspace, objects, limit } => {
                 let objects = objects.iter().map(|objects| self.bind(objects, OBJECTS, false));
-                let binds = [self.bind(workspace, WORKSPACE, true)].into_iter().chain(objects);
-                (binds.collect(), tools::Network::None)
+                let workspace =
+                    tools::Bind { limit: *limit, ..self.bind(workspace, WORKSPACE, true) };
+                ([workspace].into_iter().chain(objects).collect(), tools::Network::None)
             }
             Sandbox::Mirror { mirror, network } => {
                 let network = if *network { tools::Network::Open } else { tools::Network::None };
@@ -278,7 +279,7 @@ fn end_of(end: tools::End) -> End {
         tools::End::WallDeadline | tools::End::CpuDeadline => End::Deadline,
         tools::End::MemoryLimit => End::Memory,
         tools::End::OutputLimit => End::Output,
-        tools::End::DiskLimit => End::Stopped("limit of disk"),
+        tools::End::DiskLimit => End::Disk,
         tools::End::PidsLimit => End::Stopped("limit of processes"),
         tools::End::Cancelled => End::Stopped("cancelled"),
         tools::End::Shed => End::Stopped("the container's memory is short"),

@@ -110,6 +110,7 @@ impl Workspace {
             None => tree.commit_of(&self.upstream_ref()).await?.ok_or_else(missing)?,
         };
         let head = tree.commit_of("HEAD").await?.ok_or_else(missing)?;
+        tree.check_room().await?;
         tree.begin_rebase(&self.record.branch, head);
         rebase(&mut tree, &onto).await?;
         tree.end_rebase();
@@ -178,6 +179,7 @@ impl Workspace {
         if let Some(name) = disk::on(tree.path(), |path| Ok(unfinished(path)?)).await? {
             return Err(Error::Unfinished(name));
         }
+        tree.double_limit();
         commit(&mut tree, message, &Paths::All).await?;
         let Record { agent, branch, .. } = &self.record;
         let tip = tree.commit_of(&format!("refs/heads/{branch}")).await?;

@@ -3,12 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bulkhead_tools::{DiskLimit, exceeds};
+
 use crate::disk;
 use crate::error::Error;
 use crate::git::{Author, Call, Git};
 use crate::locks;
 use crate::name::Oid;
 use crate::output::Output;
+use crate::run::Sandbox;
 use crate::shared::Exclusive;
 use crate::verdict;
 
@@ -19,6 +22,8 @@ pub(crate) struct Tree {
     /// The objects of the mirror, as the host sees them.
     objects: Option<PathBuf>,
     pub author: Author,
+    /// What may lie in it.
+    limit: Option<DiskLimit>,
     condition: Exclusive,
 }
 
@@ -29,9 +34,10 @@ impl Tree {
         path: PathBuf,
         objects: Option<PathBuf>,
         author: Author,
+        limit: Option<DiskLimit>,
         condition: Exclusive,
     ) -> Result<Self, Error> {
-        let mut tree = Self { git, path, objects, author, condition };
+        let mut tree = Self { git, path, objects, author, limit, condition };
         if tree.condition.interrupted || tree.condition.rebasing.is_some() {
             tree.recover().await?;
         }
@@ -71,6 +77,25 @@ impl Tree {
         Ok(())
     }
 
+    /// Whether there is room for more. What makes the repository larger asks first: most calls of git are over before
+    /// the sandbox counts what there is.
+    pub async fn check_room(&self) -> Result<(), Error> {
+        let Some(limit) = self.limit else { return Ok(()) };
+        match disk::on(&self.path, move |path| exceeds(path, limit)).await? {
+            true => Err(Error::Full(limit)),
+            false => Ok(()),
+        }
+    }
+
+    /// Allows twice as much, for the one commit that saves what an agent leaves.
+    pub fn double_limit(&mut self) {
+        let twice = |DiskLimit { bytes, entries }| DiskLimit {
+            bytes: bytes.saturating_mul(2),
+            entries: entries.saturating_mul(2),
+        };
+        self.limit = self.limit.map(twice);
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -81,7 +106,9 @@ impl Tree {
 
     /// A call of git that is to be put together.
     pub fn git(&self, name: &'static str) -> Call {
-        Call::tree(&self.git, &self.path, self.objects.as_deref(), name).by(&self.author)
+        let (workspace, objects) = (self.path.clone(), self.objects.clone());
+        let sandbox = Sandbox::Tree { workspace, objects, limit: self.limit };
+        Call::tree(&self.git, sandbox, name).by(&self.author)
     }
 
     /// Makes a call.

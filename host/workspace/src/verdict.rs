@@ -31,7 +31,9 @@ pub(crate) fn of_status(command: &'static str, output: &Output) -> Error {
 pub(crate) fn was_killed(outcome: &Result<Output, Error>) -> bool {
     match outcome {
         Ok(output) => output.cut,
-        Err(Error::Timeout(_) | Error::TooLarge { .. } | Error::Sandbox(_)) => true,
+        Err(Error::Timeout(_) | Error::TooLarge { .. } | Error::Full(_) | Error::Sandbox(_)) => {
+            true
+        }
         Err(Error::GitFailed { status, .. }) => !status.starts_with("status "),
         Err(_) => false,
     }

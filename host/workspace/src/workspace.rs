@@ -46,13 +46,13 @@ impl Workspace {
     }
 
     async fn tree_with(&self, exclusive: Exclusive) -> Result<Tree, Error> {
-        let Record { path, author, rig, .. } = &self.record;
+        let Record { path, author, rig, limit, .. } = &self.record;
         let objects = match rig {
             Some(rig) => Some(self.shared.mirror(&rig.name)?.path().join("objects")),
             None => None,
         };
         let git = Arc::clone(&self.shared.git);
-        Tree::new(git, path.clone(), objects, author.clone(), exclusive).await
+        Tree::new(git, path.clone(), objects, author.clone(), *limit, exclusive).await
     }
 
     /// The rig and its mirror. A lightweight workspace has none.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bulkhead_log::now;
 use bulkhead_types::time::millis;
 use bulkhead_types::{Event, Exit, ExitReason, GitSpec, Phase};
-use bulkhead_workspace::{Author, OnProgress, Prepared, Progress, Request, Rig, Saved};
+use bulkhead_workspace::{Author, DiskLimit, OnProgress, Prepared, Progress, Request, Rig, Saved};
 use serde_json::value::to_raw_value;
 use tokio::time::{Instant, sleep};
 
@@ -151,6 +151,10 @@ impl Actor<'_> {
             start_point: git.start_point.clone(),
             lightweight: git.lightweight,
             author: Author { name: git.author.name.clone(), email: git.author.email.clone() },
+            limit: DiskLimit {
+                bytes: spec.limits.workspace_bytes,
+                entries: spec.limits.workspace_entries,
+            },
         };
         let progress = self.progress_of_git();
         let stopped = || self.stopped_at_start(Phase::Workspace);

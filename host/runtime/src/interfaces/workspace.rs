@@ -164,7 +164,9 @@ fn error(error: Error) -> WorkspaceError {
         Error::Uncommitted | Error::WrongBranch(_) | Error::Unfinished(_) => {
             WorkspaceError::Unclean(error.to_string())
         }
-        Error::TooLarge { .. } | Error::NoSpace(_) => WorkspaceError::TooLarge(error.to_string()),
+        Error::TooLarge { .. } | Error::DoesNotFit { .. } | Error::Full(_) | Error::NoSpace(_) => {
+            WorkspaceError::TooLarge(error.to_string())
+        }
         Error::Unauthorized(_)
         | Error::NotFound(_)
         | Error::BranchMissing(_)

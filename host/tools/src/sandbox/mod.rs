@@ -27,6 +27,7 @@ pub use mounts::{Binds, Piece, points, take};
 pub use network::{is_clean, new_network};
 pub use orphans::kill_all as kill_orphans;
 pub use report::{InitReport, Reports};
+pub use space::exceeds;
 pub use template::Templates;
 
 use crate::command::{Command, Network};

@@ -14,8 +14,9 @@
 
 use std::collections::HashSet;
 use std::ffi::CStr;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{
@@ -39,6 +40,9 @@ const DEPTH: usize = 256;
 /// Files with several names that are remembered. One more is counted under each of its names.
 const LINKED: usize = 1 << 18;
 
+/// How the root of a tree is opened.
+const ROOT: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
 /// Walks through trees for as long as the tool runs.
 pub struct Watch {
     trees: Vec<Tree>,
@@ -53,6 +57,26 @@ pub struct Watch {
 struct Tree {
     root: OwnedFd,
     limit: DiskLimit,
+}
+
+/// Whether a tree of files is above a limit, as for a tool. It reads the whole tree, or as much of it as the limit allows,
+/// and may block. Where something moves meanwhile, two walks in a row have to find too much.
+///
+/// # Errors
+///
+/// If the tree cannot be opened.
+pub fn exceeds(root: &Path, limit: DiskLimit) -> io::Result<bool> {
+    let tree = Tree { root: open(root, ROOT, Mode::empty())?, limit };
+    let is_above = || {
+        let mut walk = Walk::new(&tree);
+        loop {
+            match walk.step() {
+                Step::Unfinished => {}
+                ended => return ended == Step::Above,
+            }
+        }
+    };
+    Ok(is_above() && is_above())
 }
 
 /// One walk through one tree.
@@ -81,9 +105,8 @@ enum Step {
 impl Watch {
     /// Of these files or directories. They are found now, whatever the tool makes of their paths.
     pub fn new(trees: impl Iterator<Item = (PathBuf, DiskLimit)>) -> Result<Self, Failure> {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let trees = trees.map(|(path, limit)| {
-            let root = open(&path, flags, Mode::empty());
+            let root = open(&path, ROOT, Mode::empty());
             Ok(Tree { root: root.during(format!("open {}", path.display()))?, limit })
         });
         let begins = Instant::now() + FIRST;

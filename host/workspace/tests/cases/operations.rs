@@ -7,7 +7,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::Ordering;
 
 use crate::support::{Bench, author, git, try_git};
-use bulkhead_workspace::{Against, Error, Kind, Merge, Paths, Saved, Settings, Workspace};
+use bulkhead_workspace::{
+    Against, DiskLimit, Error, Kind, Merge, Paths, Request, Saved, Settings, Workspace,
+};
 
 async fn commit(workspace: &Workspace, message: &str) -> String {
     let commit = workspace.commit(message, &author(), &Paths::All).await.unwrap();
@@ -403,4 +405,31 @@ async fn what_is_too_large_is_not_pushed() {
     let error = workspace.push().await.unwrap_err();
     assert_eq!(error, Error::TooLarge { what: "pack-objects", limit_bytes: 10_000 });
     workspace.status().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_workspace_takes_nothing_but_the_commit_that_saves_it() {
+    let bench = Bench::new();
+    let workspaces = bench.workspaces();
+    let limit = DiskLimit { bytes: 400_000, entries: 1000 };
+    let request = Request { limit, ..bench.request("ann") };
+    bench.prepare(&workspaces, &request).await.unwrap();
+    let workspace = workspaces.workspace("ann").await.unwrap();
+    bench.write("ann", "a", &"x".repeat(300_000));
+    assert!(workspace.checkpoint("fits").await.is_ok());
+    bench.write("ann", "b", &"x".repeat(100_000));
+    let full = Error::Full(limit);
+    assert_eq!(workspace.checkpoint("more").await.unwrap_err(), full);
+    assert_eq!(workspace.restore(1).await.unwrap_err(), full);
+    let commit = workspace.commit("more", &author(), &Paths::All).await;
+    assert_eq!(commit.unwrap_err(), full);
+    // What only reads still answers, and what the agent leaves is worth more than its limit.
+    assert_eq!(workspace.status().await.unwrap().changes.len(), 2);
+    assert!(matches!(workspace.save("rescue").await, Ok(Saved::All(_))));
+    bench.write("ann", "c", &"x".repeat(500_000));
+    let full = Error::Full(DiskLimit { bytes: 800_000, entries: 2000 });
+    assert_eq!(workspace.save("rescue").await.unwrap_err(), full);
+    std::fs::remove_file(bench.path("ann").join("c")).unwrap();
+    std::fs::remove_file(bench.path("ann").join("a")).unwrap();
+    assert!(workspace.commit("less", &author(), &Paths::All).await.unwrap().is_some());
 }

@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex};
 use bulkhead_tools::Launcher;
 use bulkhead_types::Secret;
 use bulkhead_workspace::{
-    Author, Command, Credential, Credentials, End, Error, Finished, Prepared, Progress, Protocols,
-    Request, Rig, Run, RunError, Sandbox, Sandboxed, Settings, Workspace, Workspaces, silent,
+    Author, Command, Credential, Credentials, DiskLimit, End, Error, Finished, Prepared, Progress,
+    Protocols, Request, Rig, Run, RunError, Sandbox, Sandboxed, Settings, Workspace, Workspaces,
+    silent,
 };
 use futures_util::future::BoxFuture;
 use git_server::GitServer;
@@ -369,6 +370,7 @@ impl Bench {
             start_point: None,
             lightweight: false,
             author: author(),
+            limit: DiskLimit { bytes: 1 << 30, entries: 65_536 },
         }
     }
 
