@@ -443,6 +443,54 @@ fn a_policy_removes_workspaces_and_leaves_work_alone() {
 }
 
 #[test]
+fn an_agent_fetches_and_goes_back_to_a_checkpoint() {
+    let remote = Remote::new();
+    let host = builder(&remote, "").start();
+    start(&host, json!({})).expect(201);
+    remote.commit(&[("theirs", "new\n")], "theirs");
+    let main = remote.git(&["rev-parse", "main"]);
+    assert_eq!(ask(&host, json!({"do": "fetch"}))["upstream"], main);
+    assert_eq!(
+        sh(&host, "ls; git rev-parse origin/main")["stdout"],
+        format!("readme.md\n{main}\n")
+    );
+    assert_eq!(ask(&host, json!({"do": "rebase"}))["commit"], main);
+    sh(&host, "echo draft >draft; echo more >>readme.md; git add readme.md");
+    let number = ask(&host, json!({"do": "checkpoint", "say": "before"}))["number"].clone();
+    assert!(number.as_u64() > Some(0), "{number}");
+    sh(&host, "rm draft theirs; echo wrong >readme.md; echo late >late");
+    assert_eq!(ask(&host, json!({"do": "restore", "take": number}))["number"], number);
+    let ran = sh(&host, "ls; cat draft theirs readme.md; git diff --cached --name-only");
+    let expected = "draft\nreadme.md\ntheirs\ndraft\nnew\n# Demo\nmore\nreadme.md\n";
+    assert_eq!(ran["stdout"], expected, "{ran}");
+    let none = ask(&host, json!({"do": "restore", "take": 99}));
+    assert!(none["message"].as_str().unwrap().contains("99"), "{none}");
+    host.finish();
+}
+
+#[test]
+fn a_partial_mirror_has_the_files_that_are_needed() {
+    let remote = Remote::new();
+    remote.commit(&[("readme.md", "# Demo, again\n")], "second");
+    for offers in [true, false] {
+        remote.git(&["config", "uploadpack.allowFilter", &offers.to_string()]);
+        let host = builder(&remote, "partial = true").start();
+        start(&host, json!({})).expect(201);
+        assert_eq!(sh(&host, "cat readme.md")["stdout"], "# Demo, again\n");
+        let mirror = host.state_dir().join("git/rigs/demo/mirror.git");
+        let list = ["rev-list", "--objects", "--all", "--missing=print", "--no-object-names"];
+        let list = remote::git(&mirror, &list);
+        let missing = list.lines().filter(|line| line.starts_with('?')).count();
+        assert_eq!(missing, usize::from(offers), "the first readme.md: {list}");
+        ask(&host, json!({"do": "write-file", "directory": "x", "stdin": "x"}));
+        ask(&host, json!({"do": "commit", "say": "x"}));
+        assert!(ask(&host, json!({"do": "push"}))["commit"].is_string());
+        remote.git(&["branch", "-D", "bulkhead/toast"]);
+        host.finish();
+    }
+}
+
+#[test]
 fn the_state_directory_may_be_named_in_a_roundabout_way() {
     let remote = Remote::new();
     let host = builder(&remote, "").run_by(&["env", "BULKHEAD_STATE_DIR=state/../state"]).start();

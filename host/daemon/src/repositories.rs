@@ -38,9 +38,11 @@ pub fn open(
     let over_http = |rig: &RigSettings| rig.url.url.starts_with("http://");
     let environment =
         VARIABLES.iter().filter_map(|name| Some((OsString::from(*name), std::env::var_os(name)?)));
+    let partial = settings.rigs.iter().filter(|(_, rig)| rig.partial);
     let of_git = bulkhead_workspace::Settings {
         // Over HTTP goes what the configuration itself says so of. Requests name HTTPS alone.
         protocols: Protocols { http: settings.rigs.values().any(over_http), file: false },
+        partial: partial.map(|(name, _)| name.to_string()).collect(),
         environment: environment.collect(),
         ..bulkhead_workspace::Settings::default()
     };

@@ -75,7 +75,7 @@ impl Mirror {
     pub async fn open(&self, rig: &Rig) -> Result<(), Error> {
         let origin = rig.check(self.git.settings.protocols)?;
         self.lock.get_or_try_init(|| self.lock_folder(&rig.name)).await?;
-        let (url, partial) = (rig.url.clone(), self.git.settings.partial);
+        let (url, partial) = (rig.url.clone(), self.git.settings.partial.contains(&rig.name));
         disk::on(&self.folder, move |folder| set_up(folder, &url, &origin, partial)).await
     }
 

@@ -1,5 +1,6 @@
 //! What workspaces may use.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -11,9 +12,9 @@ use crate::run::Limits;
 pub struct Settings {
     /// Which protocols remotes may use.
     pub protocols: Protocols,
-    /// A mirror leaves out the contents of files until a workspace needs them, if its remote allows that. It applies to
-    /// mirrors that are made from here on.
-    pub partial: bool,
+    /// Rigs whose mirrors leave out the contents of files until a workspace needs them, if their remotes allow that. It
+    /// applies to mirrors that are made from here on.
+    pub partial: BTreeSet<String>,
     /// Longest [`prepare`](crate::Workspaces::prepare), waiting included.
     pub prepare_wall: Duration,
     /// Longest call of git that talks to a remote.
@@ -42,7 +43,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             protocols: Protocols::HTTPS,
-            partial: false,
+            partial: BTreeSet::new(),
             prepare_wall: Duration::from_secs(900),
             network_wall: Duration::from_secs(600),
             local_wall: Duration::from_secs(120),

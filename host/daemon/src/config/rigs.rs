@@ -18,6 +18,8 @@ use super::secrets;
 pub struct RigSettings {
     /// Where it is.
     pub url: RigUrl,
+    /// Its mirror has the contents of files when they are needed.
+    pub partial: bool,
     /// The user that its server wants beside the token.
     pub username: String,
     /// What its server wants, if it wants something.
@@ -58,7 +60,7 @@ pub(super) fn check_rigs(
         };
         let username = rig.username.unwrap_or_else(|| "git".to_owned());
         let url = RigUrl { url, default_branch };
-        checked.insert(name.into(), RigSettings { url, username, token });
+        checked.insert(name.into(), RigSettings { url, partial: rig.partial, username, token });
     }
     Ok((checked, files))
 }

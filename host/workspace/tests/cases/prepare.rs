@@ -321,7 +321,7 @@ async fn a_growing_mirror_is_interrupted_at_its_limit() {
 async fn a_partial_clone_has_the_files_of_the_start_point_and_no_others() {
     let mut bench = Bench::new();
     bench.commit("main", &[("README.md", "second\n")], "second");
-    bench.settings.partial = true;
+    bench.settings.partial = ["town".to_owned()].into();
     let workspaces = bench.workspaces();
     let workspace = bench.ready(&workspaces, "ann").await;
     assert_eq!(bench.read("ann", "README.md"), "second\n");

@@ -36,6 +36,8 @@ pub struct Workspaces {
 pub struct Rig {
     pub url: Spanned<String>,
     pub default_branch: Option<String>,
+    #[serde(default)]
+    pub partial: bool,
     pub username: Option<String>,
     pub token: Option<Spanned<Secret>>,
     pub token_file: Option<Spanned<PathBuf>>,

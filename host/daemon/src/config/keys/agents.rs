@@ -116,6 +116,12 @@ pub const SECRETS: &[Key] = &[
 pub const RIGS: &[Key] = &[
     required("url", "where the repository is: `https://` or `http://`, without user and password"),
     derived("default_branch", "`main`", "the branch that work starts from"),
+    key(
+        "partial",
+        "false",
+        "fetch the contents of files when a workspace needs them (a partial clone), and history without them. For large \
+         repositories; a server that does not offer it sends everything. It holds for mirrors that are made from then on",
+    ),
     derived("username", "`git`", "the user that its server wants beside the token"),
     derived(
         "token",
