@@ -246,8 +246,10 @@ fn twenty_programs_that_do_not_fit_end_and_no_agent_does() {
     let (exited, evicted, limit) =
         (count("\"exited\""), count("\"evicted\""), count("\"memory-limit\""));
     eprintln!("exited {exited} evicted {evicted} limit {limit} kills {}", group.oom_kills());
-    assert_eq!(exited + evicted + limit, TOOLS, "{ends:?}");
+    assert_eq!((exited + evicted, limit), (TOOLS, 0), "{ends:?}");
+    assert!(evicted >= TOOLS / 2 && exited > 0, "{ends:?}");
     assert!(host.crashes().is_empty());
+    // The kernel kills among the tools, at the limit of all tools: the container's is never reached.
     assert_eq!(group.oom_kills(), 0);
     host.finish();
 }

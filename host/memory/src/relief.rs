@@ -21,7 +21,8 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// What runs the agents.
 pub trait Relief: Send + Sync {
-    /// All guests together may grow by so many bytes until this is called again. `None`: by any number.
+    /// All guests together may grow by so many bytes until this is called again, and so may all native programs. `None`:
+    /// by any number.
     fn give_room(&self, bytes: Option<u64>);
     /// What a guest needs that waits for room, when there was none at the last [`Relief::give_room`].
     fn wanted(&self) -> Option<u64>;

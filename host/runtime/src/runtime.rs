@@ -192,6 +192,14 @@ impl Runtime {
         &self.shared.growth_budget
     }
 
+    /// All guests together may grow by so many bytes, and so may all native programs. `None`: by any number.
+    pub fn give_room(&self, bytes: Option<u64>) {
+        self.shared.growth_budget.set(bytes);
+        if let Some(tools) = &self.shared.tools {
+            tools.launcher.give_room(bytes.unwrap_or(u64::MAX));
+        }
+    }
+
     /// Who finds files and lines for the frames of a crash.
     pub fn symbolizer(&self) -> &Symbolizer {
         &self.symbolizer

@@ -63,7 +63,7 @@ impl Agents {
 impl Relief for Agents {
     fn give_room(&self, bytes: Option<u64>) {
         if let Some(inner) = self.inner.upgrade() {
-            inner.runtime.growth_budget().set(bytes);
+            inner.runtime.give_room(bytes);
         }
     }
 

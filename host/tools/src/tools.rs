@@ -35,7 +35,15 @@ pub struct Tools {
     next: Arc<AtomicU64>,
     running: Arc<Semaphore>,
     limit: u32,
+    /// Bytes that all tools may still take. [`UNBOUNDED`]: nobody said so.
+    room: Arc<AtomicU64>,
 }
+
+/// Room that nobody bounds.
+const UNBOUNDED: u64 = u64::MAX;
+
+/// A change of the room that the launcher hears of.
+const ROOM_STEP: u64 = 1 << 20;
 
 /// A tool to start.
 #[derive(Debug)]
@@ -65,6 +73,9 @@ struct Driver {
     notify: Arc<Notify>,
     worker: u64,
     tools: HashMap<u64, Entry>,
+    room: Arc<AtomicU64>,
+    /// The room that the worker knows.
+    known_room: u64,
     /// Behind the socket, whose end it waits for when dropped.
     _process: Process,
 }
@@ -84,13 +95,22 @@ pub fn drive(
         next: Arc::new(AtomicU64::new(1)),
         running: Arc::new(Semaphore::new(limit as usize)),
         limit,
+        room: Arc::new(AtomicU64::new(UNBOUNDED)),
     };
     let Link { socket, process } = link;
     #[expect(unsafe_code, reason = "tokio polls no other sockets of packets")]
     // SAFETY: an `OwnedFd` that the `AsyncFd` owns stays open and the same.
     let socket = unsafe { AsyncFd::register(socket) }?;
-    let driver =
-        Driver { socket, requests, notify, worker, tools: HashMap::new(), _process: process };
+    let driver = Driver {
+        socket,
+        requests,
+        notify,
+        worker,
+        tools: HashMap::new(),
+        room: Arc::clone(&tools.room),
+        known_room: UNBOUNDED,
+        _process: process,
+    };
     Ok((tools, driver.run()))
 }
 
@@ -145,6 +165,15 @@ impl Tools {
         Ok(child)
     }
 
+    /// From here on all tools together may take so many bytes of memory more than they have now. Above that the kernel
+    /// ends one of them, with [`End::Shed`], and nothing else of the container. Without cgroups nothing happens.
+    pub fn give_room(&self, bytes: u64) {
+        let before = self.room.swap(bytes, Ordering::Relaxed);
+        if before.abs_diff(bytes) >= ROOM_STEP {
+            self.notify.notify_one();
+        }
+    }
+
     /// Runs a tool to its end, with these bytes as its whole input. Dropping the future kills it.
     ///
     /// # Errors
@@ -177,7 +206,10 @@ impl Driver {
                     Some(start) => self.start(start).await,
                     None => { is_closed = true; Ok(()) }
                 },
-                () = notify.notified() => self.kill().await,
+                () = notify.notified() => match self.tell_room().await {
+                    Ok(()) => self.kill().await,
+                    failed => failed,
+                },
                 ready = self.socket.readable() => match ready {
                     Ok(mut ready) => { ready.clear_ready(); self.take_all().await }
                     Err(error) => Err(error),
@@ -200,6 +232,16 @@ impl Driver {
         self.tools.insert(id, entry);
         let files = files.each_ref().map(AsFd::as_fd);
         self.send(&request, &files).await
+    }
+
+    /// Sends the room, if it is another one.
+    async fn tell_room(&mut self) -> io::Result<()> {
+        let bytes = self.room.load(Ordering::Relaxed);
+        if bytes.abs_diff(self.known_room) < ROOM_STEP {
+            return Ok(());
+        }
+        self.known_room = bytes;
+        self.send(&Request::Room { bytes }, &[]).await
     }
 
     /// Sends what switches want.
@@ -271,6 +313,8 @@ impl Driver {
     /// What the workers before it had is dead.
     fn replace_worker(&mut self, worker: u64) {
         self.worker = worker;
+        self.known_room = UNBOUNDED;
+        self.notify.notify_one();
         let lost = self.tools.extract_if(|_, entry| entry.worker < worker);
         for (_, entry) in lost {
             entry.lose();

@@ -40,6 +40,8 @@ pub enum Request {
     },
     /// Nothing happens if it ended.
     Kill { id: u64, why: KillReason },
+    /// All tools together may take so many bytes more than they have.
+    Room { bytes: u64 },
 }
 
 /// From a worker.

@@ -29,6 +29,10 @@ const SHARES: &str = "200";
 /// Where processes move that are in the way.
 const LEAF: &str = "bulkhead-host";
 const KILL_ROUNDS: usize = 100;
+/// All tools may always take so much more: one that starts needs some before it is one.
+const LEAST_ROOM: u64 = 8 << 20;
+/// More than each processor takes ahead.
+const BATCH: u64 = 1 << 20;
 
 /// Directories that hold the cgroups of tools.
 #[derive(Debug, Clone)]
@@ -125,6 +129,24 @@ impl Controllers {
             Self::V2(dir) => vec![dir],
             Self::V1(v1) => v1.dirs(),
         }
+    }
+
+    /// Limits all tools together to what they have and so many bytes more. Pages that the kernel can drop at once do not
+    /// count.
+    pub fn give_room(&self, bytes: u64) -> io::Result<()> {
+        let (dir, used, idle, limit) = match self {
+            Self::V2(dir) => (dir, "memory.current", "inactive_file", "memory.max"),
+            Self::V1(V1 { memory: Some(dir), .. }) => {
+                let names = ("memory.usage_in_bytes", "total_inactive_file");
+                (dir, names.0, names.1, "memory.limit_in_bytes")
+            }
+            Self::V1(_) => return Ok(()),
+        };
+        let used = file::number(&dir.join(used)).unwrap_or(0);
+        let idle = file::word(&dir.join("memory.stat"), idle).unwrap_or(0);
+        let most = used.saturating_sub(idle).saturating_add(bytes.max(LEAST_ROOM));
+        // What the kernel's counters hold, and not more.
+        file::write(&dir.join(limit), most.min(i64::MAX.cast_unsigned()).to_string())
     }
 
     /// A cgroup for a tool, without limits.
@@ -248,6 +270,21 @@ impl Group {
             Controllers::V1(v1) => {
                 file::word(&v1.memory.as_ref()?.join("memory.oom_control"), "oom_kill")
             }
+        }
+    }
+
+    /// Whether it was at its own limit.
+    pub fn is_at_limit(&self) -> bool {
+        match &self.0 {
+            Controllers::V2(dir) => {
+                file::word(&dir.join("memory.events"), "oom").is_some_and(|times| times > 0)
+            }
+            // Not all kernels count how often it was. They take pages by the dozen, so that a little may be left.
+            Controllers::V1(v1) => v1.memory.as_ref().is_some_and(|dir| {
+                let most = file::number(&dir.join("memory.max_usage_in_bytes")).unwrap_or(0);
+                let limit = file::number(&dir.join("memory.limit_in_bytes"));
+                limit.is_some_and(|limit| most.saturating_add(BATCH) >= limit)
+            }),
         }
     }
 

@@ -70,6 +70,12 @@ impl Cgroups {
         self.controllers.remove();
     }
 
+    /// All tools together may take so many bytes more than they have. Above that the kernel kills among them, and not in the
+    /// whole container.
+    pub fn give_room(&self, bytes: u64) -> io::Result<()> {
+        self.controllers.give_room(bytes)
+    }
+
     /// A cgroup for a tool, without limits. Each has a number of its own.
     pub fn make(&self, number: u64) -> io::Result<ToolGroup> {
         let group = self.controllers.make(number)?;
@@ -112,6 +118,11 @@ impl ToolGroup {
     /// Processes killed because the limit was reached.
     pub fn oom_kills(&self) -> u64 {
         self.group.oom_kills().unwrap_or(0)
+    }
+
+    /// Whether its own limit was reached, and not that of all tools.
+    pub fn is_at_limit(&self) -> bool {
+        self.group.is_at_limit()
     }
 
     /// Processes that could not be made because the limit was reached.

@@ -13,6 +13,8 @@ pub struct Evidence {
     pub disk_limits_files: bool,
     /// Processes of it that the kernel killed for want of memory.
     pub oom_kills: u64,
+    /// It had all that it may have. Otherwise it was killed because all tools together had too much.
+    pub is_at_limit: bool,
     pub refused_forks: u64,
     /// Of its largest process, where each is limited by itself.
     pub memory_by_process: Option<MemoryUse>,
@@ -33,7 +35,7 @@ pub fn end_of(evidence: &Evidence) -> End {
     if let Some(killed) = evidence.killed {
         killed
     } else if has_failed && evidence.oom_kills > 0 {
-        End::MemoryLimit
+        oom_end(evidence)
     } else if own == End::Signalled(libc::SIGXCPU) {
         End::CpuDeadline
     } else if own == End::Signalled(libc::SIGXFSZ) && evidence.disk_limits_files {
@@ -45,6 +47,11 @@ pub fn end_of(evidence: &Evidence) -> End {
     } else {
         own
     }
+}
+
+/// The end of a tool of which the kernel killed a process for want of memory.
+pub fn oom_end(evidence: &Evidence) -> End {
+    if evidence.is_at_limit { End::MemoryLimit } else { End::Shed }
 }
 
 /// What a caller's reason makes of it.
@@ -91,12 +98,15 @@ mod tests {
             killed,
             status: Some(9),
             oom_kills: 1,
+            is_at_limit: true,
             refused_forks: 1,
             ..Evidence::default()
         };
         assert_eq!(end_of(&all), End::WallDeadline);
         assert_eq!(end_of(&Evidence { killed: None, ..all }), End::MemoryLimit);
         assert_eq!(end_of(&Evidence { killed: None, oom_kills: 0, ..all }), End::PidsLimit);
+        let of_others = Evidence { killed: None, is_at_limit: false, ..all };
+        assert_eq!(end_of(&of_others), End::Shed);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, WaitOptions, pidfd_send_signal, waitpid};
 
-use super::cause::{Evidence, MemoryUse, end_of, is_gentle};
+use super::cause::{Evidence, MemoryUse, end_of, is_gentle, oom_end};
 use crate::cgroup::ToolGroup;
 use crate::command::Limits;
 use crate::end::{End, Ended, SpawnError, Usage};
@@ -235,7 +235,8 @@ impl Tool {
         let has_oom = self.context.cgroup == Cgroup::V1
             && self.group.as_ref().is_some_and(|group| group.oom_kills() > 0);
         if has_oom {
-            return self.kill(End::MemoryLimit, now);
+            let evidence = self.evidence();
+            return self.kill(oom_end(&evidence), now);
         }
         if self.usage.cpu >= limit {
             return self.kill(End::CpuDeadline, now);
@@ -284,6 +285,7 @@ impl Tool {
             status: self.status,
             disk_limits_files: self.context.disk_limits_files,
             oom_kills: group.map_or(0, ToolGroup::oom_kills),
+            is_at_limit: group.is_some_and(ToolGroup::is_at_limit),
             refused_forks: group.map_or(0, ToolGroup::refused_forks),
             memory_by_process: group.is_none().then_some(by_process),
         }

@@ -250,6 +250,13 @@ impl Worker<'_> {
                 }
                 Ok(())
             }
+            Request::Room { bytes } => {
+                if let Some(cgroups) = &self.starter.cgroups {
+                    // What a kernel refuses is no worse than before.
+                    let _ = cgroups.give_room(bytes);
+                }
+                Ok(())
+            }
         }
     }
 

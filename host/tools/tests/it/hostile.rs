@@ -38,6 +38,49 @@ fn a_memory_bomb_ends_with_its_limit_and_nobody_else() {
 }
 
 #[test]
+fn what_all_tools_have_together_is_bounded_and_one_of_them_ends() {
+    let machine = Machine::new();
+    if !machine.has(&[Layer::Cgroup]) {
+        return;
+    }
+    let holds = |mib: u32| {
+        machine.shell(&format!("head -c {mib}M /dev/zero | tail -c {mib}M | (sleep 2; wc -c)"))
+    };
+    machine.tools.give_room(100 << 20);
+    machine.wait(async {
+        let (one, two) = (holds(70), holds(80));
+        let (one, two) =
+            tokio::join!(machine.tools.run(&one, Vec::new()), machine.tools.run(&two, Vec::new()));
+        let ends = [one.unwrap().ended.end, two.unwrap().ended.end];
+        // Far below its own limit.
+        assert!(ends.contains(&End::Shed), "{ends:?}");
+        assert!(ends.iter().all(|end| matches!(end, End::Shed | End::Exited(0))), "{ends:?}");
+    });
+    // One at its own limit is not taken for one of them.
+    let mut bomb = holds(80);
+    bomb.limits.memory_bytes = 32 << 20;
+    assert_eq!(machine.run(&bomb).ended.end, End::MemoryLimit);
+    // Where nothing is free programs start all the same, as long as they need next to nothing.
+    machine.tools.give_room(0);
+    assert_eq!(machine.run(&machine.shell("exit 3")).ended.end, End::Exited(3));
+    machine.tools.give_room(u64::MAX);
+    let finished = machine.run(&holds(150));
+    assert_eq!(finished.ended.end, End::Exited(0), "{}", text(&finished.stdout));
+    // A worker that takes over hears of it.
+    machine.tools.give_room(100 << 20);
+    let worker = crate::machine::children_of(machine.launcher)[0];
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(worker).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
+    eventually("it is replaced", || {
+        machine.wait(machine.tools.run(&machine.shell("exit 0"), Vec::new())).is_ok()
+    });
+    assert_eq!(machine.run(&holds(150)).ended.end, End::Shed);
+}
+
+#[test]
 fn files_in_tmp_are_bounded() {
     let machine = Machine::new();
     if !machine.has(&[Layer::MountNamespace]) {
