@@ -138,6 +138,7 @@ mod tests {
             (rejected(400), "\"anthropic\""),
             (Error::BadAnswer { message: "x".into(), cut_off: false }, "\"anthropic\""),
             (Error::Timeout("x".into()), "models.big.first_byte_ms"),
+                attempt: second,
         ] {
             let remedy = remedy(&error, &settings(Dialect::Anthropic));
             assert!(remedy.contains(part), "{error:?}: {remedy}");

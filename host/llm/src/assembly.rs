@@ -21,6 +21,7 @@ pub(crate) fn event(draft: &mut Draft, name: &str, data: &str) -> Result<(), Pro
     if !data.starts_with(['{', '[']) {
         return if is_error { Err(reported(&data.into())) } else { Ok(()) };
     }
+    let data = &*draft.mend(data)?;
     if !is_error && let Some((index, text)) = plain::text(data) {
         if draft.takes_choice(index) {
             draft.add_text(&text);

@@ -19,14 +19,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use jiff::Timestamp;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::anthropic::VERSION;
 use crate::connection::{Connection, MAX_HEAD_BYTES, OpenError};
 use crate::endpoint::{Dialect, Endpoint};
 use crate::failure::{Failure, Retry, Texts};
 use crate::problem::refusal_text;
-use crate::receive::{Limits, Receiving};
+use crate::receive::{Limits, Receiving, no_part};
 use crate::retry_after::retry_after;
 
 /// A connection that is not there after this long will not come.
@@ -75,19 +75,22 @@ impl Attempt<'_> {
         fresh: bool,
     ) -> Result<Receiving, Failure> {
         let texts = texts(self.endpoint, key);
+        let bounds = &self.endpoint.settings.bounds;
+        let attempt = Instant::now() + bounds.attempt;
         let request = self.request(key).map_err(|text| texts.rejected(401, text))?;
         let kept = if fresh { None } else { self.endpoint.pool.take() };
         let mut connection = match kept {
             Some(connection) => connection,
             None => self.connect(&texts).await?,
         };
-        let first_byte = Instant::now() + self.endpoint.settings.bounds.first_byte;
-        let sent = tokio::time::timeout_at(first_byte, connection.send(request)).await;
+        let first_byte = Instant::now() + bounds.first_byte;
+        let sent = timeout_at(first_byte.min(attempt), connection.send(request)).await;
         let response = match sent {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(broken(&connection, &error, &texts)),
+            Err(_) if attempt < first_byte => return Err(no_part(&texts, bounds.attempt)),
             Err(_) => {
-                let ms = self.endpoint.settings.bounds.first_byte.as_millis();
+                let ms = bounds.first_byte.as_millis();
                 let text = format!("no response within {ms} ms");
                 return Err(texts.timeout(&text, Retry::Later(None)));
             }
@@ -100,9 +103,10 @@ impl Attempt<'_> {
         }
         let limits = Limits {
             first_byte,
-            idle: self.endpoint.settings.bounds.idle,
+            attempt: (attempt, bounds.attempt),
+            idle: bounds.idle,
             until: self.until,
-            bytes: self.endpoint.settings.bounds.max_answer_bytes,
+            bytes: bounds.max_answer_bytes,
         };
         let body = response.into_body();
         let unfinished = Arc::clone(self.unfinished_bytes);

@@ -6,6 +6,7 @@
 use serde_json::Value;
 
 use crate::ToolCall;
+use crate::brackets::Brackets;
 use crate::problem::Problem;
 
 /// More calls than this in one answer are a mistake of the model or of its server.
@@ -21,6 +22,27 @@ struct Call {
     index: Option<u64>,
     name: String,
     arguments: String,
+    extent: Extent,
+}
+
+/// How far the arguments are, known without reading them again for each piece.
+#[derive(Debug, Default)]
+struct Extent {
+    brackets: Brackets,
+    /// They are what they were when their brackets closed.
+    is_closed: bool,
+    /// They closed, went on, and are no object any more.
+    is_broken: bool,
+}
+
+impl Extent {
+    fn add(&mut self, part: &str) {
+        for byte in part.bytes() {
+            let is_blank = byte.is_ascii_whitespace();
+            self.is_broken |= self.is_closed && !is_blank;
+            self.is_closed |= self.brackets.ends_value(byte);
+        }
+    }
 }
 
 /// A piece as it came. An empty text is none.
@@ -92,7 +114,7 @@ impl Calls {
     pub(crate) fn finish(self, cut: bool) -> Vec<ToolCall> {
         let mut finished: Vec<ToolCall> = Vec::new();
         for call in self.0 {
-            let is_whole = || is_object(&call.arguments);
+            let is_whole = || call.is_whole();
             if call.name.is_empty() || (cut && !is_whole()) {
                 continue;
             }
@@ -120,7 +142,13 @@ impl Call {
             Arguments::Part(part) => part.trim_start().starts_with('{'),
             Arguments::Whole(_) => true,
         };
-        is_other || (!piece.name.is_empty() && begins && is_object(&self.arguments))
+        is_other || (!piece.name.is_empty() && begins && self.is_whole())
+    }
+
+    /// Whether its arguments are an object.
+    fn is_whole(&self) -> bool {
+        let Extent { is_closed, is_broken, .. } = self.extent;
+        is_closed && !is_broken && is_object(&self.arguments)
     }
 
     fn take(&mut self, piece: &Piece<'_>) {
@@ -133,9 +161,13 @@ impl Call {
         }
         self.index = self.index.or(piece.index);
         match piece.arguments {
-            Arguments::Part(part) => self.arguments += part,
+            Arguments::Part(part) => {
+                self.arguments += part;
+                self.extent.add(part);
+            }
             Arguments::Whole(value) if self.arguments.is_empty() => {
                 self.arguments = value.to_string();
+                self.extent.add(&self.arguments);
             }
             Arguments::Whole(_) => {}
         }

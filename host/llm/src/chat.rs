@@ -17,7 +17,7 @@ use crate::attempt::Attempt;
 use crate::endpoint::{Dialect, Endpoint};
 use crate::failure::{Failure, Retry, Texts};
 use crate::receive::Receiving;
-use crate::{Error, Part, Request, Role, Usage, anthropic, openai};
+use crate::{Error, Finish, Part, Request, Role, Usage, anthropic, openai};
 
 /// Between two tries.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(16));
@@ -29,6 +29,7 @@ pub struct Chat {
     tries: Arc<AtomicU32>,
     unfinished_bytes: Arc<AtomicU64>,
     usage: Option<Usage>,
+    ended_by: Option<Finish>,
 }
 
 enum State {
@@ -60,7 +61,14 @@ impl Endpoint {
             unfinished_bytes: Arc::clone(&unfinished_bytes),
         };
         let state = State::Beginning(Box::pin(call.begin(request)));
-        Chat { state, endpoint: Arc::clone(self), tries, unfinished_bytes, usage: None }
+        Chat {
+            state,
+            endpoint: Arc::clone(self),
+            tries,
+            unfinished_bytes,
+            usage: None,
+            ended_by: None,
+        }
     }
 }
 
@@ -85,6 +93,7 @@ impl Chat {
         let State::Receiving(answer) = &mut self.state else { return Poll::Ready(None) };
         let part = ready!(answer.poll(cx));
         self.usage = answer.usage();
+        self.ended_by = answer.ended_by();
         if matches!(part, Ok(Part::End(_)) | Err(_)) {
             self.close(part.is_ok());
         }
@@ -113,6 +122,11 @@ impl Chat {
     /// What the server counted so far, also for an answer that ends in an error. None: it said nothing of it yet.
     pub fn usage(&self) -> Option<Usage> {
         self.usage
+    }
+
+    /// Why the model ended its answer, also for an answer that ends in an error. None: it said nothing of it yet.
+    pub fn ended_by(&self) -> Option<Finish> {
+        self.ended_by
     }
 
     fn close(&mut self, is_whole: bool) {

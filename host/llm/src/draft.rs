@@ -1,10 +1,12 @@
 //! An answer that is being received: the parts that nobody took yet, and what its end will need.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use serde_json::Value;
 
 use crate::calls::Calls;
+use crate::halves::Halves;
 use crate::problem::{Problem, number};
 use crate::{End, Finish, Part, Usage};
 
@@ -17,6 +19,7 @@ pub(crate) struct Draft {
     /// What the model says in place of an answer.
     refusal: String,
     calls: Calls,
+    halves: Halves,
     /// The choice that counts: only one is ever asked for.
     choice: Option<u64>,
     reason: Option<String>,
@@ -127,6 +130,16 @@ impl Draft {
         self.counts.usage()
     }
 
+    /// Why the model ended the answer, if it said so.
+    pub(crate) fn ended_by(&self) -> Option<Finish> {
+        self.reason.as_deref().map(finish_of)
+    }
+
+    /// Puts the halves of characters together that stand in two chunks.
+    pub(crate) fn mend<'a>(&mut self, json: &'a str) -> Result<Cow<'a, str>, Problem> {
+        self.halves.mend(json)
+    }
+
     /// Ends the answer: its tool calls become parts. An answer without text and calls is one if the model
     /// `may_be_silent`.
     pub(crate) fn finish(&mut self, may_be_silent: bool) -> Result<End, Problem> {
@@ -135,6 +148,9 @@ impl Draft {
         }
         let reason = self.reason.as_deref();
         let cut = reason.and_then(cut_by);
+        if cut.is_none() {
+            self.halves.finish()?;
+        }
         let calls = std::mem::take(&mut self.calls).finish(cut.is_some());
         if self.text.is_empty() {
             let refusal = std::mem::take(&mut self.refusal);

@@ -28,6 +28,8 @@ pub struct Bounds {
     /// From the request to the first byte of the response. A connection must be there within this time too, and
     /// within 30 s. Where the head of the response comes alone, its first bytes have the rest of this time, or `idle`.
     pub first_byte: Duration,
+    /// One try, until a part of its answer is there. Comments do not make it longer.
+    pub attempt: Duration,
     /// Silence in the middle of an answer. Comments that keep a connection busy are no silence.
     pub idle: Duration,
     /// Tries after the first.
@@ -44,6 +46,7 @@ impl Default for Bounds {
         Self {
             whole: Duration::from_secs(300),
             first_byte: Duration::from_secs(120),
+            attempt: Duration::from_secs(180),
             idle: Duration::from_secs(60),
             retries: 2,
             max_wait: Duration::from_secs(60),

@@ -15,13 +15,14 @@
 //! - `chat`, `attempt`, `failure`, `retry_after`: tries, and what ends them
 //! - `connection`: HTTP/1.1
 //! - `receive`, `wire`, `sse`: from bytes to events
-//! - `assembly`, `blocks`, `draft`, `calls`, `problem`: from events to parts
+//! - `assembly`, `plain`, `blocks`, `halves`, `draft`, `calls`, `brackets`, `problem`: from events to parts
 
 mod answer;
 mod anthropic;
 mod assembly;
 mod attempt;
 mod blocks;
+mod brackets;
 mod calls;
 mod chat;
 mod connection;
@@ -29,6 +30,7 @@ mod draft;
 mod endpoint;
 mod error;
 mod failure;
+mod halves;
 mod models;
 mod openai;
 mod plain;

@@ -143,6 +143,7 @@ mod tests {
                 idle: second,
                 retries: 0,
                 max_wait: second,
+                attempt: second,
                 max_answer_bytes: 1,
             },
         };

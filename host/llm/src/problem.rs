@@ -111,6 +111,11 @@ pub(crate) fn refusal_text(body: &str) -> String {
     }
 }
 
+/// Text of an answer is UTF-8, as JSON and events are.
+pub(crate) fn not_utf8() -> Problem {
+    Problem::Malformed("the answer is not in UTF-8".into())
+}
+
 /// A piece of JSON that ends too early was cut off.
 pub(crate) fn not_json(error: &serde_json::Error) -> Problem {
     match error.is_eof() {

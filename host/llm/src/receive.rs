@@ -20,7 +20,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::connection::Connection;
 use crate::failure::{Failure, Retry, Texts};
 use crate::wire::Wire;
-use crate::{End, Part, Usage};
+use crate::{End, Finish, Part, Usage};
 
 /// After the finish reason, for the usage. Nothing else is waited for.
 const FOR_USAGE: Duration = Duration::from_millis(250);
@@ -33,6 +33,8 @@ const FRAMES: usize = 256;
 pub(crate) struct Limits {
     /// The first byte of the body comes before this.
     pub(crate) first_byte: Instant,
+    /// An answer begins before this, and within so much time from the beginning of the try.
+    pub(crate) attempt: (Instant, Duration),
     /// Silence.
     pub(crate) idle: Duration,
     /// The end of the call.
@@ -64,6 +66,12 @@ pub(crate) struct Receiving {
     end: Option<Result<End, Failure>>,
     /// Its response comes to an end of its own.
     is_orderly: bool,
+}
+
+/// A try is over before an answer began.
+pub(crate) fn no_part(texts: &Texts, within: Duration) -> Failure {
+    let text = format!("no part of an answer within {} ms", within.as_millis());
+    texts.timeout(&text, Retry::Later(None))
 }
 
 impl Receiving {
@@ -125,6 +133,11 @@ impl Receiving {
         self.wire.usage()
     }
 
+    /// Why the model ended its answer.
+    pub(crate) fn ended_by(&self) -> Option<Finish> {
+        self.wire.ended_by()
+    }
+
     /// The connection for another request, with what is left of this response.
     pub(crate) fn into_connection(self) -> Option<(Connection, Option<Incoming>)> {
         self.is_orderly.then_some((self.connection, self.body))
@@ -159,7 +172,10 @@ impl Receiving {
         if self.end.is_some() || !self.wire.parts().is_empty() {
             return Poll::Ready(());
         }
-        let deadline = self.limits.until.min(self.usage_at.unwrap_or(self.silent_at));
+        let mut deadline = self.limits.until.min(self.usage_at.unwrap_or(self.silent_at));
+        if !self.wire.has_begun() {
+            deadline = deadline.min(self.limits.attempt.0);
+        }
         self.timer.as_mut().reset(deadline);
         if self.timer.as_mut().poll(cx).is_ready() {
             self.run_out();
@@ -233,6 +249,11 @@ impl Receiving {
         if Instant::now() >= self.limits.until {
             return self
                 .fail(|texts, _| texts.timeout("the time for the call is over", Retry::Never));
+        }
+        let (attempt, within) = self.limits.attempt;
+        if !self.wire.has_begun() && Instant::now() >= attempt {
+            let failure = no_part(&self.texts, within);
+            return self.fail(|_, _| failure);
         }
         let text = match self.received_bytes {
             0 => "no answer in time after the head of the response".to_owned(),

@@ -87,7 +87,7 @@ impl Lines {
     }
 
     /// The next complete line, without its end.
-    pub(crate) fn next_line(&mut self) -> Option<Cow<'_, str>> {
+    pub(crate) fn next_line(&mut self) -> Option<&[u8]> {
         if self.after_cr && self.taken < self.buffer.len() {
             self.after_cr = false;
             self.taken += usize::from(self.buffer[self.taken] == b'\n');
@@ -101,17 +101,17 @@ impl Lines {
         let begin = std::mem::replace(&mut self.taken, end + 1);
         self.searched = self.taken;
         self.after_cr = self.buffer[end] == b'\r';
-        Some(String::from_utf8_lossy(&self.buffer[begin..end]))
+        Some(&self.buffer[begin..end])
     }
 
     /// The rest after the end of the stream, if there is any.
-    pub(crate) fn finish(&mut self) -> Option<String> {
+    pub(crate) fn finish(&mut self) -> Option<Vec<u8>> {
         let mut rest = std::mem::take(&mut self.buffer).split_off(self.taken);
         if self.after_cr && rest.first() == Some(&b'\n') {
             rest.remove(0);
         }
         *self = Self::default();
-        (!rest.is_empty()).then(|| String::from_utf8_lossy(&rest).into_owned())
+        (!rest.is_empty()).then_some(rest)
     }
 }
 
@@ -125,11 +125,11 @@ mod tests {
         for piece in stream.chunks(size) {
             lines.push(piece);
             while let Some(line) = lines.next_line() {
-                events.extend(parser.line(&line));
+                events.extend(parser.line(str::from_utf8(line).unwrap()));
             }
         }
         if let Some(line) = lines.finish() {
-            events.extend(parser.line(&line));
+            events.extend(parser.line(str::from_utf8(&line).unwrap()));
         }
         events.extend(parser.finish());
         events

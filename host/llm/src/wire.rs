@@ -2,15 +2,15 @@
 //!
 //! It reads nothing. It is fed, so that it can be tested, and fuzzed, without a network.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
-use serde_json::Value;
-
 use crate::assembly::{event, value_of};
+use crate::brackets::Brackets;
 use crate::draft::Draft;
-use crate::problem::{Problem, not_json};
+use crate::problem::{Problem, not_json, not_utf8};
 use crate::sse::{Event, Lines, Parser};
-use crate::{End, Part, Usage};
+use crate::{End, Finish, Part, Usage};
 
 /// Of what is no answer, in characters.
 const SHOWN_CHARS: usize = 80;
@@ -59,9 +59,7 @@ struct Json {
     taken: usize,
     /// Bytes before this were searched and end no value.
     searched: usize,
-    depth: usize,
-    in_string: bool,
-    is_escaped: bool,
+    brackets: Brackets,
 }
 
 impl Default for Form {
@@ -146,6 +144,11 @@ impl Wire {
         self.draft.usage()
     }
 
+    /// Why the model ended the answer.
+    pub(crate) fn ended_by(&self) -> Option<Finish> {
+        self.draft.ended_by()
+    }
+
     /// Ends the answer: see [`Draft::finish`].
     pub(crate) fn finish(&mut self, may_be_silent: bool) -> Result<End, Problem> {
         self.draft.finish(may_be_silent)
@@ -194,7 +197,7 @@ impl Wire {
         let Form::Events(events) = &mut self.form else { return Ok(()) };
         while !self.draft.is_complete() {
             let Some(line) = events.lines.next_line() else { break };
-            if let Some(found) = events.found.line(&line) {
+            if let Some(found) = events.found.line(line)? {
                 event(&mut self.draft, &found.name, &found.data)?;
             }
         }
@@ -202,7 +205,10 @@ impl Wire {
     }
 
     fn last_events(&mut self, mut events: Events) -> Result<(), Problem> {
-        let last = events.lines.finish().and_then(|line| events.found.line(&line));
+        let last = match events.lines.finish() {
+            Some(line) => events.found.line(&line)?,
+            None => None,
+        };
         for found in last.into_iter().chain(events.found.finish()) {
             event(&mut self.draft, &found.name, &found.data)?;
         }
@@ -218,7 +224,9 @@ impl Wire {
     fn values(&mut self) -> Result<(), Problem> {
         let Form::Json(json) = &mut self.form else { return Ok(()) };
         while let Some(value) = json.next_value() {
-            value_of(&mut self.draft, &value?)?;
+            let text = self.draft.mend(value?)?;
+            let value = serde_json::from_str(&text).map_err(|error| not_json(&error))?;
+            value_of(&mut self.draft, &value)?;
         }
         Ok(())
     }
@@ -226,17 +234,23 @@ impl Wire {
 
 impl Found {
     /// The event that a line completes. A line that is JSON is one of its own: some servers report an error so.
-    fn line(&mut self, line: &str) -> Option<Event> {
-        let event = if line.trim_start().starts_with('{') {
-            Some(Event { name: "message".into(), data: line.into() })
+    fn line(&mut self, line: &[u8]) -> Result<Option<Event>, Problem> {
+        let text = String::from_utf8_lossy(line);
+        let is_json = text.trim_start().starts_with('{');
+        // Comments, and what is shown of no answer, may be anything.
+        if matches!(text, Cow::Owned(_)) && (is_json || is_field(&text) && !text.starts_with(':')) {
+            return Err(not_utf8());
+        }
+        let event = if is_json {
+            Some(Event { name: "message".into(), data: (&*text).into() })
         } else {
-            self.parser.line(line)
+            self.parser.line(&text)
         };
         self.any |= event.is_some();
-        if self.odd.is_none() && event.is_none() && !is_field(line) {
-            self.odd = Some(line.chars().take(SHOWN_CHARS).collect());
+        if self.odd.is_none() && event.is_none() && !is_field(&text) {
+            self.odd = Some(text.chars().take(SHOWN_CHARS).collect());
         }
-        event
+        Ok(event)
     }
 
     fn finish(&mut self) -> Option<Event> {
@@ -265,41 +279,17 @@ impl Json {
         self.bytes[self.taken..].trim_ascii().is_empty()
     }
 
-    /// The next whole value.
-    fn next_value(&mut self) -> Option<Result<Value, Problem>> {
+    /// The text of the next whole value.
+    fn next_value(&mut self) -> Option<Result<&str, Problem>> {
         while let Some(byte) = self.bytes.get(self.searched) {
             let byte = *byte;
             self.searched += 1;
-            if self.ends_value(byte) {
-                let value = serde_json::from_slice(&self.bytes[self.taken..self.searched]);
-                self.taken = self.searched;
-                return Some(value.map_err(|error| not_json(&error)));
+            if self.brackets.ends_value(byte) {
+                let value = std::mem::replace(&mut self.taken, self.searched)..self.searched;
+                return Some(str::from_utf8(&self.bytes[value]).map_err(|_| not_utf8()));
             }
         }
         None
-    }
-
-    /// Follows brackets and strings. What stands outside of them ends a value, which then is none.
-    fn ends_value(&mut self, byte: u8) -> bool {
-        if self.in_string {
-            match byte {
-                _ if self.is_escaped => self.is_escaped = false,
-                b'\\' => self.is_escaped = true,
-                b'"' => self.in_string = false,
-                _ => {}
-            }
-            return false;
-        }
-        match byte {
-            b'{' | b'[' => self.depth += 1,
-            b'}' | b']' => {
-                self.depth = self.depth.saturating_sub(1);
-                return self.depth == 0;
-            }
-            b'"' if self.depth > 0 => self.in_string = true,
-            _ => return self.depth == 0 && !byte.is_ascii_whitespace(),
-        }
-        false
     }
 }
 

@@ -136,6 +136,9 @@ fn bounds(name: &str, model: &file::Model) -> Result<Bounds, Problem> {
     let mut bounds = Bounds::default();
     set_ms(&mut bounds.whole, model.timeout_ms);
     set_ms(&mut bounds.first_byte, model.first_byte_ms);
+    // Who waits longer for the first byte means to.
+    bounds.attempt = bounds.attempt.max(bounds.first_byte);
+    set_ms(&mut bounds.attempt, model.attempt_ms);
     set_ms(&mut bounds.idle, model.idle_ms);
     if let Some(ms) = model.max_wait_ms {
         bounds.max_wait = ms.millis();

@@ -224,6 +224,7 @@ pub fn document(status: &str, headers: &str, body: &str) -> Vec<Step> {
 pub const WIDE: Bounds = Bounds {
     whole: Duration::from_secs(60),
     first_byte: Duration::from_secs(30),
+    attempt: Duration::from_secs(30),
     idle: Duration::from_secs(30),
     retries: 2,
     max_wait: Duration::from_secs(10),

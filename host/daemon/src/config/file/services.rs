@@ -66,6 +66,7 @@ pub struct Model {
     pub ca_file: Option<Spanned<PathBuf>>,
     pub timeout_ms: Option<Millis>,
     pub first_byte_ms: Option<Millis>,
+    pub attempt_ms: Option<Millis>,
     pub idle_ms: Option<Millis>,
     pub retries: Option<Spanned<u32>>,
     pub max_wait_ms: Option<MillisOrNone>,
@@ -101,6 +102,7 @@ impl Model {
     }
 }
 
+            attempt_ms: None,
 /// Name of a credential, as it stands in a placeholder.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]

@@ -67,6 +67,12 @@ pub const MODELS: &[Key] = &[
     ),
     key("timeout_ms", "300000", "deadline of a call, including all retries"),
     key("first_byte_ms", "120000", "time from a request to the first byte of its response"),
+    derived(
+        "attempt_ms",
+        "`180000`, at least `first_byte_ms`",
+        "deadline of one attempt until its response begins with text, reasoning or a tool call. Comments and empty events, \
+         by which a server shows that it is there, do not extend it",
+    ),
     key("idle_ms", "60000", "silence within a response"),
     key(
         "retries",

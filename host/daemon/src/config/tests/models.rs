@@ -28,6 +28,7 @@ fn an_endpoint_has_defaults_for_all_but_its_url() {
     let bounds = Bounds {
         whole: Duration::from_secs(300),
         first_byte: Duration::from_secs(120),
+        attempt: Duration::from_secs(180),
         idle: Duration::from_secs(60),
         retries: 2,
         max_wait: Duration::from_secs(60),
@@ -43,7 +44,7 @@ fn an_endpoint_has_defaults_for_all_but_its_url() {
 #[test]
 fn an_endpoint_is_as_its_keys_say() {
     let text = "[models.big]\nbase_url = \"https://api.anthropic.com\"\ndialect = \"anthropic\"\n\
-                model = \"claude-a\"\nmodels = [\"claude-*\", \"other\"]\ntimeout_ms = 1\nfirst_byte_ms = 2\n\
+                model = \"claude-a\"\nmodels = [\"claude-*\", \"other\"]\ntimeout_ms = 1\nfirst_byte_ms = 2\nattempt_ms = 6\n\
                 idle_ms = 3\nretries = 10\nmax_wait_ms = 0\nmax_answer_kb = 5\n\
                 [models.big.headers]\nX-Org = \"o\"\nanthropic-beta = \"b\"";
     let settings = settings(text).unwrap();
@@ -52,6 +53,7 @@ fn an_endpoint_is_as_its_keys_say() {
     let bounds = Bounds {
         whole: Duration::from_millis(1),
         first_byte: Duration::from_millis(2),
+        attempt: Duration::from_millis(6),
         idle: Duration::from_millis(3),
         retries: 10,
         max_wait: Duration::ZERO,
@@ -64,6 +66,10 @@ fn an_endpoint_is_as_its_keys_say() {
         .map(|(name, value)| (name.as_str(), value.to_str().unwrap(), value.is_sensitive()))
         .collect();
     assert_eq!(headers, [("x-org", "o", true), ("anthropic-beta", "b", true)]);
+    // An attempt is never over before its first byte may come.
+    let slow = "[models.slow]\nbase_url = \"http://a\"\nfirst_byte_ms = 300000";
+    let slow = endpoint(&self::settings(slow).unwrap(), "slow").bounds;
+    assert_eq!(slow.attempt, Duration::from_secs(300));
     let model = settings.runtime.models.get("big").unwrap();
     assert_eq!(model.default_model, "claude-a");
     assert!(model.allowed.admits("claude-b") && !model.allowed.admits("gpt"));
