@@ -46,6 +46,20 @@ fn a_check_calls_every_endpoint_and_says_how_it_was() {
 }
 
 #[test]
+fn a_model_that_thinks_answers_a_check_though_it_has_no_time_to_write() {
+    let model = model_server();
+    let text = endpoint("thinks", &model.oddity_url("reasoning-only"), "")
+        + &endpoint("cut", &model.oddity_url("length"), "");
+    let (code, text) = check(Host::builder().toml(&text));
+    assert_eq!(code, Some(CLEAN), "{text}");
+    for (name, says) in [("thinks", "no text within 16 tokens"), ("cut", ": ok, ")] {
+        let line = text.lines().find(|line| line.starts_with(&format!("model {name} ")));
+        let line = line.unwrap_or_else(|| panic!("no line of {name}\n{text}"));
+        assert!(line.contains(": ok, ") && line.contains(says), "{line}");
+    }
+}
+
+#[test]
 fn an_endpoint_that_does_not_answer_fails_the_check_with_what_can_be_done() {
     const KEY: &str = "sk-wrong-hush";
     let (open, locked) = (model_server(), model_server_with_key("another"));

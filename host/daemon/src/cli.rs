@@ -224,7 +224,7 @@ pub struct CheckArgs {
         default_value = "bulkhead.toml"
     )]
     pub config: PathBuf,
-    /// Also make one call to each model endpoint: `ping`, with a response of at most one token. One that fails is an
+    /// Also make one call to each model endpoint: `ping`, with a response of at most 16 tokens. One that fails is an
     /// error.
     #[arg(long)]
     pub models: bool,

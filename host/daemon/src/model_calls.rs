@@ -3,9 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bulkhead_llm::{Content, Dialect, Error, Message, Model, Part, Request, Role, Settings, Usage};
+use bulkhead_llm::{
+    Content, Dialect, Error, Finish, Message, Model, Part, Request, Role, Settings, Usage,
+};
 use bulkhead_net::System;
 use bulkhead_types::time::millis;
+
+/// Of an answer. Some servers refuse less from a model that thinks.
+const MAX_TOKENS: u32 = 16;
 
 /// Asks for as little as possible. The line says which endpoint and model, and either what the call took or what is
 /// wrong and what to do about it.
@@ -21,6 +26,10 @@ pub async fn call(
         match chat.next().await {
             Some(Ok(Part::End(end))) => break end.usage,
             Some(Ok(_)) => {}
+            Some(Err(error)) if is_short(&error, chat.ended_by()) => {
+                let text = format!("no text within {MAX_TOKENS} tokens, the model thinks");
+                return Ok(format!("{what}: ok, {} ms, {text}", millis(began.elapsed())));
+            }
             Some(Err(error)) => {
                 let remedy = remedy(&error, settings);
                 return Err(format!("{what}: {}; {remedy}", words(&error, settings)));
@@ -29,6 +38,17 @@ pub async fn call(
         }
     };
     Ok(format!("{what}: ok, {} ms, {}", millis(began.elapsed()), tokens(usage)))
+}
+
+/// Whether the model ran, and its answer came to nothing because it may say so little: thinking alone takes more.
+/// Address, key and model are right.
+fn is_short(error: &Error, ended_by: Option<Finish>) -> bool {
+    match error {
+        Error::BadAnswer { .. } => ended_by == Some(Finish::Length),
+        // OpenAI's words, in place of an answer.
+        Error::Rejected { status: 400, message } => message.contains("output limit was reached"),
+        _ => false,
+    }
 }
 
 fn ping(model: &str) -> Request {
@@ -45,7 +65,7 @@ fn ping(model: &str) -> Request {
         tool_choice: None,
         response_format: None,
         temperature: None,
-        max_tokens: Some(1),
+        max_tokens: Some(MAX_TOKENS),
         extra: Default::default(),
         headers: Default::default(),
     }
@@ -118,11 +138,31 @@ mod tests {
             bounds: bulkhead_llm::Bounds {
                 whole: second,
                 first_byte: second,
+                attempt: second,
                 idle: second,
                 retries: 0,
                 max_wait: second,
                 max_answer_bytes: 1024,
             },
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_all_thought_is_one() {
+        let rejected = |status, message: &str| Error::Rejected { status, message: message.into() };
+        let bad = || Error::BadAnswer { message: "big: empty answer".into(), cut_off: false };
+        let openai = "big: Could not finish the message because max_tokens or model output limit was reached. \
+                      Please try again with higher max_tokens.";
+        assert!(is_short(&rejected(400, openai), None));
+        assert!(is_short(&bad(), Some(Finish::Length)));
+        for (error, ended_by) in [
+            (rejected(400, "big: no such model"), None),
+            (rejected(401, openai), None),
+            (bad(), Some(Finish::Stop)),
+            (bad(), None),
+            (Error::Timeout("x".into()), Some(Finish::Length)),
+        ] {
+            assert!(!is_short(&error, ended_by), "{error:?}");
         }
     }
 
@@ -138,7 +178,6 @@ mod tests {
             (rejected(400), "\"anthropic\""),
             (Error::BadAnswer { message: "x".into(), cut_off: false }, "\"anthropic\""),
             (Error::Timeout("x".into()), "models.big.first_byte_ms"),
-                attempt: second,
         ] {
             let remedy = remedy(&error, &settings(Dialect::Anthropic));
             assert!(remedy.contains(part), "{error:?}: {remedy}");
