@@ -1,5 +1,7 @@
 //! The interface `model`, seen from an agent.
 
+mod keys;
+
 use harness::{
     End, Host, HostBuilder, ModelServer, Record, Value, files, json, model_server, wait_until,
 };

@@ -47,6 +47,6 @@ pub use bulkhead_types::TokenUsage as Usage;
 pub use chat::Chat;
 pub use endpoint::{Bounds, Dialect, Endpoint, Settings};
 pub use error::Error;
-pub use models::{Allowed, Model, Models, Pattern, PatternError};
+pub use models::{Allowed, DEFAULT_ENDPOINT, Model, Models, Pattern, PatternError};
 pub use request::{Content, Message, Request, ResponseFormat, Role, Tool, ToolCall, ToolChoice};
 pub use wire::read_any;

@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use crate::Endpoint;
 
+/// The endpoint that variables, credentials and values without a name are for.
+pub const DEFAULT_ENDPOINT: &str = "default";
+
 /// A configured endpoint, and what may be asked of it.
 #[derive(Clone)]
 pub struct Model {
@@ -140,10 +143,10 @@ mod tests {
             bounds: Bounds {
                 whole: second,
                 first_byte: second,
+                attempt: second,
                 idle: second,
                 retries: 0,
                 max_wait: second,
-                attempt: second,
                 max_answer_bytes: 1,
             },
         };

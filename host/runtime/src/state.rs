@@ -207,6 +207,7 @@ impl State {
             sockets: Arc::clone(&sockets),
             under_way: Arc::default(),
             lines: Access::lines(),
+            told_of_key: false,
             turn: context.turn.clone(),
             own: None,
         };

@@ -24,7 +24,7 @@ const OWN: &str = "own";
 impl ModelName {
     /// The endpoint that variables and credentials are for.
     pub fn of_variables() -> Self {
-        Self("default".into())
+        Self(bulkhead_llm::DEFAULT_ENDPOINT.into())
     }
 }
 

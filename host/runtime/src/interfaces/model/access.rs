@@ -3,7 +3,8 @@
 //! | the agent's values | endpoint |
 //! | --- | --- |
 //! | none of `model.*` | one of its role's `models` |
-//! | `model.api-key` | the same; the role's first one gets this key |
+//! | `model.NAME.api-key` | the same; the endpoint NAME gets this key |
+//! | `model.api-key` | the same; the endpoint `default` gets this key |
 //! | `model.base-url` | the agent's own takes the place of the first one: its own address, under the rules of the role's `http_allow`, and its own key |
 //!
 //! Values come from the town, from the start request or from the role, as in `host.config`, where a guest cannot read
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
-use bulkhead_llm::{Bounds, Dialect, Endpoint, Message, Models, Role, Settings};
+use bulkhead_llm::{Bounds, DEFAULT_ENDPOINT, Dialect, Endpoint, Message, Models, Role, Settings};
 use bulkhead_log::Budget;
 use bulkhead_net::{
     Addresses, BaseUrl, Boxed, ConnectError, Connector, Credential, Destination, Judged,
@@ -57,6 +58,8 @@ pub(crate) struct Access {
     pub under_way: Arc<AtomicUsize>,
     /// Lines about calls that failed. A guest may try again at once.
     pub lines: Budget,
+    /// It was said that a key among its values has no use.
+    pub told_of_key: bool,
     /// The turn that it asks in.
     pub turn: CurrentTurn,
     /// The agent's own endpoint, as of this revision of its settings.
@@ -140,14 +143,41 @@ impl Access {
         if !found.allowed.admits(&model) {
             return Err(format!("[models.{name}] does not allow the model {model:?}"));
         }
-        let key = if first == Some(name) { self.value("model.api-key") } else { None };
+        let endpoint = Arc::clone(&found.endpoint);
+        let key = self.key_of(name);
         Ok(Way {
-            endpoint: Arc::clone(&found.endpoint),
+            endpoint,
             name: Arc::clone(name),
             model,
-            key: key.map(Secret::from),
+            key,
             addresses: Arc::new(SharedResolver(self.lookups.clone())),
         })
+    }
+
+    /// The key for a configured endpoint among the agent's values, which is no other endpoint's: each may be of another
+    /// provider. The one that names no endpoint is for the one that the environment can set.
+    fn key_of(&mut self, name: &str) -> Option<Secret> {
+        if let Some(key) = self.value(&format!("model.{name}.api-key")) {
+            return Some(key.into());
+        }
+        // The agent's own endpoint has it.
+        if self.value("model.base-url").is_some() {
+            return None;
+        }
+        let key = self.value("model.api-key")?;
+        if name == DEFAULT_ENDPOINT {
+            return Some(key.into());
+        }
+        let has_use = self.spec.models.iter().any(|name| **name == *DEFAULT_ENDPOINT);
+        if !has_use && !std::mem::replace(&mut self.told_of_key, true) {
+            let text = format!(
+                "model.api-key is not used: it is for [models.{DEFAULT_ENDPOINT}], which the role {:?} does not list; \
+                 the key for {name:?} is model.{name}.api-key",
+                self.spec.role
+            );
+            self.logs.line(Level::Warn, "model", &text, Default::default());
+        }
+        None
     }
 
     /// A value of the agent's that its guest does not see. An empty one is none.
