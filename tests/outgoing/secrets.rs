@@ -2,6 +2,7 @@
 
 use std::io::{BufReader, Read, Write};
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 
 use harness::{Host, wait_until};
 
@@ -31,6 +32,19 @@ fn echo() -> SocketAddr {
         stream.flush().ok()?;
         stream.write_all(second.as_bytes()).ok()
     })
+}
+
+/// A server that compresses what it sends, whatever is asked for, and keeps the heads of requests.
+fn compressing() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+    let heads = Arc::<Mutex<Vec<String>>>::default();
+    let kept = Arc::clone(&heads);
+    let address = servers::serve("127.0.0.1:0", move |mut stream| {
+        let head = read_head(&mut BufReader::new(stream.try_clone().ok()?))?;
+        kept.lock().ok()?.extend(head);
+        let head = "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 4\r\n\r\n";
+        write!(stream, "{head}\u{1f}abc").ok()
+    });
+    (address, heads)
 }
 
 /// A host with a secret for `hosts`, whose value is in a file, and an agent that may reach `allowed`.
@@ -78,6 +92,30 @@ fn a_secret_reaches_its_host_and_comes_back_masked() {
     });
     let shown = format!("{:?}", host.events_of("hog", "agent.secret_used"));
     assert!(!shown.contains("hush"), "{shown}");
+    host.finish();
+}
+
+#[test]
+fn a_response_that_hides_what_it_says_is_refused_when_a_secret_was_sent() {
+    let (_dir, file) = file_with(VALUE);
+    let (server, heads) = compressing();
+    let host = host(&[server], server, &file);
+    let call = |value: &str| {
+        host.client().ask("hog", &format!("call http://{server}/x authorization {value} hello"))
+    };
+    let refused = call("{{secret:github}}");
+    assert!(refused.starts_with("failed: "), "{refused}");
+    wait_until("the log says why", || {
+        let says = |line: &serde_json::Value| {
+            let text = line["message"].as_str().unwrap_or_default();
+            text.contains("secret \"github\" was sent, and the response is encoded (gzip)")
+        };
+        host.events_of("hog", "agent.log").iter().any(says)
+    });
+    let asked = heads.lock().expect("the heads").clone();
+    assert!(asked.contains(&"accept-encoding: identity".to_owned()), "{asked:?}");
+    // Without a secret it is between the agent and its server.
+    assert!(call("y").starts_with("200 "));
     host.finish();
 }
 

@@ -84,6 +84,10 @@ impl Agent {
         self.warn(&format!("outgoing request refused: {denied}"));
     }
 
+    fn refused_response(&self, why: &dyn std::fmt::Display) {
+        self.warn(&format!("response refused: {why}"));
+    }
+
     /// What only the operator can mend, and no error of `wasi:http` has room for.
     fn failed(&self, error: &dyn std::fmt::Display) {
         self.warn(&format!("outgoing request failed: {error}"));
@@ -229,13 +233,18 @@ impl WasiHttpHooks for Outbound {
         let times = Times::from(options.unwrap_or_default());
         let request = request.map(|body| self.secrets.watch(body));
         let agent = Arc::clone(&self.agent);
+        let own = Arc::clone(&agent);
         let sending = carry(&self.agent.threads, &self.agent.meter, async move {
-            let connected = target::connect(&agent, &to, times.connect).await?;
-            send(connected, request, times, reserved, &agent).await
+            let connected = target::connect(&own, &to, times.connect).await?;
+            send(connected, request, times, reserved, &own).await
         });
         Box::new(async move {
             let (mut response, driver) =
                 sending.await.unwrap_or(Err(Error::ConnectionTerminated))?;
+            filled.check(response.headers()).map_err(|refused| {
+                agent.refused_response(&refused);
+                Error::InternalError(Some(refused.to_string()))
+            })?;
             filled.mask_headers(response.headers_mut());
             let response = response.map(|body| filled.mask_body(body));
             let driver = async move { driver.await.unwrap_or(Ok(())) };

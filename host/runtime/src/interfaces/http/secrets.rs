@@ -7,6 +7,9 @@
 //! ```
 //!
 //! Only header fields are filled in. A placeholder in a URL or in a body is an error, because it was meant to be one.
+//!
+//! What cannot be read cannot be masked. So a filled request asks for no coding, whatever its guest asks for, and a
+//! response in one is an error.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -16,6 +19,7 @@ use std::task::{Context, Poll, ready};
 use bulkhead_net::{Credential, Destination};
 use bulkhead_types::{HttpPolicy, HttpRule};
 use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, TE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -24,6 +28,12 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 const OPEN: &str = "{{secret:";
 const CLOSE: &str = "}}";
+
+/// The coding of what can be read as it is, and the one that frames it.
+const IDENTITY: &str = "identity";
+const CHUNKED: &str = "chunked";
+
+const UNFIT: &str = "makes no header field: it is no printable ASCII";
 
 /// What stands for the value in a template.
 const VALUE: &str = "{value}";
@@ -104,6 +114,11 @@ impl Own {
                 *value = self.fill_one(header, value, to, &mut filled)?;
             }
         }
+        if !filled.names.is_empty() {
+            let headers = request.headers_mut();
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(IDENTITY));
+            headers.remove(TE);
+        }
         Ok(filled)
     }
 
@@ -114,8 +129,13 @@ impl Own {
         to: &Destination,
         filled: &mut Filled,
     ) -> Result<HeaderValue, Refused> {
-        let unfit = |name: &str| refused(name, "makes no header field: it is no printable ASCII");
-        let text = value.to_str().map_err(|_| unfit(""))?;
+        let text = value.to_str().map_err(|_| {
+            let name = first_name(value.as_bytes());
+            refused(
+                &name,
+                &format!("stands in the header field {header}, which is no printable ASCII"),
+            )
+        })?;
         let (mut rest, mut out) = (text, String::new());
         while let Some((before, after)) = rest.split_once(OPEN) {
             let Some((name, after)) = after.split_once(CLOSE) else { break };
@@ -124,7 +144,9 @@ impl Own {
             rest = after;
         }
         out += rest;
-        let mut value = HeaderValue::from_str(&out).map_err(|_| unfit(""))?;
+        // Each of its parts is one.
+        let unfit = |_| refused(&first_name(text.as_bytes()), UNFIT);
+        let mut value = HeaderValue::from_str(&out).map_err(unfit)?;
         value.set_sensitive(true);
         Ok(value)
     }
@@ -156,6 +178,9 @@ impl Own {
         // The log of the host has the reason, which names a file.
         let value = value.ok_or_else(|| refused(name, "cannot be read"))?;
         let text = secret.template.replace(VALUE, value.expose());
+        if HeaderValue::from_str(&text).is_err() {
+            return Err(refused(name, UNFIT));
+        }
         filled.masked.extend([value.expose(), &text].map(|text| text.as_bytes().to_vec()));
         // The longest first: it may contain another one.
         filled.masked.sort_by_key(|text| std::cmp::Reverse(text.len()));
@@ -193,11 +218,39 @@ impl Own {
     }
 }
 
+/// Of the first placeholder.
+fn first_name(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    let name = text.split_once(OPEN).and_then(|(_, rest)| rest.split_once(CLOSE));
+    name.map_or_else(String::new, |(name, _)| name.to_owned())
+}
+
 fn refused(name: &str, why: &str) -> Refused {
     Refused { name: name.chars().take(64).collect(), why: why.to_owned() }
 }
 
 impl Filled {
+    /// Refuses a response in which nothing could be masked.
+    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Refused> {
+        let Some(name) = self.names.first() else { return Ok(()) };
+        for (header, plain) in [(CONTENT_ENCODING, IDENTITY), (TRANSFER_ENCODING, CHUNKED)] {
+            for value in headers.get_all(header) {
+                let value = String::from_utf8_lossy(value.as_bytes());
+                let is_plain = |coding: &str| {
+                    let coding = coding.trim();
+                    coding.is_empty() || coding.eq_ignore_ascii_case(plain)
+                };
+                if !value.split(',').all(is_plain) {
+                    let why = format!(
+                        "was sent, and the response is encoded ({value}), where it cannot be masked"
+                    );
+                    return Err(refused(name, &why));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Masks what was filled in where a server sends it back.
     pub(super) fn mask_headers(&self, headers: &mut HeaderMap) {
         for value in headers.values_mut() {
@@ -427,6 +480,75 @@ mod tests {
         let url = "http://api.example/x";
         let mut plain = request(url, "authorization", "{{secret:github}}");
         assert!(own(true).fill(&mut plain, &to(url)).is_ok());
+    }
+
+    #[test]
+    fn a_filled_request_asks_for_no_coding_and_a_response_in_one_is_refused() {
+        let url = "https://api.example/x";
+        let mut request = request(url, "authorization", "{{secret:github}}");
+        let gzip = HeaderValue::from_static("gzip;q=1, br");
+        request.headers_mut().append("accept-encoding", gzip.clone());
+        request.headers_mut().append("accept-encoding", gzip.clone());
+        request.headers_mut().insert("te", gzip.clone());
+        let filled = own(false).fill(&mut request, &to(url)).unwrap();
+        let asked: Vec<_> = request.headers().get_all("accept-encoding").iter().collect();
+        assert_eq!(asked, ["identity"]);
+        assert!(!request.headers().contains_key("te"));
+        for (header, value, is_fine) in [
+            ("content-encoding", "identity", true),
+            ("content-encoding", "", true),
+            ("content-encoding", "gzip", false),
+            ("content-encoding", "identity, BR", false),
+            ("content-encoding", "x-own", false),
+            ("transfer-encoding", "Chunked", true),
+            ("transfer-encoding", "gzip, chunked", false),
+            ("content-type", "gzip", true),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header, HeaderValue::from_static(value));
+            let checked = filled.check(&headers);
+            assert_eq!(checked.is_ok(), is_fine, "{header}: {value}");
+            if let Err(refused) = checked {
+                assert!(refused.to_string().contains("\"github\" was sent"), "{refused}");
+            }
+            assert!(Filled::default().check(&headers).is_ok());
+        }
+        // Of others it is theirs.
+        let mut other = self::request(url, "accept-encoding", "gzip");
+        own(false).fill(&mut other, &to(url)).unwrap();
+        assert_eq!(other.headers()["accept-encoding"], "gzip");
+    }
+
+    #[test]
+    fn what_is_no_header_field_names_the_secret() {
+        let url = "https://api.example/x";
+        let mut request = request(url, "x-other", "x");
+        let value = HeaderValue::from_bytes(b"gr\xfcn {{secret:github}}").unwrap();
+        request.headers_mut().insert("authorization", value);
+        let error = own(false).fill(&mut request, &to(url)).err().unwrap().to_string();
+        assert!(error.contains("secret \"github\"") && error.contains("authorization"), "{error}");
+        let mut own = own(false);
+        let secrets = Arc::get_mut(&mut own.all.0).unwrap();
+        secrets.get_mut("github").unwrap().value =
+            Credential::fixed("a\u{7f}b-hush".to_owned().into());
+        let mut request = self::request(url, "authorization", "x {{secret:github}}");
+        let error = own.fill(&mut request, &to(url)).err().unwrap().to_string();
+        assert!(error.contains("secret \"github\" makes no header"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn trailers_are_masked_too() {
+        let url = "https://api.example/x";
+        let mut request = request(url, "authorization", "{{secret:github}}");
+        let filled = own(false).fill(&mut request, &to(url)).unwrap();
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-echo", HeaderValue::from_static(TOKEN));
+        let frames = [Frame::data(Bytes::from_static(b"ghp_")), Frame::trailers(trailers)];
+        let body = StreamBody::new(Chunks(frames.map(Ok).into())).boxed_unsync();
+        let got = filled.mask_body(body).collect().await.unwrap();
+        let stars = "*".repeat(TOKEN.len());
+        assert_eq!(got.trailers().unwrap()["x-echo"], stars.as_str());
+        assert_eq!(got.to_bytes(), "ghp_");
     }
 
     fn in_pieces(text: &[u8], size: usize) -> WasiBody {
