@@ -41,9 +41,11 @@ fn every_call_is_counted_where_people_look() {
     assert_eq!(status["usage"]["total"]["calls"], json!(2));
     assert_eq!(status["usage"]["incarnation"]["tokens"], *tokens);
     let metrics = client.get("/metrics").text;
+    let labels = "role=\"asks\",endpoint=\"default\",model=\"scripted\"";
     for sample in [
-        "bulkhead_model_calls_total{endpoint=\"default\",outcome=\"ok\"} 2".to_owned(),
-        format!("bulkhead_model_tokens_total{{endpoint=\"default\",type=\"input\"}} {input}"),
+        format!("bulkhead_model_calls_total{{{labels},outcome=\"ok\"}} 2"),
+        format!("bulkhead_model_tokens_total{{{labels},type=\"input\"}} {input}"),
+        format!("bulkhead_model_cost_total{{{labels}}} {}.0", input + 2 * output),
         "bulkhead_model_call_duration_seconds_count{endpoint=\"default\"} 2".to_owned(),
     ] {
         assert!(metrics.contains(&sample), "no {sample}\n{metrics}");

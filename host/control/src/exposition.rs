@@ -194,33 +194,43 @@ impl Page<'_> {
 
     fn models(&mut self, metrics: &Metrics) -> Result<(), Error> {
         let models = &metrics.models;
-        let help = "Calls of language models by endpoint and outcome.";
+        let by_model = || {
+            models.iter().flat_map(|(endpoint, figures)| {
+                let of_endpoint = figures.models.iter();
+                of_endpoint.map(move |((role, model), figures)| {
+                    let labels =
+                        [("role", &**role), ("endpoint", &**endpoint), ("model", &**model)];
+                    (labels, figures)
+                })
+            })
+        };
+        let help = "Calls of language models by role, endpoint, model and outcome.";
         let mut metric =
             self.0.encode_descriptor("bulkhead_model_calls", help, None, MetricType::Counter)?;
-        for (endpoint, figures) in models {
+        for ([role, endpoint, model], figures) in by_model() {
             for (outcome, count) in &figures.outcomes {
-                let labels = [("endpoint", &**endpoint), ("outcome", *outcome)];
+                let labels = [role, endpoint, model, ("outcome", *outcome)];
                 ConstCounter::new(*count).encode(metric.encode_family(&labels)?)?;
             }
         }
-        let help = "Tokens by endpoint. Cached ones are among input, reasoning among output.";
+        let help = "Tokens by role, endpoint and model. Cached ones are among input, reasoning among output.";
         let mut metric =
             self.0.encode_descriptor("bulkhead_model_tokens", help, None, MetricType::Counter)?;
-        for (endpoint, figures) in models {
+        for ([role, endpoint, model], figures) in by_model() {
             let TokenUsage { input, cached, output, reasoning } = figures.tokens;
             for (kind, count) in
                 [("input", input), ("cached", cached), ("output", output), ("reasoning", reasoning)]
             {
-                let labels = [("endpoint", &**endpoint), ("type", kind)];
+                let labels = [role, endpoint, model, ("type", kind)];
                 ConstCounter::new(count).encode(metric.encode_family(&labels)?)?;
             }
         }
-        let help = "Cost of calls by endpoint, in the unit of the configured prices.";
+        let help =
+            "Cost of calls by role, endpoint and model, in the unit of the configured prices.";
         let mut metric =
             self.0.encode_descriptor("bulkhead_model_cost", help, None, MetricType::Counter)?;
-        for (endpoint, figures) in models {
+        for (labels, figures) in by_model() {
             let Some(cost_nano) = figures.cost_nano else { continue };
-            let labels = [("endpoint", &**endpoint)];
             ConstCounter::new(cost_nano as f64 / 1e9).encode(metric.encode_family(&labels)?)?;
         }
         let help = "Duration of calls with all their tries.";

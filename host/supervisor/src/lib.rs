@@ -65,7 +65,7 @@ use hydrate::{Pending, Plan};
 use kept_rows::KeptRows;
 pub use metrics::{
     CoreDumpFigures, CrashStats, DiskFigures, DurationFigures, EndpointFigures, Metrics,
-    RoleFigures, RoleMetrics, SinkStats, SpanFigures, SymbolizerFigures, ToolFigures,
+    ModelFigures, RoleFigures, RoleMetrics, SinkStats, SpanFigures, SymbolizerFigures, ToolFigures,
 };
 use missing::Desired;
 pub use order::without_secrets;

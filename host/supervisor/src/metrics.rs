@@ -13,7 +13,7 @@ pub use bulkhead_store::crashes::{SinkStats, Stats as CrashStats};
 use bulkhead_store::database::Durability;
 pub use bulkhead_telemetry::Figures as SpanFigures;
 use bulkhead_types::{AgentState, Cause, Confidence, Timestamp};
-pub use bulkhead_usage::EndpointFigures;
+pub use bulkhead_usage::{EndpointFigures, ModelFigures};
 use tokio::sync::Semaphore;
 
 use crate::Supervisor;

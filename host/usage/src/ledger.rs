@@ -14,7 +14,7 @@ use crate::breaker::LoopRules;
 use crate::budget::{
     BudgetKind, Budgets, Crossing, Exhausted, NEAR_PERCENT, OnExceeded, Refusal, Scope,
 };
-use crate::price::Prices;
+use crate::price::PriceList;
 use crate::window::{Day, Minute, Now};
 
 /// Stands for the role, the endpoint and the model of calls past the bound of entries.
@@ -41,7 +41,7 @@ pub struct Rules {
     /// By name.
     pub roles: BTreeMap<Arc<str>, RoleRules>,
     /// By endpoint. Without any a call costs nothing.
-    pub prices: BTreeMap<Arc<str>, Prices>,
+    pub prices: BTreeMap<Arc<str>, PriceList>,
 }
 
 /// How many entries are kept.
@@ -65,12 +65,8 @@ impl Default for Bounds {
 /// Calls of one endpoint since the host began.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EndpointFigures {
-    /// Calls by outcome, as in [`ModelCall`].
-    pub outcomes: BTreeMap<&'static str, u64>,
-    /// Of all answers.
-    pub tokens: TokenUsage,
-    /// Billionths of the unit of the prices. `None`: it has no prices.
-    pub cost_nano: Option<u64>,
+    /// By role and model, at most [`EndpointFigures::MODELS`] and one of [`OTHER`] for each role.
+    pub models: BTreeMap<(Arc<str>, Arc<str>), ModelFigures>,
     /// Calls by duration: longer than the bound before, and at most as long as [`EndpointFigures::BUCKETS_MS`] says at
     /// the same place. Behind them those that are longer than all.
     pub durations: [u64; Self::BUCKETS_MS.len() + 1],
@@ -80,17 +76,42 @@ pub struct EndpointFigures {
     pub calls: u64,
 }
 
+/// Calls of one endpoint by agents of one role for one model since the host began.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ModelFigures {
+    /// Calls by outcome, as in [`ModelCall`].
+    pub outcomes: BTreeMap<&'static str, u64>,
+    /// Of all answers.
+    pub tokens: TokenUsage,
+    /// Billionths of the unit of the prices. `None`: it has no prices.
+    pub cost_nano: Option<u64>,
+}
+
 impl EndpointFigures {
+    /// Models of roles that are counted apart: an agent may name any model that its endpoint allows.
+    pub const MODELS: usize = 64;
+
     /// In milliseconds. Models answer within a second or think for minutes.
     pub const BUCKETS_MS: [u64; 10] =
         [250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 120_000, 300_000];
 
-    fn count(&mut self, call: &ModelCall, tokens: TokenUsage, cost_nano: Option<u64>) {
-        let outcome = self.outcomes.entry(call.outcome).or_default();
-        *outcome += 1;
-        self.tokens = self.tokens.plus(tokens);
+    fn count(
+        &mut self,
+        role: &Arc<str>,
+        call: &ModelCall,
+        tokens: TokenUsage,
+        cost_nano: Option<u64>,
+    ) {
+        let mut key = (Arc::clone(role), Arc::from(&*call.model));
+        if self.models.len() >= Self::MODELS && !self.models.contains_key(&key) {
+            key.1 = OTHER.into();
+        }
+        let of_model = self.models.entry(key).or_default();
+        *of_model.outcomes.entry(call.outcome).or_default() += 1;
+        of_model.tokens = of_model.tokens.plus(tokens);
         if let Some(cost_nano) = cost_nano {
-            self.cost_nano = Some(self.cost_nano.unwrap_or(0).saturating_add(cost_nano));
+            let sum = of_model.cost_nano.unwrap_or(0).saturating_add(cost_nano);
+            of_model.cost_nano = Some(sum);
         }
         let ms = bulkhead_types::time::millis(call.duration);
         let bucket = Self::BUCKETS_MS.partition_point(|bound| *bound < ms);
@@ -251,10 +272,11 @@ impl Ledger {
         now: Now,
     ) -> (Vec<Crossing>, UsageChange) {
         let tokens = call.usage.unwrap_or(call.estimate);
-        let prices = self.rules.prices.get(&call.endpoint);
+        let list = self.rules.prices.get(&call.endpoint);
+        let prices = list.and_then(|list| list.of(&call.model));
         let cost_nano = prices.map(|prices| prices.cost_nano(&tokens));
         let figures = self.endpoints.entry(Arc::clone(&call.endpoint)).or_default();
-        figures.count(call, tokens, cost_nano);
+        figures.count(role, call, tokens, cost_nano);
         let counts = ModelCounts {
             calls: 1,
             failed: u64::from(call.outcome != "ok"),

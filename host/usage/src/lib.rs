@@ -24,6 +24,6 @@ mod window;
 pub use book::Book;
 pub use breaker::{LoopRules, Stuck};
 pub use budget::{BudgetKind, Budgets, Crossing, Exhausted, OnExceeded, Refusal, Scope};
-pub use ledger::{Bounds, EndpointFigures, Ledger, OTHER, RoleRules, Rules};
-pub use price::{NANO, Price, Prices};
+pub use ledger::{Bounds, EndpointFigures, Ledger, ModelFigures, OTHER, RoleRules, Rules};
+pub use price::{NANO, Price, PriceList, Prices};
 pub use window::Now;

@@ -1,5 +1,7 @@
 //! What tokens cost. Integers throughout: sums of them do not drift.
 
+use std::collections::BTreeMap;
+
 use bulkhead_types::TokenUsage;
 
 /// Costs are in billionths of the unit in which prices are configured.
@@ -23,7 +25,7 @@ impl Price {
     }
 }
 
-/// What an endpoint's tokens cost.
+/// What tokens cost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Prices {
     /// Of tokens that are read.
@@ -48,6 +50,47 @@ impl Prices {
     }
 }
 
+/// What the tokens of an endpoint's models cost.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PriceList {
+    /// Of models that have no prices of their own. `None`: they cost nothing.
+    pub others: Option<Prices>,
+    names: BTreeMap<String, Prices>,
+    /// The longest first.
+    prefixes: Vec<(String, Prices)>,
+}
+
+impl PriceList {
+    /// Sets the prices of one model.
+    pub fn set(&mut self, model: &str, prices: Prices) {
+        self.names.insert(model.to_owned(), prices);
+    }
+
+    /// Sets the prices of all models that begin with `prefix` and have none that fit better.
+    pub fn set_prefix(&mut self, prefix: &str, prices: Prices) {
+        self.prefixes.push((prefix.to_owned(), prices));
+        self.prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+    }
+
+    /// Whether it has any.
+    pub fn is_empty(&self) -> bool {
+        self.others.is_none() && self.names.is_empty() && self.prefixes.is_empty()
+    }
+
+    /// Of a model: those of its name, else of the longest prefix, else of all others.
+    pub fn of(&self, model: &str) -> Option<&Prices> {
+        let fits = |(prefix, _): &&(String, Prices)| model.starts_with(prefix.as_str());
+        let by_prefix = || self.prefixes.iter().find(fits).map(|(_, prices)| prices);
+        self.names.get(model).or_else(by_prefix).or(self.others.as_ref())
+    }
+}
+
+impl From<Prices> for PriceList {
+    fn from(prices: Prices) -> Self {
+        Self { others: Some(prices), ..Self::default() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +107,27 @@ mod tests {
         assert_eq!(prices.cost_nano(&usage), 18 * NANO);
         let cached = TokenUsage { cached: 1_000_000, ..usage };
         assert_eq!(prices.cost_nano(&cached), 15_300_000_000);
+    }
+
+    #[test]
+    fn a_model_costs_what_fits_it_best() {
+        let all: Vec<_> = (1..=4).map(|n| prices(f64::from(n), 0.0, 0.0)).collect();
+        let mut list = PriceList::default();
+        assert!(list.is_empty() && list.of("gpt-5").is_none());
+        list.set_prefix("gpt-5", all[0]);
+        list.set_prefix("gpt-5-mini", all[1]);
+        list.set("gpt-5", all[2]);
+        for (model, expected) in [
+            ("gpt-5", Some(&all[2])),
+            ("gpt-5-pro", Some(&all[0])),
+            ("gpt-5-mini-2", Some(&all[1])),
+            ("gpt-4", None),
+        ] {
+            assert_eq!(list.of(model), expected, "{model}");
+        }
+        list.others = Some(all[3]);
+        assert_eq!((list.of("gpt-4"), list.of("gpt-5")), (Some(&all[3]), Some(&all[2])));
+        assert!(!list.is_empty());
     }
 
     #[test]

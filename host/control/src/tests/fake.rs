@@ -20,7 +20,7 @@ use bulkhead_memory::{
 };
 use bulkhead_supervisor::{
     BroughtComponent, CoreDumpFigures, CrashFilter, CrashPage, CrashStats, Delivery, DiskFigures,
-    DurationFigures, EndpointFigures, ExecRefusal, FinishedTurn, Incoming, Metrics, RoleFigures,
+    DurationFigures, ExecRefusal, FinishedTurn, Incoming, Metrics, ModelFigures, RoleFigures,
     RoleMetrics, SendError, SettingsError, SinkStats, SpanFigures, StartError, StartFailure,
     Started, StopError, SymbolizerFigures, ToolFigures, TownConfigError, TurnReport,
     UpgradeRefusal, UsageFilter, WorkspaceError,

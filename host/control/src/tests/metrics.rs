@@ -163,11 +163,23 @@ fn the_figures_of_the_backend_are_shown_under_their_names() {
         ("bulkhead_memory_last_sweep_seconds", 0.001),
         ("bulkhead_memory_longest_sweep_seconds", 0.002),
         ("bulkhead_agent_host_memory_bytes", 4096.0),
-        ("bulkhead_model_calls_total{endpoint=\"main\",outcome=\"ok\"}", 2.0),
-        ("bulkhead_model_calls_total{endpoint=\"main\",outcome=\"timeout\"}", 1.0),
-        ("bulkhead_model_tokens_total{endpoint=\"main\",type=\"input\"}", 30.0),
-        ("bulkhead_model_tokens_total{endpoint=\"main\",type=\"reasoning\"}", 33.0),
-        ("bulkhead_model_cost_total{endpoint=\"main\"}", 1.5),
+        (
+            "bulkhead_model_calls_total{role=\"polecat\",endpoint=\"main\",model=\"large\",outcome=\"ok\"}",
+            2.0,
+        ),
+        (
+            "bulkhead_model_calls_total{role=\"polecat\",endpoint=\"main\",model=\"large\",outcome=\"timeout\"}",
+            1.0,
+        ),
+        (
+            "bulkhead_model_tokens_total{role=\"polecat\",endpoint=\"main\",model=\"large\",type=\"input\"}",
+            30.0,
+        ),
+        (
+            "bulkhead_model_tokens_total{role=\"polecat\",endpoint=\"main\",model=\"large\",type=\"reasoning\"}",
+            33.0,
+        ),
+        ("bulkhead_model_cost_total{role=\"polecat\",endpoint=\"main\",model=\"large\"}", 1.5),
         ("bulkhead_model_call_duration_seconds_bucket{le=\"0.5\",endpoint=\"main\"}", 0.0),
         ("bulkhead_model_call_duration_seconds_bucket{le=\"1.0\",endpoint=\"main\"}", 2.0),
         ("bulkhead_model_call_duration_seconds_bucket{le=\"300.0\",endpoint=\"main\"}", 2.0),

@@ -6,7 +6,10 @@ use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use bulkhead_usage::{Budgets, LoopRules, NANO, OnExceeded, Price, Prices, RoleRules, Rules};
+use bulkhead_llm::{Pattern, PatternError};
+use bulkhead_usage::{
+    Budgets, LoopRules, NANO, OnExceeded, Price, PriceList, Prices, RoleRules, Rules,
+};
 use toml::Spanned;
 
 use super::file::{self, File};
@@ -25,8 +28,9 @@ const MAX_COST: f64 = 1e9;
 pub(super) fn check_usage(file: &File) -> Result<Rules, Problem> {
     let mut prices = BTreeMap::new();
     for (file::ModelName(name), model) in &file.models {
-        if let Some(of_model) = check_prices(name, model)? {
-            prices.insert(Arc::clone(name), of_model);
+        let list = check_prices(name, model)?;
+        if !list.is_empty() {
+            prices.insert(Arc::clone(name), list);
         }
     }
     let is_priced = !prices.is_empty();
@@ -52,21 +56,47 @@ fn on_exceeded(given: file::OnExceeded) -> OnExceeded {
     }
 }
 
-/// `None`: a call costs nothing.
-fn check_prices(name: &str, model: &file::Model) -> Result<Option<Prices>, Problem> {
-    let price = |key: &str, given: &Option<Spanned<f64>>| -> Result<Option<Price>, Problem> {
-        let Some(given) = given else { return Ok(None) };
+/// Those of an endpoint. Empty: a call costs nothing.
+fn check_prices(name: &str, model: &file::Model) -> Result<PriceList, Problem> {
+    let table = format!("models.{name}");
+    let (input, cached, output) = (&model.price_input, &model.price_cached, &model.price_output);
+    let of_all = [("price_input", input), ("price_cached", cached), ("price_output", output)];
+    let mut list = prices(&table, of_all)?.map(PriceList::from).unwrap_or_default();
+    for (pattern, given) in &model.prices {
+        let table = format!("{table}.prices.{:?}", pattern.get_ref());
+        let problem =
+            |message: &str| Problem::at(pattern.span(), table.clone(), message.to_owned());
+        let of_some =
+            [("input", &given.input), ("cached", &given.cached), ("output", &given.output)];
+        let prices = prices(&table, of_some)?;
+        let prices = prices.ok_or_else(|| problem("has none of input, cached and output"))?;
+        match Pattern::parse(pattern.get_ref()) {
+            Ok(Pattern::Name(name)) => list.set(&name, prices),
+            Ok(Pattern::Prefix(prefix)) => list.set_prefix(&prefix, prices),
+            Err(PatternError::Empty) => return Err(problem("an empty text names no model")),
+            Err(error) => return Err(problem(&error.to_string())),
+        }
+    }
+    Ok(list)
+}
+
+/// The prices of these keys of a table, of what is read, cached and written. `None`: there is none of them.
+fn prices(
+    table: &str,
+    given: [(&str, &Option<Spanned<f64>>); 3],
+) -> Result<Option<Prices>, Problem> {
+    let mut found = [None; 3];
+    for ((key, given), found) in given.into_iter().zip(&mut found) {
+        let Some(given) = given else { continue };
         let units = *given.get_ref();
         let price = Price::per_million(units).ok_or_else(|| {
             let message = format!("{units} is no price: a number from 0 to 1000000000");
-            Problem::at(given.span(), format!("models.{name}.{key}"), message)
+            Problem::at(given.span(), format!("{table}.{key}"), message)
         });
-        price.map(Some)
-    };
-    let input = price("price_input", &model.price_input)?;
-    let cached = price("price_cached", &model.price_cached)?;
-    let output = price("price_output", &model.price_output)?;
-    if [input, cached, output].iter().all(Option::is_none) {
+        *found = Some(price?);
+    }
+    let [input, cached, output] = found;
+    if found.iter().all(Option::is_none) {
         return Ok(None);
     }
     let input = input.unwrap_or_default();
@@ -95,7 +125,7 @@ fn cost_per_day(table: &str, cost: &Spanned<f64>, is_priced: bool) -> Result<u64
         return Err(problem(format!("{units} is no cost: a number from 0 to 1000000000")));
     }
     if units > 0.0 && !is_priced {
-        let message = "never counts: no [models.NAME] has a price_input or a price_output";
+        let message = "never counts: no [models.NAME] has a price";
         return Err(problem(message.to_owned()));
     }
     // At most 1e18, and rounded to what was written.

@@ -38,6 +38,7 @@ pub(super) fn isolate(file: &mut File, model_url: &str) {
             price_input: model.price_input.take(),
             price_cached: model.price_cached.take(),
             price_output: model.price_output.take(),
+            prices: std::mem::take(&mut model.prices),
             ..scripted
         };
     }

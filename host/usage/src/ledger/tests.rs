@@ -3,7 +3,7 @@ use std::num::NonZeroU32;
 use proptest::prelude::*;
 
 use super::*;
-use crate::price::{NANO, Price};
+use crate::price::{NANO, Price, Prices};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -187,7 +187,7 @@ fn cost_follows_from_the_endpoint_s_prices() {
     let mut rules = rules(Budgets { cost_per_day_nano: Some(NANO), ..NONE }, NONE);
     let price = |units| Price::per_million(units).unwrap();
     let prices = Prices { input: price(3.0), cached: price(0.3), output: price(15.0) };
-    rules.prices.insert("priced".into(), prices);
+    rules.prices.insert("priced".into(), prices.into());
     let mut ledger = Ledger::new(rules, Bounds::default());
     let (mut book, now) = (Book::default(), Clock::new().now());
     let mut record = |call: &ModelCall| ledger.record(&id("a"), &role(), &mut book, call, now).0;
@@ -195,8 +195,11 @@ fn cost_follows_from_the_endpoint_s_prices() {
     let crossings = record(&call("priced", "m", 250_000, 5_000));
     assert_eq!(crossings[0].to_string(), "budget cost_per_day of role r: 0.825 of 1 used");
     assert_eq!(ledger.of_agent(&id("a")).cost_nano, 825_000_000);
-    assert_eq!(ledger.endpoints()["free"].cost_nano, None);
-    assert_eq!(ledger.endpoints()["priced"].cost_nano, Some(825_000_000));
+    let cost = |endpoint: &str| {
+        let of_models = &ledger.endpoints()[endpoint].models;
+        of_models.values().map(|figures| figures.cost_nano).collect::<Vec<_>>()
+    };
+    assert_eq!((cost("free"), cost("priced")), (vec![None], vec![Some(825_000_000)]));
 }
 
 #[test]
@@ -214,12 +217,45 @@ fn calls_are_counted_by_endpoint_outcome_and_duration() {
         ledger.record(&id("a"), &role(), &mut book, call, now);
     }
     let figures = &ledger.endpoints()["e"];
-    assert_eq!(figures.outcomes, [("ok", 2), ("timeout", 1)].into());
     assert_eq!(figures.durations, [0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1]);
-    assert_eq!((figures.calls, figures.duration_ms, figures.tokens.total()), (3, 401_400, 13));
+    assert_eq!((figures.calls, figures.duration_ms, figures.models.len()), (3, 401_400, 1));
+    let of_model = &figures.models[&(role(), "m".into())];
+    assert_eq!(of_model.outcomes, [("ok", 2), ("timeout", 1)].into());
+    assert_eq!(of_model.tokens.total(), 13);
     let counts = ledger.of_agent(&id("a"));
     assert_eq!((counts.calls, counts.failed), (3, 1));
     assert_eq!(book.counts(), counts);
+}
+
+#[test]
+fn roles_and_models_are_counted_apart_as_far_as_there_is_room() {
+    let mut rules = Rules::default();
+    let price = |units| Price::per_million(units).unwrap();
+    let of = |units| Prices { input: price(units), cached: price(units), output: price(units) };
+    let mut list = PriceList::from(of(1.0));
+    list.set("dear", of(5.0));
+    rules.prices.insert("e".into(), list);
+    let mut ledger = Ledger::new(rules, Bounds::default());
+    let (mut book, now) = (Book::default(), Clock::new().now());
+    let mut record = |role: &str, model: &str| {
+        let call = call("e", model, 1_000_000, 0);
+        ledger.record(&id("a"), &role.into(), &mut book, &call, now);
+    };
+    record("r", "dear");
+    record("q", "dear");
+    record("q", "cheap");
+    for n in 0..100 {
+        record("r", &format!("m{n}"));
+    }
+    record("r", "dear");
+    let figures = &ledger.endpoints()["e"];
+    let of = |role: &str, model: &str| &figures.models[&(role.into(), model.into())];
+    assert_eq!(figures.calls, 104);
+    assert_eq!(figures.models.len(), EndpointFigures::MODELS + 1);
+    assert_eq!(of("r", "dear").cost_nano, Some(10 * NANO));
+    assert_eq!(of("q", "dear").cost_nano, Some(5 * NANO));
+    assert_eq!(of("q", "cheap").cost_nano, Some(NANO));
+    assert_eq!(of("r", OTHER).outcomes["ok"], 103 - EndpointFigures::MODELS as u64);
 }
 
 #[test]
@@ -320,7 +356,8 @@ proptest! {
         let bounds = Bounds { agents, per_agent, others };
         let mut rules = rules(NONE, NONE);
         let price = Price::per_million(0.7).unwrap();
-        rules.prices.insert("e".into(), Prices { input: price, cached: price, output: price });
+        let prices = Prices { input: price, cached: price, output: price };
+        rules.prices.insert("e".into(), prices.into());
         let mut ledger = Ledger::new(rules, bounds);
         let mut books: Vec<_> = (0..5).map(|_| Book::default()).collect();
         let (mut clock, mut kept) = (Clock::new(), BTreeMap::new());
@@ -361,7 +398,8 @@ proptest! {
     ) {
         let mut rules = rules(of_role, of_container);
         let price = Price::per_million(1000.0).unwrap();
-        rules.prices.insert("e".into(), Prices { input: price, cached: price, output: price });
+        let prices = Prices { input: price, cached: price, output: price };
+        rules.prices.insert("e".into(), prices.into());
         let mut ledger = Ledger::new(rules, Bounds::default());
         let (mut book, mut clock) = (Book::default(), Clock::new());
         let (mut message, mut turn, mut log) = (0, 0, Vec::<(Now, u64)>::new());

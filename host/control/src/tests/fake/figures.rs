@@ -5,10 +5,13 @@ use super::*;
 fn model_figures() -> EndpointFigures {
     let mut durations = [0; EndpointFigures::BUCKETS_MS.len() + 1];
     (durations[2], durations[10]) = (2, 1);
-    EndpointFigures {
+    let of_model = ModelFigures {
         outcomes: [("ok", 2), ("timeout", 1)].into(),
         tokens: TokenUsage { input: 30, cached: 31, output: 32, reasoning: 33 },
         cost_nano: Some(1_500_000_000),
+    };
+    EndpointFigures {
+        models: [(("polecat".into(), "large".into()), of_model)].into(),
         durations,
         duration_ms: 401_500,
         calls: 3,

@@ -74,6 +74,17 @@ pub struct Model {
     pub price_input: Option<Spanned<f64>>,
     pub price_cached: Option<Spanned<f64>>,
     pub price_output: Option<Spanned<f64>>,
+    #[serde(default)]
+    pub prices: BTreeMap<Spanned<String>, ModelPrices>,
+}
+
+/// `[models.NAME.prices."MODEL"]`: what the tokens of some of an endpoint's models cost.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelPrices {
+    pub input: Option<Spanned<f64>>,
+    pub cached: Option<Spanned<f64>>,
+    pub output: Option<Spanned<f64>>,
 }
 
 impl Model {
@@ -91,6 +102,7 @@ impl Model {
             ca_file: None,
             timeout_ms: None,
             first_byte_ms: None,
+            attempt_ms: None,
             idle_ms: None,
             retries: None,
             max_wait_ms: None,
@@ -98,11 +110,11 @@ impl Model {
             price_input: None,
             price_cached: None,
             price_output: None,
+            prices: BTreeMap::new(),
         }
     }
 }
 
-            attempt_ms: None,
 /// Name of a credential, as it stands in a placeholder.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]

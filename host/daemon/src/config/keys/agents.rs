@@ -89,6 +89,12 @@ pub const MODELS: &[Key] = &[
     ),
     derived("price_cached", "`price_input`", "the same for tokens that the server read from its cache"),
     derived("price_output", "0", "the same for tokens written, with reasoning"),
+    key(
+        "prices",
+        "{}",
+        "prices of single models, which replace the three above: `prices.\"MODEL\" = { input = …, cached = …, output = … }`. `MODEL` \
+         is a name, or a prefix with `*` at the end; a name counts before the longest prefix that fits",
+    ),
 ];
 
 /// The endpoint that a key or a model of the environment is for.

@@ -1,6 +1,6 @@
 //! Prices, budgets, and how often an agent may repeat itself.
 
-use bulkhead_usage::{OnExceeded, Rules};
+use bulkhead_usage::{OnExceeded, Price, Prices, Rules};
 
 use super::*;
 
@@ -13,10 +13,49 @@ fn rules(text: &str) -> Rules {
 #[test]
 fn prices_are_those_of_their_keys_and_a_cached_token_costs_as_any_other() {
     let priced = rules(&format!("{MODEL}price_input = 3.0\nprice_output = 15.0"));
-    let prices = &priced.prices["default"];
+    let prices = priced.prices["default"].of("any").unwrap();
     assert_eq!(prices.cached, prices.input);
     assert_ne!(prices.output, prices.input);
     assert!(rules(MODEL).prices.is_empty());
+}
+
+#[test]
+fn models_may_have_prices_of_their_own() {
+    let text = format!(
+        "{MODEL}price_input = 3.0\n[models.default.prices]\n\"gpt-5*\" = {{ input = 1.25, output = 10.0 }}\n\
+         [models.default.prices.gpt-5-mini]\noutput = 2.0\n\
+         [models.other]\nbase_url = \"http://o/v1\"\nprices.a.input = 1.0"
+    );
+    let rules = rules(&text);
+    let price = |units: f64| Price::per_million(units).unwrap();
+    let of = |endpoint: &str, model: &str| rules.prices[endpoint].of(model).copied();
+    let expected = |input: f64, output: f64| {
+        Some(Prices { input: price(input), cached: price(input), output: price(output) })
+    };
+    assert_eq!(of("default", "gpt-5"), expected(1.25, 10.0));
+    assert_eq!(of("default", "gpt-5-mini"), expected(0.0, 2.0));
+    assert_eq!(of("default", "qwen3"), expected(3.0, 0.0));
+    assert_eq!((of("other", "a"), of("other", "b")), (expected(1.0, 0.0), None));
+    // A price of one model is one.
+    let one = format!("{MODEL}prices.a.input = 1.0\n[budget]\ncost_per_day = 1.0");
+    settings(&one).unwrap();
+}
+
+#[test]
+fn prices_of_a_model_that_are_none_are_refused_with_their_key_and_line() {
+    for (line, key, part) in [
+        ("prices.a.input = -1.0", ".prices.\"a\".input: ", "is no price"),
+        ("prices.a.output = nan", ".prices.\"a\".output: ", "is no price"),
+        ("prices.a = {}", ".prices.\"a\": ", "has none of input, cached and output"),
+        ("prices.\"\".input = 1.0", ".prices.\"\": ", "names no model"),
+        ("prices.\"a*b\".input = 1.0", ".prices.\"a*b\": ", "only be its last character"),
+    ] {
+        let error = settings(&format!("{MODEL}{line}")).unwrap_err();
+        assert!(error.contains(&format!("line 3, models.default{key}")), "{error}");
+        assert!(error.contains(part), "{error}");
+    }
+    let error = settings(&format!("{MODEL}prices.a.price_input = 1.0")).unwrap_err();
+    assert!(error.contains("unknown field `price_input`"), "{error}");
 }
 
 #[test]
