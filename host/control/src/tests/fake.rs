@@ -20,9 +20,9 @@ use bulkhead_memory::{
 };
 use bulkhead_supervisor::{
     BroughtComponent, CoreDumpFigures, CrashFilter, CrashPage, CrashStats, Delivery, DiskFigures,
-    DurationFigures, ExecRefusal, FinishedTurn, Incoming, Metrics, ModelFigures, RoleFigures,
-    RoleMetrics, SendError, SettingsError, SinkStats, SpanFigures, StartError, StartFailure,
-    Started, StopError, SymbolizerFigures, ToolFigures, TownConfigError, TurnReport,
+    DurationFigures, EndpointFigures, ExecRefusal, FinishedTurn, Incoming, Metrics, ModelFigures,
+    RoleFigures, RoleMetrics, SendError, SettingsError, SinkStats, SpanFigures, StartError,
+    StartFailure, Started, StopError, SymbolizerFigures, ToolFigures, TownConfigError, TurnReport,
     UpgradeRefusal, UsageFilter, WorkspaceError,
 };
 use bulkhead_telemetry::TraceContext;

@@ -16,15 +16,18 @@ const PAGES: [(&str, &str); 5] = [
 /// How examples begin that are for others: Cargo, and `bulkhead test`.
 const OF_OTHERS: [&str; 2] = ["[package]\n", "role = \"toast\" "];
 
-/// A part of a configuration with what it leaves out: its role, and the components of its roles. None of an example that
-/// abridges a digest, or has secrets and keys in files.
+/// A part of a configuration with what it leaves out: its role, the components of its roles, and prices. None of an example that
+/// abridges a digest, has secrets and keys in files, or lists programs that this machine may lack.
 fn completed(example: &str) -> Option<String> {
-    if example.contains("_file = ") || example.contains('…') {
+    if ["_file = ", "…", "\ntools = "].iter().any(|it| example.contains(it)) {
         return None;
     }
     let mut text = example.to_owned();
     if text.contains("[roles.polecat.") && !text.contains("[roles.polecat]") {
         text.push_str("[roles.polecat]\ncomponent = \"polecat\"\n");
+    }
+    if text.contains("cost_per_day") && !text.contains("price_") {
+        text.push_str("[models.m]\nbase_url = \"http://m/v1\"\nmodel = \"m\"\nprice_input = 1.0\n");
     }
     let names = text.split("\ncomponent = \"").skip(1).filter_map(|rest| rest.split('"').next());
     let missing: BTreeSet<_> =
