@@ -60,6 +60,7 @@ mod start_slot;
 mod streams;
 mod telemetry;
 mod test_command;
+mod tool_kills;
 mod toolchains;
 mod town;
 mod volumes;
