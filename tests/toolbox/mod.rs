@@ -133,10 +133,12 @@ fn a_role_without_tools_runs_none() {
 fn each_limit_is_an_end_with_its_name_and_the_agent_goes_on() {
     let host = host("tool_memory_mb = 32\ntool_pids = 16\ntool_output_mb = 1");
     let bomb = "x=x; while :; do x=$x$x; done";
+    let forks = "i=0; while [ $i -lt 40 ]; do sleep 60 & i=$((i+1)); done; wait";
     for (script, more, end) in [
         ("sleep 60", json!({"wallMs": 300}), "wall-deadline"),
         ("while :; do :; done", json!({"cpuMs": 200}), "cpu-deadline"),
         (bomb, json!({}), "memory-limit"),
+        (forks, json!({}), "pids-limit"),
         ("yes", json!({}), "output-limit"),
         ("trap '' TERM; while :; do sleep 1; done", json!({"wallMs": 300}), "wall-deadline"),
     ] {
@@ -152,6 +154,123 @@ fn each_limit_is_an_end_with_its_name_and_the_agent_goes_on() {
     let status = host.client().status("toolbox");
     assert_eq!((&status["status"], &status["incarnation"]), (&json!("running"), &json!(1)));
     host.finish();
+}
+
+#[test]
+fn a_program_that_fills_the_workspace_ends_and_the_agent_makes_room() {
+    let host = host("workspace_mb = 1");
+    let fill = "head -c 900k /dev/zero >a; head -c 900k /dev/zero >b; sleep 60";
+    assert_eq!(sh(&host, fill, json!({}))["end"], "workspace-limit");
+    let line = tool_exited(&host, "sh");
+    assert_eq!(
+        (&line["end"], &line["level"]),
+        (&json!("workspace_limit"), &json!("warn")),
+        "{line}"
+    );
+    let refused = reply(&host, &json!({"do": "write-file", "directory": "c", "stdin": "c"}));
+    assert!(refused["error"].is_string(), "{refused}");
+    assert_eq!(sh(&host, "rm a", json!({}))["code"], 0);
+    let written = reply(&host, &json!({"do": "write-file", "directory": "c", "stdin": "c"}));
+    assert_eq!(written["written"], 1, "{written}");
+    host.finish();
+}
+
+#[test]
+fn a_role_says_whether_its_programs_have_the_network() {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut client in server.incoming().flatten() {
+            let _ = std::io::Write::write_all(&mut client, b"hello\n");
+        }
+    });
+    let script = "use IO::Socket::INET; my $s = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $ARGV[0]) \
+        or exit 7; print <$s>";
+    let order = json!({"do": "run", "run": ["perl", "-e", script, port.to_string()]});
+    for (network, code, output) in [("open", 0, "hello\n"), ("none", 7, "")] {
+        let role = format!("tools = [\"perl\"]\ntool_network = \"{network}\"");
+        let host = builder("").role("toolbox", "toolbox", &role).start();
+        host.client().start("toolbox", "toolbox");
+        let first =
+            host.wait_for_line("the first line", |it| it["event"] == "container.cold_start");
+        if network == "open" || first["tools"]["networkNamespace"] == true {
+            let ran = reply(&host, &order);
+            assert_eq!((&ran["code"], &ran["stdout"]), (&json!(code), &json!(output)), "{ran}");
+        }
+        host.finish();
+    }
+}
+
+#[test]
+fn memory_of_a_program_is_in_its_agents_figures() {
+    let host = host("");
+    let script = "head -c 40M /dev/zero | tail -c 40M | sleep 60";
+    reply(&host, &json!({"do": "spawn", "run": ["sh", "-c", script]}));
+    let memory = || host.client().status("toolbox")["memory"].clone();
+    wait_until("it is counted", || memory()["toolBytes"].as_u64() >= Some(40 << 20));
+    let tools = host.client().status("toolbox")["runningTools"].clone();
+    assert!(tools[0]["memoryBytes"].as_u64() >= Some(40 << 20), "{tools}");
+    reply(&host, &json!({"do": "kill"}));
+    reply(&host, &json!({"do": "wait"}));
+    wait_until("it is gone", || memory()["toolBytes"] == 0);
+    host.finish();
+}
+
+#[test]
+fn a_program_sees_no_workspace_but_its_agents() {
+    let host = host("");
+    let client = host.client();
+    let written = json!({"do": "write-file", "directory": "secret", "stdin": "hush-4711"});
+    reply(&host, &written);
+    client.start("other", "toolbox");
+    let of_first = host.workspace("toolbox");
+    assert!(of_first.join("secret").exists());
+    let ways = [
+        of_first.display().to_string(),
+        "../toolbox".into(),
+        "/workspace/../toolbox".into(),
+        "/proc/1/root/workspace".into(),
+    ];
+    let reads: Vec<_> = ways.iter().map(|way| format!("cat {way}/secret")).collect();
+    // By a link as well.
+    let script =
+        format!("ln -s {} link; cat link/secret; {}; true", of_first.display(), reads.join("; "));
+    let order = json!({"do": "run", "run": ["sh", "-c", script]});
+    let ran = client.ask("other", &order.to_string());
+    assert!(ran.contains("\"exited\"") && !ran.contains("hush-4711"), "{ran}");
+    // Nor does the agent itself, by what its program left.
+    let order = json!({"do": "run", "run": ["cat", "link/secret"]});
+    assert!(!client.ask("other", &order.to_string()).contains("hush-4711"));
+    host.finish();
+}
+
+#[test]
+fn a_host_that_lacks_what_it_requires_does_not_start() {
+    if !rustix::process::geteuid().is_root() {
+        return harness::skip(harness::Need::Mount, "only root takes the cgroups away");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("bulkhead.toml");
+    let run = |require: &str| {
+        let text = builder("").toml(&format!("[tools]\nrequire = [{require}]"));
+        std::fs::write(&file, text.render(&dir.path().join("state"))).unwrap();
+        let host = harness::host::command(&file, dir.path());
+        // Where it is not mounted there is none.
+        let script = "umount -l -R /sys/fs/cgroup 2>/dev/null || umount -l /sys/fs/cgroup; exec timeout 60 \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]);
+        command
+            .arg(host.get_program())
+            .args(host.get_args())
+            .current_dir(dir.path())
+            .output()
+            .unwrap()
+    };
+    let ended = run("\"cgroup\"");
+    let (stdout, stderr) =
+        (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
+    assert_eq!(ended.status.code(), Some(1), "{stdout}{stderr}");
+    assert!(format!("{stdout}{stderr}").contains("cgroup"), "{stdout}{stderr}");
 }
 
 #[test]
