@@ -72,6 +72,10 @@ fn a_budget_refuses_the_next_call_and_says_so_once() {
     };
     wait_until("both are in the log", || logged().len() >= 2);
     assert_eq!(logged(), [false, true]);
+    // Whoever follows the agent sees both.
+    let events = client.get("/agents/a/events").expect(200).to_string();
+    let near = "\"ends\":false,\"exhausted\":false";
+    assert!(events.contains(near) && events.contains("\"exhausted\":true"), "{events}");
     let usage = client.get("/usage?role=asks").expect(200);
     let budget = &usage["budgets"][0];
     assert_eq!((&budget["budget"], &budget["bound"]), (&"tokens_per_day".into(), &json!(1)));

@@ -47,6 +47,14 @@ struct BoundEvent<'a> {
     ends: bool,
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BudgetEvent<'a> {
+    message: &'a str,
+    exhausted: bool,
+    ends: bool,
+}
+
 impl ModelUse {
     pub(crate) fn new(
         spec: Arc<AgentSpec>,
@@ -109,8 +117,6 @@ impl ModelUse {
         };
         let Err(Refusal { exhausted, budget, is_first, ends }) = admitted else { return Ok(()) };
         if is_first {
-            let event = BoundEvent { message: &exhausted.message, ends };
-            self.ring.push_value("agent.model_budget", &event);
             self.report(&budget, true, ends);
         }
         if ends {
@@ -136,6 +142,8 @@ impl ModelUse {
     }
 
     fn report(&self, budget: &Crossing, exhausted: bool, ends: bool) {
+        let message = &budget.to_string();
+        self.ring.push_value("agent.model_budget", &BudgetEvent { message, exhausted, ends });
         let scope = match budget.scope {
             Scope::Role(_) => "role",
             Scope::Container => "container",
