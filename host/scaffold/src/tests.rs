@@ -209,6 +209,7 @@ fn the_configuration_starts_the_agent_from_its_source() {
         snapshot = "turn" # its state outlives it
         idle_ms = 0       # stay up without messages
         # models = ["default"]
+        same_tool_calls = 20 # the same tool call, so often in a row: the agent is stuck, and ends
 
         [[agents]] # started at boot
         id = "toast"
