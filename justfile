@@ -79,6 +79,7 @@ nightly: _guest_target
     just lint-metrics
     just monitoring
     just clients
+    just telemetry
     just evidence
     just lease
     just registry
