@@ -172,6 +172,14 @@ fn calls_of_models_and_tools_are_below_their_turn_and_mail_goes_on_with_its_trac
     let tool = children.iter().find(|span| span.name.starts_with("execute_tool "));
     let tool = tool.unwrap_or_else(|| panic!("no tool in {children:?}"));
     let (first, second) = (chats[0], chats[1]);
+    // Each request has the span of its call, also at the server of the model.
+    let got: Vec<_> =
+        model.requests().iter().map(|it| it.header("traceparent").map(str::to_owned)).collect();
+    let of = |span: &Span| Some(format!("00-{TRACE}-{}-01", hex(&span.span_id)));
+    assert_eq!(got, [of(first), of(second)]);
+    // What was said is nobody's business unless asked for.
+    let said = |span: &Span| span.attributes.iter().any(|it| it.key.ends_with(".messages"));
+    assert!(!chats.iter().any(|span| said(span)), "{chats:?}");
     assert!(first.end_time_unix_nano <= second.start_time_unix_nano, "{chats:?}");
     assert!(
         first.start_time_unix_nano <= tool.start_time_unix_nano
@@ -182,6 +190,25 @@ fn calls_of_models_and_tools_are_below_their_turn_and_mail_goes_on_with_its_trac
     let other = collector.wait_for("invoke_agent bob");
     assert_eq!(hex(&other.trace_id), TRACE);
     assert_eq!(other.parent_span_id, turn.span_id);
+    host.finish();
+}
+
+#[test]
+fn prompts_and_answers_are_recorded_when_asked_for() {
+    let (collector, model) = (Collector::start(), model_server());
+    let capture = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=true";
+    let endpoint = format!("OTEL_EXPORTER_OTLP_ENDPOINT=http://{}", collector.at);
+    let builder = Host::builder().guest("mayor").model(&model, "");
+    let newest = "OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental";
+    let run_by = ["env", &endpoint, "OTEL_BSP_SCHEDULE_DELAY=1", newest, capture];
+    let host = builder.run_by(&run_by).start();
+    host.client().start("mayor", "mayor");
+    assert_eq!(host.client().ask("mayor", "hello there"), "Hello. I answer from a script.");
+    let chat = collector.wait_for("chat scripted");
+    let (asked, said) =
+        (attribute(&chat, "gen_ai.input.messages"), attribute(&chat, "gen_ai.output.messages"));
+    assert!(asked.contains("hello there"), "{asked}");
+    assert!(said.contains("Hello. I answer from a script."), "{said}");
     host.finish();
 }
 

@@ -84,6 +84,29 @@ fn a_budget_refuses_the_next_call_and_says_so_once() {
 }
 
 #[test]
+fn a_day_is_used_up_also_after_a_kill_of_the_host() {
+    let server = model_server();
+    let mut host = host(&server, "[budget]\ntokens_per_day = 1", "").start();
+    host.client().start("a", "asks");
+    assert_eq!(host.client().ask("a", "ask 1 hello"), "Hello. I answer from a script.");
+    // Within a second it is in the database.
+    wait_until("it is written", || {
+        let database = host.state_dir().join("store");
+        let files = std::fs::read_dir(database).into_iter().flatten().flatten();
+        files
+            .filter_map(|file| std::fs::read(file.path()).ok())
+            .any(|bytes| bytes.windows(b"scripted".len()).any(|window| window == b"scripted"))
+    });
+    host.signal(Signal::KILL);
+    host.wait();
+    let next = host.restart().ready();
+    next.client().start("a", "asks");
+    let refused = next.client().ask("a", "ask 1 hello");
+    assert!(refused.starts_with("budget-exceeded, a retry: budget tokens_per_day"), "{refused}");
+    next.finish();
+}
+
+#[test]
 fn calls_of_a_turn_and_tokens_of_a_message_are_counted_anew() {
     let server = model_server();
     let host = host(&server, "[budget]\ncalls_per_turn = 2", "[budget]\ntokens_per_message = 1");

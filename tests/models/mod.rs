@@ -1,6 +1,7 @@
 //! The interface `model`, seen from an agent.
 
 mod keys;
+mod wire;
 
 use harness::{
     End, Host, HostBuilder, ModelServer, Record, Value, files, json, model_server, wait_until,

@@ -9,6 +9,7 @@ use super::*;
 mod budgets;
 mod components;
 mod evidence;
+mod http_secrets;
 mod lease;
 mod models;
 mod pages;
