@@ -5,6 +5,7 @@
 //!  source of wit-bindgen-go ─▶ the Go package that its code imports ─┘
 //!  wit/ ─▶ wit-bindgen-rust ─▶ OUT_DIR/rust/agent.rs, which a test compares with guest/sdk/src/bindings.rs
 //!  guest/sdk/ ─▶ OUT_DIR/sdk: what agents in Rust begin with
+//!  wit/ ─▶ OUT_DIR/contract.rs: names of it, which a test compares with the types of the SDK in JavaScript
 //! ```
 //!
 //! The SDK's bindings are in the repository, so those who write agents compile no generator.
@@ -15,7 +16,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use wit_bindgen_core::wit_parser::Resolve;
+use wit_bindgen_core::wit_parser::{Resolve, TypeDefKind, WorldId, WorldItem};
 use wit_bindgen_core::{Files, WorldGenerator};
 use wit_bindgen_rust::WithOption;
 
@@ -45,6 +46,7 @@ fn main() -> Result<()> {
     let mut go = go_bindings()?;
     go.append(&mut go_package(&out)?);
     put(&out, "rust", &rust_bindings()?)?;
+    fs::write(out.join("contract.rs"), names_of_contract()?)?;
     let sdk = sdk()?;
     let lists = [put(&out, "c", &c_bindings()?)?, put(&out, "go", &go)?, put(&out, "sdk", &sdk)?];
     Ok(fs::write(out.join("bindings.rs"), lists.concat())?)
@@ -122,10 +124,44 @@ fn sdk() -> Result<Project> {
     files.iter().map(|file| Ok((in_project(file)?, fs::read(file)?))).collect()
 }
 
-fn generated(generator: &mut dyn WorldGenerator) -> Result<Files> {
+/// Functions as `host.emit`, and types with their fields or cases as `host.event`, as constants.
+fn names_of_contract() -> Result<String> {
+    let (resolve, world) = contract()?;
+    let world = &resolve.worlds[world];
+    let (mut functions, mut types) = (Vec::new(), Vec::new());
+    for item in world.imports.values().chain(world.exports.values()) {
+        let WorldItem::Interface { id, .. } = item else { continue };
+        let interface = &resolve.interfaces[*id];
+        let name = interface.name.as_deref().unwrap_or_default();
+        if interface.package != world.package {
+            continue;
+        }
+        functions.extend(interface.functions.keys().map(|function| format!("{name}.{function}")));
+        for (each, id) in &interface.types {
+            let members: Vec<&str> = match &resolve.types[*id].kind {
+                TypeDefKind::Record(it) => it.fields.iter().map(|it| it.name.as_str()).collect(),
+                TypeDefKind::Enum(it) => it.cases.iter().map(|it| it.name.as_str()).collect(),
+                TypeDefKind::Variant(it) => it.cases.iter().map(|it| it.name.as_str()).collect(),
+                _ => continue,
+            };
+            types.push((format!("{name}.{each}"), members));
+        }
+    }
+    Ok(format!(
+        "const FUNCTIONS: &[&str] = &{functions:?};\nconst TYPES: &[(&str, &[&str])] = &{};\n",
+        format!("{types:?}").replace(", [", ", &[")
+    ))
+}
+
+fn contract() -> Result<(Resolve, WorldId)> {
     let mut resolve = Resolve::default();
     let (package, _) = resolve.push_dir(CONTRACT)?;
     let world = resolve.select_world(&[package], Some("agent"))?;
+    Ok((resolve, world))
+}
+
+fn generated(generator: &mut dyn WorldGenerator) -> Result<Files> {
+    let (mut resolve, world) = contract()?;
     let mut files = Files::default();
     generator.generate(&mut resolve, world, &mut files)?;
     Ok(files)

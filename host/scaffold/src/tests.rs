@@ -8,6 +8,8 @@ use expect_test::{Expect, expect};
 
 use super::*;
 
+mod types;
+
 fn args(name: &str, lang: Language, dir: &Path) -> NewArgs {
     NewArgs { name: AgentId::parse(name).unwrap(), lang, dir: dir.to_owned() }
 }

@@ -226,8 +226,9 @@ declare module "@bulkhead/agent" {
   }
 
   export interface Ended {
-    /** `exited`, `signalled`, `wall-deadline`, `memory-limit`, … */
-    end: string;
+    end:
+      | "exited" | "signalled" | "wall-deadline" | "cpu-deadline" | "memory-limit" | "output-limit" | "pids-limit"
+      | "workspace-limit" | "cancelled" | "evicted" | "lost";
     /** It exited with 0. */
     ok: boolean;
     code?: number;
@@ -252,10 +253,13 @@ declare module "@bulkhead/agent" {
     kill(): void;
   }
 
+  export type ChangeKind =
+    | "unchanged" | "modified" | "type-changed" | "added" | "deleted" | "renamed" | "copied" | "unmerged" | "untracked";
+
   export interface Workspace {
     status(): Promise<{
       branch?: string; head?: string; ahead: number; behind: number; truncated: boolean;
-      changes: { path: string; before?: string; staged: string; unstaged: string }[];
+      changes: { path: string; before?: string; staged: ChangeKind; unstaged: ChangeKind }[];
     }>;
     diff(options?: { against?: "head" | "upstream"; maxBytes?: number }): Promise<{ text: string; bytes: Uint8Array; truncated: boolean }>;
     /** Commits these paths, or everything. Undefined: there is nothing to commit. */
@@ -277,21 +281,26 @@ declare module "@bulkhead/agent" {
 
   /** The host refused a call. Uncaught it is a defect, as any other exception. */
   export class HostError extends Error {
-    /** `invalid`, `too-large`, `not-found`, `unavailable`, `rate-limited`, … */
+    /** `invalid`, `too-large`, `not-found`, `unavailable`, `rate-limited`, and those of its subclasses. */
     readonly code: string;
     readonly detail: unknown;
   }
   /** A native program was not run. */
-  export class ToolError extends HostError {}
+  export class ToolError extends HostError {
+    readonly code: "invalid" | "denied" | "not-found" | "unavailable";
+  }
   /** A call on the repository failed. */
-  export class WorkspaceError extends HostError {}
+  export class WorkspaceError extends HostError {
+    readonly code: "invalid" | "conflict" | "rejected" | "unclean" | "too-large" | "remote-failed" | "unavailable";
+  }
   /** A file could not be read or changed. */
   export class FileError extends HostError {}
 
   /** There is no answer of the model. Uncaught it fails the turn, and the agent stays alive. */
   export class ModelError extends AgentError {
-    /** `unavailable`, `rate-limited`, `rejected`, `budget-exceeded`, … */
-    readonly reason: string;
+    readonly reason:
+      | "invalid" | "denied" | "budget-exceeded" | "unavailable" | "rate-limited" | "rejected" | "bad-answer" | "timeout"
+      | "cancelled";
     readonly retryMs?: number;
     readonly status?: number;
   }
