@@ -82,6 +82,9 @@ impl From<PathBuf> for Code {
     }
 }
 
+/// Exceptions with the places of their sources, to come. `None`: it could not be done.
+pub type Mapping = BoxFuture<'static, Option<Vec<Exception>>>;
+
 /// A component that is loaded, with the source code for it.
 pub trait Component: Send + Sync {
     /// Of its file.
@@ -108,11 +111,9 @@ pub trait Component: Send + Sync {
         limits: CallLimits,
     ) -> BoxCall<()>;
 
-    /// A chain of causes with the places and names of the sources that its code was made from. `None`: it has no source code.
-    fn mapped_to_sources(
-        &self,
-        exceptions: &[Exception],
-    ) -> Option<BoxFuture<'static, Option<Vec<Exception>>>>;
+    /// A chain of causes with the places and names of the sources that its code was made from. `None`: its code was not made
+    /// from others.
+    fn mapped_to_sources(&self, exceptions: &[Exception]) -> Option<Mapping>;
 
     /// Finds files and lines for frames of it. `None`: the engine has no frames.
     fn symbolize(&self, frames: &Frames) -> Option<Symbolizing>;

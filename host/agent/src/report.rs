@@ -16,7 +16,6 @@ use bulkhead_types::{
 };
 use futures_util::FutureExt;
 use serde::Serialize;
-use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::crash_follow_up::CrashFollowUp;
@@ -29,9 +28,6 @@ const LAST_EVENTS: usize = 20;
 
 /// Samples of its memory that a crash record has.
 const LAST_SAMPLES: usize = 10;
-
-/// How long a crash waits for the places of its sources, of all crashes before it as well.
-const MAPPING: Duration = Duration::from_secs(2);
 
 /// Instead of what an agent says of a turn that failed, when it says more than its rate of log lines.
 const NOT_AFFORDED: &str = "left out: the agent's rate of log lines is used up";
@@ -78,18 +74,6 @@ impl Reporter {
     /// The component is known now.
     pub(crate) fn is_made_from(&mut self, component: &Arc<dyn Component>) {
         self.component = Some(Arc::clone(component));
-    }
-
-    /// What was thrown, with the places of the sources that the agent's code was made from.
-    pub(crate) async fn mapped_to_sources(&self, exit: Box<Exit>) -> Box<Exit> {
-        let component = self.component.as_ref().filter(|_| !exit.exceptions.is_empty());
-        let Some(mapping) = component.and_then(|it| it.mapped_to_sources(&exit.exceptions)) else {
-            return exit;
-        };
-        match timeout(MAPPING, mapping).await {
-            Ok(Some(mapped)) => Box::new(exit.with_exceptions(mapped)),
-            Ok(None) | Err(_) => exit,
-        }
     }
 
     /// An id for the end's crash record, if it has one.
@@ -210,10 +194,15 @@ impl Reporter {
         let IncarnationState { start, publisher, instance_context, .. } = &*self.state;
         let follow_up = crash_id.as_ref().map(|crash_id| {
             let mut record = self.crash_record(end, crash_id.clone());
-            let follow_up = self.symbolize(&mut record);
+            let mut follow_up = self.symbolize(&mut record);
             let record = Arc::new(record);
+            // Can be read from now on, and is on the disk soon, also if its places are to come.
             start.container.crashes.put(Arc::clone(&record));
-            self.state.record(Event::AgentCrash(record));
+            let component = self.component.as_ref().filter(|_| !exit.exceptions.is_empty());
+            match component.and_then(|it| it.mapped_to_sources(&exit.exceptions)) {
+                Some(mapping) => follow_up.map(record, Exit::clone(exit), mapping),
+                None => self.state.record(Event::AgentCrash(record)),
+            }
             follow_up
         });
         let waiting = start.mailbox.depth() + start.mailbox.nudges();

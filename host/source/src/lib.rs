@@ -30,6 +30,7 @@ pub struct Source {
     entry: String,
     files: Vec<File>,
     digest: Digest,
+    has_source_maps: bool,
 }
 
 /// One of its files.
@@ -97,5 +98,10 @@ impl Source {
     /// SHA-256 over the paths and contents of its files.
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// Whether a bundler made it, and left what leads from its code to its sources: in a comment, or in a file beside it.
+    pub fn has_source_maps(&self) -> bool {
+        self.has_source_maps
     }
 }

@@ -40,8 +40,15 @@ impl Source {
             _ => entry(path, &files, language)?,
         };
         let digest = digest(&files);
-        Ok(Self { entry, files, digest })
+        let has_source_maps = files.iter().any(has_source_map);
+        Ok(Self { entry, files, digest, has_source_maps })
     }
+}
+
+/// The comment of a bundler, or the map itself.
+fn has_source_map(file: &File) -> bool {
+    let text = std::str::from_utf8(&file.contents).unwrap_or_default();
+    file.path.ends_with(".map") || text.contains("//# sourceMappingURL=")
 }
 
 fn one(path: &Path) -> Result<File, SourceError> {

@@ -10,18 +10,20 @@ use tokio::time::{Instant, timeout};
 use super::base::Actor;
 use super::slot_guard::{After, EndContext};
 use super::step::{IncarnationEnd, answer};
+use crate::crash_follow_up::Logged;
 use crate::handle::AgentHandle;
 use crate::report::{Reporter, start_error};
 
 impl Actor<'_> {
-    /// Finds the sources of what was thrown, writes the record, gives the store up, publishes the end, gives the slot back, and answers everyone who
-    /// still waits, in this order: no copy of a store holds up the record, and no incarnation lives beside it.
+    /// Writes the record, gives the store up, publishes the end, gives the slot back, and answers everyone who still waits, in
+    /// this order: no copy of a store holds up the record, and no incarnation lives beside it.
     /// What it did goes to its remote before that, if its role wants so.
-    /// Nothing is logged or counted after the slot is given back: the next start may be at work on another thread.
+    /// Nothing is logged or counted after the slot is given back, but what is found out about a crash: the next start may be at
+    /// work on another thread. Of code that a bundler made, the record is logged when the places of its sources are
+    /// known, and callers that wait for its turn or its start are answered after that.
     /// Yields when the next incarnation is due, if one is.
     pub(super) async fn finish(&mut self, ended: IncarnationEnd) -> Option<Instant> {
-        let IncarnationEnd { exit, in_flight, mut remains } = ended;
-        let mut exit = self.reporter.mapped_to_sources(exit).await;
+        let IncarnationEnd { mut exit, in_flight, mut remains } = ended;
         self.explain_eviction(&mut exit);
         self.explain_halt(&mut exit);
         self.blame_snapshot(&exit);
@@ -55,15 +57,31 @@ impl Actor<'_> {
         self.end_tools().await;
         self.save_work(&exit).await;
         self.release_workspace().await;
-        let After { backoff, unanswered } = self.guard.release(keeping);
+        let After { backoff, unanswered, logged } = self.guard.release(keeping);
+        let state = Arc::clone(&self.state);
         // Answered after the record is written, so that the caller can read it.
-        if let Some(error) = refused {
-            self.state.answer(Err(error));
-        }
-        if let Some((mut envelope, report)) = unanswered {
-            answer(&mut envelope, report);
+        let answers = move || {
+            if let Some(error) = refused {
+                state.answer(Err(error));
+            }
+            if let Some((mut envelope, report)) = unanswered {
+                answer(&mut envelope, report);
+            }
+        };
+        match logged {
+            Some(logged) => self.after(logged, answers),
+            None => answers(),
         }
         backoff.map(|backoff| Instant::now() + backoff)
+    }
+
+    fn after(&self, logged: Logged, answers: impl FnOnce() + Send + 'static) {
+        let name = format!("answers of the end of {}", self.state.id());
+        self.container.slow_spawner().spawn(name, async move {
+            logged.wait().await;
+            answers();
+            Ok::<_, std::convert::Infallible>(())
+        });
     }
 
     /// Nothing of it writes to its workspace any more when its work is saved, or the next one begins.

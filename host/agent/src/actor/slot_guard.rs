@@ -11,7 +11,7 @@ use bulkhead_types::{Exit, ExitClass, ExitReason, ExitSummary, Input, Phase, Sta
 
 use super::delivery::{self, Unanswered};
 use super::step::{answer, exit_reason};
-use crate::crash_follow_up::CrashFollowUp;
+use crate::crash_follow_up::{CrashFollowUp, Logged};
 use crate::handle::AgentHandle;
 use crate::incarnation::IncarnationState;
 use crate::mailbox::Envelope;
@@ -71,6 +71,8 @@ pub(super) struct After {
     pub backoff: Option<Duration>,
     /// The message whose turn it was, when nobody is to wait for it any more.
     pub unanswered: Option<Unanswered>,
+    /// What answers wait for, if the record of the crash is not logged yet.
+    pub logged: Option<Logged>,
 }
 
 impl SlotGuard {
@@ -196,7 +198,8 @@ impl SlotGuard {
         if !is_wanted {
             state.forgets_messages();
         }
-        let (exit, after) = (end.summary(), After { backoff, unanswered });
+        let logged = follow_up.as_ref().and_then(CrashFollowUp::logged);
+        let (exit, after) = (end.summary(), After { backoff, unanswered, logged });
         self.ending = Some(Ending { exit, then, after, follow_up });
     }
 

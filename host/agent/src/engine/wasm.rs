@@ -17,7 +17,7 @@ use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 
 use super::{
-    BoxCall, Call, CallEnd, Code, Component, Engine, EngineFacts, Instance, SnapshotBytes,
+    BoxCall, Call, CallEnd, Code, Component, Engine, EngineFacts, Instance, Mapping, SnapshotBytes,
 };
 
 /// A component, and the runtime that makes instances of it.
@@ -107,11 +107,9 @@ impl Component for WasmComponent {
         same(self.runtime.instantiate(&self.loaded, self.source.clone(), instance_context, limits))
     }
 
-    fn mapped_to_sources(
-        &self,
-        exceptions: &[Exception],
-    ) -> Option<BoxFuture<'static, Option<Vec<Exception>>>> {
-        let (runtime, source) = (Arc::clone(&self.runtime), Arc::clone(self.source.as_ref()?));
+    fn mapped_to_sources(&self, exceptions: &[Exception]) -> Option<Mapping> {
+        let source = self.source.as_ref().filter(|source| source.has_source_maps())?;
+        let (runtime, source) = (Arc::clone(&self.runtime), Arc::clone(source));
         let exceptions = exceptions.to_vec();
         Some(async move { runtime.mapped_to_sources(source, exceptions).await }.boxed())
     }

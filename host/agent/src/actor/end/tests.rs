@@ -24,6 +24,8 @@ use crate::order::{AgentScope, AgentSlot, StartOrder};
 use crate::refusal::{StartError, StartFailure, TurnReport};
 use crate::slot::{Acquired, Admitted, Slot, StartIntent};
 
+mod source_maps;
+
 /// The event of a message that is set aside.
 const SET_ASIDE: &str = "agent.message_set_aside";
 

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::engine::{
-    BoxCall, Call, CallEnd, Code, Component, Engine, EngineFacts, Instance, SnapshotBytes,
+    BoxCall, Call, CallEnd, Code, Component, Engine, EngineFacts, Instance, Mapping, SnapshotBytes,
 };
 
 /// What is asked of the engine.
@@ -106,9 +106,19 @@ pub(crate) struct FakeEngine {
     limits: Mutex<Vec<(Op, CallLimits)>>,
     /// Else the runtime that asks.
     slow_lane: Option<Handle>,
+    /// What comes of the next exceptions whose sources are asked for.
+    mappings: Mutex<Vec<Mapping>>,
 }
 
 impl FakeEngine {
+    /// The sources of the next exceptions are found so.
+    pub(crate) fn maps(
+        &self,
+        mapping: impl Future<Output = Option<Vec<Exception>>> + Send + 'static,
+    ) {
+        self.mappings.lock().unwrap().push(mapping.boxed());
+    }
+
     /// The limits of all calls of this kind.
     pub(crate) fn limits_of(&self, op: Op) -> Vec<CallLimits> {
         let limits = self.limits.lock().unwrap();
@@ -246,11 +256,8 @@ impl Component for FakeComponent {
         call(Store { engine: Arc::clone(&self.0), number }, Op::Instantiate, limits, ())
     }
 
-    fn mapped_to_sources(
-        &self,
-        _: &[Exception],
-    ) -> Option<BoxFuture<'static, Option<Vec<Exception>>>> {
-        None
+    fn mapped_to_sources(&self, _: &[Exception]) -> Option<Mapping> {
+        self.0.mappings.lock().unwrap().pop()
     }
 
     fn symbolize(&self, _: &Frames) -> Option<Symbolizing> {
