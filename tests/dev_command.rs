@@ -88,7 +88,11 @@ fn an_agent_is_written_talked_to_broken_and_mended() {
     let agent = project.join("agent.ts");
 
     let mut dev = Dev::start(&project);
-    dev.shows("incarnation 1");
+    let begin = dev.shows("incarnation 1").join("\n");
+    assert!(
+        begin.contains("toast has no language model: set `models` of [roles.toast]"),
+        "{begin}"
+    );
     dev.say("hello");
     dev.shows("1: hello");
     edit(

@@ -310,6 +310,7 @@ mod tests {
             name: (*name).to_owned(),
             path: PathBuf::new(),
             base: PathBuf::new(),
+            has_model: false,
         };
         let agent = |(id, role): &(&str, &str)| {
             let agent = StartRequest::new(AgentId::parse(id).unwrap(), (*role).to_owned());

@@ -45,7 +45,8 @@ fn project(path: &Path, settings: Settings) -> Project {
             None => (components.get(&role.component)?, config::base(path)),
         };
         let (path, base) = (path.clone(), base.to_owned());
-        Some(RoleCode { name: name.to_string(), path, base })
+        let has_model = !role.models.is_empty();
+        Some(RoleCode { name: name.to_string(), path, base, has_model })
     });
     Project {
         roles: roles.collect(),

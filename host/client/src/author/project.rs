@@ -28,6 +28,8 @@ pub struct RoleCode {
     pub path: PathBuf,
     /// What paths in the frames of an exception are relative to.
     pub base: PathBuf,
+    /// Its agents may use a language model.
+    pub has_model: bool,
 }
 
 /// Reads a configuration as `bulkhead run` would. The error names the file.
@@ -68,6 +70,7 @@ mod tests {
             name: (*name).to_owned(),
             path: PathBuf::new(),
             base: PathBuf::new(),
+            has_model: false,
         };
         let agent = |(id, role): &(&str, &str)| {
             StartRequest::new(AgentId::parse(id).unwrap(), (*role).to_owned())

@@ -145,7 +145,15 @@ impl<'a> Round<'a> {
             Some(agent) => format!("what you type goes to {}", agent.agent_id),
             None => "no agent is configured to talk to".to_owned(),
         };
-        self.output.aside(&format!("{url}/console; {to_whom}; Ctrl-C ends"))
+        self.output.aside(&format!("{url}/console; {to_whom}; Ctrl-C ends"))?;
+        let role = self.agent.as_ref().and_then(|agent| self.project.role(&agent.role));
+        match role.filter(|role| !role.has_model) {
+            Some(role) => self.output.aside(&format!(
+                "{} has no language model: set `models` of [roles.{}] and [models.default]; `bulkhead test` plays scripts with one",
+                role.name, role.name
+            )),
+            None => Ok(()),
+        }
     }
 
     fn explain_wait(&self) -> Result<(), Failure> {
