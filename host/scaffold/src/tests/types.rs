@@ -5,9 +5,12 @@ include!(concat!(env!("OUT_DIR"), "/contract.rs"));
 
 const DECLARATIONS: &str = include_str!("../../../../guest/runners/js/sdk/agent.d.ts");
 
+/// Names of one type: in the contract, and in the SDK where it has another one.
+type Names = &'static [(&'static str, Option<&'static str>)];
+
 /// Where functions of an interface are declared, and what they are called there. `None`: the runner calls it in the author's
 /// place.
-const DECLARED: &[(&str, &[(&str, Option<&str>)])] = &[
+const DECLARED: &[(&str, Names)] = &[
     (
         "interface Context",
         &[
