@@ -100,7 +100,6 @@ fn a_day_is_used_up_also_after_a_kill_of_the_host() {
     host.signal(Signal::KILL);
     host.wait();
     let next = host.restart().ready();
-    next.client().start("a", "asks");
     let refused = next.client().ask("a", "ask 1 hello");
     assert!(refused.starts_with("budget-exceeded, a retry: budget tokens_per_day"), "{refused}");
     next.finish();

@@ -55,7 +55,8 @@ fn a_request_says_to_openai_all_that_its_agent_said() {
     }
     for (choice, format, wanted) in [
         ("none", json!("json"), (json!("none"), json!("json_object"))),
-        ("required", json!("text"), (json!("required"), json!("text"))),
+        // Text is what a server answers with unless it is told otherwise.
+        ("required", json!("text"), (json!("required"), Value::Null)),
     ] {
         let mut order = all("default");
         (order["toolChoice"], order["format"]) = (choice.into(), format);
@@ -122,6 +123,22 @@ fn a_server_that_asks_for_patience_says_to_the_agent_for_how_long() {
             (&json!("rate-limited"), &ms),
             "{limited}"
         );
+    }
+    host.finish();
+}
+
+#[test]
+fn arguments_without_end_are_an_answer_that_is_too_large() {
+    let model = model_server();
+    let long = format!("[models.long]\nbase_url = {:?}\n", model.oddity_url("long-call"));
+    let host = builder("models = [\"long\"]").toml(&long).start();
+    host.client().start("models", "models");
+    for order in ["complete", "stream"] {
+        let answer = reply(&host, &json!({"do": order}));
+        let failed = if order == "stream" { &answer["end"] } else { &answer };
+        assert_eq!(failed["error"], "bad-answer", "{answer}");
+        let message = failed["message"].as_str().unwrap_or_default();
+        assert_eq!(message, "bad-answer: long: the answer has more than 4194304 bytes");
     }
     host.finish();
 }

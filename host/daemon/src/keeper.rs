@@ -77,21 +77,19 @@ pub fn run(args: &RunArgs, floor: u64) -> Result<ExitCode, Failure> {
         .map_err(|error| Failure::cannot_run("cannot hold the lease", &error))?;
     let held = runtime.block_on(async {
         let mut it = Lease::open(&lease.settings, me, floor)?;
+        let release = async move { drop(asked.await) };
         // An init process that hears nothing for a TTL has no supervisor any more, which ends itself at its fence. Another copy
-        // may have one.
+        // may have one, when all that init was told and has not heard yet is over: so nothing is given back.
         let (deaf, patience) = (Notify::new(), lease.settings.ttl.get());
-        let release = async {
-            tokio::select! {
-                _ = asked => {}
-                () = deaf.notified() => {}
-            }
-        };
         let mut listener = Listener::default();
         let notify = |status: &Status| match listener.hears(patience) {
             true => tell(&message_of(status)),
             false => deaf.notify_one(),
         };
-        it.hold(notify, release).await
+        tokio::select! {
+            held = it.hold(notify, release) => held,
+            () = deaf.notified() => Ok(Ended::Abandoned),
+        }
     });
     // A call that hangs on a disk keeps nobody here.
     runtime.shutdown_background();
