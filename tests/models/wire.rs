@@ -138,7 +138,7 @@ fn arguments_without_end_are_an_answer_that_is_too_large() {
         let failed = if order == "stream" { &answer["end"] } else { &answer };
         assert_eq!(failed["error"], "bad-answer", "{answer}");
         let message = failed["message"].as_str().unwrap_or_default();
-        assert_eq!(message, "bad-answer: long: the answer has more than 4194304 bytes");
+        assert!(message.ends_with("long: the answer has more than 4194304 bytes"), "{message}");
     }
     host.finish();
 }
