@@ -1,5 +1,7 @@
 //! What `/proc` says of a process.
 
+use std::time::Duration;
+
 use rustix::process::Pid;
 
 /// Whether a process is there and not only the memory of one that nobody waited for.
@@ -33,6 +35,18 @@ pub fn all_children(pid: Pid) -> Vec<Pid> {
     let text: Vec<_> = text.map(Result::unwrap_or_default).collect();
     let pids = text.iter().flat_map(|text| text.split_whitespace());
     pids.filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
+}
+
+/// CPU time that the threads of this name have used, of a process that none of them has left.
+pub fn thread_cpu(pid: u32, name: &str) -> Duration {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let used_ns = tasks.filter_map(|task| {
+        let read = |file: &str| std::fs::read_to_string(task.path().join(file)).ok();
+        let is_one = read("comm")?.trim() == name;
+        let used = read("schedstat")?.split_whitespace().next()?.parse::<u64>().ok();
+        used.filter(|_| is_one)
+    });
+    Duration::from_nanos(used_ns.sum())
 }
 
 fn state(pid: Pid) -> Option<char> {

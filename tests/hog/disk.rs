@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use harness::processes::thread_cpu;
 use harness::{Host, HostBuilder, wait_until};
 
 use super::MIB;
@@ -140,6 +141,31 @@ fn agents_leave_the_host_what_it_needs_of_the_disk() {
     }
     assert!(refused(&host, "disk") >= 2.0);
     assert!(host.is_running());
+    host.finish();
+}
+
+#[test]
+fn what_file_calls_take_is_charged_to_their_agent() {
+    let host = Host::builder().guest("hog").role("busy", "hog", "").start();
+    host.client().start("busy", "busy");
+    let charged = || {
+        let status = host.client().status("busy");
+        Duration::from_micros(status["cpuUs"].as_u64().expect("CPU time"))
+    };
+    // Of the fast lane, and of the slow one with its workers.
+    let threads = ["bulkhead-files", "bulkhead-slow"];
+    let on_threads = || threads.map(|name| thread_cpu(host.pid(), name)).iter().sum::<Duration>();
+    let before = (charged(), on_threads());
+    wait_until("the threads were busy for a while", || {
+        assert_eq!(host.client().ask("busy", "make 500"), "500");
+        assert_eq!(host.client().ask("busy", "empty"), "0");
+        on_threads() >= before.1 + Duration::from_millis(300)
+    });
+    // In this order: what is charged is read last, and nothing runs meanwhile.
+    let used = on_threads() - before.1;
+    let charged = charged() - before.0;
+    println!("{charged:.2?} are charged, of {used:.2?} that the threads used");
+    assert!(charged >= used / 2, "{charged:?} of {used:?}");
     host.finish();
 }
 
