@@ -206,7 +206,7 @@ fn too_many_open_files_are_refused_and_a_file_that_is_read_is_one() {
 #[test]
 fn a_deep_tree_is_removed_whose_directories_are_open_one_in_the_other() {
     let trial = trial(builder());
-    assert_eq!(survives(&trial, "deep 240"), "240");
+    assert_eq!(survives(&trial, "deep 250"), "250");
     trial.finish();
 }
 
