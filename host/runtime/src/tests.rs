@@ -247,6 +247,33 @@ fn the_next_run_takes_it_from_the_cache_and_a_corrupt_entry_is_replaced() {
 }
 
 #[test]
+fn the_number_that_a_program_exits_with_is_kept() {
+    let exits = |status: u32| {
+        let text = format!(
+            r#"(component
+                (import "wasi:cli/exit@0.2.0" (instance $exit
+                    (export "exit-with-code" (func (param "status-code" u8)))))
+                (core func $exit (canon lower (func $exit "exit-with-code")))
+                (core module $m
+                    (import "h" "exit" (func $exit (param i32)))
+                    (func (export "run") (result i32) (call $exit (i32.const {status})) (i32.const 0)))
+                (core instance $i (instantiate $m (with "h" (instance (export "exit" (func $exit))))))
+                (func $run (result (result)) (canon lift (core func $i "run")))
+                (instance $exports (export "run" (func $run)))
+                (export "wasi:cli/run@0.2.0" (instance $exports)))"#
+        );
+        wat::parse_str(text).unwrap()
+    };
+    let rig = Rig::new(1);
+    for status in [0, 3, 255] {
+        let loaded = rig.load(&rig.write(&exits(status))).unwrap();
+        let exit = rig.run_loaded(&loaded, &roomy(), limits(5000)).err().unwrap();
+        assert_eq!((exit.reason, exit.status), (ExitReason::GuestExit, Some(status as i32)));
+    }
+    rig.end();
+}
+
+#[test]
 fn the_error_of_a_component_of_another_world_names_what_it_lacks() {
     let rig = Rig::new(1);
     let exports_nothing = wat::parse_str("(component)").unwrap();
