@@ -3,14 +3,18 @@
 use std::io::{BufReader, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use harness::resident::Watch;
 use harness::{Host, wait_until};
 
 use super::servers::{self, read_head};
 
 const ATTACKERS: usize = 4;
+
+/// What an attacker may have.
+const LIMIT_BYTES: u64 = 32 << 20;
 
 /// Answers every request with `100 Continue` without end, and counts the bytes that it got rid of.
 fn interim_flood() -> (SocketAddr, Arc<AtomicU64>) {
@@ -39,6 +43,40 @@ fn endless_response() -> (SocketAddr, Arc<AtomicU64>) {
         }
     });
     (address, sent)
+}
+
+/// The most that a host may take in of a response that it gives up: what the kernel buffers for two sockets, and a bit.
+const MOST_TAKEN: u64 = 16 << 20;
+
+/// Answers every request with `head` and then with `piece`, without end. Counts the bytes that it got rid of.
+fn endless(head: &'static str, piece: String) -> (SocketAddr, Arc<AtomicU64>) {
+    let sent = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&sent);
+    let address = servers::serve("127.0.0.1:0", move |mut stream| {
+        read_head(&mut BufReader::new(stream.try_clone().ok()?))?;
+        stream.write_all(head.as_bytes()).ok()?;
+        loop {
+            count.fetch_add(stream.write(piece.as_bytes()).ok()? as u64, Ordering::Relaxed);
+        }
+    });
+    (address, sent)
+}
+
+/// A server that breaks off every response, each in another way.
+fn broken() -> SocketAddr {
+    let answers = [
+        "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nabc",
+        "\u{1}\u{fffd}\u{7f}what?\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-le",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
+        "",
+    ];
+    let number = AtomicUsize::new(0);
+    servers::serve("127.0.0.1:0", move |mut stream| {
+        read_head(&mut BufReader::new(stream.try_clone().ok()?))?;
+        let number = number.fetch_add(1, Ordering::Relaxed);
+        stream.write_all(answers[number % answers.len()].as_bytes()).ok()
+    })
 }
 
 fn host(address: SocketAddr) -> Host {
@@ -124,6 +162,75 @@ fn a_request_that_its_server_breaks_off_is_a_line_of_its_agent_and_none_of_the_h
             .collect();
         assert!(of_host.is_empty(), "{what}: {of_host:?}");
     }
+}
+
+#[test]
+fn what_comes_before_beside_and_after_a_body_has_a_bound() {
+    const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    const LAST: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n";
+    let fields = |name: &str, count: usize, value: &str| -> String {
+        (0..count).map(|n| format!("{name}{n}: {value}\r\n")).collect()
+    };
+    let hints = format!("HTTP/1.1 103 Early Hints\r\n{}\r\n", fields("x", 90, &"a".repeat(400)));
+    let small_hints = format!("HTTP/1.1 103 Early Hints\r\n{}\r\n", fields("x", 90, "a"));
+    for (what, head, piece) in [
+        ("large early hints without end", "", hints),
+        ("early hints without end", "", small_hints),
+        ("a field without end", "HTTP/1.1 200 OK\r\nx: ", "a".repeat(100_000)),
+        ("fields without end", "HTTP/1.1 200 OK\r\n", fields("x", 5000, "y")),
+        ("extensions without end", CHUNKED, format!("1;{}\r\na\r\n", "e".repeat(10_000))),
+        ("an extension without end", CHUNKED, format!("1;{}", "e".repeat(10_000))),
+        ("trailers without end", LAST, fields("t", 500, &"z".repeat(100))),
+    ] {
+        let (address, sent) = endless(head, piece);
+        let host = host(address);
+        let watch = Watch::begin(host.pid());
+        let reply = host.client().ask("hog-0", &format!("fetch 1 {address} /"));
+        assert!(reply.starts_with("request 0 failed: "), "{what}: {reply}");
+        wait_until_it_stands_still(&sent);
+        let sent = sent.load(Ordering::Relaxed);
+        println!("{what}: {reply}, {sent} bytes, the host grew by {}", watch.grown());
+        assert!(sent < MOST_TAKEN, "{what}: {sent} bytes were taken");
+        watch.check(LIMIT_BYTES);
+        drop(watch);
+        assert_eq!(host.client().ask("hog-0", "well?"), "well?");
+        let of_host: Vec<_> = host
+            .finish()
+            .into_iter()
+            .filter(|line| line["event"] == "container.log" && line["level"] == "warn")
+            .collect();
+        assert!(of_host.is_empty(), "{what}: {of_host:?}");
+    }
+}
+
+#[test]
+fn a_storm_of_broken_responses_holds_up_nobody() {
+    let address = broken();
+    let host = host(address);
+    let quiet = median(&host);
+    let (over, failed) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for number in 0..ATTACKERS {
+            let (host, over, failed) = (&host, &over, &failed);
+            scope.spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    let message = format!("storm 50 {address}");
+                    let reply = host.client().ask(&format!("hog-{number}"), &message);
+                    assert_eq!(reply, "50", "all of them fail");
+                    failed.fetch_add(50, Ordering::Relaxed);
+                }
+            });
+        }
+        wait_until("all of them storm", || failed.load(Ordering::Relaxed) >= 50 * ATTACKERS);
+        let before = failed.load(Ordering::Relaxed);
+        check_median("a storm of broken responses", quiet, median(&host));
+        println!("{} failed meanwhile", failed.load(Ordering::Relaxed) - before);
+        over.store(true, Ordering::Relaxed);
+    });
+    assert!(host.crashes().is_empty(), "{:?}", host.crashes());
+    let metrics = host.client().metrics();
+    assert!(metrics["process_open_fds"] < 200.0, "{}", metrics["process_open_fds"]);
+    host.finish();
 }
 
 #[test]

@@ -130,6 +130,15 @@ pub fn call(url: &str, header: &str, value: &str, body: &str) -> String {
     }
 }
 
+/// So many requests one after the other. Returns how many failed.
+pub fn storm(count: usize, authority: &str) -> usize {
+    let fails = |_: &usize| {
+        let response = bulkhead_guest::http::Request::get(format!("http://{authority}/")).send();
+        response.and_then(|response| response.text()).is_err()
+    };
+    (0..count).filter(fails).count()
+}
+
 /// `authority` may begin with a scheme; without one it is `http`.
 fn address(request: &OutgoingRequest, authority: &str, path: &str) -> Result<(), String> {
     let (scheme, authority) = match authority.strip_prefix("https://") {
@@ -168,7 +177,11 @@ pub fn fetch(authority: &str, path: &str, reads: bool) -> Result<usize, String> 
             match stream.read(64 * 1024) {
                 Ok(piece) => bytes += piece.len(),
                 Err(StreamError::Closed) => break,
-                Err(StreamError::LastOperationFailed(error)) => return Err(error.to_debug_string()),
+                Err(StreamError::LastOperationFailed(error)) => {
+                    // What was kept belongs to them.
+                    forget((stream, body));
+                    return Err(error.to_debug_string());
+                }
             }
         }
         forget(stream);

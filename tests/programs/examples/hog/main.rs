@@ -20,6 +20,7 @@
 //! | `bodies <n>` | n requests that are never sent, with as much body as the host takes | their bytes |
 //! | `requests <n> <authority>` | n requests under way, with as much body as the host takes | those that the host let go |
 //! | `fetch <n> <authority> <path>` | n answered requests one after the other, read to the end, all handles kept | the bytes that it read, or what failed |
+//! | `storm <n> <authority>` | n requests one after the other, whatever comes of them | how many failed |
 //! | `post <n> <authority> <path> <bytes> <length or chunked>` | n requests with such a body, in writes as large as the host takes | how many were answered, and what failed first |
 //! | `peek <n> <authority> <path>` | the same without reading | the same |
 //! | `lists <entries> <n>` | n lists of a directory with so many files | those that the host made |
@@ -96,6 +97,7 @@ impl Agent for Hog {
             ["peek", count, authority, path] => {
                 return Ok(Outcome::reply(fetch(number(count)?, authority, path, false)));
             }
+            ["storm", count, authority] => http::storm(number(count)?, authority),
             ["post", count, authority, path, bytes, way] => {
                 let (count, bytes) = (number(count)?, number(bytes)?);
                 return Ok(Outcome::reply(post(count, authority, path, bytes, way == "length")));
