@@ -291,24 +291,19 @@ fn a_sink_that_hangs_delays_nothing_but_the_boot_and_that_within_its_deadline() 
     drop(silent);
 }
 
+/// How soon is a figure of the bench (`just bench --only evidence`).
 #[test]
-fn a_crash_is_at_the_sink_well_within_a_second() {
+fn a_crash_is_at_the_sink_long_before_the_next_heartbeat() {
     let sink = sink();
-    let host = with_sink(sink.path()).start().ready();
-    let mut times = Vec::new();
-    for n in 0..30 {
+    let url = format!("file://{}", sink.path().display());
+    let host = with_sink_at(&url, "heartbeat_ms = 3600000").start().ready();
+    for n in 0..10 {
         let agent = format!("agent-{n}");
         host.client().start(&agent, "trap");
-        let began = Instant::now();
         host.client().send_wait(&agent, "panic").expect_error(502, &["told to panic"]);
         let quoted = format!("{agent:?}");
         wait_until("the record is there", || documents(sink.path(), "crashes").contains(&quoted));
-        times.push(began.elapsed());
     }
-    times.sort();
-    println!("from the message to the sink: median {:?}, worst of 30 {:?}", times[15], times[29]);
-    // The worst is the machine's own on one that is busy.
-    assert!(times[15] < Duration::from_secs(1), "{times:?}");
     host.finish();
 }
 

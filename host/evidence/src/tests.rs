@@ -174,24 +174,18 @@ fn a_volume_that_is_not_mounted_is_a_fault_and_no_place_to_write_to() {
 }
 
 #[test]
-fn a_crash_is_at_the_sink_well_within_a_second() {
+fn crashes_are_at_the_sink_by_few_connections() {
     let server = Server::start();
     let (_, stores) = run(of(&server), "first");
-    let mut times = Vec::new();
     for n in 0..40 {
-        let (crash_id, began) = (format!("crash-{n}"), Instant::now());
+        let crash_id = format!("crash-{n}");
         stores.evidence.crashed(record(&crash_id));
         server.wait_until("the record is there", |kept| {
             let documents = kept.documents.iter().filter(|(path, _)| path.contains("crashes"));
             let quoted = format!("{crash_id:?}");
             documents.into_iter().any(|(_, bytes)| String::from_utf8_lossy(bytes).contains(&quoted))
         });
-        times.push(began.elapsed());
     }
-    times.sort();
-    println!("median {:?}, worst of 40 {:?}", times[20], times[39]);
-    // The worst is the machine's own on one that is busy.
-    assert!(times[20] < Duration::from_secs(1), "{times:?}");
     let connections = server.kept.lock().unwrap().connections;
     assert!(connections <= 6, "connections are kept: {connections}");
 }

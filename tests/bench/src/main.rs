@@ -12,6 +12,7 @@ mod connection;
 mod crash;
 mod curves;
 mod durable;
+mod evidence;
 mod floors;
 mod inside;
 mod lines;
@@ -110,6 +111,7 @@ enum Part {
     Models,
     Telemetry,
     Durable,
+    Evidence,
     Symbols,
     Account,
     Floors,
@@ -170,6 +172,7 @@ impl Part {
             Self::Models => models::measure(args.rounds, report),
             Self::Telemetry => telemetry::measure(args.rounds, report),
             Self::Durable => durable::measure(args.rounds, report),
+            Self::Evidence => evidence::measure(args.slow_rounds * 10, report),
             Self::Symbols => symbols::measure(report),
             Self::Account => account::measure(args.slow_rounds, report),
             Self::Floors => floors::measure(args.rounds, report),
