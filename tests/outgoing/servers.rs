@@ -81,7 +81,7 @@ pub fn read_head(reader: &mut impl BufRead) -> Option<Vec<String>> {
     }
 }
 
-fn read_body(reader: &mut impl BufRead, head: &[String]) -> Option<usize> {
+pub fn read_body(reader: &mut impl BufRead, head: &[String]) -> Option<usize> {
     let value = |name: &str| head.iter().find_map(|line| line.strip_prefix(name));
     if let Some(length) = value("content-length: ") {
         let length = length.parse().ok()?;
