@@ -14,6 +14,11 @@ pub struct Name(String);
 #[error("a name has 1 to 128 characters of A-Z a-z 0-9 . _ - and does not begin with a dot")]
 pub struct NameError;
 
+/// A text that is no [`S3`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("s3:// is followed by a bucket of a-z 0-9 . - and perhaps a prefix of A-Z a-z 0-9 . _ - /")]
+pub struct S3Error;
+
 const MAX_NAME: usize = 128;
 
 impl Name {
@@ -43,9 +48,8 @@ pub struct S3 {
 }
 
 impl S3 {
-    /// Reads what follows `s3://`: a bucket of `a-z 0-9 . -`, and perhaps a prefix of `A-Z a-z 0-9 . _ - /`. `None`: it
-    /// is none.
-    pub fn parse(rest: &str) -> Option<Self> {
+    /// Reads what follows `s3://`: a bucket of `a-z 0-9 . -`, and perhaps a prefix of `A-Z a-z 0-9 . _ - /`.
+    pub fn parse(rest: &str) -> Result<Self, S3Error> {
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         let of_bucket =
             |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-');
@@ -55,7 +59,7 @@ impl S3 {
         let is_plain = prefix.split('/').all(|part| part != "." && part != "..");
         let (bucket, prefix) = (bucket.to_owned(), prefix.to_owned());
         let fits = fits && is_plain && prefix.len() <= 512 && prefix.chars().all(of_prefix);
-        fits.then(|| Self { bucket, prefix, options: Vec::new() })
+        fits.then(|| Self { bucket, prefix, options: Vec::new() }).ok_or(S3Error)
     }
 }
 
@@ -90,7 +94,7 @@ mod tests {
         }
         assert_eq!(S3::parse("bucket/a/").unwrap().to_string(), "s3://bucket/a");
         for bad in ["", "B/a", "ab/", "bucket/../x", "bucket/ä"] {
-            assert!(S3::parse(bad).is_none(), "{bad}");
+            assert!(S3::parse(bad).is_err(), "{bad}");
         }
     }
 }

@@ -14,6 +14,6 @@ mod address;
 mod bucket;
 mod fault;
 
-pub use address::{Name, NameError, S3};
+pub use address::{Name, NameError, S3, S3Error};
 pub use bucket::{Bucket, Limits, Object, Put};
 pub use fault::{Cause, Fault};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bulkhead_bucket::{Name, S3};
+use bulkhead_bucket::{Name, S3, S3Error};
 use bulkhead_net::{BaseUrl, Connector, UrlError};
 use bulkhead_types::Secret;
 
@@ -91,10 +91,8 @@ pub enum AddressError {
     #[error(transparent)]
     Url(#[from] UrlError),
     /// No bucket, or one that there cannot be.
-    #[error(
-        "s3:// is followed by a bucket of a-z 0-9 . - and perhaps a prefix of A-Z a-z 0-9 . _ - /"
-    )]
-    Bucket,
+    #[error(transparent)]
+    Bucket(#[from] S3Error),
     /// No servers, too many, or another prefix than there can be.
     #[error(
         "etcd:// is followed by 1 to 16 servers with commas between them, and perhaps a prefix of A-Z a-z 0-9 . _ - /"
@@ -110,7 +108,7 @@ impl Address {
             return Ok(Self::File(path.into()));
         }
         if let Some(rest) = text.strip_prefix("s3://") {
-            return S3::parse(rest).map(Self::S3).ok_or(AddressError::Bucket);
+            return Ok(Self::S3(S3::parse(rest)?));
         }
         for (scheme, of_server) in [("etcd://", "http"), ("etcds://", "https")] {
             if let Some(rest) = text.strip_prefix(scheme) {

@@ -126,7 +126,7 @@ async fn is_held_by_one_after_the_other(settings: &Settings) {
         let limit = release.map_or(Duration::from_secs(3), |_| Duration::from_secs(30));
         let release = async move {
             let permit = held.wait_for(Option::is_some).await.unwrap().unwrap();
-            assert!(permit.is_valid_now());
+            assert!(permit.is_valid(System.now()));
             match release {
                 Some(after) => tokio::time::sleep(after).await,
                 None => std::future::pending().await,
