@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use opentelemetry_otlp::{
-    ExporterBuildError, Protocol as Otlp, SpanExporter as OtlpExporter, WithExportConfig,
-    WithHttpConfig, WithTonicConfig,
+    Compression, ExporterBuildError, Protocol as Otlp, SpanExporter as OtlpExporter,
+    WithExportConfig, WithHttpConfig, WithTonicConfig,
 };
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
@@ -54,8 +54,11 @@ fn over_http(settings: &Settings, client: Client) -> Result<OtlpExporter, Export
     let headers = settings.headers.iter().filter_map(|(name, value)| {
         Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
     });
-    OtlpExporter::builder()
-        .with_http()
+    let mut builder = OtlpExporter::builder().with_http();
+    if settings.gzip {
+        builder = builder.with_compression(Compression::Gzip);
+    }
+    builder
         .with_http_client(client)
         .with_protocol(Otlp::HttpBinary)
         .with_endpoint(settings.url.to_string())
@@ -66,8 +69,11 @@ fn over_http(settings: &Settings, client: Client) -> Result<OtlpExporter, Export
 
 fn over_grpc(settings: &Settings, client: Client) -> Result<OtlpExporter, ExporterBuildError> {
     let endpoint = Endpoint::from(settings.url.clone()).timeout(settings.timeout);
-    OtlpExporter::builder()
-        .with_tonic()
+    let mut builder = OtlpExporter::builder().with_tonic();
+    if settings.gzip {
+        builder = builder.with_compression(Compression::Gzip);
+    }
+    builder
         .with_channel(endpoint.connect_with_connector_lazy(client))
         .with_metadata(MetadataMap::from_headers(settings.headers.clone()))
         .with_timeout(settings.timeout)

@@ -31,6 +31,8 @@ pub struct Settings {
     pub(crate) headers: HeaderMap,
     /// Of one attempt, and of all attempts for one batch.
     pub(crate) timeout: Duration,
+    /// Whether batches are compressed.
+    pub(crate) gzip: bool,
     pub(crate) connector: Connector,
     pub(crate) batches: Batches,
     pub(crate) resource: Vec<(String, String)>,
@@ -110,11 +112,6 @@ impl Settings {
                 return Err(bad(name, "certificates of clients are not supported"));
             }
         }
-        if let Some((name, value)) = env.either("COMPRESSION")?
-            && value != "none"
-        {
-            return Err(bad(name, "only `none` is supported"));
-        }
         let protocol = env.protocol()?;
         let url = env.url(&endpoint_name, &endpoint, protocol)?;
         let to = Destination::of(&url).map_err(|error| bad(&endpoint_name, error.to_string()))?;
@@ -125,6 +122,7 @@ impl Settings {
             url,
             headers: env.headers()?,
             timeout: env.timeout()?,
+            gzip: env.gzip()?,
             connector: env.connector(protocol)?,
             batches,
             resource: env.resource()?,
@@ -224,6 +222,14 @@ impl<F: Fn(&str) -> Option<OsString>> Env<F> {
         match self.either("TIMEOUT")? {
             None => Ok(Duration::from_secs(10)),
             Some((name, text)) => Ok(Duration::from_millis(number(&name, &text, 1, MAX_MS)?)),
+        }
+    }
+
+    fn gzip(&self) -> Result<bool, Error> {
+        match self.either("COMPRESSION")?.as_ref().map(|(name, value)| (name, value.as_str())) {
+            None | Some((_, "none")) => Ok(false),
+            Some((_, "gzip")) => Ok(true),
+            Some((name, _)) => Err(bad(name, "only `gzip` and `none` are supported")),
         }
     }
 
@@ -416,7 +422,7 @@ mod tests {
         };
         assert_eq!(it.batches, batches);
         assert_eq!(format!("{:?}", it.sampler), "ParentBased(AlwaysOn)");
-        assert_eq!((it.conventions, it.content), (Conventions::V1_36, false));
+        assert_eq!((it.conventions, it.content, it.gzip), (Conventions::V1_36, false, false));
         assert_eq!(it.resource[0], ("service.name".into(), "bulkhead".into()));
     }
 
@@ -426,9 +432,11 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://other/spans"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "1"),
             ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "2000"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "none"),
+            ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "gzip"),
         ]);
         assert_eq!((it.url.to_string().as_str(), it.to.tls), ("https://other/spans", true));
-        assert_eq!(it.timeout, Duration::from_secs(2));
+        assert_eq!((it.timeout, it.gzip), (Duration::from_secs(2), true));
         let with_path =
             read(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h/otlp/")]).unwrap().unwrap();
         assert_eq!(with_path.url, "http://h/otlp/v1/traces");
@@ -518,7 +526,7 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_HEADERS", "a=%0A"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "0"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s"),
-            ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd"),
             ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere/ca.pem"),
             ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/nowhere/key.pem"),
             ("SSL_CERT_FILE", "/nowhere/ca.pem"),

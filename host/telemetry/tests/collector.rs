@@ -305,3 +305,32 @@ fn over_grpc_with_tls() {
     ];
     a_turn_reaches_the_collector(&mut receiver, &more);
 }
+
+#[test]
+#[ignore = "wants the collector rotel from PyPI: just telemetry"]
+fn compressed_over_both() {
+    for protocol in ["http/protobuf", "grpc"] {
+        let mut receiver = Receiver::start();
+        let rotel = Rotel::start(receiver.at);
+        let at = if protocol == "grpc" { rotel.grpc } else { rotel.http };
+        let endpoint = format!("http://{at}");
+        let more = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+        ];
+        a_turn_reaches_the_collector(&mut receiver, &more);
+    }
+}
+
+/// The receiver takes nothing else, so it is what the host itself compressed.
+#[test]
+fn compressed_without_a_collector_between() {
+    let mut receiver = Receiver::start();
+    let endpoint = format!("http://{}", receiver.at);
+    let more = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+    ];
+    a_turn_reaches_the_collector(&mut receiver, &more);
+}
