@@ -111,6 +111,14 @@ fn works(host: &Host, language: &Language) {
     assert_eq!(client.ask("one", "ask hello"), "Hello. I answer from a script.");
     let answer = client.ask("one", "ask status bread");
     assert!(answer.contains("noted bread"), "the model called the tool: {answer}");
+    // A model that thinks refuses calls without the reasoning that led to them, also in the history.
+    for _ in 0..2 {
+        let more = json!({"model": "thinks"});
+        client.start_with("thinker", "broken", more).expect(201);
+        let answer = client.ask("thinker", "ask status bread");
+        assert!(answer.contains("noted bread"), "{answer}");
+        client.stop("thinker").expect(200);
+    }
     assert_eq!(client.ask("one", "background"), "soon");
     let events = client.events("one", 0).to_string();
     assert!(

@@ -249,7 +249,11 @@ fn git(dir: &Path, args: &[&str]) -> String {
 
 /// Has a polecat of the repository do a task to its end, and returns its reply.
 fn task(host: &Host, prompt: &str) -> String {
-    host.client().start_with("toast", "polecat", json!({"rigId": "demo"})).expect(201);
+    task_with(host, prompt, json!({"rigId": "demo"}))
+}
+
+fn task_with(host: &Host, prompt: &str, more: harness::Value) -> String {
+    host.client().start_with("toast", "polecat", more).expect(201);
     let answer = host.client().send_wait("toast", prompt).expect(200);
     assert_eq!(answer["outcome"], "done", "{answer}");
     answer["reply"].as_str().expect("a reply").to_owned()
@@ -287,6 +291,28 @@ fn it_repairs_a_project_and_the_branch_is_on_the_server() {
     assert_eq!(codes, [json!(1), json!(0)], "it failed before the edit and passed after it");
     assert_eq!(trial.host().wait_for_exit("toast")["reason"], "completed");
     trial.finish();
+}
+
+#[test]
+fn a_model_that_thinks_gets_back_what_it_thought_in_either_dialect() {
+    let (model, remote) = (model_server(), Remote::new());
+    let url = model.anthropic_url();
+    let claude = format!(
+        "[models.default]\nmodel = \"scripted\"\ndialect = \"anthropic\"\nbase_url = {:?}\n",
+        url.trim_end_matches("/v1")
+    );
+    for host in [remote.polecats().model(&model, ""), remote.polecats().toml(&claude)] {
+        let host = host.start();
+        let reply = task_with(&host, &repair(), json!({"rigId": "demo", "model": "thinks"}));
+        assert!(reply.contains("Branch bulkhead/toast is pushed"), "{reply}");
+        let messages = model.last_request().messages;
+        let calls = messages.iter().filter(|message| !message.called().is_empty());
+        assert!(
+            calls.clone().count() > 2 && calls.clone().all(|it| it.reasoning_content.is_some())
+        );
+        host.finish();
+        remote.git(&["branch", "-D", "bulkhead/toast"]);
+    }
 }
 
 #[test]

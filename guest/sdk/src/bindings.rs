@@ -1194,10 +1194,13 @@ pub mod bulkhead {
           pub tool_calls: _rt::Vec::<ToolCall>,
           /// Of `tool`: the call that this is the result of.
           pub tool_call_id: ::core::option::Option<_rt::String>,
+          /// Of `assistant`: the `reasoning-state` of the answer that this message is. Models that think may refuse the
+          /// results of their tools without it. It goes to the model that it came from, and to no other.
+          pub reasoning_state: ::core::option::Option<_rt::String>,
         }
         impl ::core::fmt::Debug for ChatMessage {
           fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-            f.debug_struct("ChatMessage").field("role", &self.role).field("content", &self.content).field("tool-calls", &self.tool_calls).field("tool-call-id", &self.tool_call_id).finish()
+            f.debug_struct("ChatMessage").field("role", &self.role).field("content", &self.content).field("tool-calls", &self.tool_calls).field("tool-call-id", &self.tool_call_id).field("reasoning-state", &self.reasoning_state).finish()
           }
         }
         /// A tool that the model may call.
@@ -1374,16 +1377,18 @@ pub mod bulkhead {
           }
         }
         /// The end of an answer.
-        #[repr(C)]
-        #[derive(Clone, Copy, PartialEq)]
+        #[derive(Clone, PartialEq)]
         pub struct End {
           pub finish_reason: FinishReason,
           /// None: the server did not say.
           pub usage: ::core::option::Option<Usage>,
+          /// What the model's server wants back with the message of this answer: its reasoning, mostly signed or encrypted.
+          /// JSON that means nothing to the agent. None: nothing.
+          pub reasoning_state: ::core::option::Option<_rt::String>,
         }
         impl ::core::fmt::Debug for End {
           fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-            f.debug_struct("End").field("finish-reason", &self.finish_reason).field("usage", &self.usage).finish()
+            f.debug_struct("End").field("finish-reason", &self.finish_reason).field("usage", &self.usage).field("reasoning-state", &self.reasoning_state).finish()
           }
         }
         /// What `next` returns.
@@ -1573,8 +1578,8 @@ pub mod bulkhead {
             unsafe {
 
               #[repr(align(8))]
-              struct RetArea([::core::mem::MaybeUninit::<u8>; 64]);
-              let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 64]);
+              struct RetArea([::core::mem::MaybeUninit::<u8>; 72+2*::core::mem::size_of::<*const u8>()]);
+              let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 72+2*::core::mem::size_of::<*const u8>()]);
               let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
               #[cfg(target_arch = "wasm32")]
               #[link(wasm_import_module = "bulkhead:agent/model@0.2.0")]
@@ -1587,13 +1592,13 @@ pub mod bulkhead {
               unsafe extern "C" fn wit_import1(_: i32, _: *mut u8, ) { unreachable!() }
               wit_import1((self).handle() as i32, ptr0);
               let l2 = i32::from(*ptr0.add(0).cast::<u8>());
-              let result54 = match l2 {
+              let result58 = match l2 {
                 0 => {
                   let e = {
                     let l3 = i32::from(*ptr0.add(8).cast::<u8>());
-                    let v25 = match l3 {
+                    let v29 = match l3 {
                       0 => {
-                        let e25 = {
+                        let e29 = {
                           let l4 = *ptr0.add(16).cast::<*mut u8>();
                           let l5 = *ptr0.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
                           let len6 = l5;
@@ -1601,10 +1606,10 @@ pub mod bulkhead {
 
                           _rt::string_lift(bytes6)
                         };
-                        Part::Text(e25)
+                        Part::Text(e29)
                       }
                       1 => {
-                        let e25 = {
+                        let e29 = {
                           let l7 = *ptr0.add(16).cast::<*mut u8>();
                           let l8 = *ptr0.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
                           let len9 = l8;
@@ -1612,10 +1617,10 @@ pub mod bulkhead {
 
                           _rt::string_lift(bytes9)
                         };
-                        Part::Reasoning(e25)
+                        Part::Reasoning(e29)
                       }
                       2 => {
-                        let e25 = {
+                        let e29 = {
                           let l10 = *ptr0.add(16).cast::<*mut u8>();
                           let l11 = *ptr0.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
                           let len12 = l11;
@@ -1635,13 +1640,14 @@ pub mod bulkhead {
                             arguments: _rt::string_lift(bytes18),
                           }
                         };
-                        Part::ToolCall(e25)
+                        Part::ToolCall(e29)
                       }
                       n => {
                         debug_assert_eq!(n, 3, "invalid enum discriminant");
-                        let e25 = {
+                        let e29 = {
                           let l19 = i32::from(*ptr0.add(16).cast::<u8>());
                           let l20 = i32::from(*ptr0.add(24).cast::<u8>());
+                          let l25 = i32::from(*ptr0.add(64).cast::<u8>());
 
                           End{
                             finish_reason: FinishReason::_lift(l19 as u8),
@@ -1665,59 +1671,16 @@ pub mod bulkhead {
                               }
                               _ => _rt::invalid_enum_discriminant(),
                             },
-                          }
-                        };
-                        Part::End(e25)
-                      }
-                    };
-
-                    v25
-                  };
-                  Ok(e)
-                }
-                1 => {
-                  let e = {
-                    let l26 = i32::from(*ptr0.add(8).cast::<u8>());
-                    let v53 = match l26 {
-                      0 => {
-                        let e53 = {
-                          let l27 = *ptr0.add(16).cast::<*mut u8>();
-                          let l28 = *ptr0.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
-                          let len29 = l28;
-                          let bytes29 = _rt::Vec::from_raw_parts(l27.cast(), len29, len29);
-
-                          _rt::string_lift(bytes29)
-                        };
-                        ModelError::Invalid(e53)
-                      }
-                      1 => {
-                        let e53 = {
-                          let l30 = *ptr0.add(16).cast::<*mut u8>();
-                          let l31 = *ptr0.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
-                          let len32 = l31;
-                          let bytes32 = _rt::Vec::from_raw_parts(l30.cast(), len32, len32);
-
-                          _rt::string_lift(bytes32)
-                        };
-                        ModelError::Denied(e53)
-                      }
-                      2 => {
-                        let e53 = {
-                          let l33 = *ptr0.add(16).cast::<*mut u8>();
-                          let l34 = *ptr0.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
-                          let len35 = l34;
-                          let bytes35 = _rt::Vec::from_raw_parts(l33.cast(), len35, len35);
-                          let l36 = i32::from(*ptr0.add(16+2*::core::mem::size_of::<*const u8>()).cast::<u8>());
-
-                          ExhaustedBudget{
-                            message: _rt::string_lift(bytes35),
-                            retry_ms: match l36 {
+                            reasoning_state: match l25 {
                               0 => None,
                               1 => {
                                 let e = {
-                                  let l37 = *ptr0.add(24+2*::core::mem::size_of::<*const u8>()).cast::<i64>();
+                                  let l26 = *ptr0.add(64+1*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                                  let l27 = *ptr0.add(64+2*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                                  let len28 = l27;
+                                  let bytes28 = _rt::Vec::from_raw_parts(l26.cast(), len28, len28);
 
-                                  l37 as u64
+                                  _rt::string_lift(bytes28)
                                 };
                                 Some(e)
                               }
@@ -1725,74 +1688,132 @@ pub mod bulkhead {
                             },
                           }
                         };
-                        ModelError::BudgetExceeded(e53)
+                        Part::End(e29)
+                      }
+                    };
+
+                    v29
+                  };
+                  Ok(e)
+                }
+                1 => {
+                  let e = {
+                    let l30 = i32::from(*ptr0.add(8).cast::<u8>());
+                    let v57 = match l30 {
+                      0 => {
+                        let e57 = {
+                          let l31 = *ptr0.add(16).cast::<*mut u8>();
+                          let l32 = *ptr0.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                          let len33 = l32;
+                          let bytes33 = _rt::Vec::from_raw_parts(l31.cast(), len33, len33);
+
+                          _rt::string_lift(bytes33)
+                        };
+                        ModelError::Invalid(e57)
+                      }
+                      1 => {
+                        let e57 = {
+                          let l34 = *ptr0.add(16).cast::<*mut u8>();
+                          let l35 = *ptr0.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                          let len36 = l35;
+                          let bytes36 = _rt::Vec::from_raw_parts(l34.cast(), len36, len36);
+
+                          _rt::string_lift(bytes36)
+                        };
+                        ModelError::Denied(e57)
+                      }
+                      2 => {
+                        let e57 = {
+                          let l37 = *ptr0.add(16).cast::<*mut u8>();
+                          let l38 = *ptr0.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                          let len39 = l38;
+                          let bytes39 = _rt::Vec::from_raw_parts(l37.cast(), len39, len39);
+                          let l40 = i32::from(*ptr0.add(16+2*::core::mem::size_of::<*const u8>()).cast::<u8>());
+
+                          ExhaustedBudget{
+                            message: _rt::string_lift(bytes39),
+                            retry_ms: match l40 {
+                              0 => None,
+                              1 => {
+                                let e = {
+                                  let l41 = *ptr0.add(24+2*::core::mem::size_of::<*const u8>()).cast::<i64>();
+
+                                  l41 as u64
+                                };
+                                Some(e)
+                              }
+                              _ => _rt::invalid_enum_discriminant(),
+                            },
+                          }
+                        };
+                        ModelError::BudgetExceeded(e57)
                       }
                       3 => {
-                        let e53 = {
-                          let l38 = *ptr0.add(16).cast::<*mut u8>();
-                          let l39 = *ptr0.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
-                          let len40 = l39;
-                          let bytes40 = _rt::Vec::from_raw_parts(l38.cast(), len40, len40);
+                        let e57 = {
+                          let l42 = *ptr0.add(16).cast::<*mut u8>();
+                          let l43 = *ptr0.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                          let len44 = l43;
+                          let bytes44 = _rt::Vec::from_raw_parts(l42.cast(), len44, len44);
 
-                          _rt::string_lift(bytes40)
+                          _rt::string_lift(bytes44)
                         };
-                        ModelError::Unavailable(e53)
+                        ModelError::Unavailable(e57)
                       }
                       4 => {
-                        let e53 = {
-                          let l41 = i32::from(*ptr0.add(16).cast::<u8>());
+                        let e57 = {
+                          let l45 = i32::from(*ptr0.add(16).cast::<u8>());
 
-                          match l41 {
+                          match l45 {
                             0 => None,
                             1 => {
                               let e = {
-                                let l42 = *ptr0.add(24).cast::<i64>();
+                                let l46 = *ptr0.add(24).cast::<i64>();
 
-                                l42 as u64
+                                l46 as u64
                               };
                               Some(e)
                             }
                             _ => _rt::invalid_enum_discriminant(),
                           }
                         };
-                        ModelError::RateLimited(e53)
+                        ModelError::RateLimited(e57)
                       }
                       5 => {
-                        let e53 = {
-                          let l43 = i32::from(*ptr0.add(16).cast::<u16>());
-                          let l44 = *ptr0.add(16+1*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
-                          let l45 = *ptr0.add(16+2*::core::mem::size_of::<*const u8>()).cast::<usize>();
-                          let len46 = l45;
-                          let bytes46 = _rt::Vec::from_raw_parts(l44.cast(), len46, len46);
+                        let e57 = {
+                          let l47 = i32::from(*ptr0.add(16).cast::<u16>());
+                          let l48 = *ptr0.add(16+1*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                          let l49 = *ptr0.add(16+2*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                          let len50 = l49;
+                          let bytes50 = _rt::Vec::from_raw_parts(l48.cast(), len50, len50);
 
                           Rejection{
-                            status: l43 as u16,
-                            message: _rt::string_lift(bytes46),
+                            status: l47 as u16,
+                            message: _rt::string_lift(bytes50),
                           }
                         };
-                        ModelError::Rejected(e53)
+                        ModelError::Rejected(e57)
                       }
                       6 => {
-                        let e53 = {
-                          let l47 = *ptr0.add(16).cast::<*mut u8>();
-                          let l48 = *ptr0.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
-                          let len49 = l48;
-                          let bytes49 = _rt::Vec::from_raw_parts(l47.cast(), len49, len49);
+                        let e57 = {
+                          let l51 = *ptr0.add(16).cast::<*mut u8>();
+                          let l52 = *ptr0.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                          let len53 = l52;
+                          let bytes53 = _rt::Vec::from_raw_parts(l51.cast(), len53, len53);
 
-                          _rt::string_lift(bytes49)
+                          _rt::string_lift(bytes53)
                         };
-                        ModelError::BadAnswer(e53)
+                        ModelError::BadAnswer(e57)
                       }
                       7 => {
-                        let e53 = {
-                          let l50 = *ptr0.add(16).cast::<*mut u8>();
-                          let l51 = *ptr0.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
-                          let len52 = l51;
-                          let bytes52 = _rt::Vec::from_raw_parts(l50.cast(), len52, len52);
+                        let e57 = {
+                          let l54 = *ptr0.add(16).cast::<*mut u8>();
+                          let l55 = *ptr0.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                          let len56 = l55;
+                          let bytes56 = _rt::Vec::from_raw_parts(l54.cast(), len56, len56);
 
-                          _rt::string_lift(bytes52)
+                          _rt::string_lift(bytes56)
                         };
-                        ModelError::Timeout(e53)
+                        ModelError::Timeout(e57)
                       }
                       n => {
                         debug_assert_eq!(n, 8, "invalid enum discriminant");
@@ -1800,13 +1821,13 @@ pub mod bulkhead {
                       }
                     };
 
-                    v53
+                    v57
                   };
                   Err(e)
                 }
                 _ => _rt::invalid_enum_discriminant(),
               };
-              result54
+              result58
             }
           }
         }
@@ -1870,13 +1891,13 @@ pub mod bulkhead {
                   *ptr0.add(3*::core::mem::size_of::<*const u8>()).cast::<u8>() = (0i32) as u8;
                 }
               },
-            };let vec17 = messages1;
-            let len17 = vec17.len();
-            let layout17 = _rt::alloc::Layout::from_size_align(vec17.len() * (8*::core::mem::size_of::<*const u8>()), ::core::mem::size_of::<*const u8>()).unwrap();
-            let (result17, _cleanup17) = wit_bindgen::rt::Cleanup::new(layout17);for (i, e) in vec17.into_iter().enumerate() {
-              let base = result17.add(i * (8*::core::mem::size_of::<*const u8>()));
+            };let vec18 = messages1;
+            let len18 = vec18.len();
+            let layout18 = _rt::alloc::Layout::from_size_align(vec18.len() * (11*::core::mem::size_of::<*const u8>()), ::core::mem::size_of::<*const u8>()).unwrap();
+            let (result18, _cleanup18) = wit_bindgen::rt::Cleanup::new(layout18);for (i, e) in vec18.into_iter().enumerate() {
+              let base = result18.add(i * (11*::core::mem::size_of::<*const u8>()));
               {
-                let ChatMessage{ role:role4, content:content4, tool_calls:tool_calls4, tool_call_id:tool_call_id4, } = e;
+                let ChatMessage{ role:role4, content:content4, tool_calls:tool_calls4, tool_call_id:tool_call_id4, reasoning_state:reasoning_state4, } = e;
                 *base.add(0).cast::<u8>() = (role4.clone() as i32) as u8;
                 let vec10 = content4;
                 let len10 = vec10.len();
@@ -1962,36 +1983,50 @@ pub mod bulkhead {
                       *base.add(5*::core::mem::size_of::<*const u8>()).cast::<u8>() = (0i32) as u8;
                     }
                   },
+                };match reasoning_state4 {
+                  Some(e) => {
+                    *base.add(8*::core::mem::size_of::<*const u8>()).cast::<u8>() = (1i32) as u8;
+                    let vec17 = e;
+                    let ptr17 = vec17.as_ptr().cast::<u8>();
+                    let len17 = vec17.len();
+                    *base.add(10*::core::mem::size_of::<*const u8>()).cast::<usize>() = len17;
+                    *base.add(9*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr17.cast_mut();
+                  },
+                  None => {
+                    {
+                      *base.add(8*::core::mem::size_of::<*const u8>()).cast::<u8>() = (0i32) as u8;
+                    }
+                  },
                 };}
               }
-              *ptr0.add(7*::core::mem::size_of::<*const u8>()).cast::<usize>() = len17;
-              *ptr0.add(6*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = result17;
-              let vec22 = tools1;
-              let len22 = vec22.len();
-              let layout22 = _rt::alloc::Layout::from_size_align(vec22.len() * (6*::core::mem::size_of::<*const u8>()), ::core::mem::size_of::<*const u8>()).unwrap();
-              let (result22, _cleanup22) = wit_bindgen::rt::Cleanup::new(layout22);for (i, e) in vec22.into_iter().enumerate() {
-                let base = result22.add(i * (6*::core::mem::size_of::<*const u8>()));
+              *ptr0.add(7*::core::mem::size_of::<*const u8>()).cast::<usize>() = len18;
+              *ptr0.add(6*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = result18;
+              let vec23 = tools1;
+              let len23 = vec23.len();
+              let layout23 = _rt::alloc::Layout::from_size_align(vec23.len() * (6*::core::mem::size_of::<*const u8>()), ::core::mem::size_of::<*const u8>()).unwrap();
+              let (result23, _cleanup23) = wit_bindgen::rt::Cleanup::new(layout23);for (i, e) in vec23.into_iter().enumerate() {
+                let base = result23.add(i * (6*::core::mem::size_of::<*const u8>()));
                 {
-                  let Tool{ name:name18, description:description18, parameters:parameters18, } = e;
-                  let vec19 = name18;
-                  let ptr19 = vec19.as_ptr().cast::<u8>();
-                  let len19 = vec19.len();
-                  *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>() = len19;
-                  *base.add(0).cast::<*mut u8>() = ptr19.cast_mut();
-                  let vec20 = description18;
+                  let Tool{ name:name19, description:description19, parameters:parameters19, } = e;
+                  let vec20 = name19;
                   let ptr20 = vec20.as_ptr().cast::<u8>();
                   let len20 = vec20.len();
-                  *base.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>() = len20;
-                  *base.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr20.cast_mut();
-                  let vec21 = parameters18;
+                  *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>() = len20;
+                  *base.add(0).cast::<*mut u8>() = ptr20.cast_mut();
+                  let vec21 = description19;
                   let ptr21 = vec21.as_ptr().cast::<u8>();
                   let len21 = vec21.len();
-                  *base.add(5*::core::mem::size_of::<*const u8>()).cast::<usize>() = len21;
-                  *base.add(4*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr21.cast_mut();
+                  *base.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>() = len21;
+                  *base.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr21.cast_mut();
+                  let vec22 = parameters19;
+                  let ptr22 = vec22.as_ptr().cast::<u8>();
+                  let len22 = vec22.len();
+                  *base.add(5*::core::mem::size_of::<*const u8>()).cast::<usize>() = len22;
+                  *base.add(4*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr22.cast_mut();
                 }
               }
-              *ptr0.add(9*::core::mem::size_of::<*const u8>()).cast::<usize>() = len22;
-              *ptr0.add(8*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = result22;
+              *ptr0.add(9*::core::mem::size_of::<*const u8>()).cast::<usize>() = len23;
+              *ptr0.add(8*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = result23;
               match tool_choice1 {
                 Some(e) => {
                   *ptr0.add(10*::core::mem::size_of::<*const u8>()).cast::<u8>() = (1i32) as u8;
@@ -2013,11 +2048,11 @@ pub mod bulkhead {
                     }
                     ToolChoice::Named(e) => {
                       *ptr0.add(11*::core::mem::size_of::<*const u8>()).cast::<u8>() = (3i32) as u8;
-                      let vec23 = e;
-                      let ptr23 = vec23.as_ptr().cast::<u8>();
-                      let len23 = vec23.len();
-                      *ptr0.add(13*::core::mem::size_of::<*const u8>()).cast::<usize>() = len23;
-                      *ptr0.add(12*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr23.cast_mut();
+                      let vec24 = e;
+                      let ptr24 = vec24.as_ptr().cast::<u8>();
+                      let len24 = vec24.len();
+                      *ptr0.add(13*::core::mem::size_of::<*const u8>()).cast::<usize>() = len24;
+                      *ptr0.add(12*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr24.cast_mut();
                     },
                   }
                 },
@@ -2042,11 +2077,11 @@ pub mod bulkhead {
                     }
                     ResponseFormat::JsonSchema(e) => {
                       *ptr0.add(15*::core::mem::size_of::<*const u8>()).cast::<u8>() = (2i32) as u8;
-                      let vec24 = e;
-                      let ptr24 = vec24.as_ptr().cast::<u8>();
-                      let len24 = vec24.len();
-                      *ptr0.add(17*::core::mem::size_of::<*const u8>()).cast::<usize>() = len24;
-                      *ptr0.add(16*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr24.cast_mut();
+                      let vec25 = e;
+                      let ptr25 = vec25.as_ptr().cast::<u8>();
+                      let len25 = vec25.len();
+                      *ptr0.add(17*::core::mem::size_of::<*const u8>()).cast::<usize>() = len25;
+                      *ptr0.add(16*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr25.cast_mut();
                     },
                   }
                 },
@@ -2088,81 +2123,81 @@ pub mod bulkhead {
               };match extra1 {
                 Some(e) => {
                   *ptr0.add(32+18*::core::mem::size_of::<*const u8>()).cast::<u8>() = (1i32) as u8;
-                  let vec25 = e;
-                  let ptr25 = vec25.as_ptr().cast::<u8>();
-                  let len25 = vec25.len();
-                  *ptr0.add(32+20*::core::mem::size_of::<*const u8>()).cast::<usize>() = len25;
-                  *ptr0.add(32+19*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr25.cast_mut();
+                  let vec26 = e;
+                  let ptr26 = vec26.as_ptr().cast::<u8>();
+                  let len26 = vec26.len();
+                  *ptr0.add(32+20*::core::mem::size_of::<*const u8>()).cast::<usize>() = len26;
+                  *ptr0.add(32+19*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr26.cast_mut();
                 },
                 None => {
                   {
                     *ptr0.add(32+18*::core::mem::size_of::<*const u8>()).cast::<u8>() = (0i32) as u8;
                   }
                 },
-              };let ptr26 = ret_area.0.as_mut_ptr().cast::<u8>();
+              };let ptr27 = ret_area.0.as_mut_ptr().cast::<u8>();
               #[cfg(target_arch = "wasm32")]
               #[link(wasm_import_module = "bulkhead:agent/model@0.2.0")]
               unsafe extern "C" {
                 #[link_name = "chat"]
-                fn wit_import27(_: *mut u8, _: *mut u8, );
+                fn wit_import28(_: *mut u8, _: *mut u8, );
               }
 
               #[cfg(not(target_arch = "wasm32"))]
-              unsafe extern "C" fn wit_import27(_: *mut u8, _: *mut u8, ) { unreachable!() }
-              wit_import27(ptr0, ptr26);
-              let l28 = i32::from(*ptr26.add(0).cast::<u8>());
-              let result58 = match l28 {
+              unsafe extern "C" fn wit_import28(_: *mut u8, _: *mut u8, ) { unreachable!() }
+              wit_import28(ptr0, ptr27);
+              let l29 = i32::from(*ptr27.add(0).cast::<u8>());
+              let result59 = match l29 {
                 0 => {
                   let e = {
-                    let l29 = *ptr26.add(8).cast::<i32>();
+                    let l30 = *ptr27.add(8).cast::<i32>();
 
-                    ChatStream::from_handle(l29 as u32)
+                    ChatStream::from_handle(l30 as u32)
                   };
                   Ok(e)
                 }
                 1 => {
                   let e = {
-                    let l30 = i32::from(*ptr26.add(8).cast::<u8>());
-                    let v57 = match l30 {
+                    let l31 = i32::from(*ptr27.add(8).cast::<u8>());
+                    let v58 = match l31 {
                       0 => {
-                        let e57 = {
-                          let l31 = *ptr26.add(16).cast::<*mut u8>();
-                          let l32 = *ptr26.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
-                          let len33 = l32;
-                          let bytes33 = _rt::Vec::from_raw_parts(l31.cast(), len33, len33);
+                        let e58 = {
+                          let l32 = *ptr27.add(16).cast::<*mut u8>();
+                          let l33 = *ptr27.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                          let len34 = l33;
+                          let bytes34 = _rt::Vec::from_raw_parts(l32.cast(), len34, len34);
 
-                          _rt::string_lift(bytes33)
+                          _rt::string_lift(bytes34)
                         };
-                        ModelError::Invalid(e57)
+                        ModelError::Invalid(e58)
                       }
                       1 => {
-                        let e57 = {
-                          let l34 = *ptr26.add(16).cast::<*mut u8>();
-                          let l35 = *ptr26.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
-                          let len36 = l35;
-                          let bytes36 = _rt::Vec::from_raw_parts(l34.cast(), len36, len36);
+                        let e58 = {
+                          let l35 = *ptr27.add(16).cast::<*mut u8>();
+                          let l36 = *ptr27.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                          let len37 = l36;
+                          let bytes37 = _rt::Vec::from_raw_parts(l35.cast(), len37, len37);
 
-                          _rt::string_lift(bytes36)
+                          _rt::string_lift(bytes37)
                         };
-                        ModelError::Denied(e57)
+                        ModelError::Denied(e58)
                       }
                       2 => {
-                        let e57 = {
-                          let l37 = *ptr26.add(16).cast::<*mut u8>();
-                          let l38 = *ptr26.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
-                          let len39 = l38;
-                          let bytes39 = _rt::Vec::from_raw_parts(l37.cast(), len39, len39);
-                          let l40 = i32::from(*ptr26.add(16+2*::core::mem::size_of::<*const u8>()).cast::<u8>());
+                        let e58 = {
+                          let l38 = *ptr27.add(16).cast::<*mut u8>();
+                          let l39 = *ptr27.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                          let len40 = l39;
+                          let bytes40 = _rt::Vec::from_raw_parts(l38.cast(), len40, len40);
+                          let l41 = i32::from(*ptr27.add(16+2*::core::mem::size_of::<*const u8>()).cast::<u8>());
 
                           ExhaustedBudget{
-                            message: _rt::string_lift(bytes39),
-                            retry_ms: match l40 {
+                            message: _rt::string_lift(bytes40),
+                            retry_ms: match l41 {
                               0 => None,
                               1 => {
                                 let e = {
-                                  let l41 = *ptr26.add(24+2*::core::mem::size_of::<*const u8>()).cast::<i64>();
+                                  let l42 = *ptr27.add(24+2*::core::mem::size_of::<*const u8>()).cast::<i64>();
 
-                                  l41 as u64
+                                  l42 as u64
                                 };
                                 Some(e)
                               }
@@ -2170,74 +2205,74 @@ pub mod bulkhead {
                             },
                           }
                         };
-                        ModelError::BudgetExceeded(e57)
+                        ModelError::BudgetExceeded(e58)
                       }
                       3 => {
-                        let e57 = {
-                          let l42 = *ptr26.add(16).cast::<*mut u8>();
-                          let l43 = *ptr26.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
-                          let len44 = l43;
-                          let bytes44 = _rt::Vec::from_raw_parts(l42.cast(), len44, len44);
+                        let e58 = {
+                          let l43 = *ptr27.add(16).cast::<*mut u8>();
+                          let l44 = *ptr27.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                          let len45 = l44;
+                          let bytes45 = _rt::Vec::from_raw_parts(l43.cast(), len45, len45);
 
-                          _rt::string_lift(bytes44)
+                          _rt::string_lift(bytes45)
                         };
-                        ModelError::Unavailable(e57)
+                        ModelError::Unavailable(e58)
                       }
                       4 => {
-                        let e57 = {
-                          let l45 = i32::from(*ptr26.add(16).cast::<u8>());
+                        let e58 = {
+                          let l46 = i32::from(*ptr27.add(16).cast::<u8>());
 
-                          match l45 {
+                          match l46 {
                             0 => None,
                             1 => {
                               let e = {
-                                let l46 = *ptr26.add(24).cast::<i64>();
+                                let l47 = *ptr27.add(24).cast::<i64>();
 
-                                l46 as u64
+                                l47 as u64
                               };
                               Some(e)
                             }
                             _ => _rt::invalid_enum_discriminant(),
                           }
                         };
-                        ModelError::RateLimited(e57)
+                        ModelError::RateLimited(e58)
                       }
                       5 => {
-                        let e57 = {
-                          let l47 = i32::from(*ptr26.add(16).cast::<u16>());
-                          let l48 = *ptr26.add(16+1*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
-                          let l49 = *ptr26.add(16+2*::core::mem::size_of::<*const u8>()).cast::<usize>();
-                          let len50 = l49;
-                          let bytes50 = _rt::Vec::from_raw_parts(l48.cast(), len50, len50);
+                        let e58 = {
+                          let l48 = i32::from(*ptr27.add(16).cast::<u16>());
+                          let l49 = *ptr27.add(16+1*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                          let l50 = *ptr27.add(16+2*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                          let len51 = l50;
+                          let bytes51 = _rt::Vec::from_raw_parts(l49.cast(), len51, len51);
 
                           Rejection{
-                            status: l47 as u16,
-                            message: _rt::string_lift(bytes50),
+                            status: l48 as u16,
+                            message: _rt::string_lift(bytes51),
                           }
                         };
-                        ModelError::Rejected(e57)
+                        ModelError::Rejected(e58)
                       }
                       6 => {
-                        let e57 = {
-                          let l51 = *ptr26.add(16).cast::<*mut u8>();
-                          let l52 = *ptr26.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
-                          let len53 = l52;
-                          let bytes53 = _rt::Vec::from_raw_parts(l51.cast(), len53, len53);
+                        let e58 = {
+                          let l52 = *ptr27.add(16).cast::<*mut u8>();
+                          let l53 = *ptr27.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                          let len54 = l53;
+                          let bytes54 = _rt::Vec::from_raw_parts(l52.cast(), len54, len54);
 
-                          _rt::string_lift(bytes53)
+                          _rt::string_lift(bytes54)
                         };
-                        ModelError::BadAnswer(e57)
+                        ModelError::BadAnswer(e58)
                       }
                       7 => {
-                        let e57 = {
-                          let l54 = *ptr26.add(16).cast::<*mut u8>();
-                          let l55 = *ptr26.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
-                          let len56 = l55;
-                          let bytes56 = _rt::Vec::from_raw_parts(l54.cast(), len56, len56);
+                        let e58 = {
+                          let l55 = *ptr27.add(16).cast::<*mut u8>();
+                          let l56 = *ptr27.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                          let len57 = l56;
+                          let bytes57 = _rt::Vec::from_raw_parts(l55.cast(), len57, len57);
 
-                          _rt::string_lift(bytes56)
+                          _rt::string_lift(bytes57)
                         };
-                        ModelError::Timeout(e57)
+                        ModelError::Timeout(e58)
                       }
                       n => {
                         debug_assert_eq!(n, 8, "invalid enum discriminant");
@@ -2245,13 +2280,13 @@ pub mod bulkhead {
                       }
                     };
 
-                    v57
+                    v58
                   };
                   Err(e)
                 }
                 _ => _rt::invalid_enum_discriminant(),
               };
-              result58
+              result59
             }
           }
           #[allow(unused_unsafe, clippy::all)]
@@ -2293,13 +2328,13 @@ pub mod bulkhead {
                     *ptr0.add(3*::core::mem::size_of::<*const u8>()).cast::<u8>() = (0i32) as u8;
                   }
                 },
-              };let vec17 = messages1;
-              let len17 = vec17.len();
-              let layout17 = _rt::alloc::Layout::from_size_align(vec17.len() * (8*::core::mem::size_of::<*const u8>()), ::core::mem::size_of::<*const u8>()).unwrap();
-              let (result17, _cleanup17) = wit_bindgen::rt::Cleanup::new(layout17);for (i, e) in vec17.into_iter().enumerate() {
-                let base = result17.add(i * (8*::core::mem::size_of::<*const u8>()));
+              };let vec18 = messages1;
+              let len18 = vec18.len();
+              let layout18 = _rt::alloc::Layout::from_size_align(vec18.len() * (11*::core::mem::size_of::<*const u8>()), ::core::mem::size_of::<*const u8>()).unwrap();
+              let (result18, _cleanup18) = wit_bindgen::rt::Cleanup::new(layout18);for (i, e) in vec18.into_iter().enumerate() {
+                let base = result18.add(i * (11*::core::mem::size_of::<*const u8>()));
                 {
-                  let ChatMessage{ role:role4, content:content4, tool_calls:tool_calls4, tool_call_id:tool_call_id4, } = e;
+                  let ChatMessage{ role:role4, content:content4, tool_calls:tool_calls4, tool_call_id:tool_call_id4, reasoning_state:reasoning_state4, } = e;
                   *base.add(0).cast::<u8>() = (role4.clone() as i32) as u8;
                   let vec10 = content4;
                   let len10 = vec10.len();
@@ -2385,36 +2420,50 @@ pub mod bulkhead {
                         *base.add(5*::core::mem::size_of::<*const u8>()).cast::<u8>() = (0i32) as u8;
                       }
                     },
+                  };match reasoning_state4 {
+                    Some(e) => {
+                      *base.add(8*::core::mem::size_of::<*const u8>()).cast::<u8>() = (1i32) as u8;
+                      let vec17 = e;
+                      let ptr17 = vec17.as_ptr().cast::<u8>();
+                      let len17 = vec17.len();
+                      *base.add(10*::core::mem::size_of::<*const u8>()).cast::<usize>() = len17;
+                      *base.add(9*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr17.cast_mut();
+                    },
+                    None => {
+                      {
+                        *base.add(8*::core::mem::size_of::<*const u8>()).cast::<u8>() = (0i32) as u8;
+                      }
+                    },
                   };}
                 }
-                *ptr0.add(7*::core::mem::size_of::<*const u8>()).cast::<usize>() = len17;
-                *ptr0.add(6*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = result17;
-                let vec22 = tools1;
-                let len22 = vec22.len();
-                let layout22 = _rt::alloc::Layout::from_size_align(vec22.len() * (6*::core::mem::size_of::<*const u8>()), ::core::mem::size_of::<*const u8>()).unwrap();
-                let (result22, _cleanup22) = wit_bindgen::rt::Cleanup::new(layout22);for (i, e) in vec22.into_iter().enumerate() {
-                  let base = result22.add(i * (6*::core::mem::size_of::<*const u8>()));
+                *ptr0.add(7*::core::mem::size_of::<*const u8>()).cast::<usize>() = len18;
+                *ptr0.add(6*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = result18;
+                let vec23 = tools1;
+                let len23 = vec23.len();
+                let layout23 = _rt::alloc::Layout::from_size_align(vec23.len() * (6*::core::mem::size_of::<*const u8>()), ::core::mem::size_of::<*const u8>()).unwrap();
+                let (result23, _cleanup23) = wit_bindgen::rt::Cleanup::new(layout23);for (i, e) in vec23.into_iter().enumerate() {
+                  let base = result23.add(i * (6*::core::mem::size_of::<*const u8>()));
                   {
-                    let Tool{ name:name18, description:description18, parameters:parameters18, } = e;
-                    let vec19 = name18;
-                    let ptr19 = vec19.as_ptr().cast::<u8>();
-                    let len19 = vec19.len();
-                    *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>() = len19;
-                    *base.add(0).cast::<*mut u8>() = ptr19.cast_mut();
-                    let vec20 = description18;
+                    let Tool{ name:name19, description:description19, parameters:parameters19, } = e;
+                    let vec20 = name19;
                     let ptr20 = vec20.as_ptr().cast::<u8>();
                     let len20 = vec20.len();
-                    *base.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>() = len20;
-                    *base.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr20.cast_mut();
-                    let vec21 = parameters18;
+                    *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>() = len20;
+                    *base.add(0).cast::<*mut u8>() = ptr20.cast_mut();
+                    let vec21 = description19;
                     let ptr21 = vec21.as_ptr().cast::<u8>();
                     let len21 = vec21.len();
-                    *base.add(5*::core::mem::size_of::<*const u8>()).cast::<usize>() = len21;
-                    *base.add(4*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr21.cast_mut();
+                    *base.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>() = len21;
+                    *base.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr21.cast_mut();
+                    let vec22 = parameters19;
+                    let ptr22 = vec22.as_ptr().cast::<u8>();
+                    let len22 = vec22.len();
+                    *base.add(5*::core::mem::size_of::<*const u8>()).cast::<usize>() = len22;
+                    *base.add(4*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr22.cast_mut();
                   }
                 }
-                *ptr0.add(9*::core::mem::size_of::<*const u8>()).cast::<usize>() = len22;
-                *ptr0.add(8*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = result22;
+                *ptr0.add(9*::core::mem::size_of::<*const u8>()).cast::<usize>() = len23;
+                *ptr0.add(8*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = result23;
                 match tool_choice1 {
                   Some(e) => {
                     *ptr0.add(10*::core::mem::size_of::<*const u8>()).cast::<u8>() = (1i32) as u8;
@@ -2436,11 +2485,11 @@ pub mod bulkhead {
                       }
                       ToolChoice::Named(e) => {
                         *ptr0.add(11*::core::mem::size_of::<*const u8>()).cast::<u8>() = (3i32) as u8;
-                        let vec23 = e;
-                        let ptr23 = vec23.as_ptr().cast::<u8>();
-                        let len23 = vec23.len();
-                        *ptr0.add(13*::core::mem::size_of::<*const u8>()).cast::<usize>() = len23;
-                        *ptr0.add(12*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr23.cast_mut();
+                        let vec24 = e;
+                        let ptr24 = vec24.as_ptr().cast::<u8>();
+                        let len24 = vec24.len();
+                        *ptr0.add(13*::core::mem::size_of::<*const u8>()).cast::<usize>() = len24;
+                        *ptr0.add(12*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr24.cast_mut();
                       },
                     }
                   },
@@ -2465,11 +2514,11 @@ pub mod bulkhead {
                       }
                       ResponseFormat::JsonSchema(e) => {
                         *ptr0.add(15*::core::mem::size_of::<*const u8>()).cast::<u8>() = (2i32) as u8;
-                        let vec24 = e;
-                        let ptr24 = vec24.as_ptr().cast::<u8>();
-                        let len24 = vec24.len();
-                        *ptr0.add(17*::core::mem::size_of::<*const u8>()).cast::<usize>() = len24;
-                        *ptr0.add(16*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr24.cast_mut();
+                        let vec25 = e;
+                        let ptr25 = vec25.as_ptr().cast::<u8>();
+                        let len25 = vec25.len();
+                        *ptr0.add(17*::core::mem::size_of::<*const u8>()).cast::<usize>() = len25;
+                        *ptr0.add(16*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr25.cast_mut();
                       },
                     }
                   },
@@ -2511,94 +2560,110 @@ pub mod bulkhead {
                 };match extra1 {
                   Some(e) => {
                     *ptr0.add(32+18*::core::mem::size_of::<*const u8>()).cast::<u8>() = (1i32) as u8;
-                    let vec25 = e;
-                    let ptr25 = vec25.as_ptr().cast::<u8>();
-                    let len25 = vec25.len();
-                    *ptr0.add(32+20*::core::mem::size_of::<*const u8>()).cast::<usize>() = len25;
-                    *ptr0.add(32+19*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr25.cast_mut();
+                    let vec26 = e;
+                    let ptr26 = vec26.as_ptr().cast::<u8>();
+                    let len26 = vec26.len();
+                    *ptr0.add(32+20*::core::mem::size_of::<*const u8>()).cast::<usize>() = len26;
+                    *ptr0.add(32+19*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr26.cast_mut();
                   },
                   None => {
                     {
                       *ptr0.add(32+18*::core::mem::size_of::<*const u8>()).cast::<u8>() = (0i32) as u8;
                     }
                   },
-                };let ptr26 = ret_area.0.as_mut_ptr().cast::<u8>();
+                };let ptr27 = ret_area.0.as_mut_ptr().cast::<u8>();
                 #[cfg(target_arch = "wasm32")]
                 #[link(wasm_import_module = "bulkhead:agent/model@0.2.0")]
                 unsafe extern "C" {
                   #[link_name = "complete"]
-                  fn wit_import27(_: *mut u8, _: *mut u8, );
+                  fn wit_import28(_: *mut u8, _: *mut u8, );
                 }
 
                 #[cfg(not(target_arch = "wasm32"))]
-                unsafe extern "C" fn wit_import27(_: *mut u8, _: *mut u8, ) { unreachable!() }
-                wit_import27(ptr0, ptr26);
-                let l28 = i32::from(*ptr26.add(0).cast::<u8>());
-                let result81 = match l28 {
+                unsafe extern "C" fn wit_import28(_: *mut u8, _: *mut u8, ) { unreachable!() }
+                wit_import28(ptr0, ptr27);
+                let l29 = i32::from(*ptr27.add(0).cast::<u8>());
+                let result86 = match l29 {
                   0 => {
                     let e = {
-                      let l29 = *ptr26.add(8).cast::<*mut u8>();
-                      let l30 = *ptr26.add(8+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
-                      let len31 = l30;
-                      let bytes31 = _rt::Vec::from_raw_parts(l29.cast(), len31, len31);
-                      let l32 = *ptr26.add(8+2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
-                      let l33 = *ptr26.add(8+3*::core::mem::size_of::<*const u8>()).cast::<usize>();
-                      let len34 = l33;
-                      let bytes34 = _rt::Vec::from_raw_parts(l32.cast(), len34, len34);
-                      let l35 = *ptr26.add(8+4*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
-                      let l36 = *ptr26.add(8+5*::core::mem::size_of::<*const u8>()).cast::<usize>();
-                      let base46 = l35;
-                      let len46 = l36;
-                      let mut result46 = _rt::Vec::with_capacity(len46);
-                      for i in 0..len46 {
-                        let base = base46.add(i * (6*::core::mem::size_of::<*const u8>()));
-                        let e46 = {
-                          let l37 = *base.add(0).cast::<*mut u8>();
-                          let l38 = *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>();
-                          let len39 = l38;
-                          let bytes39 = _rt::Vec::from_raw_parts(l37.cast(), len39, len39);
-                          let l40 = *base.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
-                          let l41 = *base.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
-                          let len42 = l41;
-                          let bytes42 = _rt::Vec::from_raw_parts(l40.cast(), len42, len42);
-                          let l43 = *base.add(4*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
-                          let l44 = *base.add(5*::core::mem::size_of::<*const u8>()).cast::<usize>();
-                          let len45 = l44;
-                          let bytes45 = _rt::Vec::from_raw_parts(l43.cast(), len45, len45);
+                      let l30 = *ptr27.add(8).cast::<*mut u8>();
+                      let l31 = *ptr27.add(8+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                      let len32 = l31;
+                      let bytes32 = _rt::Vec::from_raw_parts(l30.cast(), len32, len32);
+                      let l33 = *ptr27.add(8+2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                      let l34 = *ptr27.add(8+3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                      let len35 = l34;
+                      let bytes35 = _rt::Vec::from_raw_parts(l33.cast(), len35, len35);
+                      let l36 = *ptr27.add(8+4*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                      let l37 = *ptr27.add(8+5*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                      let base47 = l36;
+                      let len47 = l37;
+                      let mut result47 = _rt::Vec::with_capacity(len47);
+                      for i in 0..len47 {
+                        let base = base47.add(i * (6*::core::mem::size_of::<*const u8>()));
+                        let e47 = {
+                          let l38 = *base.add(0).cast::<*mut u8>();
+                          let l39 = *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>();
+                          let len40 = l39;
+                          let bytes40 = _rt::Vec::from_raw_parts(l38.cast(), len40, len40);
+                          let l41 = *base.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                          let l42 = *base.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                          let len43 = l42;
+                          let bytes43 = _rt::Vec::from_raw_parts(l41.cast(), len43, len43);
+                          let l44 = *base.add(4*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                          let l45 = *base.add(5*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                          let len46 = l45;
+                          let bytes46 = _rt::Vec::from_raw_parts(l44.cast(), len46, len46);
 
                           ToolCall{
-                            id: _rt::string_lift(bytes39),
-                            name: _rt::string_lift(bytes42),
-                            arguments: _rt::string_lift(bytes45),
+                            id: _rt::string_lift(bytes40),
+                            name: _rt::string_lift(bytes43),
+                            arguments: _rt::string_lift(bytes46),
                           }
                         };
-                        result46.push(e46);
+                        result47.push(e47);
                       }
-                      _rt::cabi_dealloc(base46, len46 * (6*::core::mem::size_of::<*const u8>()), ::core::mem::size_of::<*const u8>());
-                      let l47 = i32::from(*ptr26.add(8+6*::core::mem::size_of::<*const u8>()).cast::<u8>());
-                      let l48 = i32::from(*ptr26.add(16+6*::core::mem::size_of::<*const u8>()).cast::<u8>());
+                      _rt::cabi_dealloc(base47, len47 * (6*::core::mem::size_of::<*const u8>()), ::core::mem::size_of::<*const u8>());
+                      let l48 = i32::from(*ptr27.add(8+6*::core::mem::size_of::<*const u8>()).cast::<u8>());
+                      let l49 = i32::from(*ptr27.add(16+6*::core::mem::size_of::<*const u8>()).cast::<u8>());
+                      let l54 = i32::from(*ptr27.add(56+6*::core::mem::size_of::<*const u8>()).cast::<u8>());
 
                       Completion{
-                        text: _rt::string_lift(bytes31),
-                        reasoning: _rt::string_lift(bytes34),
-                        tool_calls: result46,
+                        text: _rt::string_lift(bytes32),
+                        reasoning: _rt::string_lift(bytes35),
+                        tool_calls: result47,
                         end: End{
-                          finish_reason: FinishReason::_lift(l47 as u8),
-                          usage: match l48 {
+                          finish_reason: FinishReason::_lift(l48 as u8),
+                          usage: match l49 {
                             0 => None,
                             1 => {
                               let e = {
-                                let l49 = *ptr26.add(24+6*::core::mem::size_of::<*const u8>()).cast::<i64>();
-                                let l50 = *ptr26.add(32+6*::core::mem::size_of::<*const u8>()).cast::<i64>();
-                                let l51 = *ptr26.add(40+6*::core::mem::size_of::<*const u8>()).cast::<i64>();
-                                let l52 = *ptr26.add(48+6*::core::mem::size_of::<*const u8>()).cast::<i64>();
+                                let l50 = *ptr27.add(24+6*::core::mem::size_of::<*const u8>()).cast::<i64>();
+                                let l51 = *ptr27.add(32+6*::core::mem::size_of::<*const u8>()).cast::<i64>();
+                                let l52 = *ptr27.add(40+6*::core::mem::size_of::<*const u8>()).cast::<i64>();
+                                let l53 = *ptr27.add(48+6*::core::mem::size_of::<*const u8>()).cast::<i64>();
 
                                 Usage{
-                                  input_tokens: l49 as u64,
-                                  cached_tokens: l50 as u64,
-                                  output_tokens: l51 as u64,
-                                  reasoning_tokens: l52 as u64,
+                                  input_tokens: l50 as u64,
+                                  cached_tokens: l51 as u64,
+                                  output_tokens: l52 as u64,
+                                  reasoning_tokens: l53 as u64,
                                 }
+                              };
+                              Some(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                          },
+                          reasoning_state: match l54 {
+                            0 => None,
+                            1 => {
+                              let e = {
+                                let l55 = *ptr27.add(56+7*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                                let l56 = *ptr27.add(56+8*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                                let len57 = l56;
+                                let bytes57 = _rt::Vec::from_raw_parts(l55.cast(), len57, len57);
+
+                                _rt::string_lift(bytes57)
                               };
                               Some(e)
                             }
@@ -2611,47 +2676,47 @@ pub mod bulkhead {
                   }
                   1 => {
                     let e = {
-                      let l53 = i32::from(*ptr26.add(8).cast::<u8>());
-                      let v80 = match l53 {
+                      let l58 = i32::from(*ptr27.add(8).cast::<u8>());
+                      let v85 = match l58 {
                         0 => {
-                          let e80 = {
-                            let l54 = *ptr26.add(16).cast::<*mut u8>();
-                            let l55 = *ptr26.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
-                            let len56 = l55;
-                            let bytes56 = _rt::Vec::from_raw_parts(l54.cast(), len56, len56);
+                          let e85 = {
+                            let l59 = *ptr27.add(16).cast::<*mut u8>();
+                            let l60 = *ptr27.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                            let len61 = l60;
+                            let bytes61 = _rt::Vec::from_raw_parts(l59.cast(), len61, len61);
 
-                            _rt::string_lift(bytes56)
+                            _rt::string_lift(bytes61)
                           };
-                          ModelError::Invalid(e80)
+                          ModelError::Invalid(e85)
                         }
                         1 => {
-                          let e80 = {
-                            let l57 = *ptr26.add(16).cast::<*mut u8>();
-                            let l58 = *ptr26.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
-                            let len59 = l58;
-                            let bytes59 = _rt::Vec::from_raw_parts(l57.cast(), len59, len59);
+                          let e85 = {
+                            let l62 = *ptr27.add(16).cast::<*mut u8>();
+                            let l63 = *ptr27.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                            let len64 = l63;
+                            let bytes64 = _rt::Vec::from_raw_parts(l62.cast(), len64, len64);
 
-                            _rt::string_lift(bytes59)
+                            _rt::string_lift(bytes64)
                           };
-                          ModelError::Denied(e80)
+                          ModelError::Denied(e85)
                         }
                         2 => {
-                          let e80 = {
-                            let l60 = *ptr26.add(16).cast::<*mut u8>();
-                            let l61 = *ptr26.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
-                            let len62 = l61;
-                            let bytes62 = _rt::Vec::from_raw_parts(l60.cast(), len62, len62);
-                            let l63 = i32::from(*ptr26.add(16+2*::core::mem::size_of::<*const u8>()).cast::<u8>());
+                          let e85 = {
+                            let l65 = *ptr27.add(16).cast::<*mut u8>();
+                            let l66 = *ptr27.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                            let len67 = l66;
+                            let bytes67 = _rt::Vec::from_raw_parts(l65.cast(), len67, len67);
+                            let l68 = i32::from(*ptr27.add(16+2*::core::mem::size_of::<*const u8>()).cast::<u8>());
 
                             ExhaustedBudget{
-                              message: _rt::string_lift(bytes62),
-                              retry_ms: match l63 {
+                              message: _rt::string_lift(bytes67),
+                              retry_ms: match l68 {
                                 0 => None,
                                 1 => {
                                   let e = {
-                                    let l64 = *ptr26.add(24+2*::core::mem::size_of::<*const u8>()).cast::<i64>();
+                                    let l69 = *ptr27.add(24+2*::core::mem::size_of::<*const u8>()).cast::<i64>();
 
-                                    l64 as u64
+                                    l69 as u64
                                   };
                                   Some(e)
                                 }
@@ -2659,74 +2724,74 @@ pub mod bulkhead {
                               },
                             }
                           };
-                          ModelError::BudgetExceeded(e80)
+                          ModelError::BudgetExceeded(e85)
                         }
                         3 => {
-                          let e80 = {
-                            let l65 = *ptr26.add(16).cast::<*mut u8>();
-                            let l66 = *ptr26.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
-                            let len67 = l66;
-                            let bytes67 = _rt::Vec::from_raw_parts(l65.cast(), len67, len67);
+                          let e85 = {
+                            let l70 = *ptr27.add(16).cast::<*mut u8>();
+                            let l71 = *ptr27.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                            let len72 = l71;
+                            let bytes72 = _rt::Vec::from_raw_parts(l70.cast(), len72, len72);
 
-                            _rt::string_lift(bytes67)
+                            _rt::string_lift(bytes72)
                           };
-                          ModelError::Unavailable(e80)
+                          ModelError::Unavailable(e85)
                         }
                         4 => {
-                          let e80 = {
-                            let l68 = i32::from(*ptr26.add(16).cast::<u8>());
+                          let e85 = {
+                            let l73 = i32::from(*ptr27.add(16).cast::<u8>());
 
-                            match l68 {
+                            match l73 {
                               0 => None,
                               1 => {
                                 let e = {
-                                  let l69 = *ptr26.add(24).cast::<i64>();
+                                  let l74 = *ptr27.add(24).cast::<i64>();
 
-                                  l69 as u64
+                                  l74 as u64
                                 };
                                 Some(e)
                               }
                               _ => _rt::invalid_enum_discriminant(),
                             }
                           };
-                          ModelError::RateLimited(e80)
+                          ModelError::RateLimited(e85)
                         }
                         5 => {
-                          let e80 = {
-                            let l70 = i32::from(*ptr26.add(16).cast::<u16>());
-                            let l71 = *ptr26.add(16+1*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
-                            let l72 = *ptr26.add(16+2*::core::mem::size_of::<*const u8>()).cast::<usize>();
-                            let len73 = l72;
-                            let bytes73 = _rt::Vec::from_raw_parts(l71.cast(), len73, len73);
+                          let e85 = {
+                            let l75 = i32::from(*ptr27.add(16).cast::<u16>());
+                            let l76 = *ptr27.add(16+1*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                            let l77 = *ptr27.add(16+2*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                            let len78 = l77;
+                            let bytes78 = _rt::Vec::from_raw_parts(l76.cast(), len78, len78);
 
                             Rejection{
-                              status: l70 as u16,
-                              message: _rt::string_lift(bytes73),
+                              status: l75 as u16,
+                              message: _rt::string_lift(bytes78),
                             }
                           };
-                          ModelError::Rejected(e80)
+                          ModelError::Rejected(e85)
                         }
                         6 => {
-                          let e80 = {
-                            let l74 = *ptr26.add(16).cast::<*mut u8>();
-                            let l75 = *ptr26.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
-                            let len76 = l75;
-                            let bytes76 = _rt::Vec::from_raw_parts(l74.cast(), len76, len76);
+                          let e85 = {
+                            let l79 = *ptr27.add(16).cast::<*mut u8>();
+                            let l80 = *ptr27.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                            let len81 = l80;
+                            let bytes81 = _rt::Vec::from_raw_parts(l79.cast(), len81, len81);
 
-                            _rt::string_lift(bytes76)
+                            _rt::string_lift(bytes81)
                           };
-                          ModelError::BadAnswer(e80)
+                          ModelError::BadAnswer(e85)
                         }
                         7 => {
-                          let e80 = {
-                            let l77 = *ptr26.add(16).cast::<*mut u8>();
-                            let l78 = *ptr26.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
-                            let len79 = l78;
-                            let bytes79 = _rt::Vec::from_raw_parts(l77.cast(), len79, len79);
+                          let e85 = {
+                            let l82 = *ptr27.add(16).cast::<*mut u8>();
+                            let l83 = *ptr27.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                            let len84 = l83;
+                            let bytes84 = _rt::Vec::from_raw_parts(l82.cast(), len84, len84);
 
-                            _rt::string_lift(bytes79)
+                            _rt::string_lift(bytes84)
                           };
-                          ModelError::Timeout(e80)
+                          ModelError::Timeout(e85)
                         }
                         n => {
                           debug_assert_eq!(n, 8, "invalid enum discriminant");
@@ -2734,13 +2799,13 @@ pub mod bulkhead {
                         }
                       };
 
-                      v80
+                      v85
                     };
                     Err(e)
                   }
                   _ => _rt::invalid_enum_discriminant(),
                 };
-                result81
+                result86
               }
             }
 
@@ -6713,8 +6778,8 @@ pub mod bulkhead {
           #[unsafe(link_section = "component-type:wit-bindgen:0.63.0:bulkhead:agent@0.2.0:agent:imports and exports")]
           #[doc(hidden)]
           #[allow(clippy::octal_escapes)]
-          pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 5817] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xbd,\x01A\x02\x01A\x1c\
+          pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 5851] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xdf,\x01A\x02\x01A\x1c\
 \x01B\x16\x01ks\x01r\x0b\x08agent-ids\x04roles\x04names\x07town-id\0\x06rig-id\0\
 \x0bincarnationw\x06prompts\x0dsystem-prompt\0\x05model\0\x0bsmall-model\0\x08re\
 stored\x7f\x04\0\x0dstart-request\x03\0\x01\x01q\x05\x08operator\0\0\x05agent\x01\
@@ -6746,102 +6811,102 @@ memory\x01\x1f\x03\0\x19bulkhead:agent/host@0.2.0\x05\x02\x01B<\x01m\x04\x06syst
 em\x04user\x09assistant\x04tool\x04\0\x04role\x03\0\0\x01p}\x01r\x02\x0amedia-ty\
 pes\x04data\x02\x04\0\x0aimage-data\x03\0\x03\x01q\x03\x04text\x01s\0\x09image-u\
 rl\x01s\0\x05image\x01\x04\0\x04\0\x07content\x03\0\x05\x01r\x03\x02ids\x04names\
-\x09argumentss\x04\0\x09tool-call\x03\0\x07\x01p\x06\x01p\x08\x01ks\x01r\x04\x04\
-role\x01\x07content\x09\x0atool-calls\x0a\x0ctool-call-id\x0b\x04\0\x0cchat-mess\
-age\x03\0\x0c\x01r\x03\x04names\x0bdescriptions\x0aparameterss\x04\0\x04tool\x03\
-\0\x0e\x01q\x04\x04auto\0\0\x04none\0\0\x08required\0\0\x05named\x01s\0\x04\0\x0b\
-tool-choice\x03\0\x10\x01q\x03\x04text\0\0\x04json\0\0\x0bjson-schema\x01s\0\x04\
-\0\x0fresponse-format\x03\0\x12\x01p\x0d\x01p\x0f\x01k\x11\x01k\x13\x01kv\x01ky\x01\
-kw\x01r\x0a\x08endpoint\x0b\x05model\x0b\x08messages\x14\x05tools\x15\x0btool-ch\
-oice\x16\x0fresponse-format\x17\x0btemperature\x18\x0amax-tokens\x19\x0atimeout-\
-ms\x1a\x05extra\x0b\x04\0\x07request\x03\0\x1b\x01m\x05\x04stop\x0atool-calls\x06\
-length\x0econtent-filter\x05other\x04\0\x0dfinish-reason\x03\0\x1d\x01r\x04\x0ci\
-nput-tokensw\x0dcached-tokensw\x0doutput-tokensw\x10reasoning-tokensw\x04\0\x05u\
-sage\x03\0\x1f\x01k\x20\x01r\x02\x0dfinish-reason\x1e\x05usage!\x04\0\x03end\x03\
-\0\"\x01q\x04\x04text\x01s\0\x09reasoning\x01s\0\x09tool-call\x01\x08\0\x03end\x01\
-#\0\x04\0\x04part\x03\0$\x01r\x04\x04texts\x09reasonings\x0atool-calls\x0a\x03en\
-d#\x04\0\x0acompletion\x03\0&\x01r\x02\x06status{\x07messages\x04\0\x09rejection\
-\x03\0(\x01r\x02\x07messages\x08retry-ms\x1a\x04\0\x10exhausted-budget\x03\0*\x01\
-q\x09\x07invalid\x01s\0\x06denied\x01s\0\x0fbudget-exceeded\x01+\0\x0bunavailabl\
-e\x01s\0\x0crate-limited\x01\x1a\0\x08rejected\x01)\0\x0abad-answer\x01s\0\x07ti\
-meout\x01s\0\x09cancelled\0\0\x04\0\x0bmodel-error\x03\0,\x04\0\x0bchat-stream\x03\
-\x01\x01h.\x01j\x01%\x01-\x01@\x01\x04self/\00\x04\0\x18[method]chat-stream.next\
-\x011\x01@\x01\x04self/\x01\0\x04\0\x1a[method]chat-stream.cancel\x012\x01i.\x01\
-j\x013\x01-\x01@\x01\x07request\x1c\04\x04\0\x04chat\x015\x01j\x01'\x01-\x01@\x01\
-\x07request\x1c\06\x04\0\x08complete\x017\x03\0\x1abulkhead:agent/model@0.2.0\x05\
-\x03\x01B\x04\x04\0\x05error\x03\x01\x01h\0\x01@\x01\x04self\x01\0s\x04\0\x1d[me\
-thod]error.to-debug-string\x01\x02\x03\0\x13wasi:io/error@0.2.0\x05\x04\x01B\x0a\
-\x04\0\x08pollable\x03\x01\x01h\0\x01@\x01\x04self\x01\0\x7f\x04\0\x16[method]po\
-llable.ready\x01\x02\x01@\x01\x04self\x01\x01\0\x04\0\x16[method]pollable.block\x01\
-\x03\x01p\x01\x01py\x01@\x01\x02in\x04\0\x05\x04\0\x04poll\x01\x06\x03\0\x12wasi\
-:io/poll@0.2.0\x05\x05\x02\x03\0\x03\x05error\x02\x03\0\x04\x08pollable\x01B(\x02\
-\x03\x02\x01\x06\x04\0\x05error\x03\0\0\x02\x03\x02\x01\x07\x04\0\x08pollable\x03\
-\0\x02\x01i\x01\x01q\x02\x15last-operation-failed\x01\x04\0\x06closed\0\0\x04\0\x0c\
-stream-error\x03\0\x05\x04\0\x0cinput-stream\x03\x01\x04\0\x0doutput-stream\x03\x01\
-\x01h\x07\x01p}\x01j\x01\x0a\x01\x06\x01@\x02\x04self\x09\x03lenw\0\x0b\x04\0\x19\
-[method]input-stream.read\x01\x0c\x04\0\"[method]input-stream.blocking-read\x01\x0c\
-\x01j\x01w\x01\x06\x01@\x02\x04self\x09\x03lenw\0\x0d\x04\0\x19[method]input-str\
-eam.skip\x01\x0e\x04\0\"[method]input-stream.blocking-skip\x01\x0e\x01i\x03\x01@\
-\x01\x04self\x09\0\x0f\x04\0\x1e[method]input-stream.subscribe\x01\x10\x01h\x08\x01\
-@\x01\x04self\x11\0\x0d\x04\0![method]output-stream.check-write\x01\x12\x01j\0\x01\
-\x06\x01@\x02\x04self\x11\x08contents\x0a\0\x13\x04\0\x1b[method]output-stream.w\
-rite\x01\x14\x04\0.[method]output-stream.blocking-write-and-flush\x01\x14\x01@\x01\
-\x04self\x11\0\x13\x04\0\x1b[method]output-stream.flush\x01\x15\x04\0$[method]ou\
-tput-stream.blocking-flush\x01\x15\x01@\x01\x04self\x11\0\x0f\x04\0\x1f[method]o\
-utput-stream.subscribe\x01\x16\x01@\x02\x04self\x11\x03lenw\0\x13\x04\0\"[method\
-]output-stream.write-zeroes\x01\x17\x04\05[method]output-stream.blocking-write-z\
-eroes-and-flush\x01\x17\x01@\x03\x04self\x11\x03src\x09\x03lenw\0\x0d\x04\0\x1c[\
-method]output-stream.splice\x01\x18\x04\0%[method]output-stream.blocking-splice\x01\
-\x18\x03\0\x15wasi:io/streams@0.2.0\x05\x08\x02\x03\0\x05\x0cinput-stream\x02\x03\
-\0\x05\x0doutput-stream\x01B1\x02\x03\x02\x01\x09\x04\0\x0cinput-stream\x03\0\0\x02\
-\x03\x02\x01\x0a\x04\0\x0doutput-stream\x03\0\x02\x01kw\x01ky\x01r\x05\x0cmemory\
--bytes\x04\x07wall-ms\x04\x06cpu-ms\x04\x04pids\x05\x0coutput-bytes\x04\x04\0\x06\
-limits\x03\0\x06\x01ps\x01ks\x01o\x02ss\x01p\x0a\x01r\x05\x07programs\x09argumen\
-ts\x08\x09directory\x09\x0benvironment\x0b\x06limits\x07\x04\0\x07command\x03\0\x0c\
-\x01q\x0b\x06exited\x01}\0\x09signalled\x01}\0\x0dwall-deadline\0\0\x0ccpu-deadl\
-ine\0\0\x0cmemory-limit\0\0\x0coutput-limit\0\0\x0apids-limit\0\0\x0fworkspace-l\
-imit\0\0\x09cancelled\0\0\x07evicted\0\0\x04lost\0\0\x04\0\x03end\x03\0\x0e\x01r\
-\x04\x07wall-msw\x06cpu-msw\x11peak-memory-bytesw\x0coutput-bytesw\x04\0\x05usag\
-e\x03\0\x10\x01r\x02\x03end\x0f\x05usage\x11\x04\0\x05ended\x03\0\x12\x01p}\x01r\
-\x04\x03end\x0f\x05usage\x11\x06stdout\x14\x06stderr\x14\x04\0\x08finished\x03\0\
-\x15\x01q\x04\x07invalid\x01s\0\x06denied\x01s\0\x09not-found\x01s\0\x0bunavaila\
-ble\x01s\0\x04\0\x0atool-error\x03\0\x17\x04\0\x05child\x03\x01\x01h\x19\x01i\x03\
-\x01k\x1b\x01@\x01\x04self\x1a\0\x1c\x04\0\x13[method]child.stdin\x01\x1d\x01i\x01\
-\x01k\x1e\x01@\x01\x04self\x1a\0\x1f\x04\0\x14[method]child.stdout\x01\x20\x04\0\
-\x14[method]child.stderr\x01\x20\x01@\x01\x04self\x1a\0\x13\x04\0\x12[method]chi\
-ld.wait\x01!\x01@\x01\x04self\x1a\x01\0\x04\0\x12[method]child.kill\x01\"\x01@\0\
-\0\x08\x04\0\x08programs\x01#\x01j\x01\x16\x01\x18\x01@\x02\x07command\x0d\x05st\
-din\x14\0$\x04\0\x03run\x01%\x01i\x19\x01j\x01&\x01\x18\x01@\x01\x07command\x0d\0\
-'\x04\0\x05spawn\x01(\x03\0\x1abulkhead:agent/tools@0.2.0\x05\x0b\x01B+\x01m\x09\
-\x09unchanged\x08modified\x0ctype-changed\x05added\x07deleted\x07renamed\x06copi\
-ed\x08unmerged\x09untracked\x04\0\x0bchange-kind\x03\0\0\x01ks\x01r\x04\x04paths\
-\x06before\x02\x06staged\x01\x08unstaged\x01\x04\0\x06change\x03\0\x03\x01p\x04\x01\
-r\x06\x06branch\x02\x04head\x02\x05aheadw\x06behindw\x07changes\x05\x09truncated\
-\x7f\x04\0\x0btree-status\x03\0\x06\x01m\x02\x04head\x08upstream\x04\0\x04base\x03\
-\0\x08\x01p}\x01r\x02\x04text\x0a\x09truncated\x7f\x04\0\x05patch\x03\0\x0b\x01r\
-\x04\x02ids\x06authors\x04timex\x07subjects\x04\0\x09log-entry\x03\0\x0d\x01ps\x01\
-q\x07\x07invalid\x01s\0\x08conflict\x01\x0f\0\x08rejected\x01s\0\x07unclean\x01s\
-\0\x09too-large\x01s\0\x0dremote-failed\x01s\0\x0bunavailable\x01s\0\x04\0\x0fwo\
-rkspace-error\x03\0\x10\x01j\x01\x07\x01\x11\x01@\0\0\x12\x04\0\x06status\x01\x13\
-\x01j\x01\x0c\x01\x11\x01@\x02\x07against\x09\x09max-bytesw\0\x14\x04\0\x04diff\x01\
-\x15\x01j\x01\x02\x01\x11\x01@\x02\x07messages\x05paths\x0f\0\x16\x04\0\x06commi\
-t\x01\x17\x01p\x0e\x01j\x01\x18\x01\x11\x01@\x01\x0bmax-commitsy\0\x19\x04\0\x03\
-log\x01\x1a\x01@\0\0\x16\x04\0\x05fetch\x01\x1b\x01j\x01s\x01\x11\x01@\0\0\x1c\x04\
-\0\x06rebase\x01\x1d\x04\0\x04push\x01\x1d\x01j\x01w\x01\x11\x01@\x01\x04names\0\
-\x1e\x04\0\x0acheckpoint\x01\x1f\x01j\0\x01\x11\x01@\x01\x0acheckpointw\0\x20\x04\
-\0\x07restore\x01!\x03\0\x1ebulkhead:agent/workspace@0.2.0\x05\x0c\x02\x03\0\0\x0d\
-start-request\x02\x03\0\0\x07message\x02\x03\0\0\x07outcome\x02\x03\0\0\x0bagent\
--error\x02\x03\0\0\x0fshutdown-reason\x01B\x18\x02\x03\x02\x01\x0d\x04\0\x0dstar\
-t-request\x03\0\0\x02\x03\x02\x01\x0e\x04\0\x07message\x03\0\x02\x02\x03\x02\x01\
-\x0f\x04\0\x07outcome\x03\0\x04\x02\x03\x02\x01\x10\x04\0\x0bagent-error\x03\0\x06\
-\x02\x03\x02\x01\x11\x04\0\x0fshutdown-reason\x03\0\x08\x01j\0\x01\x07\x01@\x01\x07\
-request\x01\0\x0a\x04\0\x05start\x01\x0b\x01j\x01\x05\x01\x07\x01@\x01\x07messag\
-e\x03\0\x0c\x04\0\x06handle\x01\x0d\x01p}\x01j\x01\x0e\x01\x07\x01@\0\0\x0f\x04\0\
-\x08snapshot\x01\x10\x01@\x01\x08snapshot\x0e\0\x0a\x04\0\x07restore\x01\x11\x01\
-@\x01\x06reason\x09\0\x0a\x04\0\x08shutdown\x01\x12\x04\0\x1ebulkhead:agent/life\
-cycle@0.2.0\x05\x12\x04\0\x1abulkhead:agent/agent@0.2.0\x04\0\x0b\x0b\x01\0\x05a\
-gent\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.262.0\
-\x10wit-bindgen-rust\x060.63.0";
+\x09argumentss\x04\0\x09tool-call\x03\0\x07\x01p\x06\x01p\x08\x01ks\x01r\x05\x04\
+role\x01\x07content\x09\x0atool-calls\x0a\x0ctool-call-id\x0b\x0freasoning-state\
+\x0b\x04\0\x0cchat-message\x03\0\x0c\x01r\x03\x04names\x0bdescriptions\x0aparame\
+terss\x04\0\x04tool\x03\0\x0e\x01q\x04\x04auto\0\0\x04none\0\0\x08required\0\0\x05\
+named\x01s\0\x04\0\x0btool-choice\x03\0\x10\x01q\x03\x04text\0\0\x04json\0\0\x0b\
+json-schema\x01s\0\x04\0\x0fresponse-format\x03\0\x12\x01p\x0d\x01p\x0f\x01k\x11\
+\x01k\x13\x01kv\x01ky\x01kw\x01r\x0a\x08endpoint\x0b\x05model\x0b\x08messages\x14\
+\x05tools\x15\x0btool-choice\x16\x0fresponse-format\x17\x0btemperature\x18\x0ama\
+x-tokens\x19\x0atimeout-ms\x1a\x05extra\x0b\x04\0\x07request\x03\0\x1b\x01m\x05\x04\
+stop\x0atool-calls\x06length\x0econtent-filter\x05other\x04\0\x0dfinish-reason\x03\
+\0\x1d\x01r\x04\x0cinput-tokensw\x0dcached-tokensw\x0doutput-tokensw\x10reasonin\
+g-tokensw\x04\0\x05usage\x03\0\x1f\x01k\x20\x01r\x03\x0dfinish-reason\x1e\x05usa\
+ge!\x0freasoning-state\x0b\x04\0\x03end\x03\0\"\x01q\x04\x04text\x01s\0\x09reaso\
+ning\x01s\0\x09tool-call\x01\x08\0\x03end\x01#\0\x04\0\x04part\x03\0$\x01r\x04\x04\
+texts\x09reasonings\x0atool-calls\x0a\x03end#\x04\0\x0acompletion\x03\0&\x01r\x02\
+\x06status{\x07messages\x04\0\x09rejection\x03\0(\x01r\x02\x07messages\x08retry-\
+ms\x1a\x04\0\x10exhausted-budget\x03\0*\x01q\x09\x07invalid\x01s\0\x06denied\x01\
+s\0\x0fbudget-exceeded\x01+\0\x0bunavailable\x01s\0\x0crate-limited\x01\x1a\0\x08\
+rejected\x01)\0\x0abad-answer\x01s\0\x07timeout\x01s\0\x09cancelled\0\0\x04\0\x0b\
+model-error\x03\0,\x04\0\x0bchat-stream\x03\x01\x01h.\x01j\x01%\x01-\x01@\x01\x04\
+self/\00\x04\0\x18[method]chat-stream.next\x011\x01@\x01\x04self/\x01\0\x04\0\x1a\
+[method]chat-stream.cancel\x012\x01i.\x01j\x013\x01-\x01@\x01\x07request\x1c\04\x04\
+\0\x04chat\x015\x01j\x01'\x01-\x01@\x01\x07request\x1c\06\x04\0\x08complete\x017\
+\x03\0\x1abulkhead:agent/model@0.2.0\x05\x03\x01B\x04\x04\0\x05error\x03\x01\x01\
+h\0\x01@\x01\x04self\x01\0s\x04\0\x1d[method]error.to-debug-string\x01\x02\x03\0\
+\x13wasi:io/error@0.2.0\x05\x04\x01B\x0a\x04\0\x08pollable\x03\x01\x01h\0\x01@\x01\
+\x04self\x01\0\x7f\x04\0\x16[method]pollable.ready\x01\x02\x01@\x01\x04self\x01\x01\
+\0\x04\0\x16[method]pollable.block\x01\x03\x01p\x01\x01py\x01@\x01\x02in\x04\0\x05\
+\x04\0\x04poll\x01\x06\x03\0\x12wasi:io/poll@0.2.0\x05\x05\x02\x03\0\x03\x05erro\
+r\x02\x03\0\x04\x08pollable\x01B(\x02\x03\x02\x01\x06\x04\0\x05error\x03\0\0\x02\
+\x03\x02\x01\x07\x04\0\x08pollable\x03\0\x02\x01i\x01\x01q\x02\x15last-operation\
+-failed\x01\x04\0\x06closed\0\0\x04\0\x0cstream-error\x03\0\x05\x04\0\x0cinput-s\
+tream\x03\x01\x04\0\x0doutput-stream\x03\x01\x01h\x07\x01p}\x01j\x01\x0a\x01\x06\
+\x01@\x02\x04self\x09\x03lenw\0\x0b\x04\0\x19[method]input-stream.read\x01\x0c\x04\
+\0\"[method]input-stream.blocking-read\x01\x0c\x01j\x01w\x01\x06\x01@\x02\x04sel\
+f\x09\x03lenw\0\x0d\x04\0\x19[method]input-stream.skip\x01\x0e\x04\0\"[method]in\
+put-stream.blocking-skip\x01\x0e\x01i\x03\x01@\x01\x04self\x09\0\x0f\x04\0\x1e[m\
+ethod]input-stream.subscribe\x01\x10\x01h\x08\x01@\x01\x04self\x11\0\x0d\x04\0![\
+method]output-stream.check-write\x01\x12\x01j\0\x01\x06\x01@\x02\x04self\x11\x08\
+contents\x0a\0\x13\x04\0\x1b[method]output-stream.write\x01\x14\x04\0.[method]ou\
+tput-stream.blocking-write-and-flush\x01\x14\x01@\x01\x04self\x11\0\x13\x04\0\x1b\
+[method]output-stream.flush\x01\x15\x04\0$[method]output-stream.blocking-flush\x01\
+\x15\x01@\x01\x04self\x11\0\x0f\x04\0\x1f[method]output-stream.subscribe\x01\x16\
+\x01@\x02\x04self\x11\x03lenw\0\x13\x04\0\"[method]output-stream.write-zeroes\x01\
+\x17\x04\05[method]output-stream.blocking-write-zeroes-and-flush\x01\x17\x01@\x03\
+\x04self\x11\x03src\x09\x03lenw\0\x0d\x04\0\x1c[method]output-stream.splice\x01\x18\
+\x04\0%[method]output-stream.blocking-splice\x01\x18\x03\0\x15wasi:io/streams@0.\
+2.0\x05\x08\x02\x03\0\x05\x0cinput-stream\x02\x03\0\x05\x0doutput-stream\x01B1\x02\
+\x03\x02\x01\x09\x04\0\x0cinput-stream\x03\0\0\x02\x03\x02\x01\x0a\x04\0\x0doutp\
+ut-stream\x03\0\x02\x01kw\x01ky\x01r\x05\x0cmemory-bytes\x04\x07wall-ms\x04\x06c\
+pu-ms\x04\x04pids\x05\x0coutput-bytes\x04\x04\0\x06limits\x03\0\x06\x01ps\x01ks\x01\
+o\x02ss\x01p\x0a\x01r\x05\x07programs\x09arguments\x08\x09directory\x09\x0benvir\
+onment\x0b\x06limits\x07\x04\0\x07command\x03\0\x0c\x01q\x0b\x06exited\x01}\0\x09\
+signalled\x01}\0\x0dwall-deadline\0\0\x0ccpu-deadline\0\0\x0cmemory-limit\0\0\x0c\
+output-limit\0\0\x0apids-limit\0\0\x0fworkspace-limit\0\0\x09cancelled\0\0\x07ev\
+icted\0\0\x04lost\0\0\x04\0\x03end\x03\0\x0e\x01r\x04\x07wall-msw\x06cpu-msw\x11\
+peak-memory-bytesw\x0coutput-bytesw\x04\0\x05usage\x03\0\x10\x01r\x02\x03end\x0f\
+\x05usage\x11\x04\0\x05ended\x03\0\x12\x01p}\x01r\x04\x03end\x0f\x05usage\x11\x06\
+stdout\x14\x06stderr\x14\x04\0\x08finished\x03\0\x15\x01q\x04\x07invalid\x01s\0\x06\
+denied\x01s\0\x09not-found\x01s\0\x0bunavailable\x01s\0\x04\0\x0atool-error\x03\0\
+\x17\x04\0\x05child\x03\x01\x01h\x19\x01i\x03\x01k\x1b\x01@\x01\x04self\x1a\0\x1c\
+\x04\0\x13[method]child.stdin\x01\x1d\x01i\x01\x01k\x1e\x01@\x01\x04self\x1a\0\x1f\
+\x04\0\x14[method]child.stdout\x01\x20\x04\0\x14[method]child.stderr\x01\x20\x01\
+@\x01\x04self\x1a\0\x13\x04\0\x12[method]child.wait\x01!\x01@\x01\x04self\x1a\x01\
+\0\x04\0\x12[method]child.kill\x01\"\x01@\0\0\x08\x04\0\x08programs\x01#\x01j\x01\
+\x16\x01\x18\x01@\x02\x07command\x0d\x05stdin\x14\0$\x04\0\x03run\x01%\x01i\x19\x01\
+j\x01&\x01\x18\x01@\x01\x07command\x0d\0'\x04\0\x05spawn\x01(\x03\0\x1abulkhead:\
+agent/tools@0.2.0\x05\x0b\x01B+\x01m\x09\x09unchanged\x08modified\x0ctype-change\
+d\x05added\x07deleted\x07renamed\x06copied\x08unmerged\x09untracked\x04\0\x0bcha\
+nge-kind\x03\0\0\x01ks\x01r\x04\x04paths\x06before\x02\x06staged\x01\x08unstaged\
+\x01\x04\0\x06change\x03\0\x03\x01p\x04\x01r\x06\x06branch\x02\x04head\x02\x05ah\
+eadw\x06behindw\x07changes\x05\x09truncated\x7f\x04\0\x0btree-status\x03\0\x06\x01\
+m\x02\x04head\x08upstream\x04\0\x04base\x03\0\x08\x01p}\x01r\x02\x04text\x0a\x09\
+truncated\x7f\x04\0\x05patch\x03\0\x0b\x01r\x04\x02ids\x06authors\x04timex\x07su\
+bjects\x04\0\x09log-entry\x03\0\x0d\x01ps\x01q\x07\x07invalid\x01s\0\x08conflict\
+\x01\x0f\0\x08rejected\x01s\0\x07unclean\x01s\0\x09too-large\x01s\0\x0dremote-fa\
+iled\x01s\0\x0bunavailable\x01s\0\x04\0\x0fworkspace-error\x03\0\x10\x01j\x01\x07\
+\x01\x11\x01@\0\0\x12\x04\0\x06status\x01\x13\x01j\x01\x0c\x01\x11\x01@\x02\x07a\
+gainst\x09\x09max-bytesw\0\x14\x04\0\x04diff\x01\x15\x01j\x01\x02\x01\x11\x01@\x02\
+\x07messages\x05paths\x0f\0\x16\x04\0\x06commit\x01\x17\x01p\x0e\x01j\x01\x18\x01\
+\x11\x01@\x01\x0bmax-commitsy\0\x19\x04\0\x03log\x01\x1a\x01@\0\0\x16\x04\0\x05f\
+etch\x01\x1b\x01j\x01s\x01\x11\x01@\0\0\x1c\x04\0\x06rebase\x01\x1d\x04\0\x04pus\
+h\x01\x1d\x01j\x01w\x01\x11\x01@\x01\x04names\0\x1e\x04\0\x0acheckpoint\x01\x1f\x01\
+j\0\x01\x11\x01@\x01\x0acheckpointw\0\x20\x04\0\x07restore\x01!\x03\0\x1ebulkhea\
+d:agent/workspace@0.2.0\x05\x0c\x02\x03\0\0\x0dstart-request\x02\x03\0\0\x07mess\
+age\x02\x03\0\0\x07outcome\x02\x03\0\0\x0bagent-error\x02\x03\0\0\x0fshutdown-re\
+ason\x01B\x18\x02\x03\x02\x01\x0d\x04\0\x0dstart-request\x03\0\0\x02\x03\x02\x01\
+\x0e\x04\0\x07message\x03\0\x02\x02\x03\x02\x01\x0f\x04\0\x07outcome\x03\0\x04\x02\
+\x03\x02\x01\x10\x04\0\x0bagent-error\x03\0\x06\x02\x03\x02\x01\x11\x04\0\x0fshu\
+tdown-reason\x03\0\x08\x01j\0\x01\x07\x01@\x01\x07request\x01\0\x0a\x04\0\x05sta\
+rt\x01\x0b\x01j\x01\x05\x01\x07\x01@\x01\x07message\x03\0\x0c\x04\0\x06handle\x01\
+\x0d\x01p}\x01j\x01\x0e\x01\x07\x01@\0\0\x0f\x04\0\x08snapshot\x01\x10\x01@\x01\x08\
+snapshot\x0e\0\x0a\x04\0\x07restore\x01\x11\x01@\x01\x06reason\x09\0\x0a\x04\0\x08\
+shutdown\x01\x12\x04\0\x1ebulkhead:agent/lifecycle@0.2.0\x05\x12\x04\0\x1abulkhe\
+ad:agent/agent@0.2.0\x04\0\x0b\x0b\x01\0\x05agent\x03\0\0\0G\x09producers\x01\x0c\
+processed-by\x02\x0dwit-component\x070.262.0\x10wit-bindgen-rust\x060.63.0";
         };
         )
       }
@@ -6852,8 +6917,8 @@ gent\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.262.0
       #[unsafe(link_section = "component-type:wit-bindgen:0.63.0:bulkhead:agent@0.2.0:agent-with-all-of-its-exports-removed:encoded world")]
       #[doc(hidden)]
       #[allow(clippy::octal_escapes)]
-      pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 5517] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xf1)\x01A\x02\x01A\x15\
+      pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 5551] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x93*\x01A\x02\x01A\x15\
 \x01B\x16\x01ks\x01r\x0b\x08agent-ids\x04roles\x04names\x07town-id\0\x06rig-id\0\
 \x0bincarnationw\x06prompts\x0dsystem-prompt\0\x05model\0\x0bsmall-model\0\x08re\
 stored\x7f\x04\0\x0dstart-request\x03\0\x01\x01q\x05\x08operator\0\0\x05agent\x01\
@@ -6885,93 +6950,94 @@ memory\x01\x1f\x03\0\x19bulkhead:agent/host@0.2.0\x05\x02\x01B<\x01m\x04\x06syst
 em\x04user\x09assistant\x04tool\x04\0\x04role\x03\0\0\x01p}\x01r\x02\x0amedia-ty\
 pes\x04data\x02\x04\0\x0aimage-data\x03\0\x03\x01q\x03\x04text\x01s\0\x09image-u\
 rl\x01s\0\x05image\x01\x04\0\x04\0\x07content\x03\0\x05\x01r\x03\x02ids\x04names\
-\x09argumentss\x04\0\x09tool-call\x03\0\x07\x01p\x06\x01p\x08\x01ks\x01r\x04\x04\
-role\x01\x07content\x09\x0atool-calls\x0a\x0ctool-call-id\x0b\x04\0\x0cchat-mess\
-age\x03\0\x0c\x01r\x03\x04names\x0bdescriptions\x0aparameterss\x04\0\x04tool\x03\
-\0\x0e\x01q\x04\x04auto\0\0\x04none\0\0\x08required\0\0\x05named\x01s\0\x04\0\x0b\
-tool-choice\x03\0\x10\x01q\x03\x04text\0\0\x04json\0\0\x0bjson-schema\x01s\0\x04\
-\0\x0fresponse-format\x03\0\x12\x01p\x0d\x01p\x0f\x01k\x11\x01k\x13\x01kv\x01ky\x01\
-kw\x01r\x0a\x08endpoint\x0b\x05model\x0b\x08messages\x14\x05tools\x15\x0btool-ch\
-oice\x16\x0fresponse-format\x17\x0btemperature\x18\x0amax-tokens\x19\x0atimeout-\
-ms\x1a\x05extra\x0b\x04\0\x07request\x03\0\x1b\x01m\x05\x04stop\x0atool-calls\x06\
-length\x0econtent-filter\x05other\x04\0\x0dfinish-reason\x03\0\x1d\x01r\x04\x0ci\
-nput-tokensw\x0dcached-tokensw\x0doutput-tokensw\x10reasoning-tokensw\x04\0\x05u\
-sage\x03\0\x1f\x01k\x20\x01r\x02\x0dfinish-reason\x1e\x05usage!\x04\0\x03end\x03\
-\0\"\x01q\x04\x04text\x01s\0\x09reasoning\x01s\0\x09tool-call\x01\x08\0\x03end\x01\
-#\0\x04\0\x04part\x03\0$\x01r\x04\x04texts\x09reasonings\x0atool-calls\x0a\x03en\
-d#\x04\0\x0acompletion\x03\0&\x01r\x02\x06status{\x07messages\x04\0\x09rejection\
-\x03\0(\x01r\x02\x07messages\x08retry-ms\x1a\x04\0\x10exhausted-budget\x03\0*\x01\
-q\x09\x07invalid\x01s\0\x06denied\x01s\0\x0fbudget-exceeded\x01+\0\x0bunavailabl\
-e\x01s\0\x0crate-limited\x01\x1a\0\x08rejected\x01)\0\x0abad-answer\x01s\0\x07ti\
-meout\x01s\0\x09cancelled\0\0\x04\0\x0bmodel-error\x03\0,\x04\0\x0bchat-stream\x03\
-\x01\x01h.\x01j\x01%\x01-\x01@\x01\x04self/\00\x04\0\x18[method]chat-stream.next\
-\x011\x01@\x01\x04self/\x01\0\x04\0\x1a[method]chat-stream.cancel\x012\x01i.\x01\
-j\x013\x01-\x01@\x01\x07request\x1c\04\x04\0\x04chat\x015\x01j\x01'\x01-\x01@\x01\
-\x07request\x1c\06\x04\0\x08complete\x017\x03\0\x1abulkhead:agent/model@0.2.0\x05\
-\x03\x01B\x04\x04\0\x05error\x03\x01\x01h\0\x01@\x01\x04self\x01\0s\x04\0\x1d[me\
-thod]error.to-debug-string\x01\x02\x03\0\x13wasi:io/error@0.2.0\x05\x04\x01B\x0a\
-\x04\0\x08pollable\x03\x01\x01h\0\x01@\x01\x04self\x01\0\x7f\x04\0\x16[method]po\
-llable.ready\x01\x02\x01@\x01\x04self\x01\x01\0\x04\0\x16[method]pollable.block\x01\
-\x03\x01p\x01\x01py\x01@\x01\x02in\x04\0\x05\x04\0\x04poll\x01\x06\x03\0\x12wasi\
-:io/poll@0.2.0\x05\x05\x02\x03\0\x03\x05error\x02\x03\0\x04\x08pollable\x01B(\x02\
-\x03\x02\x01\x06\x04\0\x05error\x03\0\0\x02\x03\x02\x01\x07\x04\0\x08pollable\x03\
-\0\x02\x01i\x01\x01q\x02\x15last-operation-failed\x01\x04\0\x06closed\0\0\x04\0\x0c\
-stream-error\x03\0\x05\x04\0\x0cinput-stream\x03\x01\x04\0\x0doutput-stream\x03\x01\
-\x01h\x07\x01p}\x01j\x01\x0a\x01\x06\x01@\x02\x04self\x09\x03lenw\0\x0b\x04\0\x19\
-[method]input-stream.read\x01\x0c\x04\0\"[method]input-stream.blocking-read\x01\x0c\
-\x01j\x01w\x01\x06\x01@\x02\x04self\x09\x03lenw\0\x0d\x04\0\x19[method]input-str\
-eam.skip\x01\x0e\x04\0\"[method]input-stream.blocking-skip\x01\x0e\x01i\x03\x01@\
-\x01\x04self\x09\0\x0f\x04\0\x1e[method]input-stream.subscribe\x01\x10\x01h\x08\x01\
-@\x01\x04self\x11\0\x0d\x04\0![method]output-stream.check-write\x01\x12\x01j\0\x01\
-\x06\x01@\x02\x04self\x11\x08contents\x0a\0\x13\x04\0\x1b[method]output-stream.w\
-rite\x01\x14\x04\0.[method]output-stream.blocking-write-and-flush\x01\x14\x01@\x01\
-\x04self\x11\0\x13\x04\0\x1b[method]output-stream.flush\x01\x15\x04\0$[method]ou\
-tput-stream.blocking-flush\x01\x15\x01@\x01\x04self\x11\0\x0f\x04\0\x1f[method]o\
-utput-stream.subscribe\x01\x16\x01@\x02\x04self\x11\x03lenw\0\x13\x04\0\"[method\
-]output-stream.write-zeroes\x01\x17\x04\05[method]output-stream.blocking-write-z\
-eroes-and-flush\x01\x17\x01@\x03\x04self\x11\x03src\x09\x03lenw\0\x0d\x04\0\x1c[\
-method]output-stream.splice\x01\x18\x04\0%[method]output-stream.blocking-splice\x01\
-\x18\x03\0\x15wasi:io/streams@0.2.0\x05\x08\x02\x03\0\x05\x0cinput-stream\x02\x03\
-\0\x05\x0doutput-stream\x01B1\x02\x03\x02\x01\x09\x04\0\x0cinput-stream\x03\0\0\x02\
-\x03\x02\x01\x0a\x04\0\x0doutput-stream\x03\0\x02\x01kw\x01ky\x01r\x05\x0cmemory\
--bytes\x04\x07wall-ms\x04\x06cpu-ms\x04\x04pids\x05\x0coutput-bytes\x04\x04\0\x06\
-limits\x03\0\x06\x01ps\x01ks\x01o\x02ss\x01p\x0a\x01r\x05\x07programs\x09argumen\
-ts\x08\x09directory\x09\x0benvironment\x0b\x06limits\x07\x04\0\x07command\x03\0\x0c\
-\x01q\x0b\x06exited\x01}\0\x09signalled\x01}\0\x0dwall-deadline\0\0\x0ccpu-deadl\
-ine\0\0\x0cmemory-limit\0\0\x0coutput-limit\0\0\x0apids-limit\0\0\x0fworkspace-l\
-imit\0\0\x09cancelled\0\0\x07evicted\0\0\x04lost\0\0\x04\0\x03end\x03\0\x0e\x01r\
-\x04\x07wall-msw\x06cpu-msw\x11peak-memory-bytesw\x0coutput-bytesw\x04\0\x05usag\
-e\x03\0\x10\x01r\x02\x03end\x0f\x05usage\x11\x04\0\x05ended\x03\0\x12\x01p}\x01r\
-\x04\x03end\x0f\x05usage\x11\x06stdout\x14\x06stderr\x14\x04\0\x08finished\x03\0\
-\x15\x01q\x04\x07invalid\x01s\0\x06denied\x01s\0\x09not-found\x01s\0\x0bunavaila\
-ble\x01s\0\x04\0\x0atool-error\x03\0\x17\x04\0\x05child\x03\x01\x01h\x19\x01i\x03\
-\x01k\x1b\x01@\x01\x04self\x1a\0\x1c\x04\0\x13[method]child.stdin\x01\x1d\x01i\x01\
-\x01k\x1e\x01@\x01\x04self\x1a\0\x1f\x04\0\x14[method]child.stdout\x01\x20\x04\0\
-\x14[method]child.stderr\x01\x20\x01@\x01\x04self\x1a\0\x13\x04\0\x12[method]chi\
-ld.wait\x01!\x01@\x01\x04self\x1a\x01\0\x04\0\x12[method]child.kill\x01\"\x01@\0\
-\0\x08\x04\0\x08programs\x01#\x01j\x01\x16\x01\x18\x01@\x02\x07command\x0d\x05st\
-din\x14\0$\x04\0\x03run\x01%\x01i\x19\x01j\x01&\x01\x18\x01@\x01\x07command\x0d\0\
-'\x04\0\x05spawn\x01(\x03\0\x1abulkhead:agent/tools@0.2.0\x05\x0b\x01B+\x01m\x09\
-\x09unchanged\x08modified\x0ctype-changed\x05added\x07deleted\x07renamed\x06copi\
-ed\x08unmerged\x09untracked\x04\0\x0bchange-kind\x03\0\0\x01ks\x01r\x04\x04paths\
-\x06before\x02\x06staged\x01\x08unstaged\x01\x04\0\x06change\x03\0\x03\x01p\x04\x01\
-r\x06\x06branch\x02\x04head\x02\x05aheadw\x06behindw\x07changes\x05\x09truncated\
-\x7f\x04\0\x0btree-status\x03\0\x06\x01m\x02\x04head\x08upstream\x04\0\x04base\x03\
-\0\x08\x01p}\x01r\x02\x04text\x0a\x09truncated\x7f\x04\0\x05patch\x03\0\x0b\x01r\
-\x04\x02ids\x06authors\x04timex\x07subjects\x04\0\x09log-entry\x03\0\x0d\x01ps\x01\
-q\x07\x07invalid\x01s\0\x08conflict\x01\x0f\0\x08rejected\x01s\0\x07unclean\x01s\
-\0\x09too-large\x01s\0\x0dremote-failed\x01s\0\x0bunavailable\x01s\0\x04\0\x0fwo\
-rkspace-error\x03\0\x10\x01j\x01\x07\x01\x11\x01@\0\0\x12\x04\0\x06status\x01\x13\
-\x01j\x01\x0c\x01\x11\x01@\x02\x07against\x09\x09max-bytesw\0\x14\x04\0\x04diff\x01\
-\x15\x01j\x01\x02\x01\x11\x01@\x02\x07messages\x05paths\x0f\0\x16\x04\0\x06commi\
-t\x01\x17\x01p\x0e\x01j\x01\x18\x01\x11\x01@\x01\x0bmax-commitsy\0\x19\x04\0\x03\
-log\x01\x1a\x01@\0\0\x16\x04\0\x05fetch\x01\x1b\x01j\x01s\x01\x11\x01@\0\0\x1c\x04\
-\0\x06rebase\x01\x1d\x04\0\x04push\x01\x1d\x01j\x01w\x01\x11\x01@\x01\x04names\0\
-\x1e\x04\0\x0acheckpoint\x01\x1f\x01j\0\x01\x11\x01@\x01\x0acheckpointw\0\x20\x04\
-\0\x07restore\x01!\x03\0\x1ebulkhead:agent/workspace@0.2.0\x05\x0c\x04\0:bulkhea\
-d:agent/agent-with-all-of-its-exports-removed@0.2.0\x04\0\x0b+\x01\0%agent-with-\
-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwi\
-t-component\x070.262.0\x10wit-bindgen-rust\x060.63.0";
+\x09argumentss\x04\0\x09tool-call\x03\0\x07\x01p\x06\x01p\x08\x01ks\x01r\x05\x04\
+role\x01\x07content\x09\x0atool-calls\x0a\x0ctool-call-id\x0b\x0freasoning-state\
+\x0b\x04\0\x0cchat-message\x03\0\x0c\x01r\x03\x04names\x0bdescriptions\x0aparame\
+terss\x04\0\x04tool\x03\0\x0e\x01q\x04\x04auto\0\0\x04none\0\0\x08required\0\0\x05\
+named\x01s\0\x04\0\x0btool-choice\x03\0\x10\x01q\x03\x04text\0\0\x04json\0\0\x0b\
+json-schema\x01s\0\x04\0\x0fresponse-format\x03\0\x12\x01p\x0d\x01p\x0f\x01k\x11\
+\x01k\x13\x01kv\x01ky\x01kw\x01r\x0a\x08endpoint\x0b\x05model\x0b\x08messages\x14\
+\x05tools\x15\x0btool-choice\x16\x0fresponse-format\x17\x0btemperature\x18\x0ama\
+x-tokens\x19\x0atimeout-ms\x1a\x05extra\x0b\x04\0\x07request\x03\0\x1b\x01m\x05\x04\
+stop\x0atool-calls\x06length\x0econtent-filter\x05other\x04\0\x0dfinish-reason\x03\
+\0\x1d\x01r\x04\x0cinput-tokensw\x0dcached-tokensw\x0doutput-tokensw\x10reasonin\
+g-tokensw\x04\0\x05usage\x03\0\x1f\x01k\x20\x01r\x03\x0dfinish-reason\x1e\x05usa\
+ge!\x0freasoning-state\x0b\x04\0\x03end\x03\0\"\x01q\x04\x04text\x01s\0\x09reaso\
+ning\x01s\0\x09tool-call\x01\x08\0\x03end\x01#\0\x04\0\x04part\x03\0$\x01r\x04\x04\
+texts\x09reasonings\x0atool-calls\x0a\x03end#\x04\0\x0acompletion\x03\0&\x01r\x02\
+\x06status{\x07messages\x04\0\x09rejection\x03\0(\x01r\x02\x07messages\x08retry-\
+ms\x1a\x04\0\x10exhausted-budget\x03\0*\x01q\x09\x07invalid\x01s\0\x06denied\x01\
+s\0\x0fbudget-exceeded\x01+\0\x0bunavailable\x01s\0\x0crate-limited\x01\x1a\0\x08\
+rejected\x01)\0\x0abad-answer\x01s\0\x07timeout\x01s\0\x09cancelled\0\0\x04\0\x0b\
+model-error\x03\0,\x04\0\x0bchat-stream\x03\x01\x01h.\x01j\x01%\x01-\x01@\x01\x04\
+self/\00\x04\0\x18[method]chat-stream.next\x011\x01@\x01\x04self/\x01\0\x04\0\x1a\
+[method]chat-stream.cancel\x012\x01i.\x01j\x013\x01-\x01@\x01\x07request\x1c\04\x04\
+\0\x04chat\x015\x01j\x01'\x01-\x01@\x01\x07request\x1c\06\x04\0\x08complete\x017\
+\x03\0\x1abulkhead:agent/model@0.2.0\x05\x03\x01B\x04\x04\0\x05error\x03\x01\x01\
+h\0\x01@\x01\x04self\x01\0s\x04\0\x1d[method]error.to-debug-string\x01\x02\x03\0\
+\x13wasi:io/error@0.2.0\x05\x04\x01B\x0a\x04\0\x08pollable\x03\x01\x01h\0\x01@\x01\
+\x04self\x01\0\x7f\x04\0\x16[method]pollable.ready\x01\x02\x01@\x01\x04self\x01\x01\
+\0\x04\0\x16[method]pollable.block\x01\x03\x01p\x01\x01py\x01@\x01\x02in\x04\0\x05\
+\x04\0\x04poll\x01\x06\x03\0\x12wasi:io/poll@0.2.0\x05\x05\x02\x03\0\x03\x05erro\
+r\x02\x03\0\x04\x08pollable\x01B(\x02\x03\x02\x01\x06\x04\0\x05error\x03\0\0\x02\
+\x03\x02\x01\x07\x04\0\x08pollable\x03\0\x02\x01i\x01\x01q\x02\x15last-operation\
+-failed\x01\x04\0\x06closed\0\0\x04\0\x0cstream-error\x03\0\x05\x04\0\x0cinput-s\
+tream\x03\x01\x04\0\x0doutput-stream\x03\x01\x01h\x07\x01p}\x01j\x01\x0a\x01\x06\
+\x01@\x02\x04self\x09\x03lenw\0\x0b\x04\0\x19[method]input-stream.read\x01\x0c\x04\
+\0\"[method]input-stream.blocking-read\x01\x0c\x01j\x01w\x01\x06\x01@\x02\x04sel\
+f\x09\x03lenw\0\x0d\x04\0\x19[method]input-stream.skip\x01\x0e\x04\0\"[method]in\
+put-stream.blocking-skip\x01\x0e\x01i\x03\x01@\x01\x04self\x09\0\x0f\x04\0\x1e[m\
+ethod]input-stream.subscribe\x01\x10\x01h\x08\x01@\x01\x04self\x11\0\x0d\x04\0![\
+method]output-stream.check-write\x01\x12\x01j\0\x01\x06\x01@\x02\x04self\x11\x08\
+contents\x0a\0\x13\x04\0\x1b[method]output-stream.write\x01\x14\x04\0.[method]ou\
+tput-stream.blocking-write-and-flush\x01\x14\x01@\x01\x04self\x11\0\x13\x04\0\x1b\
+[method]output-stream.flush\x01\x15\x04\0$[method]output-stream.blocking-flush\x01\
+\x15\x01@\x01\x04self\x11\0\x0f\x04\0\x1f[method]output-stream.subscribe\x01\x16\
+\x01@\x02\x04self\x11\x03lenw\0\x13\x04\0\"[method]output-stream.write-zeroes\x01\
+\x17\x04\05[method]output-stream.blocking-write-zeroes-and-flush\x01\x17\x01@\x03\
+\x04self\x11\x03src\x09\x03lenw\0\x0d\x04\0\x1c[method]output-stream.splice\x01\x18\
+\x04\0%[method]output-stream.blocking-splice\x01\x18\x03\0\x15wasi:io/streams@0.\
+2.0\x05\x08\x02\x03\0\x05\x0cinput-stream\x02\x03\0\x05\x0doutput-stream\x01B1\x02\
+\x03\x02\x01\x09\x04\0\x0cinput-stream\x03\0\0\x02\x03\x02\x01\x0a\x04\0\x0doutp\
+ut-stream\x03\0\x02\x01kw\x01ky\x01r\x05\x0cmemory-bytes\x04\x07wall-ms\x04\x06c\
+pu-ms\x04\x04pids\x05\x0coutput-bytes\x04\x04\0\x06limits\x03\0\x06\x01ps\x01ks\x01\
+o\x02ss\x01p\x0a\x01r\x05\x07programs\x09arguments\x08\x09directory\x09\x0benvir\
+onment\x0b\x06limits\x07\x04\0\x07command\x03\0\x0c\x01q\x0b\x06exited\x01}\0\x09\
+signalled\x01}\0\x0dwall-deadline\0\0\x0ccpu-deadline\0\0\x0cmemory-limit\0\0\x0c\
+output-limit\0\0\x0apids-limit\0\0\x0fworkspace-limit\0\0\x09cancelled\0\0\x07ev\
+icted\0\0\x04lost\0\0\x04\0\x03end\x03\0\x0e\x01r\x04\x07wall-msw\x06cpu-msw\x11\
+peak-memory-bytesw\x0coutput-bytesw\x04\0\x05usage\x03\0\x10\x01r\x02\x03end\x0f\
+\x05usage\x11\x04\0\x05ended\x03\0\x12\x01p}\x01r\x04\x03end\x0f\x05usage\x11\x06\
+stdout\x14\x06stderr\x14\x04\0\x08finished\x03\0\x15\x01q\x04\x07invalid\x01s\0\x06\
+denied\x01s\0\x09not-found\x01s\0\x0bunavailable\x01s\0\x04\0\x0atool-error\x03\0\
+\x17\x04\0\x05child\x03\x01\x01h\x19\x01i\x03\x01k\x1b\x01@\x01\x04self\x1a\0\x1c\
+\x04\0\x13[method]child.stdin\x01\x1d\x01i\x01\x01k\x1e\x01@\x01\x04self\x1a\0\x1f\
+\x04\0\x14[method]child.stdout\x01\x20\x04\0\x14[method]child.stderr\x01\x20\x01\
+@\x01\x04self\x1a\0\x13\x04\0\x12[method]child.wait\x01!\x01@\x01\x04self\x1a\x01\
+\0\x04\0\x12[method]child.kill\x01\"\x01@\0\0\x08\x04\0\x08programs\x01#\x01j\x01\
+\x16\x01\x18\x01@\x02\x07command\x0d\x05stdin\x14\0$\x04\0\x03run\x01%\x01i\x19\x01\
+j\x01&\x01\x18\x01@\x01\x07command\x0d\0'\x04\0\x05spawn\x01(\x03\0\x1abulkhead:\
+agent/tools@0.2.0\x05\x0b\x01B+\x01m\x09\x09unchanged\x08modified\x0ctype-change\
+d\x05added\x07deleted\x07renamed\x06copied\x08unmerged\x09untracked\x04\0\x0bcha\
+nge-kind\x03\0\0\x01ks\x01r\x04\x04paths\x06before\x02\x06staged\x01\x08unstaged\
+\x01\x04\0\x06change\x03\0\x03\x01p\x04\x01r\x06\x06branch\x02\x04head\x02\x05ah\
+eadw\x06behindw\x07changes\x05\x09truncated\x7f\x04\0\x0btree-status\x03\0\x06\x01\
+m\x02\x04head\x08upstream\x04\0\x04base\x03\0\x08\x01p}\x01r\x02\x04text\x0a\x09\
+truncated\x7f\x04\0\x05patch\x03\0\x0b\x01r\x04\x02ids\x06authors\x04timex\x07su\
+bjects\x04\0\x09log-entry\x03\0\x0d\x01ps\x01q\x07\x07invalid\x01s\0\x08conflict\
+\x01\x0f\0\x08rejected\x01s\0\x07unclean\x01s\0\x09too-large\x01s\0\x0dremote-fa\
+iled\x01s\0\x0bunavailable\x01s\0\x04\0\x0fworkspace-error\x03\0\x10\x01j\x01\x07\
+\x01\x11\x01@\0\0\x12\x04\0\x06status\x01\x13\x01j\x01\x0c\x01\x11\x01@\x02\x07a\
+gainst\x09\x09max-bytesw\0\x14\x04\0\x04diff\x01\x15\x01j\x01\x02\x01\x11\x01@\x02\
+\x07messages\x05paths\x0f\0\x16\x04\0\x06commit\x01\x17\x01p\x0e\x01j\x01\x18\x01\
+\x11\x01@\x01\x0bmax-commitsy\0\x19\x04\0\x03log\x01\x1a\x01@\0\0\x16\x04\0\x05f\
+etch\x01\x1b\x01j\x01s\x01\x11\x01@\0\0\x1c\x04\0\x06rebase\x01\x1d\x04\0\x04pus\
+h\x01\x1d\x01j\x01w\x01\x11\x01@\x01\x04names\0\x1e\x04\0\x0acheckpoint\x01\x1f\x01\
+j\0\x01\x11\x01@\x01\x0acheckpointw\0\x20\x04\0\x07restore\x01!\x03\0\x1ebulkhea\
+d:agent/workspace@0.2.0\x05\x0c\x04\0:bulkhead:agent/agent-with-all-of-its-expor\
+ts-removed@0.2.0\x04\0\x0b+\x01\0%agent-with-all-of-its-exports-removed\x03\0\0\0\
+G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.262.0\x10wit-bindge\
+n-rust\x060.63.0";
 
       #[inline(never)]
       #[doc(hidden)]

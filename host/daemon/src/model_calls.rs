@@ -57,6 +57,7 @@ fn ping(model: &str) -> Request {
         content: vec![Content::Text("ping".into())],
         tool_calls: Vec::new(),
         tool_call_id: None,
+        reasoning_state: None,
     };
     Request {
         model: model.to_owned(),

@@ -2,7 +2,7 @@
 
 use bulkhead_types::TokenUsage;
 
-use crate::ToolCall;
+use crate::{ReasoningState, ToolCall};
 
 /// The next of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +23,7 @@ impl Part {
         let bytes = match self {
             Self::Text(text) | Self::Reasoning(text) => text.len(),
             Self::ToolCall(call) => call.id.len() + call.name.len() + call.arguments.len(),
-            Self::End(_) => 0,
+            Self::End(end) => end.reasoning_state.as_ref().map_or(0, ReasoningState::bytes),
         };
         bytes as u64
     }
@@ -36,6 +36,8 @@ pub struct End {
     pub finish: Finish,
     /// Missing if the server does not say.
     pub usage: Option<TokenUsage>,
+    /// What the server wants back with the message of this answer, if anything.
+    pub reasoning_state: Option<ReasoningState>,
 }
 
 /// Why a model ended its answer.

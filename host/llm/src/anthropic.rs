@@ -7,14 +7,17 @@
 //!   JSON of any form has no field, so the system instructions ask for it.
 //! - Arguments of a call that are no JSON object become one with the field `arguments`.
 //!
-//! Thoughts are not sent back.
+//! Thinking is sent back with the message that it led to. Where it is missing in the calls under way, because the agent or
+//! another model wrote them, the server would refuse the request, so that answer is asked for without thinking.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use crate::openai::{decimal, text_of};
-use crate::{Content, Message, Request, ResponseFormat, Role, Tool, ToolCall, ToolChoice};
+use crate::{
+    Content, Message, ReasoningState, Request, ResponseFormat, Role, Tool, ToolCall, ToolChoice,
+};
 
 /// After the base URL.
 pub(crate) const PATH: &str = "/v1/messages";
@@ -27,6 +30,17 @@ const DEFAULT_MAX_TOKENS: u32 = 8192;
 
 const ASK_FOR_JSON: &str = "Answer with one JSON object, and with nothing before or after it.";
 
+/// Whether the server would refuse to go on thinking: an answer since the last word of the user calls tools, and is not
+/// the model's own.
+pub(crate) fn cannot_think(request: &Request) -> bool {
+    let since = request.messages.iter().rev().take_while(|message| message.role != Role::User);
+    let own = |message: &Message| {
+        request.state_of(message).is_some_and(|state| !state.thinking().is_empty())
+    };
+    let mut calling = since.filter(|message| !message.tool_calls.is_empty());
+    calling.any(|message| !own(message))
+}
+
 /// The request's JSON, without `extra`.
 pub(crate) fn body(request: &Request) -> Map<String, Value> {
     let mut body = Map::new();
@@ -38,7 +52,7 @@ pub(crate) fn body(request: &Request) -> Map<String, Value> {
     if !system.is_empty() {
         set("system", json!(system));
     }
-    set("messages", messages(&request.messages));
+    set("messages", messages(request));
     if !request.tools.is_empty() {
         set("tools", request.tools.iter().map(tool).collect());
         if let Some(choice) = &request.tool_choice {
@@ -65,12 +79,15 @@ fn system(request: &Request) -> String {
     texts.join("\n\n")
 }
 
-fn messages(messages: &[Message]) -> Value {
+fn messages(request: &Request) -> Value {
     let mut turns: Vec<(&str, Vec<Value>)> = Vec::new();
-    for message in messages {
+    for message in &request.messages {
         let (role, blocks) = match message.role {
             Role::System => continue,
-            Role::Assistant => ("assistant", blocks(message)),
+            Role::Assistant => {
+                let thinking = request.state_of(message).map_or(&[][..], ReasoningState::thinking);
+                ("assistant", [thinking, &blocks(message)].concat())
+            }
             Role::User => ("user", blocks(message)),
             Role::Tool => ("user", vec![tool_result(message)]),
         };
@@ -193,6 +210,32 @@ mod tests {
     }
 
     #[test]
+    fn thinking_goes_back_to_its_own_model_before_the_calls_it_led_to() {
+        let block = json!({"type": "thinking", "thinking": "hm", "signature": "s"});
+        let state = |model: &str, dialect: &str| {
+            let thinking = [block.clone()];
+            let state = json!({"model": model, "dialect": dialect, "thinking": thinking, "message": {"a": 1}});
+            Some(state.to_string().parse().unwrap())
+        };
+        let mut request = conversation();
+        request.messages.truncate(5);
+        for (reasoning_state, is_sent) in [
+            (state("m", "anthropic"), true),
+            (state("other", "anthropic"), false),
+            (state("m", "openai"), false),
+            (None, false),
+        ] {
+            request.messages[2].reasoning_state = reasoning_state;
+            let content = body(&request)["messages"][1]["content"].clone();
+            assert_eq!(content[0] == block, is_sent, "{content}");
+            assert_eq!(content.as_array().unwrap().len(), 2 + usize::from(is_sent));
+            assert_eq!(cannot_think(&request), !is_sent);
+        }
+        // Calls of before the user's last word may have lost it.
+        assert!(!cannot_think(&conversation()));
+    }
+
+    #[test]
     fn json_of_any_form_is_asked_for_in_words() {
         let request = Request { response_format: Some(ResponseFormat::Json), ..only("hi") };
         assert_eq!(body(&request)["system"], ASK_FOR_JSON);
@@ -205,6 +248,7 @@ mod tests {
             content: vec![Content::Text(text.into())],
             tool_calls: Vec::new(),
             tool_call_id: None,
+            reasoning_state: None,
         };
         let request = Request {
             messages: vec![of(Role::User, "a"), of(Role::Assistant, " "), of(Role::User, "b")],

@@ -89,6 +89,7 @@ fn delta(draft: &mut Draft, choice: &Value) -> Result<(), Problem> {
     let is_repeated = draft.has_begun()
         && (delta.is_object() || draft.has_text(&words(&message["content"], Kind::Text)));
     let delta = if is_empty && message.is_object() && !is_repeated { message } else { delta };
+    draft.reasoned.message(delta);
     // Some servers send both names with the same text.
     let reasoning = ["reasoning_content", "reasoning"].map(|name| words(&delta[name], Kind::Text));
     let reasoning = reasoning.iter().find(|text| !text.is_empty());

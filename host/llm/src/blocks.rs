@@ -53,6 +53,7 @@ fn message(draft: &mut Draft, message: &Value) -> Result<(), Problem> {
 
 /// A block, or the beginning of one. The beginning of a tool call has an empty input.
 fn block(draft: &mut Draft, index: &Value, block: &Value) -> Result<(), Problem> {
+    draft.reasoned.block(index, block);
     match block["type"].as_str().unwrap_or_default() {
         "tool_use" => {
             let input = block["input"].as_object().filter(|input| !input.is_empty());
@@ -69,6 +70,7 @@ fn block(draft: &mut Draft, index: &Value, block: &Value) -> Result<(), Problem>
 }
 
 fn delta(draft: &mut Draft, index: &Value, delta: &Value) -> Result<(), Problem> {
+    draft.reasoned.delta(index, delta);
     draft.add_reasoning(delta["thinking"].as_str().unwrap_or_default());
     draft.add_text(delta["text"].as_str().unwrap_or_default());
     match &delta["partial_json"] {
@@ -136,7 +138,9 @@ mod tests {
         ];
         assert_eq!(parts, expected);
         let usage = Some(Usage { input: 5, cached: 3, output: 9, reasoning: 0 });
-        assert_eq!(end, Ok(End { finish: Finish::ToolCalls, usage }));
+        let state = json!({"dialect": "anthropic", "thinking": [{"type": "thinking", "thinking": "hm", "signature": "s"}]});
+        let reasoning_state = Some(state.to_string().parse().unwrap());
+        assert_eq!(end, Ok(End { finish: Finish::ToolCalls, usage, reasoning_state }));
     }
 
     #[test]

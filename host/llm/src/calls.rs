@@ -3,6 +3,8 @@
 //! A piece names its call by an index, by an id, by both, or by neither. Servers leave either out, give all calls the
 //! index 0, repeat id and name in every piece, or bring each call whole.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::ToolCall;
@@ -23,6 +25,8 @@ struct Call {
     name: String,
     arguments: String,
     extent: Extent,
+    /// A field that some servers want back.
+    extra_content: Option<Value>,
 }
 
 /// How far the arguments are, known without reading them again for each piece.
@@ -51,6 +55,7 @@ struct Piece<'a> {
     index: Option<u64>,
     name: &'a str,
     arguments: Arguments<'a>,
+    extra_content: Option<&'a Value>,
 }
 
 enum Arguments<'a> {
@@ -67,7 +72,8 @@ impl Calls {
 
     /// What their texts take.
     pub(crate) fn bytes(&self) -> u64 {
-        let of = |call: &Call| call.id.len() + call.name.len() + call.arguments.len();
+        let extra = |call: &Call| call.extra_content.as_ref().map_or(0, |it| it.to_string().len());
+        let of = |call: &Call| call.id.len() + call.name.len() + call.arguments.len() + extra(call);
         self.0.iter().map(of).sum::<usize>() as u64
     }
 
@@ -110,9 +116,10 @@ impl Calls {
     }
 
     /// The calls that have a name. Of an answer that was `cut`, only those whose arguments are whole: the model did not
-    /// come to say the rest.
-    pub(crate) fn finish(self, cut: bool) -> Vec<ToolCall> {
+    /// come to say the rest. With them, by id, what the server wants back.
+    pub(crate) fn finish(self, cut: bool) -> (Vec<ToolCall>, BTreeMap<String, Value>) {
         let mut finished: Vec<ToolCall> = Vec::new();
+        let mut extra_content = BTreeMap::new();
         for call in self.0 {
             let is_whole = || call.is_whole();
             if call.name.is_empty() || (cut && !is_whole()) {
@@ -127,9 +134,12 @@ impl Calls {
             while finished.iter().any(|other| other.id == id) {
                 id = format!("{id}_{at}");
             }
+            if let Some(extra) = call.extra_content {
+                extra_content.insert(id.clone(), extra);
+            }
             finished.push(ToolCall { id, name: call.name, arguments: call.arguments });
         }
-        finished
+        (finished, extra_content)
     }
 }
 
@@ -160,6 +170,9 @@ impl Call {
             piece.name.clone_into(&mut self.name);
         }
         self.index = self.index.or(piece.index);
+        if let Some(extra) = piece.extra_content {
+            self.extra_content = Some(extra.clone());
+        }
         match piece.arguments {
             Arguments::Part(part) => {
                 self.arguments += part;
@@ -187,7 +200,14 @@ impl<'a> Piece<'a> {
             whole @ (Value::Object(_) | Value::Array(_)) => Arguments::Whole(whole),
             _ => Arguments::Part(""),
         };
-        Self { id: text(&json["id"]), index, name: text(&function["name"]), arguments }
+        let extra_content = Some(&json["extra_content"]).filter(|extra| extra.is_object());
+        Self {
+            id: text(&json["id"]),
+            index,
+            name: text(&function["name"]),
+            arguments,
+            extra_content,
+        }
     }
 }
 
@@ -204,7 +224,7 @@ mod tests {
     fn calls(pieces: &[Value]) -> Vec<(String, String, String)> {
         let mut calls = Calls::default();
         pieces.iter().for_each(|piece| calls.piece(piece).unwrap());
-        let finished = calls.finish(false).into_iter();
+        let finished = calls.finish(false).0.into_iter();
         finished.map(|call| (call.id, call.name, call.arguments)).collect()
     }
 
@@ -306,7 +326,7 @@ mod tests {
         for (at, text) in ["{}", "", "{\"path\":"].into_iter().enumerate() {
             cut.piece(&json!({"index": at, "function": function("read", text)})).unwrap();
         }
-        assert_eq!(cut.finish(true).len(), 1);
+        assert_eq!(cut.finish(true).0.len(), 1);
     }
 
     #[test]

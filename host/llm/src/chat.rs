@@ -17,7 +17,7 @@ use crate::attempt::Attempt;
 use crate::endpoint::{Dialect, Endpoint};
 use crate::failure::{Failure, Retry, Texts};
 use crate::receive::Receiving;
-use crate::{Error, Finish, Part, Request, Role, Usage, anthropic, openai};
+use crate::{End, Error, Finish, Part, Request, Role, Usage, anthropic, openai};
 
 /// Between two tries.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(16));
@@ -30,6 +30,8 @@ pub struct Chat {
     unfinished_bytes: Arc<AtomicU64>,
     usage: Option<Usage>,
     ended_by: Option<Finish>,
+    /// Who is asked.
+    model: String,
 }
 
 enum State {
@@ -60,6 +62,7 @@ impl Endpoint {
             tries: Arc::clone(&tries),
             unfinished_bytes: Arc::clone(&unfinished_bytes),
         };
+        let model = request.model.clone();
         let state = State::Beginning(Box::pin(call.begin(request)));
         Chat {
             state,
@@ -68,6 +71,7 @@ impl Endpoint {
             unfinished_bytes,
             usage: None,
             ended_by: None,
+            model,
         }
     }
 }
@@ -91,7 +95,10 @@ impl Chat {
             }
         }
         let State::Receiving(answer) = &mut self.state else { return Poll::Ready(None) };
-        let part = ready!(answer.poll(cx));
+        let mut part = ready!(answer.poll(cx));
+        if let Ok(Part::End(End { reasoning_state: Some(state), .. })) = &mut part {
+            state.model.clone_from(&self.model);
+        }
         self.usage = answer.usage();
         self.ended_by = answer.ended_by();
         if matches!(part, Ok(Part::End(_)) | Err(_)) {
@@ -275,6 +282,10 @@ fn body(endpoint: &Endpoint, request: Request) -> Bytes {
         }
         Dialect::Anthropic => anthropic::body(&request),
     };
+    let cannot_think = settings.dialect == Dialect::Anthropic && anthropic::cannot_think(&request);
     body.extend(request.extra);
+    if cannot_think && body.get("thinking").is_some_and(|it| it["type"] == "enabled") {
+        body.remove("thinking");
+    }
     Value::Object(body).to_string().into()
 }

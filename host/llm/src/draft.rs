@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::calls::Calls;
 use crate::halves::Halves;
 use crate::problem::{Problem, number};
+use crate::reasoning::Collected;
 use crate::{End, Finish, Part, Usage};
 
 /// An answer that is being received.
@@ -16,6 +17,8 @@ pub(crate) struct Draft {
     parts: VecDeque<Part>,
     text: Digest,
     has_reasoning: bool,
+    /// What the server wants back.
+    pub(crate) reasoned: Collected,
     /// What the model says in place of an answer.
     refusal: String,
     calls: Calls,
@@ -115,9 +118,9 @@ impl Draft {
         !self.text.is_empty() || self.has_reasoning || !self.calls.is_empty() || self.is_answered()
     }
 
-    /// What the tool calls take so far.
+    /// What takes room until the end: tool calls, and what the server wants back.
     pub(crate) fn unfinished_bytes(&self) -> u64 {
-        self.calls.bytes()
+        self.calls.bytes() + self.reasoned.bytes()
     }
 
     /// Whether exactly this text was received so far.
@@ -151,7 +154,7 @@ impl Draft {
         if cut.is_none() {
             self.halves.finish()?;
         }
-        let calls = std::mem::take(&mut self.calls).finish(cut.is_some());
+        let (calls, extra_content) = std::mem::take(&mut self.calls).finish(cut.is_some());
         if self.text.is_empty() {
             let refusal = std::mem::take(&mut self.refusal);
             self.add_text(&refusal);
@@ -173,7 +176,9 @@ impl Draft {
             finish => finish,
         };
         self.parts.extend(calls.into_iter().map(Part::ToolCall));
-        Ok(End { finish, usage: self.usage() })
+        let reasoned = std::mem::take(&mut self.reasoned);
+        let reasoning_state = reasoned.finish(extra_content, cut.is_some());
+        Ok(End { finish, usage: self.usage(), reasoning_state })
     }
 }
 

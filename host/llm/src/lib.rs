@@ -16,6 +16,7 @@
 //! - `connection`: HTTP/1.1
 //! - `receive`, `wire`, `sse`: from bytes to events
 //! - `assembly`, `plain`, `blocks`, `halves`, `draft`, `calls`, `brackets`, `problem`: from events to parts
+//! - `reasoning`: what the server wants back with its answer
 
 mod answer;
 mod anthropic;
@@ -36,6 +37,7 @@ mod openai;
 mod plain;
 mod pool;
 mod problem;
+mod reasoning;
 mod receive;
 mod request;
 mod retry_after;
@@ -48,5 +50,6 @@ pub use chat::Chat;
 pub use endpoint::{Bounds, Dialect, Endpoint, Settings};
 pub use error::Error;
 pub use models::{Allowed, DEFAULT_ENDPOINT, Model, Models, Pattern, PatternError};
+pub use reasoning::{ReasoningState, ReasoningStateError};
 pub use request::{Content, Message, Request, ResponseFormat, Role, Tool, ToolCall, ToolChoice};
 pub use wire::read_any;

@@ -4,7 +4,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use crate::{Content, Message, Request, ResponseFormat, Role, Tool, ToolCall, ToolChoice};
+use crate::{
+    Content, Message, ReasoningState, Request, ResponseFormat, Role, Tool, ToolCall, ToolChoice,
+};
 
 /// After the base URL.
 pub(crate) const PATH: &str = "/chat/completions";
@@ -18,7 +20,7 @@ pub(crate) fn body(request: &Request, is_openai: bool) -> Map<String, Value> {
     let mut body = Map::new();
     let mut set = |name: &str, value: Value| body.insert(name.to_owned(), value);
     set("model", json!(request.model));
-    set("messages", request.messages.iter().map(message).collect());
+    set("messages", request.messages.iter().map(|it| message(request, it)).collect());
     set("stream", json!(true));
     set("stream_options", json!({"include_usage": true}));
     if !request.tools.is_empty() {
@@ -63,8 +65,9 @@ fn data_url(media_type: &str, data: &[u8]) -> String {
     format!("data:{media_type};base64,{}", STANDARD.encode(data))
 }
 
-fn message(message: &Message) -> Value {
-    match message.role {
+fn message(request: &Request, message: &Message) -> Value {
+    let state = request.state_of(message);
+    let mut json = match message.role {
         Role::System => json!({"role": "system", "content": text_of(&message.content)}),
         Role::User => json!({"role": "user", "content": content(&message.content)}),
         Role::Assistant if message.tool_calls.is_empty() => {
@@ -72,7 +75,8 @@ fn message(message: &Message) -> Value {
         }
         Role::Assistant => {
             let text = Some(text_of(&message.content)).filter(|text| !text.is_empty());
-            let calls: Value = message.tool_calls.iter().map(tool_call).collect();
+            let calls: Value =
+                message.tool_calls.iter().map(|call| tool_call(call, state)).collect();
             json!({"role": "assistant", "content": text, "tool_calls": calls})
         }
         Role::Tool => json!({
@@ -80,7 +84,14 @@ fn message(message: &Message) -> Value {
             "tool_call_id": message.tool_call_id.as_deref().unwrap_or_default(),
             "content": text_of(&message.content),
         }),
+    };
+    for (name, value) in state.and_then(ReasoningState::fields).into_iter().flatten() {
+        // What a message itself says is the agent's to say.
+        if json.get(name).is_none() {
+            json[name] = value.clone();
+        }
     }
+    json
 }
 
 /// Plain text where there is nothing else: many servers know no other form.
@@ -98,13 +109,18 @@ fn content(content: &[Content]) -> Value {
     content.iter().map(part).collect()
 }
 
-fn tool_call(call: &ToolCall) -> Value {
+fn tool_call(call: &ToolCall, state: Option<&ReasoningState>) -> Value {
     let arguments = match call.arguments.trim() {
         // Some servers read them as JSON.
         "" => "{}",
         arguments => arguments,
     };
-    json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}})
+    let function = json!({"name": call.name, "arguments": arguments});
+    let mut json = json!({"id": call.id, "type": "function", "function": function});
+    if let Some(extra) = state.and_then(|state| state.extra_content(&call.id)) {
+        json["extra_content"] = extra.clone();
+    }
+    json
 }
 
 fn tool(tool: &Tool) -> Value {
@@ -137,6 +153,27 @@ fn name_of(schema: &Value) -> &str {
 mod tests {
     use super::*;
     use crate::request::examples::{conversation, only};
+
+    #[test]
+    fn what_the_server_wants_back_goes_back_to_its_own_model() {
+        let message =
+            json!({"reasoning_content": "hm", "reasoning_details": [{"a": 1}], "role": "user"});
+        let extra = json!({"google": {"thought_signature": "s"}});
+        let state = |model: &str| {
+            let state = json!({"model": model, "dialect": "openai", "message": message, "extra_content": {"b": extra}});
+            Some(state.to_string().parse().unwrap())
+        };
+        let mut request = conversation();
+        request.messages[2].reasoning_state = state("other");
+        assert_eq!(body(&request, false), body(&conversation(), false));
+        request.messages[2].reasoning_state = state("m");
+        let sent = body(&request, false)["messages"][2].clone();
+        assert_eq!(sent["reasoning_content"], "hm");
+        assert_eq!(sent["reasoning_details"], json!([{"a": 1}]));
+        assert_eq!(sent["role"], "assistant");
+        assert_eq!(sent["tool_calls"][1]["extra_content"], extra);
+        assert!(sent["tool_calls"][0].get("extra_content").is_none());
+    }
 
     #[test]
     fn a_request_without_more_names_nothing_more() {

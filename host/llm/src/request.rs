@@ -3,6 +3,8 @@
 use http::HeaderMap;
 use serde_json::{Map, Value};
 
+use crate::ReasoningState;
+
 /// Who a message is by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -54,6 +56,8 @@ pub struct Message {
     pub tool_calls: Vec<ToolCall>,
     /// Of a tool: the call that this is the result of.
     pub tool_call_id: Option<String>,
+    /// Of the assistant: what the answer's end had. Sent to the model that it came from, and to no other.
+    pub reasoning_state: Option<ReasoningState>,
 }
 
 /// A tool that the model may call.
@@ -112,6 +116,13 @@ pub struct Request {
     pub extra: Map<String, Value>,
     /// Sent beside the endpoint's own, which win. They may name the trace of the call.
     pub headers: HeaderMap,
+}
+
+impl Request {
+    /// What is sent back with a message: it has to be of the model that is asked.
+    pub(crate) fn state_of<'a>(&self, message: &'a Message) -> Option<&'a ReasoningState> {
+        message.reasoning_state.as_ref().filter(|state| state.model == self.model)
+    }
 }
 
 #[cfg(test)]
@@ -178,6 +189,6 @@ pub(crate) mod examples {
 
     fn message(role: Role, texts: &[&str]) -> Message {
         let content = texts.iter().map(|text| Content::Text((*text).to_owned())).collect();
-        Message { role, content, tool_calls: Vec::new(), tool_call_id: None }
+        Message { role, content, tool_calls: Vec::new(), tool_call_id: None, reasoning_state: None }
     }
 }

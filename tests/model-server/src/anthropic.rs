@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 
 use crate::chat::{Answer, Reply, Request, Usage, call_id, id, pieces};
 
+/// Of all thinking.
+const SIGNATURE: &str = "c2lnbmVk";
+
 #[derive(Deserialize)]
 struct Form {
     model: String,
@@ -89,6 +92,12 @@ fn take(
             let mut said = json!({"role": "assistant", "content": text(&blocks)});
             if !calls.is_empty() {
                 said["tool_calls"] = calls.into();
+            }
+            if let Some(block) = of_kind("thinking").next() {
+                if block["signature"] != SIGNATURE {
+                    return Err("thinking: invalid `signature` in `thinking` block".into());
+                }
+                said["reasoning_content"] = block["thinking"].clone();
             }
             messages.push(said);
         }
@@ -195,11 +204,11 @@ fn parts(request: &Request, answer: &Answer) -> Vec<Part> {
     if let Some(reasoning) = &answer.reasoning {
         let deltas = pieces(reasoning).into_iter();
         parts.push(Part {
-            whole: json!({"type": "thinking", "thinking": reasoning, "signature": "c2lnbmVk"}),
+            whole: json!({"type": "thinking", "thinking": reasoning, "signature": SIGNATURE}),
             begin: json!({"type": "thinking", "thinking": "", "signature": ""}),
             deltas: deltas
                 .map(|piece| json!({"type": "thinking_delta", "thinking": piece}))
-                .chain([json!({"type": "signature_delta", "signature": "c2lnbmVk"})])
+                .chain([json!({"type": "signature_delta", "signature": SIGNATURE})])
                 .collect(),
         });
     }

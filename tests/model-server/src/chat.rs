@@ -53,6 +53,9 @@ pub struct Message {
     /// The call that a `tool` message answers.
     #[serde(default)]
     pub tool_call_id: Option<String>,
+    /// What the assistant thought, as it was sent back.
+    #[serde(default)]
+    pub reasoning_content: Option<String>,
 }
 
 impl Message {

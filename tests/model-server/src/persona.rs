@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `stream-<chunks>-<rate>` | so many chunks of text, `rate` a second; 0: as fast as they are read. At most 100,000 |
 //! | `usage-<prompt>-<completion>-<cached>-<reasoning>` | by the script, and reports these counts of tokens |
-//! | `thinks` | by the script, after some reasoning |
+//! | `thinks` | by the script, after some reasoning, which it wants back with a message that called tools |
 //!
 //! Others report the words of the conversation and of the answer as tokens.
 
@@ -33,6 +33,13 @@ pub fn answer(request: &Request) -> Answer {
         answer.reasoning = Some(reasoning);
     }
     answer
+}
+
+/// Why a request is refused, if it is.
+pub fn refuses(request: &Request) -> Option<&'static str> {
+    let mut calls = request.messages.iter().filter(|message| !message.called().is_empty());
+    let is_missing = request.model == "thinks" && calls.any(|it| it.reasoning_content.is_none());
+    is_missing.then_some("the reasoning of a message with tool calls has to be passed back")
 }
 
 /// Chunks a second, if the model has a pace of its own.
@@ -79,6 +86,21 @@ mod tests {
         assert_eq!(usage, Usage { prompt: 100, completion: 20, cached: 60, reasoning: 5 });
         let plain = answer(&asked("usage-100-20")).usage;
         assert_eq!((plain.prompt, plain.cached), (2, 0));
+    }
+
+    #[test]
+    fn a_model_that_thinks_wants_its_reasoning_back() {
+        let asked = |model: &str, reasoning: Option<&str>| {
+            let call = json!({"id": "c", "type": "function", "function": {"name": "a", "arguments": "{}"}});
+            let mut said = json!({"role": "assistant", "tool_calls": [call]});
+            if let Some(reasoning) = reasoning {
+                said["reasoning_content"] = reasoning.into();
+            }
+            serde_json::from_value(json!({"model": model, "messages": [said]})).unwrap()
+        };
+        assert!(refuses(&asked("thinks", None)).is_some());
+        assert!(refuses(&asked("thinks", Some("hm"))).is_none());
+        assert!(refuses(&asked("scripted", None)).is_none());
     }
 
     #[test]

@@ -247,6 +247,9 @@ impl Form {
             Some(Fault::Slow(delay)) => tokio::time::sleep(delay).await,
             Some(Fault::Cut | Fault::Midway | Fault::Stall) | None => {}
         }
+        if let Some(why) = persona::refuses(request) {
+            return self.refuse(entry, StatusCode::BAD_REQUEST, why);
+        }
         let answer = persona::answer(request);
         if request.stream || matches!(fault, Some(Fault::Cut | Fault::Midway | Fault::Stall)) {
             return self.stream(entry, request, &answer, fault);

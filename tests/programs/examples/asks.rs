@@ -100,6 +100,7 @@ fn request(text: &str, tools: bool) -> Request {
             content: vec![Content::Text(text.to_owned())],
             tool_calls: Vec::new(),
             tool_call_id: None,
+            reasoning_state: None,
         }],
         tools: if tools { vec![status()] } else { Vec::new() },
         tool_choice: None,

@@ -234,7 +234,7 @@ fn shown(part: &Result<Part, Error>) -> Value {
         Ok(Part::Text(text)) => json!({"text": short(text)}),
         Ok(Part::Reasoning(text)) => json!({"reasoning": short(text)}),
         Ok(Part::ToolCall(wanted)) => json!({"call": call(wanted)}),
-        Ok(Part::End { finish_reason, usage }) => {
+        Ok(Part::End { finish_reason, usage, .. }) => {
             json!({"end": finish(*finish_reason), "usage": tokens(*usage)})
         }
         Err(error) => failed(error),
@@ -359,7 +359,14 @@ fn with_arguments(order: &Value, bytes: usize) -> Result<raw::Request, AgentErro
 }
 
 fn assistant(tool_calls: Vec<ToolCall>) -> Message {
-    Message { role: Role::Assistant, content: Vec::new(), tool_calls, tool_call_id: None }
+    let content = Vec::new();
+    Message {
+        role: Role::Assistant,
+        content,
+        tool_calls,
+        tool_call_id: None,
+        reasoning_state: None,
+    }
 }
 
 /// Requests that break a rule of the interface, one each.

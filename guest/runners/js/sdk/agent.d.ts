@@ -180,6 +180,8 @@ declare module "@bulkhead/agent" {
     content: string | Content[];
     tool_calls?: ToolCall[];
     tool_call_id?: string;
+    /** Of `assistant`: the `reasoningState` of the answer that it is. Models that think may refuse tools' results without it. */
+    reasoning_state?: string;
   }
 
   export interface ModelOptions {
@@ -207,12 +209,14 @@ declare module "@bulkhead/agent" {
   export type Part =
     | { type: "text" | "reasoning"; text: string }
     | { type: "tool-call"; call: ToolCall }
-    | { type: "end"; finishReason: FinishReason; usage?: Usage };
+    | { type: "end"; finishReason: FinishReason; usage?: Usage; reasoningState?: string };
 
   export interface Model {
     /** What is wrong with the request is thrown at once, everything else on the way. */
     stream(request: ModelRequest): AsyncGenerator<Part, void>;
-    complete(request: ModelRequest): Promise<{ text: string; reasoning: string; toolCalls: ToolCall[]; finishReason: FinishReason; usage?: Usage }>;
+    complete(request: ModelRequest): Promise<{
+      text: string; reasoning: string; toolCalls: ToolCall[]; finishReason: FinishReason; usage?: Usage; reasoningState?: string;
+    }>;
   }
 
   export interface RunOptions {

@@ -38,7 +38,10 @@ export class Chat {
           answer.content += part.text;
           yield part.text;
         } else if (part.type === "tool-call") answer.tool_calls.push(part.call);
-        else if (part.type === "end") cause = TRUNCATED[part.finishReason];
+        else if (part.type === "end") {
+          cause = TRUNCATED[part.finishReason];
+          if (part.reasoningState) answer.reasoning_state = part.reasoningState;
+        }
       }
       exchange.push(answer);
       if (answer.tool_calls.length === 0) {

@@ -3,11 +3,12 @@ import { call, camel, kebab, pascal, toJson, variant } from "bulkhead:native";
 import { ModelError } from "bulkhead:errors";
 
 /** A message in the form that model servers take, as the record of the interface. */
-const message = ({ role, content, tool_calls, tool_call_id }) => ({
+const message = ({ role, content, tool_calls, tool_call_id, reasoning_state }) => ({
   role: pascal(role),
   content: contents(content),
   tool_calls: (tool_calls ?? []).map(({ id, function: { name, arguments: text } }) => ({ id, name, arguments: text })),
   tool_call_id: tool_call_id ?? null,
+  reasoning_state: reasoning_state ?? null,
 });
 
 const contents = (content) => {
@@ -45,7 +46,11 @@ const unwrap = (result) => {
   throw new ModelError(...variant(result.Err));
 };
 
-const end = ({ finish_reason, usage }) => ({ finishReason: kebab(finish_reason), usage: camel(usage) });
+const end = ({ finish_reason, usage, reasoning_state }) => ({
+  finishReason: kebab(finish_reason),
+  usage: camel(usage),
+  reasoningState: reasoning_state ?? undefined,
+});
 
 const toolCall = ({ id, name, arguments: text }) => ({ id, type: "function", function: { name, arguments: text } });
 

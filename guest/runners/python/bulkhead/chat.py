@@ -92,6 +92,7 @@ class Stream:
         self.finish_reason: str | None = None
         #: Tokens of the last answer, if the server reports them.
         self.usage: model.Usage | None = None
+        self._reasoning_state: str | None = None
 
     def __iter__(self) -> Iterator[str]:
         rounds, result = self._rounds(), None
@@ -136,7 +137,7 @@ class Stream:
         exchange = [self._question]
         for _ in range(self._ctx.agent.max_rounds + 1):
             calls = yield from self._answer([self._system(), *before, *exchange], list(tools.values()))
-            exchange.append(_answer_message(self.text, calls))
+            exchange.append(_answer_message(self.text, calls, self._reasoning_state))
             if not calls:
                 return self._commit(exchange)
             for call in calls:
@@ -159,6 +160,7 @@ class Stream:
                         calls.append(call)
                     case model.Part_End(end):
                         self.finish_reason, self.usage = kebab(end.finish_reason.name), end.usage
+                        self._reasoning_state = end.reasoning_state
                         return calls
                     case unknown:
                         raise TypeError(f"the host sent an unknown part: {unknown!r}")
@@ -250,12 +252,14 @@ def _data_url(media_type: str, data: bytes) -> str:
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
 
 
-def _answer_message(text: str, calls: list[model.ToolCall]) -> Message:
+def _answer_message(text: str, calls: list[model.ToolCall], reasoning_state: str | None) -> Message:
     message: Message = {"role": "assistant", "content": text}
     if calls:
         message["tool_calls"] = [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}} for call in calls
         ]
+    if reasoning_state:
+        message["reasoning_state"] = reasoning_state
     return message
 
 
@@ -282,7 +286,8 @@ def _record(message: Message) -> model.ChatMessage:
         for call in message.get("tool_calls", ())
     ]
     role = model.Role[message["role"].upper()]
-    return model.ChatMessage(role, [_content(part) for part in parts], calls, message.get("tool_call_id"))
+    contents = [_content(part) for part in parts]
+    return model.ChatMessage(role, contents, calls, message.get("tool_call_id"), message.get("reasoning_state"))
 
 
 def _content(part: dict[str, Any]) -> Any:

@@ -103,9 +103,9 @@ def places(exception: agent_types.Exception) -> list[tuple[str | None, str, int]
 
 def says(text: str) -> list[Any]:
     """An answer that is this text."""
-    return [model.Part_Text(text), model.Part_End(model.End(model.FinishReason.STOP, None))]
+    return [model.Part_Text(text), model.Part_End(model.End(model.FinishReason.STOP, None, None))]
 
 
 def calls(name: str, arguments: str) -> list[Any]:
     """An answer that calls a tool."""
-    return [model.Part_ToolCall(model.ToolCall("c1", name, arguments)), model.Part_End(model.End(model.FinishReason.TOOL_CALLS, None))]
+    return [model.Part_ToolCall(model.ToolCall("c1", name, arguments)), model.Part_End(model.End(model.FinishReason.TOOL_CALLS, None, '{"of": "the call"}'))]

@@ -48,6 +48,15 @@ class Conversation(Stage):
         self.assertEqual((result.role, result.content[0].value, result.tool_call_id), (model.Role.TOOL, "3", "c1"))
         self.assertEqual(self.tools, [["add"], []])
 
+    def test_what_the_server_wants_back_goes_back_and_is_remembered(self) -> None:
+        self.answers = [calls("add", '{"a": 2}'), says("three"), says("again")]
+        self.play(PLAIN)
+        self.send("more")
+        for request in self.requests[1:]:
+            said = [message.reasoning_state for message in request.messages if message.role == model.Role.ASSISTANT]
+            self.assertEqual(said[0], '{"of": "the call"}')
+            self.assertEqual(set(said[1:]), {None} if said[1:] else set())
+
     def test_what_a_model_does_wrong_is_an_answer_to_it(self) -> None:
         for name, arguments, part in [("add", '{"a": "x"}', "wanted integer"), ("add", "{", "no JSON"), ("add", "{}", "wants a"),
                                       ("nix", "", "no tool `nix`"), ("add", '{"a": 1, "c": 2}', "takes no c"), ("fail", '{"how": "known"}', "not now")]:

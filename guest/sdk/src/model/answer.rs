@@ -17,6 +17,8 @@ pub enum Part {
         finish_reason: FinishReason,
         /// Tokens of the answer, if the server reports them.
         usage: Option<Usage>,
+        /// For the message of this answer ([`Message::reasoning_state`]).
+        reasoning_state: Option<String>,
     },
 }
 
@@ -26,7 +28,9 @@ impl From<raw::Part> for Part {
             raw::Part::Text(text) => Self::Text(text),
             raw::Part::Reasoning(text) => Self::Reasoning(text),
             raw::Part::ToolCall(call) => Self::ToolCall(call),
-            raw::Part::End(raw::End { finish_reason, usage }) => Self::End { finish_reason, usage },
+            raw::Part::End(raw::End { finish_reason, usage, reasoning_state }) => {
+                Self::End { finish_reason, usage, reasoning_state }
+            }
         }
     }
 }
@@ -103,8 +107,9 @@ impl Completion {
             },
             Part::Reasoning(more) => self.reasoning.push_str(&more),
             Part::ToolCall(call) => self.message.tool_calls.push(call),
-            Part::End { finish_reason, usage } => {
+            Part::End { finish_reason, usage, reasoning_state } => {
                 (self.finish_reason, self.usage) = (finish_reason, usage);
+                self.message.reasoning_state = reasoning_state;
             }
         }
     }
@@ -117,6 +122,7 @@ impl Default for Completion {
             content: Vec::new(),
             tool_calls: Vec::new(),
             tool_call_id: None,
+            reasoning_state: None,
         };
         Self { message, reasoning: String::new(), finish_reason: FinishReason::Other, usage: None }
     }
@@ -138,14 +144,15 @@ impl FromIterator<Part> for Completion {
 
 impl From<raw::Completion> for Completion {
     fn from(raw: raw::Completion) -> Self {
+        let raw::End { finish_reason, usage, reasoning_state } = raw.end;
         let content = if raw.text.is_empty() { Vec::new() } else { vec![Content::Text(raw.text)] };
         let message = Message {
             role: Role::Assistant,
             content,
             tool_calls: raw.tool_calls,
             tool_call_id: None,
+            reasoning_state,
         };
-        let raw::End { finish_reason, usage } = raw.end;
         Self { message, reasoning: raw.reasoning, finish_reason, usage }
     }
 }
@@ -159,7 +166,7 @@ mod tests {
     }
 
     fn end(finish_reason: FinishReason) -> Part {
-        Part::End { finish_reason, usage: None }
+        Part::End { finish_reason, usage: None, reasoning_state: None }
     }
 
     #[test]
@@ -173,17 +180,26 @@ mod tests {
             Part::Text("n".into()),
             Part::ToolCall(call("a")),
             Part::ToolCall(call("b")),
-            Part::End { finish_reason: FinishReason::ToolCalls, usage: Some(usage) },
+            Part::End {
+                finish_reason: FinishReason::ToolCalls,
+                usage: Some(usage),
+                reasoning_state: Some("{}".into()),
+            },
         ];
         let streamed: Completion = parts.into_iter().collect();
         let whole = Completion::from(raw::Completion {
             text: "gr\u{fc}n".into(),
             reasoning: "hm".into(),
             tool_calls: vec![call("a"), call("b")],
-            end: raw::End { finish_reason: FinishReason::ToolCalls, usage: Some(usage) },
+            end: raw::End {
+                finish_reason: FinishReason::ToolCalls,
+                usage: Some(usage),
+                reasoning_state: Some("{}".into()),
+            },
         });
         assert_eq!(streamed, whole);
         assert_eq!(streamed.message.content.len(), 1);
+        assert_eq!(streamed.message.reasoning_state.as_deref(), Some("{}"));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The JSON form of messages, which stands in the snapshots of agents: that of OpenAI's chat completions. It must not
-//! change, or older snapshots are lost.
+//! The JSON form of messages, which stands in the snapshots of agents: that of OpenAI's chat completions, with
+//! `reasoning_state`. It must not change, or older snapshots are lost.
 
 use std::borrow::Cow;
 
@@ -19,6 +19,8 @@ struct MessageForm<'a> {
     tool_calls: Cow<'a, [ToolCall]>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tool_call_id: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reasoning_state: Option<Cow<'a, str>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -83,6 +85,7 @@ impl Serialize for Message {
             content,
             tool_calls: self.tool_calls.as_slice().into(),
             tool_call_id: self.tool_call_id.as_deref().map(Cow::from),
+            reasoning_state: self.reasoning_state.as_deref().map(Cow::from),
         };
         form.serialize(serializer)
     }
@@ -105,6 +108,7 @@ impl<'de> Deserialize<'de> for Message {
             content,
             tool_calls: form.tool_calls.into_owned(),
             tool_call_id: form.tool_call_id.map(Cow::into_owned),
+            reasoning_state: form.reasoning_state.map(Cow::into_owned),
         })
     }
 }
@@ -219,6 +223,15 @@ mod tests {
             assert_eq!(serde_json::to_value(&message).unwrap(), form);
             assert_eq!(serde_json::from_value::<Message>(form).unwrap(), message);
         }
+    }
+
+    #[test]
+    fn what_the_server_wants_back_survives_json() {
+        let message =
+            Message { reasoning_state: Some("{\"a\":1}".into()), ..Message::assistant("a") };
+        let form = serde_json::to_value(&message).unwrap();
+        assert_eq!(form["reasoning_state"], "{\"a\":1}");
+        assert_eq!(serde_json::from_value::<Message>(form).unwrap(), message);
     }
 
     #[test]

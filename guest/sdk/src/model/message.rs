@@ -51,7 +51,7 @@ impl Message {
 
     fn of(role: Role, text: impl Into<String>) -> Self {
         let content = vec![Content::Text(text.into())];
-        Self { role, content, tool_calls: Vec::new(), tool_call_id: None }
+        Self { role, content, tool_calls: Vec::new(), tool_call_id: None, reasoning_state: None }
     }
 }
 

@@ -260,7 +260,7 @@ pub fn endpoint(address: SocketAddr, bounds: Bounds) -> Arc<Endpoint> {
 /// A message.
 pub fn message(role: Role, text: &str) -> Message {
     let content = vec![Content::Text(text.to_owned())];
-    Message { role, content, tool_calls: Vec::new(), tool_call_id: None }
+    Message { role, content, tool_calls: Vec::new(), tool_call_id: None, reasoning_state: None }
 }
 
 /// A question.

@@ -108,7 +108,11 @@ const SHOWN: &[Shown] = &[
     (
         "model.chat-message",
         &["interface ChatMessage"],
-        &[("tool-calls", Some("tool_calls")), ("tool-call-id", Some("tool_call_id"))],
+        &[
+            ("tool-calls", Some("tool_calls")),
+            ("tool-call-id", Some("tool_call_id")),
+            ("reasoning-state", Some("reasoning_state")),
+        ],
     ),
     ("model.tool", &["interface ModelRequest"], &[]),
     ("model.tool-choice", &["toolChoice?:"], &[("named", Some("name"))]),

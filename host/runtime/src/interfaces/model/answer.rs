@@ -198,7 +198,7 @@ impl Drop for Reported {
 /// Reads an answer to its end, or until nobody takes it.
 async fn read(mut chat: Reported, place: Place, meter: Arc<Meter>, send: Sender<Waiting>) {
     let mut gathered = None;
-    let ended = loop {
+    let mut ended = loop {
         if let Some(gathered) = gathered.take() {
             sleep_until(gathered).await;
         }
@@ -220,17 +220,25 @@ async fn read(mut chat: Reported, place: Place, meter: Arc<Meter>, send: Sender<
             return;
         }
     };
+    let bytes = ended.as_ref().ok().and_then(|end| Some(end.reasoning_state.as_ref()?.bytes()));
+    let held = match meter.memory().charge(HostKind::Http, bytes.unwrap_or(0) as u64) {
+        Ok(held) => Some(held),
+        Err(over) => {
+            ended = Err(no_room(&over));
+            None
+        }
+    };
     chat.ended(Some(&ended));
     // Its connection first: who reads the end may ask again at once.
     drop((chat, place));
-    let _ = send.send((ended.map(Part::End), None)).await;
+    let _ = send.send((ended.map(Part::End), held)).await;
 }
 
 fn guest_bytes(part: &wit::Part) -> u64 {
     let bytes = match part {
         wit::Part::Text(text) | wit::Part::Reasoning(text) => text.len(),
         wit::Part::ToolCall(call) => call.id.len() + call.name.len() + call.arguments.len(),
-        wit::Part::End(_) => 0,
+        wit::Part::End(end) => end.reasoning_state.as_ref().map_or(0, String::len),
     };
     bytes as u64
 }
@@ -261,7 +269,8 @@ fn end(end: End) -> wit::End {
         output_tokens: usage.output,
         reasoning_tokens: usage.reasoning,
     });
-    wit::End { finish_reason, usage }
+    let reasoning_state = end.reasoning_state.map(|state| state.to_string());
+    wit::End { finish_reason, usage, reasoning_state }
 }
 
 fn model_error(error: Error) -> ModelError {

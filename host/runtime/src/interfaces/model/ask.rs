@@ -116,6 +116,9 @@ fn message(at: usize, message: wit::ChatMessage) -> Result<Message, ModelError> 
     if role != Role::Assistant && !message.tool_calls.is_empty() {
         return rule("only a message of `assistant` has tool-calls");
     }
+    if role != Role::Assistant && message.reasoning_state.is_some() {
+        return rule("only a message of `assistant` has a reasoning-state");
+    }
     if (role == Role::Tool) != message.tool_call_id.is_some() {
         return rule("a message of `tool`, and no other, has a tool-call-id");
     }
@@ -134,6 +137,11 @@ fn message(at: usize, message: wit::ChatMessage) -> Result<Message, ModelError> 
             Err(invalid(format!("messages[{at}]: media-type has to be like image/png")))
         }
     });
+    let reasoning_state = match message.reasoning_state.as_deref().map(str::parse) {
+        None => None,
+        Some(Ok(state)) => Some(state),
+        Some(Err(error)) => return rule(&format!("reasoning-state: {error}")),
+    };
     let calls = message.tool_calls.into_iter();
     Ok(Message {
         role,
@@ -142,6 +150,7 @@ fn message(at: usize, message: wit::ChatMessage) -> Result<Message, ModelError> 
             .map(|call| ToolCall { id: call.id, name: call.name, arguments: call.arguments })
             .collect(),
         tool_call_id: message.tool_call_id,
+        reasoning_state,
     })
 }
 
@@ -257,6 +266,7 @@ fn size(request: &wit::Request) -> u64 {
         ENTRY_BYTES
             + message.content.iter().map(of_content).sum::<usize>()
             + message.tool_calls.iter().map(of_call).sum::<usize>()
+            + 4 * message.reasoning_state.as_ref().map_or(0, String::len)
     };
     let of_tool = |tool: &wit::Tool| {
         // As a tree of values, JSON takes several times its text.
@@ -315,6 +325,7 @@ mod tests {
             content: vec![wit::Content::Text(text.into())],
             tool_calls: Vec::new(),
             tool_call_id: None,
+            reasoning_state: None,
         }
     }
 
@@ -324,6 +335,7 @@ mod tests {
             content: Vec::new(),
             tool_calls,
             tool_call_id: None,
+            reasoning_state: None,
         }
     }
 
@@ -369,6 +381,18 @@ mod tests {
                 Box::new(|it| {
                     it.messages[0].role = wit::Role::System;
                     it.messages[0].content = vec![wit::Content::ImageUrl("http://h/x".into())];
+                }),
+            ),
+            (
+                "messages[0]: only a message of `assistant` has a reasoning-state",
+                Box::new(|it| it.messages[0].reasoning_state = Some("{}".into())),
+            ),
+            (
+                "messages[1]: reasoning-state: it has to be what",
+                Box::new(|it| {
+                    let state = Some("{\"secret\":1}".into());
+                    it.messages
+                        .push(wit::ChatMessage { reasoning_state: state, ..assistant(vec![]) });
                 }),
             ),
             (
@@ -467,6 +491,7 @@ mod tests {
                 arguments: " ".repeat(10_000),
             }],
             tool_call_id: None,
+            reasoning_state: None,
         });
         large.messages.push(result(""));
         let bytes = check(large).ok().unwrap().bytes;

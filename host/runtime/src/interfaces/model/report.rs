@@ -211,12 +211,14 @@ mod tests {
             content: vec![Content::Text("well".into())],
             tool_calls: vec![call],
             tool_call_id: None,
+            reasoning_state: None,
         };
         let result = Message {
             role: Role::Tool,
             content: vec![Content::Text("2".into())],
             tool_calls: Vec::new(),
             tool_call_id: Some("1".into()),
+            reasoning_state: None,
         };
         let call = json!({ "type": "tool_call", "id": "1", "name": "t", "arguments": { "a": 1 } });
         let text = json!({ "type": "text", "content": "well" });
