@@ -26,9 +26,14 @@ const MAX_WAITING: usize = 16;
 /// Text is merged up to this many bytes.
 const MERGE_BYTES: usize = 64 * 1024;
 
-/// Between two reads of text: what comes faster than this comes together. Each read wakes a thread that carries it, and
-/// then the agent's.
-const GATHER: Duration = Duration::from_millis(10);
+/// The longest wait between two reads of text: what comes meanwhile comes together. Each read wakes a thread that carries
+/// it, and then the agent's.
+const MAX_GATHER: Duration = Duration::from_millis(40);
+
+/// The wait after a text, by how long ago the first one came. An answer takes at most a sixteenth longer for it.
+fn gather(since_first: Duration) -> Duration {
+    (since_first / 16).min(MAX_GATHER)
+}
 
 /// What an answer takes from its agent until it is over.
 pub(super) struct Place {
@@ -197,7 +202,7 @@ impl Drop for Reported {
 
 /// Reads an answer to its end, or until nobody takes it.
 async fn read(mut chat: Reported, place: Place, meter: Arc<Meter>, send: Sender<Waiting>) {
-    let mut gathered = None;
+    let (mut first, mut gathered) = (None, None);
     let mut ended = loop {
         if let Some(gathered) = gathered.take() {
             sleep_until(gathered).await;
@@ -210,7 +215,8 @@ async fn read(mut chat: Reported, place: Place, meter: Arc<Meter>, send: Sender<
         };
         // More of it may come soon, unless something else follows already.
         if matches!(part, Part::Text(_) | Part::Reasoning(_)) && !chat.chat.has_more() {
-            gathered = Some(Instant::now() + GATHER);
+            let now = Instant::now();
+            gathered = Some(now + gather(now - *first.get_or_insert(now)));
         }
         let held = match meter.memory().charge(HostKind::Http, part.bytes()) {
             Ok(held) => held,
@@ -282,5 +288,19 @@ fn model_error(error: Error) -> ModelError {
         }
         Error::BadAnswer { message, .. } => ModelError::BadAnswer(message),
         Error::Timeout(text) => ModelError::Timeout(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_for_more_text_grows_with_the_answer_and_has_a_bound() {
+        let ms = Duration::from_millis;
+        assert_eq!(gather(ms(0)), ms(0), "the first part is not followed by a wait");
+        assert_eq!(gather(ms(160)), ms(10));
+        assert_eq!(gather(ms(640)), MAX_GATHER);
+        assert_eq!(gather(ms(60_000)), MAX_GATHER);
     }
 }
