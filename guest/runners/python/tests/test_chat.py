@@ -98,7 +98,7 @@ class Conversation(Stage):
         self.assertEqual(self.open_answers, 0)
 
     def test_a_truncated_answer_says_so(self) -> None:
-        self.answers = [[model.Part_Text("he"), model.Part_End(model.End(model.FinishReason.LENGTH, None))]]
+        self.answers = [[model.Part_Text("he"), model.Part_End(model.End(model.FinishReason.LENGTH, None, None))]]
         reply = self.play(AGENT + "def mayor(ctx, message):\n    return ctx.chat.ask('x')\n")
         self.assertEqual(reply, "he\n\n[cut off: the model reached its length limit]")
 
