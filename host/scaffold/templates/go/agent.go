@@ -61,6 +61,8 @@ func (a *agent) ask(text string) (string, error) {
 		}
 		said := says(model.Role_Assistant, answer.Text)
 		said.ToolCalls = answer.ToolCalls
+		// Models that think want back what they thought.
+		said.ReasoningState = answer.End.ReasoningState
 		conversation = append(conversation, said)
 		for _, call := range answer.ToolCalls {
 			done := says(model.Role_Tool, a.call(call))
