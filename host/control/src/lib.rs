@@ -27,6 +27,7 @@ mod params;
 mod passes;
 mod process;
 mod refused;
+mod routed;
 mod routes;
 mod server;
 mod service;

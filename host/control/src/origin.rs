@@ -135,14 +135,14 @@ impl Origins {
     }
 
     fn named(&self, host: &str) -> Result<Asked, Refusal> {
-        let shown = truncated(host, SHOWN_CHARS);
+        let shown = || truncated(host, SHOWN_CHARS);
         let Some(asked) = Asked::parse(host) else {
-            return Err(bad_request(format!("the header Host is no host: {shown:?}")));
+            return Err(bad_request(format!("the header Host is no host: {:?}", shown())));
         };
         if asked.is_literal_or_local() || self.allowed.iter().any(|one| one.is(&asked)) {
             return Ok(asked);
         }
-        let error = format!("this server does not go by the name {shown:?}");
+        let error = format!("this server does not go by the name {:?}", shown());
         let action = "ask it by an address or by localhost, or add the name to server.allowed_hosts \
                       (BULKHEAD_ALLOWED_HOSTS)";
         Err(forbidden(error, "host-not-allowed", action))
@@ -213,7 +213,9 @@ pub(crate) fn keep_to_ourselves(headers: &mut HeaderMap) {
         HeaderName::from_static("cross-origin-resource-policy"),
         HeaderValue::from_static("same-origin"),
     );
-    headers.extend([NOSNIFF, OURS]);
+    for (name, value) in [NOSNIFF, OURS] {
+        headers.insert(name, value);
+    }
 }
 
 #[cfg(test)]

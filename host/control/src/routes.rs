@@ -32,19 +32,15 @@
 //! | `GET /console` and what is below it, for people | [`console`](mod@console) |
 //! | everything else | [`unknown`] |
 
+use std::sync::Arc;
+
 use axum::handler::Handler;
-use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use axum::{Extension, Router};
 
-use bulkhead_mcp::Endpoint;
-
 use crate::Backend;
-use crate::connection_slots::ConnectionSlots;
 use crate::openapi::{Document, Routes};
-use crate::start_gate::StartGate;
-use crate::streams::Streams;
-use crate::town::Town;
+use crate::routed::{Routed, Services};
 
 mod console;
 mod crashes;
@@ -84,47 +80,44 @@ pub(crate) use mcp::Tools;
 pub(crate) use sync_config::Problems;
 pub(crate) use upgrade::takes_component;
 
-/// All routes on `backend`. `slots` are those of the connections that the server has, `console` the pages.
+/// All routes on `backend`. `console` are the pages; `services` have no tools yet.
 pub(crate) fn router<B: Backend>(
     backend: B,
-    town: Town,
-    slots: ConnectionSlots,
-    streams: Streams,
+    services: Services,
     problems: Problems,
     tools: Tools,
     console: Router<B>,
-) -> Router {
-    let routes = routes(slots).0.merge(console);
-    let whole = |routes: Router<B>, endpoint: Option<Endpoint>| {
-        routes
-            .fallback(unknown::path)
-            .method_not_allowed_fallback(unknown::method)
-            .layer(from_fn_with_state(backend.clone(), sync_config::from_header::<B>))
-            .layer(Extension(endpoint))
-            .layer(Extension(problems.clone()))
-            .layer(Extension(streams.clone()))
-            .layer(Extension(town.clone()))
-            .with_state(backend.clone())
-    };
+) -> Routed {
+    let router = routes()
+        .0
+        .merge(console)
+        .fallback(unknown::path)
+        .method_not_allowed_fallback(unknown::method)
+        .with_state(backend.clone());
     // Its tools call the other routes.
-    let endpoint = tools.on(whole(routes.clone(), None));
-    whole(routes, endpoint)
+    let others = Services {
+        town: services.town.clone(),
+        streams: services.streams.clone(),
+        slots: services.slots.clone(),
+        starts: services.starts.clone(),
+        tools: None,
+    };
+    let others = Routed { router: router.clone(), services: Arc::new(others), from_header: None };
+    let services = Arc::new(Services { tools: tools.on(others), ..services });
+    let from_header = sync_config::from_header(backend, problems);
+    Routed { router, services, from_header: Some(from_header) }
 }
 
 /// The routes, and the document that says what they are.
-pub(crate) fn routes<B: Backend>(slots: ConnectionSlots) -> (Router<B>, Document) {
+pub(crate) fn routes<B: Backend>() -> (Router<B>, Document) {
     let document = Document::default();
     let router = Routes::new(document.clone())
         .get("/health", health::get::<B>, health::operation)
         .get("/livez", livez::get, livez::operation)
         .get("/readyz", readyz::get::<B>, readyz::operation)
-        .get("/metrics", metrics::get::<B>.layer(Extension(slots)), metrics::operation)
+        .get("/metrics", metrics::get::<B>, metrics::operation)
         .get("/openapi.json", openapi::get.layer(Extension(document.clone())), openapi::operation)
-        .post(
-            "/agents/start",
-            start::post::<B>.layer(Extension(StartGate::default())),
-            start::operation,
-        )
+        .post("/agents/start", start::post::<B>, start::operation)
         .get("/agents", list::get::<B>, list::operation)
         .get("/agents/{id}/status", status::get::<B>, status::operation)
         .post("/agents/{id}/stop", stop::post::<B>, stop::operation)
@@ -169,20 +162,14 @@ pub(crate) fn routes<B: Backend>(slots: ConnectionSlots) -> (Router<B>, Document
 }
 
 /// The routes of the listener for probes.
-pub(crate) fn probes<B: Backend>(
-    backend: B,
-    town: Town,
-    slots: ConnectionSlots,
-    streams: Streams,
-) -> Router {
-    Router::new()
+pub(crate) fn probes<B: Backend>(backend: B, services: Services) -> Routed {
+    let router = Router::new()
         .route("/health", get(health::get::<B>))
         .route("/livez", get(livez::get))
         .route("/readyz", get(readyz::get::<B>))
-        .route("/metrics", get(metrics::get::<B>).layer(Extension(slots)))
+        .route("/metrics", get(metrics::get::<B>))
         .fallback(unknown::path)
         .method_not_allowed_fallback(unknown::method)
-        .layer(Extension(streams))
-        .layer(Extension(town))
-        .with_state(backend)
+        .with_state(backend);
+    Routed { router, services: Arc::new(services), from_header: None }
 }

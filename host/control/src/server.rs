@@ -16,10 +16,12 @@ use tokio::time::Instant;
 use crate::auth::Gate;
 use crate::connection_slots::ConnectionSlots;
 use crate::connections::Connections;
+use crate::routed::Services;
 use crate::service::Service;
 use crate::sessions::Sessions;
+use crate::start_gate::StartGate;
 use crate::streams::{StreamThread, Streams};
-use crate::town::{Town, TownEdge};
+use crate::town::TownEdge;
 use crate::{Backend, ControlConfig, ControlError, long, routes};
 
 /// Connections that the kernel keeps until they are accepted. The kernel cuts it to its own bound.
@@ -79,7 +81,15 @@ impl ControlServer {
         let spawner = Spawner::new(away.clone(), Arc::clone(&sink), Arc::clone(&context));
         let streams = Streams::new(&config.limits, spawner);
         let sessions = Sessions::new(config.token.clone());
-        let entrance = |listener, router, gate, config: &ControlConfig, slots, streams| {
+        let starts = StartGate::default();
+        let services = || Services {
+            town: town.clone(),
+            streams: streams.clone(),
+            slots: slots.clone(),
+            starts: starts.clone(),
+            tools: None,
+        };
+        let entrance = |listener, routes, gate, config: &ControlConfig, slots, streams| {
             let (sink, context) = (Arc::clone(&sink), Arc::clone(&context));
             let spawner =
                 Spawner::new(runtime.handle().clone(), Arc::clone(&sink), Arc::clone(&context));
@@ -87,7 +97,7 @@ impl ControlServer {
             // Where there are no streams there are no pages.
             let sessions = Option::as_ref(&streams).map(|_: &Streams| sessions.clone());
             let service =
-                Arc::new(Service::new(router, gate, config, streams, sessions, sink, context));
+                Arc::new(Service::new(routes, gate, config, streams, sessions, sink, context));
             let answering = Arc::clone(&service);
             let connections = Connections::new(answering, spawner, config.limits, slots, away);
             Entrance { listener, connections, service }
@@ -95,10 +105,9 @@ impl ControlServer {
         let probes = probes.map(|(listener, _)| {
             let mut config = config.clone();
             config.limits.connections = config.limits.probe_connections;
-            let router =
-                routes::probes(backend.clone(), Town(town.clone()), slots.clone(), streams.clone());
+            let routes = routes::probes(backend.clone(), services());
             let own = ConnectionSlots::new(config.limits.connections);
-            entrance(listener, router, Gate::Probes, &config, own, None)
+            entrance(listener, routes, Gate::Probes, &config, own, None)
         });
         let own = Spawner::new(runtime.handle().clone(), Arc::clone(&sink), Arc::clone(&context));
         let asked = backend.clone();
@@ -111,11 +120,9 @@ impl ControlServer {
             context: Arc::clone(&context),
         };
         let console = routes::console(sessions.clone());
-        let (town, places) = (Town(town), slots.clone());
-        let router =
-            routes::router(backend, town, places, streams.clone(), problems, tools, console);
+        let routes = routes::router(backend, services(), problems, tools, console);
         let gate = Gate::Token(config.token.clone());
-        let main = entrance(main.0, router, gate, &config, slots, Some(streams));
+        let main = entrance(main.0, routes, gate, &config, slots.clone(), Some(streams.clone()));
         let (open, opened) = oneshot::channel();
         let (end, ended) = oneshot::channel();
         let thread = std::thread::Builder::new()

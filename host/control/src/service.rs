@@ -10,7 +10,6 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
@@ -21,7 +20,6 @@ use bulkhead_tasks::report_unhandled;
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode, Uri};
 use tokio::time::Instant;
-use tower::ServiceExt;
 
 use crate::ControlConfig;
 use crate::answer::{self, Reason, Refusal};
@@ -29,6 +27,7 @@ use crate::auth::{Gate, Trusted};
 use crate::body::Reader;
 use crate::origin::{self, Origins};
 use crate::refused::Refusals;
+use crate::routed::Routed;
 use crate::routes;
 use crate::sessions::{self, Sessions};
 use crate::streams::Streams;
@@ -42,7 +41,7 @@ const LOGIN_BYTES: usize = 4096;
 
 /// Answers requests. One for each listener.
 pub(crate) struct Service {
-    router: Router,
+    routes: Routed,
     origins: Origins,
     gate: Gate,
     reader: Reader,
@@ -59,7 +58,7 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) fn new(
-        router: Router,
+        routes: Routed,
         gate: Gate,
         config: &ControlConfig,
         streams: Option<Streams>,
@@ -68,7 +67,7 @@ impl Service {
         context: Arc<RunContext>,
     ) -> Self {
         Self {
-            router,
+            routes,
             gate,
             origins: Origins::new(config.allowed_hosts.clone()),
             reader: Reader::new(config.limits),
@@ -208,9 +207,7 @@ impl Service {
         if let Some(trusted) = trusted {
             parts.extensions.insert(trusted);
         }
-        let request = Request::from_parts(parts, body);
-        let Ok(response) = self.router.clone().oneshot(request).await;
-        Ok(response)
+        Ok(self.routes.answer(parts, body).await)
     }
 
     /// Who asks for a page, or for what a page reads, if it is somebody who may.

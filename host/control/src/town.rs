@@ -1,7 +1,5 @@
 //! What the routes need of the town's client.
 
-use std::sync::Arc;
-
 use bulkhead_types::{Secret, TownFigures};
 
 /// The town's client as the routes see it. The daemon implements it, so that this crate knows no town. No method
@@ -14,7 +12,3 @@ pub trait TownEdge: Send + Sync + 'static {
     /// The figures now.
     fn figures(&self) -> TownFigures;
 }
-
-/// The town, when the container has one.
-#[derive(Clone)]
-pub(crate) struct Town(pub(crate) Option<Arc<dyn TownEdge>>);

@@ -3,6 +3,8 @@
 //! With the header `X-Drain-Nonce`, from a sender who may change things, the town is notified when this container
 //! is ready to take over; `X-Town-Id` says which town is meant.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName};
 use axum::{Extension, Json};
@@ -11,7 +13,7 @@ use bulkhead_api::Health;
 use crate::Backend;
 use crate::auth::Trusted;
 use crate::openapi::{Group, Operation};
-use crate::town::Town;
+use crate::routed::Services;
 
 const NONCE: HeaderName = HeaderName::from_static("x-drain-nonce");
 const TOWN_ID: HeaderName = HeaderName::from_static("x-town-id");
@@ -31,12 +33,12 @@ pub(super) fn operation() -> Operation {
 
 pub(super) async fn get<B: Backend>(
     State(backend): State<B>,
-    Extension(Town(town)): Extension<Town>,
+    Extension(services): Extension<Arc<Services>>,
     trusted: Option<Extension<Trusted>>,
     headers: HeaderMap,
 ) -> Json<Health> {
     let text = |name| headers.get(name).and_then(|value: &_| value.to_str().ok());
-    if let (Some(town), Some(nonce), Some(_)) = (town, text(NONCE), trusted) {
+    if let (Some(town), Some(nonce), Some(_)) = (&services.town, text(NONCE), trusted) {
         town.acknowledge(text(TOWN_ID), nonce);
     }
     Json(backend.health())

@@ -6,11 +6,11 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::{Body, to_bytes};
 use axum::http::header::{ACCEPT, CONTENT_TYPE, HOST};
 use axum::http::{HeaderMap, HeaderValue, Request};
 use axum::response::Response;
-use axum::{Extension, Router};
 use bulkhead_log::{RunContext, SharedSink};
 use bulkhead_mcp::{Access, Answer, Api, Call, Endpoint, Server};
 use bulkhead_tasks::containment::{Panicked, contain_future};
@@ -22,7 +22,6 @@ use http_body_util::BodyExt;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 use tokio::time::timeout;
-use tower::ServiceExt;
 
 use crate::Mcp;
 use crate::answer::Refusal;
@@ -30,6 +29,7 @@ use crate::auth::Trusted;
 use crate::body::WholeBody;
 use crate::openapi::{Group, Operation};
 use crate::params::NoParams;
+use crate::routed::{Routed, Services};
 
 /// Largest answer of a route that a tool reads. A thousand crash records have a tenth of it.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
@@ -50,7 +50,7 @@ pub(crate) struct Tools {
 
 impl Tools {
     /// The tools on `routes`. `None`: there are none.
-    pub(super) fn on(self, routes: Router) -> Option<Endpoint> {
+    pub(super) fn on(self, routes: Routed) -> Option<Endpoint> {
         let Self { access, body_bytes, sink, context } = self;
         let access = match access {
             Mcp::Off => return None,
@@ -82,12 +82,12 @@ pub(super) fn operation() -> Operation {
 }
 
 pub(super) async fn post(
-    Extension(endpoint): Extension<Option<Endpoint>>,
+    Extension(services): Extension<Arc<Services>>,
     _: NoParams,
     headers: HeaderMap,
     body: WholeBody,
 ) -> Result<Response, Refusal> {
-    let Some(endpoint) = endpoint else {
+    let Some(endpoint) = services.tools.clone() else {
         let refusal = Refusal::new(StatusCode::NOT_FOUND, "this host has no tools for models");
         return Err(refusal.kind("mcp-off").action("set server.mcp = \"read\" or \"change\""));
     };
@@ -112,7 +112,7 @@ pub(super) async fn post(
 
 /// The routes, called by this process.
 struct Routes {
-    routes: Router,
+    routes: Routed,
     sink: SharedSink,
     context: Arc<RunContext>,
 }
@@ -149,7 +149,8 @@ impl Routes {
         // Callers of the tool have shown the token.
         request.extensions_mut().insert(Trusted);
         request.extensions_mut().insert(WholeBody::own(body));
-        let Ok(response) = self.routes.clone().oneshot(request).await;
+        let (parts, body) = request.into_parts();
+        let response = self.routes.answer(parts, body).await;
         let status = response.status().as_u16();
         let body = to_bytes(response.into_body(), MAX_ANSWER_BYTES).await;
         let body = body.map_err(|error| error.to_string())?;

@@ -14,6 +14,7 @@
 //!
 //! With `Accept: text/event-stream` the turn is a stream: `delta` frames as it happens, and `turn` or `error` at its end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
@@ -38,6 +39,7 @@ use crate::answer::Refusal;
 use crate::body::WholeBody;
 use crate::openapi::{Group, Operation};
 use crate::params::{Kind, Param, Params, Trace};
+use crate::routed::Services;
 use crate::streams::{Frame, Frames, Streams};
 use crate::turn::{self, LiveTurn, Step};
 
@@ -75,7 +77,7 @@ pub(super) fn operation() -> Operation {
 
 pub(super) async fn post<B: Backend>(
     agent: PathAgent<B>,
-    Extension(streams): Extension<Streams>,
+    Extension(services): Extension<Arc<Services>>,
     params: Params,
     Trace(trace): Trace,
     headers: HeaderMap,
@@ -88,9 +90,9 @@ pub(super) async fn post<B: Backend>(
     let body = request.prompt.into();
     let send = |backend: &B, id: &AgentId| backend.send(id, Sender::Operator, body, trace);
     if accepts_events(&headers) {
-        let place = streams.place()?;
+        let place = services.streams.place()?;
         let turn = agent.when_restored(|backend, id| LiveTurn::begin(backend, id, send)).await?;
-        return Ok(place.events(frames(turn, wait, streams), false));
+        return Ok(place.events(frames(turn, wait, services.streams.clone()), false));
     }
     let delivery = agent.when_restored(send).await?;
     match wait {

@@ -3,6 +3,8 @@
 //!
 //! Behind the token, unlike the probes: the figures show how much the agents do and how they end.
 
+use std::sync::Arc;
+
 use axum::Extension;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -10,13 +12,11 @@ use axum::response::{IntoResponse, Response};
 use hyper::header::{ACCEPT, CONTENT_TYPE, VARY};
 
 use crate::Backend;
-use crate::connection_slots::ConnectionSlots;
 use crate::exposition::{self, Format, Scrape};
 use crate::openapi::{Group, Operation};
 use crate::params::NoParams;
 use crate::process::Process;
-use crate::streams::Streams;
-use crate::town::Town;
+use crate::routed::Services;
 
 pub(super) fn operation() -> Operation {
     Operation::new(Group::Probes, "Returns the metrics as text")
@@ -27,17 +27,15 @@ pub(super) fn operation() -> Operation {
 
 pub(super) async fn get<B: Backend>(
     State(backend): State<B>,
-    Extension(slots): Extension<ConnectionSlots>,
-    Extension(streams): Extension<Streams>,
-    Extension(Town(town)): Extension<Town>,
+    Extension(services): Extension<Arc<Services>>,
     _: NoParams,
     headers: HeaderMap,
 ) -> Response {
     let scrape = Scrape {
         metrics: backend.metrics(),
-        town: town.map(|town| town.figures()),
-        connections: slots,
-        streams,
+        town: services.town.as_ref().map(|town| town.figures()),
+        connections: services.slots.clone(),
+        streams: services.streams.clone(),
         process: Process::read(),
     };
     let format = Format::asked(&headers);

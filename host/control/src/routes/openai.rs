@@ -4,6 +4,7 @@
 //! The agent keeps its conversation itself: of `messages`, what `user` said last is sent. The answer is the agent's reply.
 //! A stream has the text of the agent's models as it comes, and at its end the reply, unless that was the last text.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -29,7 +30,8 @@ use crate::body::WholeBody;
 use crate::long;
 use crate::openapi::{Group, Operation};
 use crate::params::{NoParams, PathText, Trace};
-use crate::streams::{Frame, Frames, Streams};
+use crate::routed::Services;
+use crate::streams::{Frame, Frames};
 use crate::turn::{self, LiveTurn, Step};
 
 /// Longest wait for an answer that is no stream.
@@ -97,7 +99,7 @@ pub(super) async fn model<B: Backend>(
 
 pub(super) async fn complete<B: Backend>(
     State(backend): State<B>,
-    Extension(streams): Extension<Streams>,
+    Extension(services): Extension<Arc<Services>>,
     _: NoParams,
     Trace(trace): Trace,
     body: WholeBody,
@@ -110,7 +112,7 @@ pub(super) async fn complete<B: Backend>(
     let send = |backend: &B, id: &AgentId| backend.send(id, Sender::Operator, body, trace);
     let agent = PathAgent::of(backend, id);
     if stream {
-        let place = streams.place()?;
+        let place = services.streams.place()?;
         let turn = agent.when_restored(|backend, id| LiveTurn::begin(backend, id, send)).await?;
         return Ok(place.events(chunks(turn, model, include_usage), false));
     }

@@ -1,5 +1,7 @@
 //! `POST /refresh-token`: a new token for the calls of the town. It is swapped in place; no agent is restarted.
 
+use std::sync::Arc;
+
 use axum::{Extension, Json};
 use bulkhead_api::{Issue, Parsed, RefreshTokenAnswer, RefreshTokenRequest, WithIgnored};
 use hyper::StatusCode;
@@ -9,7 +11,7 @@ use crate::answer::Refusal;
 use crate::body::WholeBody;
 use crate::openapi::{Group, Operation};
 use crate::params::NoParams;
-use crate::town::Town;
+use crate::routed::Services;
 
 pub(super) fn operation() -> Operation {
     Operation::new(Group::Settings, "Replaces the token for the town's API")
@@ -20,13 +22,13 @@ pub(super) fn operation() -> Operation {
 }
 
 pub(super) async fn post(
-    Extension(Town(town)): Extension<Town>,
+    Extension(services): Extension<Arc<Services>>,
     _: NoParams,
     body: WholeBody,
 ) -> Result<Json<WithIgnored<RefreshTokenAnswer>>, Refusal> {
     let parsed = RefreshTokenRequest::parse(body.as_slice()).map_err(Refusal::invalid_body)?;
     let Parsed { request, ignored } = parsed;
-    let town = town.ok_or_else(|| {
+    let town = services.town.as_ref().ok_or_else(|| {
         Refusal::new(StatusCode::CONFLICT, "this container has no town to call")
             .kind("no-town")
             .action("set town.api_url (GASTOWN_API_URL), or send no token")

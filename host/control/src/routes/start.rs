@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use axum::extract::State;
@@ -15,7 +16,7 @@ use crate::answer::Refusal;
 use crate::body::WholeBody;
 use crate::openapi::{Group, Operation};
 use crate::params::{NoParams, Trace};
-use crate::start_gate::StartGate;
+use crate::routed::Services;
 
 pub(super) fn operation() -> Operation {
     Operation::new(Group::Agents, "Starts an agent")
@@ -44,12 +45,12 @@ pub(super) fn operation() -> Operation {
 
 pub(super) async fn post<B: Backend>(
     State(backend): State<B>,
-    Extension(gate): Extension<StartGate>,
+    Extension(services): Extension<Arc<Services>>,
     _: NoParams,
     Trace(trace): Trace,
     body: WholeBody,
 ) -> Result<(StatusCode, Json<WithIgnored<StartAnswer>>), Refusal> {
-    let pass = gate.pass().await;
+    let pass = services.starts.pass().await;
     let parsed = StartRequest::parse_body(body.as_slice()).map_err(Refusal::invalid_body)?;
     let Parsed { request, ignored } = parsed;
     // A start may take minutes; its body gives its room back before.

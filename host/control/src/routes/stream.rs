@@ -9,6 +9,8 @@
 //! | `follow` | false: the stream ends after what is kept |
 //! | `ticket` | in place of the token |
 
+use std::sync::Arc;
+
 use axum::Extension;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
@@ -29,6 +31,7 @@ use crate::agent::PathAgent;
 use crate::answer::Refusal;
 use crate::openapi::{Group, Operation};
 use crate::params::{Kind, Param, Params};
+use crate::routed::Services;
 use crate::streams::{Frame, Frames, Streams};
 
 const AFTER: Param = Param::new(
@@ -149,18 +152,18 @@ impl<S: Send + Sync> FromRequestParts<S> for Wanted {
 /// The container, and all agents or some.
 pub(super) async fn all<B: Backend>(
     State(backend): State<B>,
-    Extension(streams): Extension<Streams>,
+    Extension(services): Extension<Arc<Services>>,
     wanted: Wanted,
 ) -> Result<Response, Refusal> {
-    let place = streams.place()?;
+    let place = services.streams.place()?;
     let follow = wanted.follow;
-    Ok(place.events(of_all(&backend, &streams, wanted), follow))
+    Ok(place.events(of_all(&backend, &services.streams, wanted), follow))
 }
 
 /// One agent.
 pub(super) async fn agent<B: Backend>(
     State(backend): State<B>,
-    Extension(streams): Extension<Streams>,
+    Extension(services): Extension<Arc<Services>>,
     agent: PathAgent<B>,
     wanted: Wanted,
 ) -> Result<Response, Refusal> {
@@ -168,17 +171,17 @@ pub(super) async fn agent<B: Backend>(
         backend.ring(id).ok_or_else(|| SendError::NoSuchAgent(id.clone()))
     });
     let ring = ring.await?;
-    let place = streams.place()?;
+    let place = services.streams.place()?;
     let Wanted { after, events, deltas, follow, .. } = wanted;
     let live = follow && deltas.unwrap_or(true);
     let subscription = Subscription::new(backend.feed(), Follow::Agent(ring), after, live);
-    Ok(place.events(frames(subscription, events, follow, streams), follow))
+    Ok(place.events(frames(subscription, events, follow, services.streams.clone()), follow))
 }
 
 /// The same as for all agents, over a WebSocket.
 pub(super) async fn socket<B: Backend>(
     State(backend): State<B>,
-    Extension(streams): Extension<Streams>,
+    Extension(services): Extension<Arc<Services>>,
     wanted: Wanted,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
@@ -188,8 +191,8 @@ pub(super) async fn socket<B: Backend>(
             .kind("no-upgrade")
             .action("connect with ws://, or use /events/stream")
     })?;
-    let place = streams.place()?.of_socket();
-    let frames = of_all(&backend, &streams, wanted);
+    let place = services.streams.place()?.of_socket();
+    let frames = of_all(&backend, &services.streams, wanted);
     let upgrade = upgrade
         .max_message_size(SAID_BYTES)
         .max_frame_size(SAID_BYTES)

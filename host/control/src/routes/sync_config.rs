@@ -11,10 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Extension;
 use axum::Json;
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
-use axum::middleware::Next;
-use axum::response::Response;
 use bulkhead_api::{Issue, Parsed, SyncAnswer, TownConfig, WithIgnored};
 use bulkhead_log::SharedSink;
 use bulkhead_types::Event;
@@ -26,6 +24,7 @@ use crate::auth::Trusted;
 use crate::body::WholeBody;
 use crate::openapi::{Group, Operation};
 use crate::params::NoParams;
+use crate::routed::FromHeader;
 use crate::town_header::{NAME, TownHeader};
 
 /// Problems that are logged. A town that has more of them has reported enough.
@@ -44,10 +43,9 @@ pub(super) fn operation() -> Operation {
 }
 
 /// Logs what is wrong with headers, each problem once.
-#[derive(Clone)]
 pub(crate) struct Problems {
     sink: SharedSink,
-    logged: Arc<Mutex<HashSet<Issue>>>,
+    logged: Mutex<HashSet<Issue>>,
 }
 
 /// Marks a call whose header was read.
@@ -56,7 +54,7 @@ pub(super) struct Synced;
 
 impl Problems {
     pub(crate) fn new(sink: SharedSink) -> Self {
-        Self { sink, logged: Arc::default() }
+        Self { sink, logged: Mutex::default() }
     }
 
     fn log(&self, issues: Vec<Issue>) {
@@ -91,19 +89,15 @@ pub(super) async fn post<B: Backend>(
 }
 
 /// Takes the header of every call.
-pub(super) async fn from_header<B: Backend>(
-    State(backend): State<B>,
-    Extension(problems): Extension<Problems>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let value = request.extensions_mut().remove::<TownHeader>();
-    if request.extensions().get::<Trusted>().is_some()
-        && sync_header(&backend, &problems, request.headers(), value)
-    {
-        request.extensions_mut().insert(Synced);
-    }
-    next.run(request).await
+pub(super) fn from_header<B: Backend>(backend: B, problems: Problems) -> FromHeader {
+    Arc::new(move |parts| {
+        let value = parts.extensions.remove::<TownHeader>();
+        if parts.extensions.get::<Trusted>().is_some()
+            && sync_header(&backend, &problems, &parts.headers, value)
+        {
+            parts.extensions.insert(Synced);
+        }
+    })
 }
 
 /// Says whether there is a header that could be read.

@@ -1,5 +1,7 @@
 //! `POST /tickets`: what opens one stream without the token, for a browser, whose streams carry no header.
 
+use std::sync::Arc;
+
 use axum::Extension;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -9,7 +11,8 @@ use hyper::StatusCode;
 use crate::answer::Refusal;
 use crate::openapi::{Group, Operation};
 use crate::params::NoParams;
-use crate::streams::{Streams, TICKET};
+use crate::routed::Services;
+use crate::streams::TICKET;
 
 pub(super) fn operation() -> Operation {
     Operation::new(Group::Streams, "Makes a ticket for one stream, good for 60 s")
@@ -18,10 +21,10 @@ pub(super) fn operation() -> Operation {
 }
 
 pub(super) async fn post(
-    Extension(streams): Extension<Streams>,
+    Extension(services): Extension<Arc<Services>>,
     _: NoParams,
 ) -> Result<Response, Refusal> {
-    let ticket = streams.issue().ok_or_else(Refusal::internal)?;
+    let ticket = services.streams.issue().ok_or_else(Refusal::internal)?;
     let expires_at = bulkhead_log::now().after(TICKET);
     Ok((StatusCode::CREATED, Json(TicketAnswer { ticket, expires_at })).into_response())
 }

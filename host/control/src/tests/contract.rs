@@ -6,14 +6,13 @@ use boon::{Compiler, Schemas};
 use serde_json::Value;
 
 use super::fake::Fake;
-use crate::connection_slots::ConnectionSlots;
 use crate::openapi::Document;
 
 /// Names the document to the validator. Nothing is loaded from there.
 const URL: &str = "mem:///openapi.json";
 
 static DOCUMENT: LazyLock<(Document, Value)> = LazyLock::new(|| {
-    let (_, document) = crate::routes::routes::<Fake>(ConnectionSlots::new(1));
+    let (_, document) = crate::routes::routes::<Fake>();
     let json = serde_json::from_slice(&document.json()).expect("JSON");
     (document, json)
 });

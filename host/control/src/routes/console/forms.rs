@@ -1,5 +1,7 @@
 //! What a person can do to an agent. Each form carries the token of its session.
 
+use std::sync::Arc;
+
 use axum::Extension;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -19,7 +21,7 @@ use crate::answer::Refusal;
 use crate::body::Form;
 use crate::params::{NoParams, PathId, Trace};
 use crate::passes::is_secret;
-use crate::streams::Streams;
+use crate::routed::Services;
 use crate::turn::LiveTurn;
 
 /// Who asked, in the line of the agent's exit.
@@ -30,7 +32,7 @@ pub(super) async fn message<B: Backend>(
     agent: PathAgent<B>,
     PathId(id): PathId,
     Extension(visitor): Extension<Visitor>,
-    Extension(streams): Extension<Streams>,
+    Extension(services): Extension<Arc<Services>>,
     Trace(trace): Trace,
     headers: HeaderMap,
     mut form: Form,
@@ -39,9 +41,9 @@ pub(super) async fn message<B: Backend>(
     let text = text(&mut form, MAX_BODY_BYTES)?;
     let send = |backend: &B, id: &AgentId| backend.send(id, Sender::Operator, text.into(), trace);
     if accepts_events(&headers) {
-        let place = streams.place()?;
+        let place = services.streams.place()?;
         let turn = agent.when_restored(|backend, id| LiveTurn::begin(backend, id, send)).await?;
-        return Ok(place.events(frames(turn, None, streams), false));
+        return Ok(place.events(frames(turn, None, services.streams.clone()), false));
     }
     agent.when_restored(send).await?;
     Ok(back(&id, Said::Sent))
