@@ -294,7 +294,6 @@ fuzz-diagnose seconds="60":
 fuzz seconds="60": (fuzz-diagnose seconds)
     #!/usr/bin/env bash
     set -euo pipefail
-    # The last one builds the engine, for a quarter of an hour.
     for target in api/start llm/answers runtime/component runtime/debug_info blackbox/blackbox town/answers; do
         (cd "host/${target%/*}/fuzz" && cargo +nightly fuzz run --fuzz-dir . "${target#*/}" -- \
             -max_total_time={{ seconds }} -max_len=16384 -rss_limit_mb=512)

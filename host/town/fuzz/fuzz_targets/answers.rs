@@ -3,8 +3,17 @@
 //! Bounded, beside the other tests: `noise_in_answers_is_survived` in `src/answers.rs`.
 
 #![no_main]
+#![allow(dead_code)]
 
-use bulkhead_town::read_any;
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| read_any(bytes));
+#[path = "../../src/answers.rs"]
+mod answers;
+#[path = "../../src/fault.rs"]
+mod fault;
+#[path = "../../src/nudge.rs"]
+mod nudge;
+#[path = "../../src/token.rs"]
+mod token;
+
+fuzz_target!(|bytes: &[u8]| answers::read_any(bytes));
