@@ -112,8 +112,9 @@ browser: _guest_target
     }
     AXE="$axe/axe.min.js" cargo test --test it browser:: -- --ignored --test-threads=1
 
-# run the tests of published crates on the host and on plain wasmtime-wasi, and name what differs; takes names of suites
-conformance *suites: _guest_target
+# run the tests of published crates and of Rust's library on the host and on plain wasmtime-wasi, and name what differs;
+# takes names of suites, and the source of the library (3 MB) by rustup where it is missing
+conformance *suites: _guest_target _rust_src
     CONFORMANCE_SUITES="{{ suites }}" cargo test --test engine conformance:: -- --ignored --nocapture
 
 # send spans to a real collector, over HTTP, and over gRPC with and without TLS; wants Python, and takes rotel (10 MB) from PyPI
@@ -562,6 +563,13 @@ _compiler:
 
 _git:
     @command -v git >/dev/null || { echo "error: no git, which the agents of this town use; install it" >&2; exit 1; }
+
+_rust_src: _compiler
+    #!/usr/bin/env bash
+    set -euo pipefail
+    if [ -d "$(rustc --print sysroot)/lib/rustlib/src/rust/library" ]; then exit 0; fi
+    command -v rustup >/dev/null || { echo "error: the source of Rust's library is missing and there is no rustup to add it" >&2; exit 1; }
+    rustup component add rust-src
 
 _guest_target: _compiler
     #!/usr/bin/env bash

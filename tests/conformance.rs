@@ -1,5 +1,5 @@
 //! Programs of others do the same on this host and on plain wasmtime-wasi. `just conformance` builds and runs the
-//! tests of published crates, each alone; an ordinary test runs a program of our own.
+//! tests of published crates and of Rust's library, each alone; an ordinary test runs a program of our own.
 
 mod hosted;
 mod reference;
@@ -41,7 +41,7 @@ struct Outcome {
     /// The end in words. They are this side's own and are not compared.
     how: String,
     stdout: Vec<String>,
-    /// Shown where something differs.
+    /// Of one that fails, the last line of it.
     stderr: Vec<String>,
 }
 
@@ -59,9 +59,10 @@ impl Case {
         Self { program: program.to_owned(), args: Vec::new(), env: Vec::new() }
     }
 
-    /// One test of a program with the standard harness. A panic ends the program, so it runs alone.
+    /// One test of a program with the standard harness. A panic ends the program, so it runs alone, and nothing is
+    /// captured, so it says why.
     fn test(program: &str, name: &str) -> Self {
-        let args = ["--exact", name, "--test-threads=1"].map(str::to_owned).to_vec();
+        let args = ["--exact", name, "--test-threads=1", "--nocapture"].map(str::to_owned).to_vec();
         Self { args, ..Self::of(program) }
     }
 
@@ -74,18 +75,29 @@ impl Case {
 }
 
 impl Outcome {
-    /// What both sides must have in common: the host logs lines, cuts long ones, and leaves out empty ones.
-    fn essence(&self) -> (bool, String) {
-        let lines =
-            self.stdout.iter().map(|line| line.split("; finished in ").next().unwrap_or(line));
-        (self.well, lines.collect())
+    /// What both sides must have in common: the host logs lines, cuts long ones, and leaves out empty ones. Of a test
+    /// with the standard harness it is the result, since some print times. One that fails says why; files, threads
+    /// and errors have numbers of their own.
+    fn essence(&self) -> (bool, String, String) {
+        let is_result = |line: &&String| line.starts_with("test result: ");
+        let lines = match self.stdout.iter().rfind(is_result) {
+            Some(result) => std::slice::from_ref(result),
+            None => &self.stdout,
+        };
+        let lines = lines.iter().map(|line| line.split("; finished in ").next().unwrap_or(line));
+        let why = self.said_last().filter(|_| !self.well).unwrap_or_default();
+        (self.well, lines.collect(), why.replace(|it: char| it.is_ascii_digit(), ""))
+    }
+
+    fn said_last(&self) -> Option<&str> {
+        let mut lines = self.stderr.iter().rev();
+        let said = lines.find(|line| !line.is_empty() && !line.starts_with("note: "));
+        said.map(String::as_str)
     }
 
     /// What a program said last that could not go on.
     fn last_words(&self) -> &str {
-        let mut lines = self.stderr.iter().rev();
-        let said = lines.find(|line| !line.is_empty() && !line.starts_with("note: "));
-        said.unwrap_or(&self.how)
+        self.said_last().unwrap_or(&self.how)
     }
 
     fn show(&self) -> String {
@@ -165,6 +177,25 @@ fn times_empty_lines_and_cut_lines_make_no_difference() {
     let one = outcome(&["", "running 1 test", "ok; finished in 0.01s"]);
     assert_eq!(one.essence(), outcome(&["running", " 1 test", "ok; finished in 2s"]).essence());
     assert_ne!(one.essence(), outcome(&["running 2 tests", "ok"]).essence());
+    let passed = "test result: ok. 1 passed";
+    assert_eq!(
+        outcome(&["slept 5 ms", passed]).essence(),
+        outcome(&["slept 6 ms", passed]).essence()
+    );
+    assert_ne!(outcome(&[passed]).essence(), outcome(&["test result: ok. 0 passed"]).essence());
+}
+
+#[test]
+fn programs_that_fail_for_another_reason_are_different() {
+    let fails = |words: &str| {
+        let stderr = vec!["panicked at src/lib.rs:1:2:".into(), words.into(), "note: run".into()];
+        Outcome { well: false, how: "trap".into(), stdout: vec![], stderr }
+    };
+    let denied = fails("rust-17: permission denied (os error 2)");
+    assert_eq!(denied.essence(), fails("rust-4: permission denied (os error 63)").essence());
+    assert_ne!(denied.essence(), fails("rust-17: not supported (os error 2)").essence());
+    let well = |words| Outcome { well: true, ..fails(words) };
+    assert_eq!(well("took 5 ms").essence(), well("was slow").essence());
 }
 
 /// Takes crates from their registry, builds for minutes and runs hundreds of programs.
