@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 /// Blocks of the bomb's function. It has just less than the mebibyte that a function may have, and takes minutes and
 /// gigabytes.
-const BLOCKS: u32 = 70_000;
+pub(crate) const BLOCKS: u32 = 70_000;
 
 /// Local variables of it, which all blocks use.
 const LOCALS: u32 = 2000;
@@ -59,7 +59,7 @@ fn bomb_module(blocks: u32) -> Vec<u8> {
     [b"\0asm\x01\0\0\0".to_vec(), types, section(3, &[1, 0]), section(10, &code)].concat()
 }
 
-fn bomb(dir: &TempDir, name: &str, blocks: u32) -> PathBuf {
+pub(crate) fn bomb(dir: &TempDir, name: &str, blocks: u32) -> PathBuf {
     let path = dir.path().join(name);
     fs::write(&path, files::echo_with(&bomb_module(blocks))).expect("write the component");
     path
@@ -96,7 +96,7 @@ fn compiler(host: &Host) -> Pid {
 }
 
 /// A compiler that is not the one before, which may still be on its way out.
-fn compiler_but(host: &Host, before: Option<Pid>) -> Pid {
+pub(crate) fn compiler_but(host: &Host, before: Option<Pid>) -> Pid {
     let supervisor = host.supervisor_pid();
     let is_one = |pid: &Pid| name(*pid) == "bulkhead-aot" && Some(*pid) != before;
     let found = || all_children(supervisor).into_iter().find(is_one);
@@ -109,7 +109,7 @@ fn name(pid: Pid) -> String {
     comm.unwrap_or_default().trim().to_owned()
 }
 
-fn no_compiler_is_left(host: &Host) {
+pub(crate) fn no_compiler_is_left(host: &Host) {
     let supervisor = host.supervisor_pid();
     wait_until("no compiler is left", || all_children(supervisor).is_empty());
 }

@@ -1,11 +1,16 @@
 //! Memory that runs short: agents go one by one, each with a story, and the host stays.
 
 use std::collections::HashSet;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use harness::memory_group::{MemoryGroup, kills_are_mine};
 use harness::{Bystander, Host, HostBuilder, Need, Value, files, json, wait_until};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+use crate::compiler_process::{BLOCKS, bomb, compiler_but, no_compiler_is_left};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -210,6 +215,84 @@ fn the_same_without_shedding_is_killed_and_the_next_run_knows() {
     assert_eq!((&line["cause"], &line["signal"]), (&"oom_kill".into(), &9.into()), "{line:#}");
     assert!(line["evidence"].to_string().contains("out-of-memory kills"), "{line:#}");
     host.ready().finish();
+}
+
+/// Agents of a mebibyte or two.
+const SMALL: usize = 8;
+
+/// Processes of a group that hold memory, until it is dropped.
+struct Filler(Child);
+
+impl Filler {
+    fn begin(entrance: &[&str], bytes: u64) -> Self {
+        // The last one reads nothing, so the one before keeps all of it.
+        let script = format!("head -c {bytes} /dev/zero | tail -c {bytes} | sleep 600");
+        let mut command = Command::new(entrance[0]);
+        command.args(&entrance[1..]).args(["sh", "-c", &script]).process_group(0);
+        Self(command.spawn().expect("start a process"))
+    }
+}
+
+impl Drop for Filler {
+    fn drop(&mut self) {
+        if let Some(group) = Pid::from_raw(self.0.id().cast_signed()) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        let _ = self.0.wait();
+    }
+}
+
+/// Compilers go for it, and what cannot go stays. The end of all small agents together would free less than a quarter of
+/// what is needed.
+#[test]
+fn what_fills_the_container_and_is_no_agent_takes_none_with_it() {
+    let _lock = kills_are_mine();
+    let Some(group) = group() else { return };
+    let entrance = group.entrance();
+    let entrance: Vec<&str> = entrance.iter().map(String::as_str).collect();
+    let dir = tempfile::tempdir().expect("make a directory");
+    let host = Host::builder()
+        .component("one", &bomb(&dir, "one.wasm", BLOCKS))
+        .component("other", &bomb(&dir, "other.wasm", BLOCKS - 1))
+        .role("one", "one", "")
+        .role("other", "other", "")
+        .role("small", "echo", "restart = \"permanent\"")
+        // More than there is, so that the compiler does not end by itself.
+        .toml("[limits]\ncompile_memory_mb = 2048")
+        .run_by(&entrance)
+        .start();
+    let client = host.client();
+    let small: Vec<_> = (0..SMALL).map(|n| format!("small-{n}")).collect();
+    small.iter().for_each(|agent| drop(client.start(agent, "small")));
+    let mut before = None;
+    for bomb in ["one", "other"] {
+        client.start_with(bomb, bomb, json!({"deadlineMs": 200})).expect_error(504, &["still"]);
+        let compiler = compiler_but(&host, before);
+        let is_over = || !host.events_of(bomb, "agent.start_failed").is_empty();
+        wait_until("it fills the container", || group.share() > 0.91 || is_over());
+        // Held, or the kernel might be faster than the host. One that is gone already needs no hold.
+        let _ = kill_process(compiler, Signal::STOP);
+        let failed = host.wait_for_event(bomb, "agent.start_failed");
+        assert!(failed["error"].to_string().contains("memory is short"), "{failed}");
+        before = Some(compiler);
+    }
+    wait_until("memory is short no more", || client.metrics()["bulkhead_memory_high"] == 0.0);
+    let bytes = (0.94 - group.share()) * GROUP_BYTES as f64;
+    let filler = Filler::begin(&entrance, bytes as u64);
+    wait_until("memory is short", || client.metrics()["bulkhead_memory_high"] == 1.0);
+    let sweeps = || client.metrics()["bulkhead_memory_sweeps_total"];
+    let before = sweeps();
+    wait_until("it was thought about", || sweeps() >= before + 2.0);
+    assert_eq!(client.metrics()["bulkhead_memory_high"], 1.0);
+    drop(filler);
+    for agent in &small {
+        assert_eq!(client.ask(agent, "well?"), "well?");
+        assert_eq!(client.view(agent).incarnation.0, 1);
+    }
+    assert!(host.crashes().is_empty(), "{:?}", host.crashes());
+    assert_eq!(group.oom_kills(), 0);
+    no_compiler_is_left(&host);
+    host.finish();
 }
 
 /// Agents that each run a program of 100 MB.
