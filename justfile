@@ -86,6 +86,7 @@ nightly: _guest_target
     just test-js
     just toolchains
     just conformance
+    just bench-files
     just deploy-check
     just dist
     just dist-test

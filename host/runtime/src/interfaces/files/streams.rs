@@ -4,6 +4,7 @@
 //! that reads or writes without waiting takes a blocking thread for each piece, and a guest may have hundreds of
 //! streams. So of those threads one agent has a share, and a stream waits for its turn when the share is used up. A
 //! piece has its permit of the share until its thread is through with it, also when the guest is gone.
+//! Also what the page cache has is read by a thread: see `docs/decisions/execution.md`.
 
 use std::fs::File;
 use std::io;
@@ -314,9 +315,12 @@ mod tests {
         Arc::new(Semaphore::new(PERMITS))
     }
 
+    fn meter() -> Arc<Meter> {
+        Arc::new(Meter::new(&Limits::default(), Arc::default(), Arc::default()))
+    }
+
     fn blocking(share: &Arc<Semaphore>) -> Blocking {
-        let meter = Arc::new(Meter::new(&Limits::default(), Arc::default(), Arc::default()));
-        Blocking::new(meter, Arc::clone(share))
+        Blocking::new(meter(), Arc::clone(share))
     }
 
     fn quota(bytes: u64) -> Arc<Quota> {
@@ -428,6 +432,22 @@ mod tests {
             assert_eq!(read(&mut one, 100).unwrap(), "789ab");
         });
         assert_eq!(share.available_permits(), PERMITS);
+    }
+
+    #[tokio::test]
+    async fn what_a_piece_takes_on_another_thread_is_charged() {
+        let (meter, quota) = (meter(), quota(1 << 20));
+        let (file, charged) = (file(&quota), || meter.usage().cpu_us);
+        let blocking = || Blocking::new(Arc::clone(&meter), share());
+        let mut writer = Writer::new(file.clone(), At::Position(0), blocking());
+        writer.write(vec![1; PIECE_BYTES].into()).unwrap();
+        writer.ready().await;
+        let written = charged();
+        assert!(written > 0);
+        let mut reader = Reader::new(file, 0, blocking());
+        assert!(reader.read(PIECE_BYTES).unwrap().is_empty());
+        reader.ready().await;
+        assert!(charged() > written);
     }
 
     #[tokio::test]
