@@ -4,80 +4,11 @@
 
 mod common;
 
-use bulkhead_llm::{Bounds, Message, Request, Role, Tool, ToolCall};
-use common::{
-    Asked, NARROW, Server, Step, WIDE, ask, chunk, document, end, endpoint, head, message, ok,
-    outcome, question, stream,
-};
+use bulkhead_llm::Bounds;
+use common::frames::{DONE, call, data, event, fine, says, stop, streamed, then};
+use common::modes::{Mode, check, mode, narrow};
+use common::{NARROW, Step, WIDE, chunk, document, end, head, ok};
 use serde_json::{Value, json};
-
-/// A chunk of a completion as an event.
-fn event(delta: Value, finish: Value) -> String {
-    let chunk = json!({"id": "c", "object": "chat.completion.chunk",
-                       "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]});
-    data(&chunk)
-}
-
-fn data(json: &Value) -> String {
-    format!("data: {json}\n\n")
-}
-
-fn says(text: &str) -> String {
-    event(json!({"content": text}), Value::Null)
-}
-
-fn stop() -> String {
-    event(json!({}), json!("stop"))
-}
-
-const DONE: &str = "data: [DONE]\n\n";
-
-/// A whole answer.
-fn fine() -> String {
-    says("fine") + &stop() + DONE
-}
-
-/// A piece of a tool call; what is not given is left out.
-fn call(fields: &Value) -> String {
-    event(json!({"tool_calls": [fields]}), Value::Null)
-}
-
-/// Pieces of calls, and the end that goes with them.
-fn calls(pieces: &[Value]) -> Vec<Step> {
-    let mut frames: Vec<_> = pieces.iter().map(call).collect();
-    frames.push(event(json!({}), json!("tool_calls")) + DONE);
-    streamed(&frames)
-}
-
-fn streamed(frames: &[String]) -> Vec<Step> {
-    stream(&frames.iter().map(String::as_str).collect::<Vec<_>>())
-}
-
-/// One frame, and then these steps.
-fn then(frame: &str, steps: &[Step]) -> Vec<Step> {
-    [ok(), chunk(frame)].iter().chain(steps).cloned().collect()
-}
-
-fn function(name: &str, arguments: Value) -> Value {
-    json!({"name": name, "arguments": arguments})
-}
-
-/// What a server does, and what a chat of it comes to.
-struct Mode {
-    name: &'static str,
-    steps: Vec<Step>,
-    expected: &'static str,
-    bounds: Bounds,
-}
-
-fn mode(name: &'static str, steps: Vec<Step>, expected: &'static str) -> Mode {
-    Mode { name, steps, expected, bounds: Bounds { retries: 0, ..WIDE } }
-}
-
-fn narrow(name: &'static str, steps: Vec<Step>, expected: &'static str) -> Mode {
-    Mode { bounds: NARROW, ..mode(name, steps, expected) }
-}
-
 fn endings() -> Vec<Mode> {
     let half = says("half an ans");
     let usage = |choices: Value| {
@@ -445,105 +376,6 @@ fn silences() -> Vec<Mode> {
     ]
 }
 
-fn tool_calls() -> Vec<Mode> {
-    let one = json!("{\"text\":\"one\"}");
-    vec![
-        mode(
-            "nullcontent",
-            streamed(&[
-                event(json!({"role": "assistant", "content": null}), Value::Null),
-                event(
-                    json!({"content": null, "tool_calls": [
-                        {"index": 0, "id": "a1", "function": function("status", json!(""))}]}),
-                    Value::Null,
-                ),
-                call(&json!({"index": 0, "function": {"arguments": "{\"te"}})),
-                call(&json!({"index": 0, "function": {"arguments": "xt\": \"a\"}"}})),
-                event(json!({}), json!("tool_calls")) + DONE,
-            ]),
-            "a1 status({\"text\": \"a\"}), toolcalls",
-        ),
-        mode(
-            "emptyids",
-            calls(&[
-                json!({"id": "", "function": function("status", one.clone())}),
-                json!({"id": "", "function": function("status", json!("{}"))}),
-            ]),
-            "call_0 status({\"text\":\"one\"}), call_1 status({}), toolcalls",
-        ),
-        mode(
-            "noids_noindex",
-            calls(&[
-                json!({"function": function("status", one.clone())}),
-                json!({"function": function("status", json!("{}"))}),
-            ]),
-            "call_0 status({\"text\":\"one\"}), call_1 status({}), toolcalls",
-        ),
-        mode(
-            "args_object",
-            calls(&[
-                json!({"index": 0, "id": "a", "function": function("status", json!({"a": 1}))}),
-            ]),
-            "a status({\"a\":1}), toolcalls",
-        ),
-        mode(
-            "name_null",
-            calls(&[
-                json!({"index": 0, "id": "a", "function": function("status", json!("{\"a\":"))}),
-                json!({"index": 0, "id": null, "function": {"name": null, "arguments": "1}"}}),
-            ]),
-            "a status({\"a\":1}), toolcalls",
-        ),
-        mode(
-            "name_dup",
-            calls(&[
-                json!({"index": 0, "id": "a", "function": function("status", json!("{\"a\":"))}),
-                json!({"index": 0, "id": "a", "function": function("status", json!("1}"))}),
-            ]),
-            "a status({\"a\":1}), toolcalls",
-        ),
-        mode(
-            "length_tool",
-            streamed(&[
-                says("so"),
-                call(
-                    &json!({"index": 0, "id": "a", "function": function("status", json!("{\"on"))}),
-                ),
-                event(json!({}), json!("length")) + DONE,
-            ]),
-            "text so, length",
-        ),
-        mode(
-            "cut in a call",
-            streamed(&[call(&json!({"index": 0, "function": function("status", json!("{}"))}))]),
-            "cut off main: the answer ends in the middle",
-        ),
-        mode(
-            "too many calls",
-            calls(
-                &(0..65)
-                    .map(|n| json!({"index": n, "function": {"name": "x"}}))
-                    .collect::<Vec<_>>(),
-            ),
-            "bad answer main: more than 64 tool calls",
-        ),
-    ]
-}
-
-async fn check(modes: Vec<Mode>) {
-    let mut wrong = Vec::new();
-    for Mode { name, steps, expected, bounds } in modes {
-        let server = Server::start(move |_: &Asked| steps.clone());
-        let found = outcome(&mut ask(&endpoint(server.address, bounds), question())).await;
-        // An end is the whole; of an error its beginning counts.
-        let is_error = expected.contains(" main: ");
-        if !(found == expected || is_error && found.starts_with(expected)) {
-            wrong.push(format!("{name}\n  expected {expected}\n  found    {found}"));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
 #[tokio::test]
 async fn an_answer_ends_at_its_finish_reason_and_nowhere_else() {
     check(endings()).await;
@@ -562,43 +394,4 @@ async fn an_error_is_reported_with_the_words_of_the_server() {
 #[tokio::test]
 async fn silence_ends_a_call_at_every_stage() {
     check(silences()).await;
-}
-
-#[tokio::test]
-async fn tool_calls_are_whole() {
-    check(tool_calls()).await;
-}
-
-#[tokio::test]
-async fn after_a_result_there_may_be_nothing_to_say() {
-    let server = Server::start(|asked: &Asked| {
-        let empty = event(json!({"role": "assistant", "content": ""}), Value::Null);
-        match asked.has_result() {
-            true => streamed(&[empty, stop() + DONE]),
-            false => calls(&[
-                json!({"index": 0, "id": "a", "function": function("status", json!("{}"))}),
-            ]),
-        }
-    });
-    let endpoint = endpoint(server.address, WIDE);
-    let mut request = Request {
-        tools: vec![Tool {
-            name: "status".into(),
-            description: String::new(),
-            parameters: json!({}),
-        }],
-        ..question()
-    };
-    let found = outcome(&mut ask(&endpoint, request.clone())).await;
-    assert_eq!(found, "a status({}), toolcalls");
-    let call = ToolCall { id: "a".into(), name: "status".into(), arguments: "{}".into() };
-    let asks = Message { tool_calls: vec![call], ..message(Role::Assistant, "") };
-    let result = Message { tool_call_id: Some("a".into()), ..message(Role::Tool, "done") };
-    request.messages.extend([asks, result]);
-    assert_eq!(outcome(&mut ask(&endpoint, request)).await, "stop");
-    // The same without a result is no answer.
-    let server = Server::start(|_: &Asked| streamed(&[stop() + DONE]));
-    let endpoint = common::endpoint(server.address, WIDE);
-    let found = outcome(&mut ask(&endpoint, question())).await;
-    assert_eq!(found, "bad answer main: empty answer, finish reason: stop");
 }
