@@ -1,4 +1,5 @@
 use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
