@@ -1,7 +1,7 @@
 //! What an agent asks for as the server of its model gets it, and errors as the agent gets them.
 
 use super::{KEY, builder, reply};
-use harness::{Value, json, model_server};
+use harness::{ModelServer, Value, json, model_server};
 
 /// A request that says all that the interface can say.
 fn all(endpoint: &str) -> Value {
@@ -23,6 +23,21 @@ fn all(endpoint: &str) -> Value {
     })
 }
 
+/// The last request has the members that both dialects have at the same place, and these.
+fn check_last_request(model: &ModelServer, expected: &[(&str, Value)]) -> Value {
+    let body = model.requests().pop().expect("a request").body;
+    let of_both = [
+        ("/model", json!("m1")),
+        ("/temperature", json!(0.25)),
+        ("/max_tokens", json!(77)),
+        ("/top_p", json!(0.5)),
+    ];
+    for (pointer, expected) in of_both.iter().chain(expected) {
+        assert_eq!(body.pointer(pointer), Some(expected), "{pointer} of {body:#}");
+    }
+    body
+}
+
 #[test]
 fn a_request_says_to_openai_all_that_its_agent_said() {
     let model = model_server();
@@ -31,28 +46,24 @@ fn a_request_says_to_openai_all_that_its_agent_said() {
     let mut order = all("default");
     order["format"] = json!({"type": "object", "title": "T"});
     reply(&host, &order);
-    let body = model.requests().pop().expect("a request").body;
-    for (pointer, expected) in [
-        ("/model", json!("m1")),
-        ("/temperature", json!(0.25)),
-        ("/max_tokens", json!(77)),
-        ("/top_p", json!(0.5)),
-        ("/tool_choice/function/name", json!("look")),
-        ("/tools/0/function/name", json!("look")),
-        ("/tools/0/function/description", json!("looks")),
-        ("/tools/0/function/parameters/type", json!("object")),
-        ("/response_format/json_schema/schema/title", json!("T")),
-        ("/messages/0/content", json!("be brief")),
-        ("/messages/1/content/0/text", json!("see")),
-        ("/messages/1/content/1/image_url/url", json!("data:image/png;base64,AQID")),
-        ("/messages/1/content/2/image_url/url", json!("https://example.com/a.png")),
-        ("/messages/2/tool_calls/0/id", json!("c1")),
-        ("/messages/2/tool_calls/0/function/arguments", json!("{\"at\":1}")),
-        ("/messages/3/tool_call_id", json!("c1")),
-        ("/messages/3/content", json!("done")),
-    ] {
-        assert_eq!(body.pointer(pointer), Some(&expected), "{pointer} of {body:#}");
-    }
+    check_last_request(
+        &model,
+        &[
+            ("/tool_choice/function/name", json!("look")),
+            ("/tools/0/function/name", json!("look")),
+            ("/tools/0/function/description", json!("looks")),
+            ("/tools/0/function/parameters/type", json!("object")),
+            ("/response_format/json_schema/schema/title", json!("T")),
+            ("/messages/0/content", json!("be brief")),
+            ("/messages/1/content/0/text", json!("see")),
+            ("/messages/1/content/1/image_url/url", json!("data:image/png;base64,AQID")),
+            ("/messages/1/content/2/image_url/url", json!("https://example.com/a.png")),
+            ("/messages/2/tool_calls/0/id", json!("c1")),
+            ("/messages/2/tool_calls/0/function/arguments", json!("{\"at\":1}")),
+            ("/messages/3/tool_call_id", json!("c1")),
+            ("/messages/3/content", json!("done")),
+        ],
+    );
     for (choice, format, wanted) in [
         ("none", json!("json"), (json!("none"), json!("json_object"))),
         // Text is what a server answers with unless it is told otherwise.
@@ -82,26 +93,22 @@ fn a_request_says_to_anthropic_all_that_its_agent_said() {
     let host = builder("models = [\"claude\"]").toml(&claude).start();
     host.client().start("models", "models");
     reply(&host, &all("claude"));
-    let body = model.requests().pop().expect("a request").body;
-    for (pointer, expected) in [
-        ("/model", json!("m1")),
-        ("/temperature", json!(0.25)),
-        ("/max_tokens", json!(77)),
-        ("/top_p", json!(0.5)),
-        ("/tool_choice/name", json!("look")),
-        ("/tools/0/name", json!("look")),
-        ("/tools/0/description", json!("looks")),
-        ("/tools/0/input_schema/type", json!("object")),
-        ("/messages/0/content/0/text", json!("see")),
-        ("/messages/0/content/1/source/data", json!("AQID")),
-        ("/messages/0/content/1/source/media_type", json!("image/png")),
-        ("/messages/0/content/2/source/url", json!("https://example.com/a.png")),
-        ("/messages/1/content/0/id", json!("c1")),
-        ("/messages/1/content/0/input/at", json!(1)),
-        ("/messages/2/content/0/tool_use_id", json!("c1")),
-    ] {
-        assert_eq!(body.pointer(pointer), Some(&expected), "{pointer} of {body:#}");
-    }
+    let body = check_last_request(
+        &model,
+        &[
+            ("/tool_choice/name", json!("look")),
+            ("/tools/0/name", json!("look")),
+            ("/tools/0/description", json!("looks")),
+            ("/tools/0/input_schema/type", json!("object")),
+            ("/messages/0/content/0/text", json!("see")),
+            ("/messages/0/content/1/source/data", json!("AQID")),
+            ("/messages/0/content/1/source/media_type", json!("image/png")),
+            ("/messages/0/content/2/source/url", json!("https://example.com/a.png")),
+            ("/messages/1/content/0/id", json!("c1")),
+            ("/messages/1/content/0/input/at", json!(1)),
+            ("/messages/2/content/0/tool_use_id", json!("c1")),
+        ],
+    );
     assert!(body["system"].to_string().contains("be brief"), "{body:#}");
     host.finish();
 }

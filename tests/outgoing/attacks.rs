@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use harness::resident::Watch;
-use harness::{Host, wait_until};
+use harness::{Host, Value, wait_until};
 
 use super::servers::{self, read_head};
 
@@ -16,34 +16,8 @@ const ATTACKERS: usize = 4;
 /// What an attacker may have.
 const LIMIT_BYTES: u64 = 32 << 20;
 
-/// Answers every request with `100 Continue` without end, and counts the bytes that it got rid of.
-fn interim_flood() -> (SocketAddr, Arc<AtomicU64>) {
-    let sent = Arc::new(AtomicU64::new(0));
-    let count = Arc::clone(&sent);
-    let address = servers::serve("127.0.0.1:0", move |mut stream| {
-        read_head(&mut BufReader::new(stream.try_clone().ok()?))?;
-        let flood = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(2000);
-        loop {
-            count.fetch_add(stream.write(&flood).ok()? as u64, Ordering::Relaxed);
-        }
-    });
-    (address, sent)
-}
-
-/// Answers every request with a response that does not end.
-fn endless_response() -> (SocketAddr, Arc<AtomicU64>) {
-    let sent = Arc::new(AtomicU64::new(0));
-    let count = Arc::clone(&sent);
-    let address = servers::serve("127.0.0.1:0", move |mut stream| {
-        read_head(&mut BufReader::new(stream.try_clone().ok()?))?;
-        stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").ok()?;
-        let chunk = [b"1\r\na\r\n".as_slice(); 10_000].concat();
-        loop {
-            count.fetch_add(stream.write(&chunk).ok()? as u64, Ordering::Relaxed);
-        }
-    });
-    (address, sent)
-}
+/// The head of a response in chunks.
+const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
 
 /// The most that a host may take in of a response that it gives up: what the kernel buffers for two sockets, and a bit.
 const MOST_TAKEN: u64 = 16 << 20;
@@ -60,6 +34,16 @@ fn endless(head: &'static str, piece: String) -> (SocketAddr, Arc<AtomicU64>) {
         }
     });
     (address, sent)
+}
+
+/// Answers every request with `100 Continue` without end.
+fn interim_flood() -> (SocketAddr, Arc<AtomicU64>) {
+    endless("", "HTTP/1.1 100 Continue\r\n\r\n".repeat(2000))
+}
+
+/// Answers every request with a response that does not end.
+fn endless_response() -> (SocketAddr, Arc<AtomicU64>) {
+    endless(CHUNKED, "1\r\na\r\n".repeat(10_000))
 }
 
 /// A server that breaks off every response, each in another way.
@@ -122,6 +106,13 @@ fn check_median(what: &str, quiet: Duration, beside: Duration) {
     assert!(beside < quiet * 3 + Duration::from_millis(10), "{quiet:?}, then {beside:?}");
 }
 
+/// The host's own log has no warning: what a server sends is its agent's matter.
+fn finish_without_warnings(host: Host, what: &str) {
+    let is_warning = |line: &Value| line["event"] == "container.log" && line["level"] == "warn";
+    let warnings: Vec<_> = host.finish().into_iter().filter(is_warning).collect();
+    assert!(warnings.is_empty(), "{what}: {warnings:?}");
+}
+
 #[test]
 fn a_server_that_never_comes_to_its_answer_is_given_up_and_named() {
     let (address, _) = interim_flood();
@@ -155,18 +146,12 @@ fn a_request_that_its_server_breaks_off_is_a_line_of_its_agent_and_none_of_the_h
         host.wait_for_line("the line that says why", |line| {
             line["agentId"] == "hog-0" && line["message"].to_string().contains("request failed: ")
         });
-        let of_host: Vec<_> = host
-            .finish()
-            .into_iter()
-            .filter(|line| line["event"] == "container.log" && line["level"] == "warn")
-            .collect();
-        assert!(of_host.is_empty(), "{what}: {of_host:?}");
+        finish_without_warnings(host, what);
     }
 }
 
 #[test]
 fn what_comes_before_beside_and_after_a_body_has_a_bound() {
-    const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
     const LAST: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n";
     let fields = |name: &str, count: usize, value: &str| -> String {
         (0..count).map(|n| format!("{name}{n}: {value}\r\n")).collect()
@@ -194,12 +179,7 @@ fn what_comes_before_beside_and_after_a_body_has_a_bound() {
         watch.check(LIMIT_BYTES);
         drop(watch);
         assert_eq!(host.client().ask("hog-0", "well?"), "well?");
-        let of_host: Vec<_> = host
-            .finish()
-            .into_iter()
-            .filter(|line| line["event"] == "container.log" && line["level"] == "warn")
-            .collect();
-        assert!(of_host.is_empty(), "{what}: {of_host:?}");
+        finish_without_warnings(host, what);
     }
 }
 
