@@ -4,7 +4,8 @@
 //! own. The slow lane is one runtime whose threads have a lower priority. A task goes there as a whole when its agent
 //! has burned its burst of CPU time, in one turn or in many, and returns when it has slept for long enough
 //! (`bulkhead_tasks::BucketRules`), so that short turns never queue behind long ones. The task of an agent with much
-//! memory is always there, because a fill of it cannot be interrupted.
+//! memory is always there, because a fill of it cannot be interrupted. All tasks of a fast thread together may use half of
+//! it; above that the largest go to the slow lane for a while.
 //!
 //! The fast threads do not share their tasks. A scheduler that steals wakes a second thread for each
 //! message to look for more work, which its round trip shows; here nothing on a fast
@@ -23,10 +24,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bulkhead_tasks::ask_for_short_slices;
 use bulkhead_tasks::containment::contain;
+use bulkhead_tasks::{ask_for_short_slices, limit_load_of_this_thread};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+/// What the agents of a fast thread may use of it together. A message finds the thread free more often than not, also
+/// where many agents use just less than what leaves each of them there.
+const FAST_THREAD_PERCENT: u32 = 50;
 
 /// Niceness of the slow lane: its threads get about a tenth of a fast one's share when both want to
 /// run.
@@ -167,6 +172,7 @@ impl FastThread {
         let thread = std::thread::Builder::new().name(format!("bulkhead-fast-{index}")).spawn(
             move || {
                 let _ = ask_for_short_slices();
+                limit_load_of_this_thread(FAST_THREAD_PERCENT);
                 let _ = runtime.block_on(ended);
                 // A thread that hangs on a disk is not waited for.
                 runtime.shutdown_background();
@@ -296,6 +302,23 @@ mod tests {
             runtime.spawn_blocking(move || send.send(std::thread::current().id()));
         }
         assert_eq!(receive.recv().unwrap(), receive.recv().unwrap(), "one thread for both");
+    }
+
+    #[test]
+    fn only_on_the_fast_lane_do_many_that_use_a_little_send_some_away() {
+        let lanes = Lanes::start(1).unwrap();
+        let sent_away = |handle: &Handle| {
+            let (send, receive) = std::sync::mpsc::sync_channel(1);
+            handle.spawn(async move {
+                let agents: Vec<_> = (0..300).map(|_| bulkhead_tasks::Switch::default()).collect();
+                agents.iter().for_each(|agent| agent.charge(2_000_000));
+                send.send(agents.iter().filter(|agent| agent.is_away()).count())
+            });
+            receive.recv().unwrap()
+        };
+        assert!(sent_away(lanes.fast()) >= 50, "600 ms in a second");
+        assert_eq!(sent_away(lanes.slow()), 0);
+        lanes.shut_down();
     }
 
     #[test]

@@ -15,6 +15,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::nanos;
+
 /// What a bucket holds, and how fast it drains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BucketRules {
@@ -55,6 +57,14 @@ impl Bucket {
         if poured(self.change(poured)) >= nanos(self.rules.burst) {
             self.is_over.store(true, Relaxed);
         }
+    }
+
+    /// Pours in what takes so much sleep to be home again, if there is less.
+    pub(crate) fn fill_for(&self, sleep: Duration) {
+        let drained = nanos(sleep) / 100 * u64::from(self.rules.drain_percent);
+        let level = self.home_ns().saturating_add(drained).min(nanos(self.rules.cap));
+        self.change(|before| before.max(level));
+        self.is_over.store(true, Relaxed);
     }
 
     /// The task slept.
@@ -105,10 +115,6 @@ impl Bucket {
         let changed = |level: u64| Some(change(level));
         self.level_ns.fetch_update(Relaxed, Relaxed, changed).unwrap_or_else(|level| level)
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -168,6 +174,20 @@ mod tests {
             !bucket.is_over()
         };
         assert_eq!((1..1000).find(waits), Some(3));
+    }
+
+    #[test]
+    fn what_is_filled_for_a_while_is_home_after_it() {
+        let bucket = bucket();
+        bucket.charge(1000 * US);
+        bucket.fill_for(Duration::from_secs(1));
+        assert_eq!((bucket.is_over(), bucket.sleep_due()), (true, Duration::from_secs(1)));
+        bucket.drain(Duration::from_secs(1));
+        assert!(!bucket.is_over());
+        bucket.charge(90_000 * US);
+        let due = bucket.sleep_due();
+        bucket.fill_for(Duration::from_secs(1));
+        assert_eq!(bucket.sleep_due(), due, "it takes nothing out");
     }
 
     #[test]

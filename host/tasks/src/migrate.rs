@@ -1,8 +1,8 @@
 //! A task that goes from one runtime to another and back.
 //!
 //! ```text
-//!   home ── its bucket is over, it crashes again and again, it is large ──▶ away
-//!     ▲                                                                      │
+//!   home ── its bucket is over, it crashes again and again, it is large, ──▶ away
+//!     ▲     or it is one of the largest of too many (`load`)                 │
 //!     └──────────────────── none of them any more ───────────────────────────┘
 //!                                        checked whenever the task waits
 //! ```
@@ -23,6 +23,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
 use crate::bucket::{Bucket, BucketRules};
+use crate::load;
 
 /// Where a task has to be, and why.
 #[derive(Debug)]
@@ -30,6 +31,7 @@ pub struct Switch {
     is_sent: AtomicBool,
     is_large: AtomicBool,
     bucket: Bucket,
+    part: load::Part,
     base: Instant,
     /// Since when it waits for its turn after a sleep, in the same way.
     woken_ns: AtomicU64,
@@ -52,6 +54,7 @@ impl Switch {
             is_sent: AtomicBool::default(),
             is_large: AtomicBool::default(),
             bucket: Bucket::new(rules),
+            part: load::Part::default(),
             base: Instant::now(),
             woken_ns: AtomicU64::default(),
             asleep_since_ns: AtomicU64::default(),
@@ -84,6 +87,10 @@ impl Switch {
 
     /// CPU time that the task used, in nanoseconds.
     pub fn charge(&self, used_ns: u64) {
+        // One that is away or about to go is no burden of its home.
+        if !self.is_away() && self.part.charge(used_ns) {
+            self.bucket.fill_for(load::WINDOW);
+        }
         self.bucket.charge(used_ns);
     }
 
@@ -311,6 +318,24 @@ mod tests {
         assert_eq!(home.block_on(home.spawn(migrant)).unwrap(), Some(()));
         let threads = threads.lock().unwrap();
         threads.clone()
+    }
+
+    #[test]
+    fn of_many_small_tasks_some_go_for_a_second_when_they_fill_their_thread() {
+        let away = |percent: Option<u32>| {
+            let small = move || {
+                percent.into_iter().for_each(crate::limit_load_of_this_thread);
+                let switches: Vec<_> = (0..300).map(|_| Switch::default()).collect();
+                switches.iter().for_each(|switch| switch.charge(2_000_000));
+                let away = switches.iter().filter(|switch| switch.is_away());
+                away.map(|switch| switch.bucket.sleep_due()).collect::<Vec<_>>()
+            };
+            std::thread::spawn(small).join().unwrap()
+        };
+        assert_eq!(away(None), []);
+        let due = away(Some(50));
+        assert_eq!(due.len(), 50, "600 ms are used, and 500 ms may be");
+        assert!(due.iter().all(|due| *due >= load::WINDOW), "{due:?}");
     }
 
     #[test]
