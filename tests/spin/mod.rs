@@ -1,5 +1,7 @@
 //! A guest that burns CPU time.
 
+use std::time::{Duration, Instant};
+
 use harness::{Host, Trial, wait_until};
 
 #[test]
@@ -56,6 +58,49 @@ fn a_spinning_agent_can_be_stopped() {
     assert_eq!(stopped["stopped"], true);
     assert_eq!(stopped["exitReason"], "killed", "{stopped}");
     trial.starts_again("spin", 1);
+    trial.finish();
+}
+
+#[test]
+fn one_with_a_percent_of_a_core_waits_and_goes_on_while_its_neighbour_answers() {
+    // The turn takes longer than that, but for the time in which it waits.
+    let settings = "cpu_max_percent = 10\nwall_ms = 2000\ncpu_ms = 60000\nshutdown_ms = 300";
+    let trial = Trial::begin(Host::builder().guest("spin").role("spin", "spin", settings));
+    let (client, host) = (trial.client(), trial.host());
+    client.start("spin", "spin");
+    client.send("spin", "spin").expect(200);
+    let event = host.wait_for_event("spin", "agent.cpu_throttled");
+    assert_eq!((&event["cpuMaxPercent"], &event["level"]), (&10.into(), &"warn".into()), "{event}");
+    let reading = || {
+        let status = client.status("spin");
+        let us = |key: &str| Duration::from_micros(status[key].as_u64().expect("microseconds"));
+        (Instant::now(), us("cpuUs"), us("cpuThrottledUs"))
+    };
+    let (began, used, waited) = reading();
+    let mut answers = Vec::new();
+    while began.elapsed() < Duration::from_secs(4) {
+        let asked = Instant::now();
+        trial.bystander().wait_for_more();
+        answers.push(asked.elapsed());
+    }
+    let (ended, used_then, waited_then) = reading();
+    let (wall, used, waited) = (ended - began, used_then - used, waited_then - waited);
+    let percent = used.as_secs_f64() / wall.as_secs_f64() * 100.0;
+    println!("{percent:.1} % of a core over {wall:.2?}, {waited:.2?} of it throttled");
+    answers.sort_unstable();
+    println!("answers beside it: {:.2?} at the most, n = {}", answers.last(), answers.len());
+    // A machine that is busy gives it less.
+    assert!((2.0..15.0).contains(&percent), "{percent} %");
+    assert!(waited > wall / 4, "{waited:?} of {wall:?}");
+    assert!(answers.len() >= 5, "{answers:?}");
+    assert_eq!(host.events_of("spin", "agent.cpu_throttled").len(), 1, "one event, many waits");
+    let name = "bulkhead_role_cpu_throttled_seconds_total{role=\"spin\"}";
+    let counted = client.metrics()[name];
+    assert!(counted > waited.as_secs_f64() * 0.9, "{counted} s");
+    assert!(host.crashes().is_empty(), "{:?}", host.crashes());
+    // A stop does not wait for CPU time.
+    let stopped = client.stop("spin").expect(200);
+    assert_eq!((&stopped["exitReason"], client.view("spin").incarnation.0), (&"killed".into(), 1));
     trial.finish();
 }
 

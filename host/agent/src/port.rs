@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bulkhead_account::AccountReading;
 use bulkhead_feed::Delta;
@@ -130,6 +130,15 @@ impl Port for AgentPort {
             soft_bytes: memory.soft_bytes,
             limit_bytes: memory.limit_bytes,
         });
+    }
+
+    fn cpu_throttle_begins(&self, cpu_us: u64) {
+        let cpu_max_percent = self.start.spec.limits.cpu_max_percent;
+        self.record(Event::AgentCpuThrottled { agent: self.tag(), cpu_max_percent, cpu_us });
+    }
+
+    fn cpu_throttled(&self, waited: Duration) {
+        self.start.container.context.counts().cpu_throttled(&self.start.spec.role, waited);
     }
 
     fn may_ask(&self, _endpoint: &str, _model: &str) -> Result<(), Exhausted> {

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use bulkhead_tasks::{BucketRules, Switch};
+use bulkhead_tasks::{BucketRules, Switch, Throttle};
 
 /// Deaths in a row after which an agent has to prove itself.
 const DEATHS: u32 = 2;
@@ -22,6 +22,7 @@ const DEATHS: u32 = 2;
 pub(crate) struct Probation {
     deaths: AtomicU32,
     switch: Arc<Switch>,
+    throttle: Arc<Throttle>,
 }
 
 impl Probation {
@@ -32,6 +33,11 @@ impl Probation {
     /// Steers the task.
     pub(crate) fn switch(&self) -> Arc<Switch> {
         Arc::clone(&self.switch)
+    }
+
+    /// Knows what the agent used of its CPU time over time.
+    pub(crate) fn throttle(&self) -> Arc<Throttle> {
+        Arc::clone(&self.throttle)
     }
 
     /// Lets other tasks go first. There is work, so this is no sleep.

@@ -198,6 +198,9 @@ pub struct AgentView {
     pub nudges: usize,
     /// CPU time of all its calls, in microseconds.
     pub cpu_us: u64,
+    /// Time in which this incarnation waited because of its role's `cpu_max_percent`, in microseconds.
+    #[serde(default)]
+    pub cpu_throttled_us: u64,
     /// Its memory.
     pub memory: MemoryView,
     /// Its use of language models.

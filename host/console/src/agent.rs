@@ -82,7 +82,10 @@ fn facts(shown: &AgentPage) -> Markup {
                     (short_count(tokens.total())) " in " (usage.total.calls) " calls, " (usage.total.failed) " failed"
                     @if usage.total.cost_nano > 0 { ", cost " (cost(usage.total.cost_nano)) }
                 } }
-                div { dt { "CPU time" } dd { (millis(agent.cpu_us / 1000)) } }
+                div { dt { "CPU time" } dd {
+                    (millis(agent.cpu_us / 1000))
+                    @if agent.cpu_throttled_us > 0 { ", throttled for " (millis(agent.cpu_throttled_us / 1000)) }
+                } }
                 @if !agent.active_tools.is_empty() {
                     div { dt { "Tools in use" } dd { (line(&agent.active_tools.join(", "))) } }
                 }

@@ -135,7 +135,21 @@ impl Page<'_> {
         self.counters("bulkhead_role_crashes", help, "role", &crashes)?;
         let help = "Restarts of agents after an end, by role.";
         let restarts = count(|it| it.figures.restarts);
-        self.counters("bulkhead_role_restarts", help, "role", &restarts)
+        self.counters("bulkhead_role_restarts", help, "role", &restarts)?;
+        let help = "Time in which guests were throttled by their cpu_max_percent, by role.";
+        let seconds = Some(&Unit::Seconds);
+        let mut metric = self.0.encode_descriptor(
+            "bulkhead_role_cpu_throttled",
+            help,
+            seconds,
+            MetricType::Counter,
+        )?;
+        for RoleMetrics { role, figures, .. } in roles {
+            let seconds = figures.cpu_throttled.as_secs_f64();
+            let labels = [("role", &**role)];
+            ConstCounter::new(seconds).encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 
     /// What no source says is left out.

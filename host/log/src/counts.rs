@@ -66,6 +66,11 @@ impl Counts {
         self.turns.took(wall);
     }
 
+    /// A guest waited for so long because of the CPU bound of its role. One event stands for many waits.
+    pub fn cpu_throttled(&self, role: &str, time: Duration) {
+        self.roles.throttled(role, time);
+    }
+
     /// These roles are configured.
     pub fn set_roles(&self, roles: impl IntoIterator<Item = Arc<str>>) {
         self.roles.set(roles);
@@ -216,9 +221,15 @@ mod tests {
         let roles: Vec<_> = counts.roles().map(|(role, figures)| (&**role, figures)).collect();
         let [(mayor, _), (polecat, figures)] = roles[..] else { panic!("{roles:?}") };
         assert_eq!((mayor, polecat), ("mayor", "polecat"));
-        let RoleFigures { starts, crashes, restarts } = figures;
+        let RoleFigures { starts, crashes, restarts, cpu_throttled } = figures;
         assert!(starts > 0 && crashes > 0 && restarts > 0, "{figures:?}");
-        assert_eq!(starts + crashes + restarts, facts);
+        assert_eq!((starts + crashes + restarts, cpu_throttled), (facts, Duration::ZERO));
+        let wait = Duration::from_millis(90);
+        for role in ["polecat", "polecat", "nobody"] {
+            counts.cpu_throttled(role, wait);
+        }
+        let throttled: Vec<_> = counts.roles().map(|(_, figures)| figures.cpu_throttled).collect();
+        assert_eq!(throttled, [Duration::ZERO, 2 * wait]);
     }
 
     #[test]

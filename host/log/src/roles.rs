@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bulkhead_types::Event;
+use bulkhead_types::time::micros;
 
 /// What happened to agents of one role, by what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -15,6 +17,8 @@ pub struct RoleFigures {
     pub crashes: u64,
     /// Restarts that followed an end.
     pub restarts: u64,
+    /// Time in which guests waited for CPU time, because of the bound of their role.
+    pub cpu_throttled: Duration,
 }
 
 #[derive(Default)]
@@ -22,6 +26,7 @@ struct RoleCounts {
     starts: AtomicU64,
     crashes: AtomicU64,
     restarts: AtomicU64,
+    cpu_throttled_us: AtomicU64,
 }
 
 /// Counts by role, once the roles are known.
@@ -48,13 +53,21 @@ impl Roles {
         }
     }
 
+    /// A guest waited for so long for CPU time.
+    pub(crate) fn throttled(&self, role: &str, time: Duration) {
+        if let Some(counts) = self.0.get().and_then(|roles| roles.get(role)) {
+            counts.cpu_throttled_us.fetch_add(micros(time), Relaxed);
+        }
+    }
+
     /// All roles, by name.
     pub(crate) fn figures(&self) -> impl Iterator<Item = (&Arc<str>, RoleFigures)> {
         self.0.get().into_iter().flatten().map(|(role, counts)| {
-            let RoleCounts { starts, crashes, restarts } = counts;
-            let [starts, crashes, restarts] =
-                [starts, crashes, restarts].map(|count| count.load(Relaxed));
-            (role, RoleFigures { starts, crashes, restarts })
+            let RoleCounts { starts, crashes, restarts, cpu_throttled_us } = counts;
+            let [starts, crashes, restarts, throttled_us] =
+                [starts, crashes, restarts, cpu_throttled_us].map(|count| count.load(Relaxed));
+            let cpu_throttled = Duration::from_micros(throttled_us);
+            (role, RoleFigures { starts, crashes, restarts, cpu_throttled })
         })
     }
 }

@@ -5,6 +5,8 @@
 //!              ▲ │
 //!              │ ├──▶ waits for a host call, or yields ──▶ Pending: the agent's task may change its lane
 //!              ├─│──────────────────────────────────────────┘
+//!              │ ├──▶ its agent used its percent of a core ──▶ not polled until it has some again (`throttle_wait`)
+//!              ├─│──────────────────────────────────────────┘
 //!              │ ├──▶ about to block its thread ──▶ one poll on a thread that may (`blocking`)
 //!              └─│──────────────────────────────────────────┘
 //!                └──▶ trapped, interrupted, host panic ▶ CallEnd::Ended(exit), and the store is gone
@@ -35,6 +37,7 @@ use crate::incarnation::Incarnation;
 use crate::instance_context::InstanceContext;
 use crate::interrupt::Interrupt;
 use crate::meter::CallLimits;
+use crate::throttle_wait::ThrottleWait;
 
 /// How a call ended.
 pub enum CallEnd<T> {
@@ -54,6 +57,7 @@ pub struct Call<T: Send + 'static> {
     executor: Executor,
     wall_timer: Option<Pin<Box<Sleep>>>,
     host_timer: Option<(u64, Pin<Box<Sleep>>)>,
+    throttle_wait: Option<ThrottleWait>,
 }
 
 enum Location<T> {
@@ -81,6 +85,7 @@ impl<T: Send + 'static> Call<T> {
             executor,
             wall_timer: None,
             host_timer: None,
+            throttle_wait: None,
         }
     }
 
@@ -176,6 +181,19 @@ impl<T: Send + 'static> Call<T> {
         CallEnd::Ended(exit, None)
     }
 
+    /// Whether the agent used its percent of a core. Its guest is not polled until it has some again.
+    fn is_throttled(&mut self, cx: &mut Context<'_>) -> bool {
+        let waited = self.throttle_wait.is_some();
+        if ThrottleWait::poll(&mut self.throttle_wait, &self.context, cx).is_pending() {
+            return true;
+        }
+        if waited {
+            // The deadline is another one now.
+            self.wall_timer = None;
+        }
+        false
+    }
+
     /// Whether a call that waits in a host call has to end now. Arms the timers otherwise.
     fn overdue(&mut self, cx: &mut Context<'_>) -> Option<Interrupt> {
         let meter = &self.context.meter;
@@ -231,6 +249,10 @@ impl<T: Send + 'static> Future for Call<T> {
                     }
                 },
                 Location::Here(mut future) => {
+                    if this.is_throttled(cx) {
+                        this.location = Location::Here(future);
+                        return Poll::Pending;
+                    }
                     match poll_guest(&mut future, cx, &this.context, &this.executor) {
                         Polled::Finished(finished) => return Poll::Ready(this.finish(finished)),
                         Polled::Panicked(message) => {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use bulkhead_account::Account;
 use bulkhead_log::Budget;
-use bulkhead_tasks::Switch;
+use bulkhead_tasks::{Switch, Throttle};
 use bulkhead_telemetry::CurrentTurn;
 use bulkhead_types::AgentSpec;
 
@@ -31,8 +31,9 @@ pub struct InstanceContext {
 }
 
 impl InstanceContext {
-    /// A instance_context with nothing used and nothing said yet. What it may say it shares with the incarnations
-    /// before and after, through `log_budget`, what it holds through `account`, and what it burns through `switch`.
+    /// An instance_context with nothing used and nothing said yet. What it may say it shares with the incarnations
+    /// before and after, through `log_budget`, what it holds through `account`, and what it burns through `switch` and
+    /// `throttle`.
     pub fn new(
         spec: Arc<AgentSpec>,
         port: Arc<dyn Port>,
@@ -40,9 +41,10 @@ impl InstanceContext {
         log_budget: Arc<Mutex<Budget>>,
         account: Arc<Account>,
         switch: Arc<Switch>,
+        throttle: Arc<Throttle>,
     ) -> Self {
         Self {
-            meter: Arc::new(Meter::new(&spec.limits, account, switch)),
+            meter: Arc::new(Meter::new(&spec.limits, account, switch, throttle)),
             logs: Arc::new(Logs::new(Arc::clone(&port), log_budget)),
             spec,
             port,

@@ -79,6 +79,7 @@ mod symbol;
 pub mod symbolizer;
 #[cfg(test)]
 mod tests;
+mod throttle_wait;
 mod ticker;
 mod world;
 

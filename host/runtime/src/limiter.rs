@@ -228,7 +228,7 @@ mod tests {
     fn limiter(limit: u64) -> (Limiter, Arc<Meter>) {
         let on_memory_limit = MemoryPolicy::Deny;
         let limits = Limits { memory_bytes: limit, on_memory_limit, ..Limits::default() };
-        let meter = Arc::new(Meter::new(&limits, Arc::default(), Arc::default()));
+        let meter = Arc::new(Meter::new(&limits, Arc::default(), Arc::default(), Arc::default()));
         meter.memory().begin(Arc::new(|_| {}));
         let mut limiter =
             Limiter::new(Arc::clone(&meter), Arc::default(), InstanceBounds::default(), LARGE);

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bulkhead_account::Account;
-use bulkhead_tasks::Switch;
+use bulkhead_tasks::{CpuMax, Switch, Throttle, Throttled};
 use bulkhead_types::{HostBytes, Limits, Phase};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -46,6 +46,11 @@ pub struct Meter {
     cpu_message_ns: AtomicU64,
     /// Its agent's: what it burns decides which lane its task is on.
     switch: Arc<Switch>,
+    /// What its agent may use over time, and the throttle that knows what it used. `None`: there is no bound.
+    cpu_max: Option<(CpuMax, Arc<Throttle>)>,
+    /// The call under way may be made to wait for CPU time.
+    is_throttleable: AtomicBool,
+    cpu_throttled_ns: AtomicU64,
     poll: PollClock,
     host_calls: AtomicU64,
     in_host_call: AtomicBool,
@@ -102,6 +107,8 @@ pub struct Usage {
     pub refused: u64,
     /// CPU time of all calls, in microseconds.
     pub cpu_us: u64,
+    /// Time in which calls waited for CPU time, in microseconds.
+    pub cpu_throttled_us: u64,
     /// Calls from the guest into the host.
     pub host_calls: u64,
 }
@@ -130,8 +137,14 @@ pub(crate) enum Lane {
 }
 
 impl Meter {
-    /// A meter with nothing used yet. Memory is held by `account`, CPU time fills the bucket of `switch`.
-    pub fn new(limits: &Limits, account: Arc<Account>, switch: Arc<Switch>) -> Self {
+    /// A meter with nothing used yet. Memory is held by `account`, CPU time fills the bucket of `switch` and counts
+    /// against the bound over time in `throttle`.
+    pub fn new(
+        limits: &Limits,
+        account: Arc<Account>,
+        switch: Arc<Switch>,
+        throttle: Arc<Throttle>,
+    ) -> Self {
         Self {
             base: Instant::now(),
             memory: Memory::new(limits, account),
@@ -139,6 +152,9 @@ impl Meter {
             cpu_total_ns: AtomicU64::new(0),
             cpu_message_ns: AtomicU64::new(0),
             switch,
+            cpu_max: CpuMax::new(limits.cpu_max_percent).map(|max| (max, throttle)),
+            is_throttleable: AtomicBool::new(false),
+            cpu_throttled_ns: AtomicU64::new(0),
             poll: PollClock { thread_base_ns: AtomicI64::new(-1), ..PollClock::default() },
             host_calls: AtomicU64::new(0),
             in_host_call: AtomicBool::new(false),
@@ -173,6 +189,7 @@ impl Meter {
             denied_growths: memory.denied_growths,
             refused: memory.refused,
             cpu_us: self.cpu_total_ns.load(Relaxed) / 1000,
+            cpu_throttled_us: self.cpu_throttled_ns.load(Relaxed) / 1000,
             host_calls: self.host_calls.load(Relaxed),
         }
     }
@@ -198,6 +215,9 @@ impl Meter {
             Phase::Handle | Phase::Snapshot | Phase::Run | Phase::Idle => WallEnd::Turn,
         };
         self.wall_end.store(wall_end as u8, Relaxed);
+        // Somebody waits for the others, and each has a deadline that is a promise.
+        let is_throttleable = matches!(phase, Phase::Handle | Phase::Run);
+        self.is_throttleable.store(is_throttleable, Relaxed);
         self.cpu_call_ns.store(0, Relaxed);
         if continues {
             self.cpu_message_ns.fetch_add(TURN_NS, Relaxed);
@@ -285,10 +305,35 @@ impl Meter {
         self.cpu_call_ns.fetch_add(used_ns, Relaxed);
         self.cpu_message_ns.fetch_add(used_ns, Relaxed);
         self.cpu_total_ns.fetch_add(used_ns, Relaxed);
+        if let Some((max, throttle)) = &self.cpu_max {
+            throttle.charge(*max, used_ns);
+        }
     }
 
-    /// Brings the call's deadline forward as a grace. It is never put off.
+    /// The bound over time, where it holds: not for a call that is about to end.
+    fn cpu_max(&self) -> Option<&(CpuMax, Arc<Throttle>)> {
+        let holds = self.is_throttleable.load(Relaxed) && !self.is_killed();
+        self.cpu_max.as_ref().filter(|_| holds)
+    }
+
+    /// Whether the call under way has to wait for CPU time now.
+    pub(crate) fn throttled(&self) -> Option<Throttled> {
+        let (max, throttle) = self.cpu_max()?;
+        throttle.throttled(*max)
+    }
+
+    /// The call under way waited for CPU time for so long. It does not count as time of the turn.
+    pub(crate) fn was_throttled(&self, waited: Duration) {
+        self.cpu_throttled_ns.fetch_add(nanos(waited), Relaxed);
+        if self.cpu_max().is_some() {
+            let later = |deadline: u64| Some(deadline.saturating_add(nanos(waited)));
+            let _ = self.deadline_ns.fetch_update(Relaxed, Relaxed, later);
+        }
+    }
+
+    /// Brings the call's deadline forward as a grace. From now on it is never put off.
     pub(crate) fn end_within(&self, time: Duration) {
+        self.is_throttleable.store(false, Relaxed);
         let grace = self.now_ns().saturating_add(nanos(time));
         if self.deadline_ns.fetch_min(grace, Relaxed) > grace {
             self.wall_end.store(WallEnd::Grace as u8, Relaxed);
@@ -406,7 +451,8 @@ impl Meter {
             Lane::Fast => self.switch.room_ns(),
             Lane::Slow => nanos(slow_slice),
         };
-        if self.is_asked_to_yield.swap(false, Relaxed) || poll >= slice_ns {
+        let room_ns = self.cpu_max().map_or(u64::MAX, |(max, throttle)| throttle.room_ns(*max));
+        if self.is_asked_to_yield.swap(false, Relaxed) || poll >= slice_ns.min(room_ns) {
             self.yields();
             return Verdict::Yield;
         }

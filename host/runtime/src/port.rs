@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bulkhead_account::AccountReading;
 use bulkhead_types::{Body, EndedTool, Exception, Level, ModelCall, RunningTool, Secret, Settings};
@@ -95,6 +96,11 @@ pub trait Port: Send + Sync + 'static {
     fn unhandled_rejection(&self, exceptions: Vec<Exception>, dropped: u64);
     /// Memory use crossed the soft mark upward.
     fn memory_soft_limit(&self, memory: &AccountReading);
+    /// The agent used its percent of a core and waits, for the first time in a while. `cpu_us` is what its incarnation
+    /// used.
+    fn cpu_throttle_begins(&self, cpu_us: u64);
+    /// It waited for so long.
+    fn cpu_throttled(&self, waited: Duration);
     /// A request to `to` (host and port) leaves with the credential of this name.
     fn secret_used(&self, name: &str, to: &str);
     /// Whether a call of a language model may begin. One that may counts as begun, and [`Port::asked`] follows.

@@ -177,6 +177,7 @@ pub(crate) fn context(memory_bytes: u64, on_memory_limit: MemoryPolicy) -> Arc<I
         log_budget,
         Arc::default(),
         Arc::default(),
+        Arc::default(),
     ))
 }
 
@@ -310,14 +311,36 @@ fn a_spinner_is_cut_off_by_wall_time_too() {
     rig.end();
 }
 
+#[test]
+fn a_spinner_with_a_percent_of_a_core_waits_and_the_wait_is_no_time_of_its_turn() {
+    let rig = Rig::new(1);
+    let spec = &roomy().spec;
+    let bounds = Limits { cpu_max_percent: 5, ..spec.limits.clone() };
+    let spec = AgentSpec { limits: bounds, ..AgentSpec::clone(spec) };
+    let port = Arc::new(FakePort::default());
+    let log_budget = Arc::new(Mutex::new(Logs::budget(50)));
+    let (account, switch, throttle) = (Arc::default(), Arc::default(), Arc::default());
+    let context =
+        InstanceContext::new(Arc::new(spec), port, None, log_budget, account, switch, throttle);
+    let began = Instant::now();
+    // Its burst of 50 ms, and 200 ms for which it waits four seconds.
+    let call_limits = CallLimits { wall: Duration::from_secs(3), ..limits(250) };
+    let context = Arc::new(context);
+    let exit = rig.run(SPIN, &context, call_limits).unwrap_err();
+    assert_eq!(exit.reason, ExitReason::CpuDeadline, "{exit:?}");
+    let (wall, usage) = (began.elapsed(), context.meter.usage());
+    assert!(wall > Duration::from_secs(3) && usage.cpu_throttled_us > 2_500_000, "{usage:?}");
+    rig.end();
+}
+
 /// An agent with a task like the host's, and its way to the slow lane.
 fn steered(memory_bytes: u64) -> (Arc<InstanceContext>, Arc<Switch>) {
     let switch = Arc::new(Switch::default());
     let InstanceContext { spec, port, .. } = &*context(memory_bytes, MemoryPolicy::End);
     let (spec, port) = (Arc::clone(spec), Arc::clone(port));
     let log_budget = Arc::new(Mutex::new(Logs::budget(50)));
-    let context =
-        InstanceContext::new(spec, port, None, log_budget, Arc::default(), Arc::clone(&switch));
+    let (account, steers, throttle) = (Arc::default(), Arc::clone(&switch), Arc::default());
+    let context = InstanceContext::new(spec, port, None, log_budget, account, steers, throttle);
     (Arc::new(context), switch)
 }
 

@@ -44,9 +44,16 @@ async fn here(runtime: &Runtime, loaded: &Arc<Loaded>, dir: &Path) -> Figures {
     let env = [("COMMAND_CALLS".to_owned(), CALLS.to_string().into())].into();
     let spec = Arc::new(AgentSpec { env, ..spec("command") });
     let workspace = Some(dir.to_owned());
-    let (memory, switch) = (Arc::default(), Arc::default());
-    let context =
-        InstanceContext::new(spec, Arc::clone(&port) as _, workspace, logs, memory, switch);
+    let (memory, switch, throttle) = (Arc::default(), Arc::default(), Arc::default());
+    let context = InstanceContext::new(
+        spec,
+        Arc::clone(&port) as _,
+        workspace,
+        logs,
+        memory,
+        switch,
+        throttle,
+    );
     let instance = runtime.instantiate(loaded, None, Arc::new(context), limits()).await;
     let CallEnd::Returned(incarnation, Ok(())) = instance else { panic!("no instance") };
     let CallEnd::Returned(_, Ok(())) = incarnation.run(limits()).await else { panic!("it failed") };

@@ -50,6 +50,7 @@ fn view(
         mailbox_depth: mailbox.depth(),
         nudges: mailbox.nudges(),
         cpu_us: usage.cpu_us,
+        cpu_throttled_us: usage.cpu_throttled_us,
         memory: MemoryView {
             used_bytes: usage.memory_bytes,
             guest_bytes: usage.guest_bytes,

@@ -6,6 +6,7 @@
 //! - [`Switch`]: a task that migrates between the fast and the slow lane, by the CPU time in its
 //!   [bucket](BucketRules)
 //! - [`limit_load_of_this_thread`]: what the tasks of a thread may use together
+//! - [`Throttle`]: a bound on the CPU time of a task over time
 //! - [`ask_for_short_slices`]: a thread that has a core as soon as it wakes
 
 mod bucket;
@@ -14,12 +15,14 @@ mod load;
 mod migrate;
 mod slice;
 mod task;
+mod throttle;
 
 pub use bucket::BucketRules;
 pub use load::limit_load_of_this_thread;
 pub use migrate::Switch;
 pub use slice::ask_for_short_slices;
 pub use task::{Spawner, report_unhandled};
+pub use throttle::{CpuMax, Throttle, Throttled};
 
 fn nanos(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)

@@ -825,6 +825,17 @@ pub enum Event {
         /// The hard limit.
         limit_bytes: u64,
     },
+    /// The agent used its percent of a core and waits for more CPU time, for the first time in a minute.
+    #[serde(rename = "agent.cpu_throttled")]
+    AgentCpuThrottled {
+        /// Which agent.
+        #[serde(flatten)]
+        agent: AgentTag,
+        /// Percent of one core that its role may use over time.
+        cpu_max_percent: u8,
+        /// CPU time of this incarnation so far, in microseconds.
+        cpu_us: u64,
+    },
     /// A request of the agent left with a credential that the agent does not have.
     #[serde(rename = "agent.secret_used")]
     SecretUsed {

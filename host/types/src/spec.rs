@@ -178,7 +178,9 @@ pub struct Limits {
     pub cpu: Duration,
     /// CPU time of all turns that one message takes, with a price for each turn after the first.
     pub message_cpu: Duration,
-    /// Wall time of one turn.
+    /// Percent of one core that it may use over time, 1 to 100. Above it the guest waits. 100: no bound.
+    pub cpu_max_percent: u8,
+    /// Wall time of one turn, without the time in which the guest waits for CPU time.
     pub wall: Duration,
     /// Time in one host call.
     pub host_call: Duration,
@@ -220,6 +222,7 @@ impl Default for Limits {
             on_memory_limit: MemoryPolicy::End,
             cpu: Duration::from_secs(10),
             message_cpu: Duration::from_secs(10) * Self::CALLS_OF_A_MESSAGE,
+            cpu_max_percent: 100,
             wall: Duration::from_secs(300),
             host_call: Duration::from_secs(120),
             start: Duration::from_secs(30),

@@ -66,6 +66,7 @@ pub fn instance_context(spec: AgentSpec) -> InstanceContext {
         log_budget,
         Arc::default(),
         Arc::default(),
+        Arc::default(),
     )
 }
 

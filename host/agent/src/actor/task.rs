@@ -111,7 +111,7 @@ impl StartTask {
         let port = AgentPort::new(Arc::clone(&publisher), start, turn.clone(), used);
         let (spec, log_budget) = (Arc::clone(&self.start.spec), Arc::clone(&self.log_budget));
         let account = Arc::clone(&self.start.account);
-        let switch = self.start.probation.switch();
+        let (switch, throttle) = (self.start.probation.switch(), self.start.probation.throttle());
         let mut instance_context = InstanceContext::new(
             spec,
             Arc::new(port),
@@ -119,6 +119,7 @@ impl StartTask {
             log_budget,
             account,
             switch,
+            throttle,
         );
         instance_context.turn = turn;
         let start = Arc::clone(&self.start);

@@ -231,7 +231,7 @@ pub(super) fn agent_page(agent: &AgentView, now: Timestamp, screen: Screen) -> S
         crash_ids.iter().for_each(|crash_id| page.line("", &format!("crash {crash_id}")));
     }
     page.line("memory", &memory(agent));
-    page.line("cpu", &duration(std::time::Duration::from_micros(agent.cpu_us)));
+    page.line("cpu", &cpu(agent));
     if agent.usage.total.calls > 0 {
         let (now, all) = (&agent.usage.incarnation, &agent.usage.total);
         page.line(
@@ -311,6 +311,14 @@ fn memory(agent: &AgentView) -> String {
         }
     }
     text
+}
+
+fn cpu(agent: &AgentView) -> String {
+    let took = |us| duration(std::time::Duration::from_micros(us));
+    match agent.cpu_throttled_us {
+        0 => took(agent.cpu_us),
+        waited => format!("{}; throttled for {}", took(agent.cpu_us), took(waited)),
+    }
 }
 
 fn policy(agent: &AgentView) -> String {

@@ -48,6 +48,7 @@ fn agent() -> Value {
         "townId": "riverside", "rigId": null, "model": "large", "status": "running", "busy": false,
         "incarnation": 2, "startedAt": "2026-01-15T09:30:00.000Z", "lastActivityAt": "2026-01-15T09:31:12.250Z",
         "activeTools": ["read-file"], "messageCount": 3, "mailboxDepth": 0, "nudges": 0, "cpuUs": 18250,
+        "cpuThrottledUs": 0,
         "memory": {
             "usedBytes": 2424832, "guestBytes": 2359296, "hostBytes": 65536,
             "host": {"mailbox": 0, "events": 1536, "log": 0, "http": 0, "tools": 0, "snapshot": 0, "resources": 64000, "instances": 0},

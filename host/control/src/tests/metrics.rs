@@ -142,6 +142,7 @@ fn the_figures_of_the_backend_are_shown_under_their_names() {
         ("bulkhead_role_starts_total{role=\"polecat\"}", 45.0),
         ("bulkhead_role_crashes_total{role=\"polecat\"}", 46.0),
         ("bulkhead_role_restarts_total{role=\"polecat\"}", 47.0),
+        ("bulkhead_role_cpu_throttled_seconds_total{role=\"polecat\"}", 47.5),
         ("bulkhead_stores", 4.0),
         ("bulkhead_tasks", 5.0),
         ("bulkhead_places_used", 6.0),

@@ -28,9 +28,9 @@ pub(super) fn check_role(
     (component, source): (Arc<str>, Option<SourceCode>),
     models: &Models,
     secrets: &HttpSecrets,
-    memory: &AgentMemory,
+    usual: &AgentLimits,
 ) -> Result<Role, Problem> {
-    let limits = limits(name, &role, source.as_ref().map(|code| code.language), memory)?;
+    let limits = limits(name, &role, source.as_ref().map(|code| code.language), usual)?;
     let restart = restart_rules(name, &role)?;
     let snapshots = snapshot_rules(name, &role)?;
     let models = named((name, "models"), &role.models, models.names())?;
@@ -113,26 +113,30 @@ fn named<'a>(
     Ok(found.into())
 }
 
-/// What the container says about the memory of its agents.
-pub(super) struct AgentMemory {
+/// What the container says about the limits of its agents.
+pub(super) struct AgentLimits {
     pub(super) max_mb: Mebibytes,
     /// Of a role that says nothing, where the configuration says it.
     pub(super) given_bytes: Option<u64>,
     pub(super) soft_percent: u8,
+    pub(super) cpu_max_percent: u8,
 }
 
-impl AgentMemory {
+impl AgentLimits {
     pub(super) fn check(limits: &file::Limits) -> Result<Self, Problem> {
-        let (max_mb, soft_percent) =
-            (limits.max_agent_memory_mb, Limits::default().memory_soft_percent);
-        let mut memory = Self { max_mb, given_bytes: None, soft_percent };
+        let Limits { memory_soft_percent: soft_percent, cpu_max_percent, .. } = Limits::default();
+        let max_mb = limits.max_agent_memory_mb;
+        let mut usual = Self { max_mb, given_bytes: None, soft_percent, cpu_max_percent };
         if let Some(mb) = &limits.agent_memory_mb {
-            memory.given_bytes = Some(memory.bytes("limits.agent_memory_mb", mb)?);
+            usual.given_bytes = Some(usual.bytes("limits.agent_memory_mb", mb)?);
         }
         if let Some(percent) = limits.agent_memory_soft_percent {
-            memory.soft_percent = percent.0;
+            usual.soft_percent = percent.0;
         }
-        Ok(memory)
+        if let Some(percent) = limits.agent_cpu_max_percent {
+            usual.cpu_max_percent = percent.0;
+        }
+        Ok(usual)
     }
 
     /// Of a role that says nothing. An agent that is a text file has as much for itself as a component has in all.
@@ -168,15 +172,16 @@ pub(super) fn limits(
     name: &str,
     role: &file::Role,
     language: Option<Language>,
-    memory: &AgentMemory,
+    usual: &AgentLimits,
 ) -> Result<Limits, Problem> {
     let mut limits = Limits {
-        memory_bytes: memory.default_bytes(language),
-        memory_soft_percent: memory.soft_percent,
+        memory_bytes: usual.default_bytes(language),
+        memory_soft_percent: usual.soft_percent,
+        cpu_max_percent: usual.cpu_max_percent,
         ..Limits::default()
     };
     if let Some(mb) = &role.memory_limit_mb {
-        limits.memory_bytes = memory.bytes(&format!("roles.{name}.memory_limit_mb"), mb)?;
+        limits.memory_bytes = usual.bytes(&format!("roles.{name}.memory_limit_mb"), mb)?;
     }
     if let Some(percent) = role.memory_soft_percent {
         limits.memory_soft_percent = percent.0;
@@ -187,6 +192,9 @@ pub(super) fn limits(
     set_ms(&mut limits.cpu, role.cpu_ms);
     limits.message_cpu = limits.cpu.saturating_mul(Limits::CALLS_OF_A_MESSAGE);
     set_ms(&mut limits.message_cpu, role.message_cpu_ms);
+    if let Some(percent) = role.cpu_max_percent {
+        limits.cpu_max_percent = percent.0;
+    }
     set_ms(&mut limits.wall, role.wall_ms);
     set_ms(&mut limits.host_call, role.host_call_ms);
     set_ms(&mut limits.start, role.start_ms);

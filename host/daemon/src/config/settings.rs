@@ -31,7 +31,7 @@ use super::memory::{MemorySettings, memory};
 use super::models::{ModelEndpoint, check_models};
 use super::problem::Problem;
 use super::rigs::{RigSettings, check_rigs};
-use super::roles::{AgentMemory, check_agents, check_role};
+use super::roles::{AgentLimits, check_agents, check_role};
 use super::tools::{self, ToolSettings};
 use super::town::check_town;
 use crate::cli::{Interrupt, LogFormat};
@@ -177,13 +177,13 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
     let (rigs, rig_files) = check_rigs(file.rigs, base)?;
     secret_files.extend(rig_files);
     let http_secrets = check_secrets(file.secrets)?;
-    let agent_memory = AgentMemory::check(&file.limits)?;
+    let agent_limits = AgentLimits::check(&file.limits)?;
     let tools = tools::check_tools(file.tools)?;
     let mut roles = BTreeMap::new();
     for (name, role) in file.roles {
         let tools = tools::rules(&name, &role, &tools)?;
         let code = code::of_role(&name, &role, &mut components, base)?;
-        let mut checked = check_role(&name, role, code, &models, &http_secrets, &agent_memory)?;
+        let mut checked = check_role(&name, role, code, &models, &http_secrets, &agent_limits)?;
         checked.tools = tools;
         roles.insert(name.into(), checked);
     }

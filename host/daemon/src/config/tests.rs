@@ -147,6 +147,7 @@ fn a_wrong_type_or_value_is_refused_with_its_line() {
         ("[[agents]]\nid = 7\nrole = \"x\"", "line 2, agents[0].id: expected a string, found 7"),
         ("[limits]\nagent_memory_soft_percent = 0", "0 is not between 1 and 100"),
         ("[roles.a]\ncomponent = \"x\"\nmemory_soft_percent = 101", "line 3"),
+        ("[roles.a]\ncomponent = \"x\"\ncpu_max_percent = 0", "0 is not between 1 and 100"),
         ("[log]\nlevel = \"loud\"", "`debug`"),
         ("[log]\nmax_line_kb = 3", "at least 4 and at most 1024"),
         ("[log]\nmax_line_kb = 1025", "at least 4 and at most 1024"),
@@ -183,6 +184,17 @@ fn memory_of_a_role_comes_from_the_role_or_else_from_the_container() {
     assert_eq!(limits(&format!("{container}\n{BASE}")), (24, 70));
     let role = "memory_limit_mb = 12\nmemory_soft_percent = 90";
     assert_eq!(limits(&format!("{container}\n{BASE}{role}")), (12, 90));
+}
+
+#[test]
+fn cpu_time_over_time_has_no_bound_unless_the_role_or_the_container_sets_one() {
+    let percent = |text: &str| {
+        settings(text).map(|it| it.catalog.roles["echo"].limits.cpu_max_percent).unwrap()
+    };
+    assert_eq!(percent(BASE), 100);
+    let container = "[limits]\nagent_cpu_max_percent = 25";
+    assert_eq!(percent(&format!("{container}\n{BASE}")), 25);
+    assert_eq!(percent(&format!("{container}\n{BASE}cpu_max_percent = 100")), 100);
 }
 
 #[test]

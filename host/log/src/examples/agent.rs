@@ -69,7 +69,7 @@ fn starts() -> [Event; 4] {
     ]
 }
 
-fn turns() -> [Event; 12] {
+fn turns() -> [Event; 13] {
     let turn = |outcome, error: Option<&str>| Event::AgentTurn {
         agent: agent(),
         message_id: MESSAGE.into(),
@@ -163,6 +163,7 @@ fn turns() -> [Event; 12] {
             soft_bytes: 53_687_091,
             limit_bytes: 67_108_864,
         },
+        Event::AgentCpuThrottled { agent: agent(), cpu_max_percent: 10, cpu_us: 412_800 },
     ]
 }
 

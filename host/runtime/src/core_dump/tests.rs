@@ -94,6 +94,7 @@ fn born(rig: &Rig, loaded: &Arc<Loaded>, core_dump: bool) -> Incarnation {
             log_budget,
             Arc::default(),
             Arc::default(),
+            Arc::default(),
         )),
     )
     .unwrap()

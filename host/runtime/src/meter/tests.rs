@@ -11,7 +11,7 @@ fn limits(cpu_ms: u64, wall_ms: u64) -> CallLimits {
 }
 
 fn meter() -> Meter {
-    Meter::new(&Limits::default(), Arc::default(), Arc::default())
+    Meter::new(&Limits::default(), Arc::default(), Arc::default(), Arc::default())
 }
 
 fn burn(time: Duration) {
@@ -142,7 +142,7 @@ fn messages_pay_for_themselves_and_those_that_a_guest_sends_itself_are_paid_by_i
 #[test]
 fn all_turns_of_a_message_have_one_budget() {
     let limits_of_agent = Limits { message_cpu: Duration::from_millis(5), ..Limits::default() };
-    let meter = Meter::new(&limits_of_agent, Arc::default(), Arc::default());
+    let meter = Meter::new(&limits_of_agent, Arc::default(), Arc::default(), Arc::default());
     let turn = |continues| meter.begin_call(&limits(10_000, 60_000), Phase::Handle, continues);
     turn(false);
     assert_eq!(poll_of(&meter, Duration::from_millis(2)), Verdict::GoOn);
@@ -159,6 +159,64 @@ fn all_turns_of_a_message_have_one_budget() {
     // Turns that do nothing are not for nothing.
     (0..101).for_each(|_| turn(true));
     assert!(meter.is_message_over() && meter.switch.is_away());
+}
+
+/// A meter of an agent that may use 10 ms of CPU time at once, and 1 % over time.
+fn bounded() -> Meter {
+    let limits = Limits { cpu_max_percent: 1, ..Limits::default() };
+    Meter::new(&limits, Arc::default(), Arc::default(), Arc::default())
+}
+
+#[test]
+fn one_that_used_its_percent_yields_at_its_tick_and_waits() {
+    let meter = bounded();
+    meter.begin_call(&limits(10_000, 60_000), Phase::Handle, false);
+    meter.begin_poll();
+    meter.lane.store(Lane::Slow as u8, Relaxed);
+    let tick = || {
+        meter.enter_host();
+        meter.on_tick(Duration::from_secs(60))
+    };
+    burn(Duration::from_millis(5));
+    assert_eq!((tick(), meter.throttled()), (Verdict::GoOn, None));
+    burn(Duration::from_millis(6));
+    assert_eq!(tick(), Verdict::Yield);
+    meter.end_poll();
+    let throttled = meter.throttled().unwrap();
+    assert!(throttled.begins && throttled.wait >= Duration::from_millis(100), "{throttled:?}");
+    assert!(!meter.throttled().unwrap().begins, "one episode");
+}
+
+#[test]
+fn starts_snapshots_stops_and_kills_wait_for_no_cpu_time_and_count() {
+    let meter = bounded();
+    let begin = |phase| meter.begin_call(&limits(10_000, 60_000), phase, false);
+    for phase in [Phase::Instantiate, Phase::Start, Phase::Snapshot, Phase::Shutdown] {
+        begin(phase);
+        meter.charge(Duration::from_millis(10));
+        assert_eq!(meter.throttled(), None, "{phase:?}");
+    }
+    begin(Phase::Handle);
+    assert!(meter.throttled().unwrap().wait > Duration::from_secs(3));
+    meter.end_within(Duration::from_secs(5));
+    assert_eq!(meter.throttled(), None);
+    begin(Phase::Run);
+    assert!(meter.throttled().is_some());
+    meter.set_kill();
+    assert_eq!(meter.throttled(), None);
+}
+
+#[test]
+fn a_wait_for_cpu_time_puts_the_deadline_of_a_turn_off_and_not_that_of_a_stop() {
+    let meter = bounded();
+    meter.begin_call(&limits(1, 1000), Phase::Handle, false);
+    let wait = Duration::from_secs(3600);
+    meter.was_throttled(wait);
+    assert!(meter.time_left() > wait);
+    meter.end_within(Duration::from_secs(5));
+    meter.was_throttled(wait);
+    assert!(meter.time_left() <= Duration::from_secs(5));
+    assert_eq!(meter.usage().cpu_throttled_us, 7_200_000_000);
 }
 
 #[test]

@@ -26,6 +26,8 @@ macro_rules! empty_port {
         }
         fn unhandled_rejection(&self, _: Vec<bulkhead_types::Exception>, _: u64) {}
         fn memory_soft_limit(&self, _: &bulkhead_account::AccountReading) {}
+        fn cpu_throttle_begins(&self, _: u64) {}
+        fn cpu_throttled(&self, _: std::time::Duration) {}
         fn asked(&self, _: bulkhead_types::ModelCall) {}
         fn secret_used(&self, _: &str, _: &str) {}
         fn may_ask(&self, _: &str, _: &str) -> Result<(), bulkhead_usage::Exhausted> {

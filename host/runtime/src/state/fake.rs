@@ -28,6 +28,7 @@ pub(crate) fn state(
         log_budget,
         Arc::default(),
         Arc::default(),
+        Arc::default(),
     );
     let shared = Shared {
         connector: Default::default(),

@@ -142,6 +142,10 @@ fn work(event: &Event) -> Option<Sentence<'_>> {
                 format!("uses {} of its {} of memory", bytes(*used_bytes), bytes(*limit_bytes));
             Sentence::new(Who::Agent(&agent.agent_id), text)
         }
+        Event::AgentCpuThrottled { agent, cpu_max_percent, .. } => {
+            let text = format!("is throttled: its role may use {cpu_max_percent} % of a core");
+            Sentence::new(Who::Agent(&agent.agent_id), text)
+        }
         Event::SecretUsed { agent, secret, destination } => {
             let text = format!("sent secret {secret} to {destination}");
             Sentence::new(Who::Agent(&agent.agent_id), text).detail()

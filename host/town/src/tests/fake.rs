@@ -58,6 +58,7 @@ pub(crate) fn view(name: &str, status: &'static str) -> AgentView {
         mailbox_depth: 0,
         nudges: 0,
         cpu_us: 0,
+        cpu_throttled_us: 0,
         memory: MemoryView::default(),
         usage: Default::default(),
         restart: RestartView::new(

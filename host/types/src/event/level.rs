@@ -93,6 +93,7 @@ impl Event {
             | Self::WorkNotSaved { .. }
             | Self::AgentUnhandledRejection { .. }
             | Self::WorkspacesFull { .. }
+            | Self::AgentCpuThrottled { .. }
             | Self::MemorySoftLimit { .. } => Level::Warn,
             Self::UnhandledRejection { .. }
             | Self::TownFenced { .. }

@@ -62,6 +62,7 @@ names! {
         AgentStuck => "agent.stuck",
         SnapshotSetAside => "agent.snapshot_set_aside",
         MemorySoftLimit => "agent.memory_soft_limit",
+        AgentCpuThrottled => "agent.cpu_throttled",
         SecretUsed => "agent.secret_used",
         WorkspacePrepared => "agent.workspace_prepared",
         WorkSaved => "agent.work_saved",

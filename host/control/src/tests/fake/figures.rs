@@ -51,7 +51,12 @@ fn role_metrics() -> RoleMetrics {
     RoleMetrics {
         role: "polecat".into(),
         agents: figures(AgentState::NAMES, "running", 44),
-        figures: RoleFigures { starts: 45, crashes: 46, restarts: 47 },
+        figures: RoleFigures {
+            starts: 45,
+            crashes: 46,
+            restarts: 47,
+            cpu_throttled: Duration::from_millis(47_500),
+        },
     }
 }
 
@@ -140,6 +145,7 @@ pub(super) fn view(agent_id: AgentId) -> AgentView {
         mailbox_depth: 0,
         nudges: 0,
         cpu_us: 0,
+        cpu_throttled_us: 0,
         memory: MemoryView::default(),
         usage: AgentUsageView::default(),
         restart: RestartView::new(

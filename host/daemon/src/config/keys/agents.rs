@@ -286,7 +286,17 @@ pub const ROLES: &[Key] = &[
         "CPU time of all turns of one message (`continue`) → `cpu_deadline`. Each turn after the first counts 50 µs extra \
          for the host's overhead",
     ),
-    key("wall_ms", "300000", "wall time of one turn → `wall_deadline`"),
+    derived(
+        "cpu_max_percent",
+        "`limits.agent_cpu_max_percent`",
+        "percent of one core that the agent may use over time, 1 to 100. Above it the guest [waits](#cpu-time-over-time); \
+         nothing ends. 100: no bound",
+    ),
+    key(
+        "wall_ms",
+        "300000",
+        "wall time of one turn → `wall_deadline`. Time in which `cpu_max_percent` makes the guest wait does not count",
+    ),
     key("host_call_ms", "120000", "wall time of one host call → `host_call_timeout`"),
     key(
         "start_ms",

@@ -25,6 +25,11 @@ pub const LIMITS: &[Key] = &[
     ),
     key("agent_memory_soft_percent", "80", "soft memory mark of a role that sets none, 1 to 100"),
     key(
+        "agent_cpu_max_percent",
+        "100",
+        "percent of one core that an agent may use over time when its role sets none, 1 to 100. 100: no bound",
+    ),
+    key(
         "fast_lane_memory_mb",
         "32",
         "threads of low priority serve an agent with more linear memory than this, because nothing can interrupt a bulk \

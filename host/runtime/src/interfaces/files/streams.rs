@@ -316,7 +316,7 @@ mod tests {
     }
 
     fn meter() -> Arc<Meter> {
-        Arc::new(Meter::new(&Limits::default(), Arc::default(), Arc::default()))
+        Arc::new(Meter::new(&Limits::default(), Arc::default(), Arc::default(), Arc::default()))
     }
 
     fn blocking(share: &Arc<Semaphore>) -> Blocking {

@@ -164,7 +164,7 @@ mod tests {
     };
 
     fn meter() -> Arc<Meter> {
-        Arc::new(Meter::new(&Limits::default(), Arc::default(), Arc::default()))
+        Arc::new(Meter::new(&Limits::default(), Arc::default(), Arc::default(), Arc::default()))
     }
 
     /// Counts as fast as it can, and lets others run.
