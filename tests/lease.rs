@@ -48,6 +48,14 @@ impl Fleet {
         self.dir.path().join("register")
     }
 
+    /// How often the holder of a town has written in its epoch.
+    fn counter(&self, town: &str) -> u64 {
+        let path = self.register().join(format!("{town}.lease.json"));
+        let text = std::fs::read(path).expect("read the record");
+        let record: Value = serde_json::from_slice(&text).expect("a record");
+        record["counter"].as_u64().expect("a number")
+    }
+
     /// Starts a copy with a disk of its own. It need not be the one that runs.
     fn copy(&self, name: &str) -> Copy {
         let dir = self.dir.path().join(name);
@@ -345,7 +353,9 @@ fn a_supervisor_that_was_frozen_alone_is_no_crash() {
     first.serves(1);
     let supervisor = first.named("bulkhead");
     kill_process(supervisor, Signal::STOP).expect("stop the supervisor");
-    thread::sleep(Duration::from_millis(TTL_MS));
+    // The last of three renewals is sent 90 % of the TTL after the newest one that it can know of: past its fence.
+    let counter = fleet.counter("town");
+    wait_until("the lease is renewed without it", || fleet.counter("town") >= counter + 3);
     kill_process(supervisor, Signal::CONT).expect("let it go on");
     first.serves(2);
     let is_end = |line: &Value| {
@@ -356,6 +366,21 @@ fn a_supervisor_that_was_frozen_alone_is_no_crash() {
     let has_counted =
         |line: &Value| line["message"].as_str().is_some_and(|text| text.contains("restart 1 of"));
     assert!(!first.lines().iter().any(has_counted), "{:#?}", first.lines());
+}
+
+#[test]
+fn a_supervisor_that_is_stopped_is_killed_when_the_lease_is_lost() {
+    let fleet = Fleet::new();
+    let first = fleet.copy("first");
+    first.serves(1);
+    let supervisor = first.named("bulkhead");
+    kill_process(supervisor, Signal::STOP).expect("stop the supervisor");
+    let away = fleet.dir.path().join("away");
+    std::fs::rename(fleet.register(), &away).expect("take the register away");
+    wait_until("its init process kills it", || !is_alive(supervisor));
+    std::fs::rename(&away, fleet.register()).expect("bring the register back");
+    first.serves(2);
+    assert_eq!(one_at_a_time(&[&first]), [1, 2]);
 }
 
 #[test]
