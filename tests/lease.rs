@@ -13,6 +13,9 @@ use harness::{files, launcher, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+mod ports;
+mod probes;
+
 /// The shortest there is.
 const TTL_MS: u64 = 2000;
 
@@ -58,19 +61,30 @@ impl Fleet {
 
     /// Starts a copy with a disk of its own. It need not be the one that runs.
     fn copy(&self, name: &str) -> Copy {
+        self.copy_of("town", name, "listen = \"127.0.0.1:0\"")
+    }
+
+    /// The same for a copy of this town that listens there.
+    fn copy_of(&self, town: &str, name: &str, listen: &str) -> Copy {
+        let config = self.configure(town, name, listen, "");
+        Copy::start(&config, config.parent().expect("its directory"))
+    }
+
+    /// Writes the configuration of a copy, with these lines in `[lease]`.
+    fn configure(&self, town: &str, name: &str, listen: &str, lease: &str) -> PathBuf {
         let dir = self.dir.path().join(name);
         std::fs::create_dir_all(&dir).expect("make a directory");
         let config = dir.join("bulkhead.toml");
         let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nallow_unauthenticated = true\n\
-             [lease]\nregister = \"file://{}\"\nname = \"town\"\nttl_ms = {TTL_MS}\n\
+            "[server]\n{listen}\nallow_unauthenticated = true\n\
+             [lease]\nregister = \"file://{}\"\nname = \"{town}\"\nttl_ms = {TTL_MS}\n{lease}\n\
              [components.echo]\npath = {:?}\n[roles.echo]\ncomponent = \"echo\"\n\
              [[agents]]\nid = \"one\"\nrole = \"echo\"\n",
             self.register().display(),
             files::component("echo"),
         );
         std::fs::write(&config, text).expect("write the configuration");
-        Copy::start(&config, &dir)
+        config
     }
 }
 
@@ -135,11 +149,15 @@ impl Copy {
     }
 
     fn named(&self, name: &str) -> Pid {
+        self.find(name).expect("such a process")
+    }
+
+    fn find(&self, name: &str) -> Option<Pid> {
         let is_it = |pid: &Pid| {
             let path = format!("/proc/{}/comm", pid.as_raw_nonzero());
             std::fs::read_to_string(path).is_ok_and(|comm| comm.trim() == name)
         };
-        self.processes().into_iter().skip(1).find(is_it).expect("such a process")
+        self.processes().into_iter().skip(1).find(is_it)
     }
 
     fn signal(&self, signal: Signal) {
@@ -203,12 +221,14 @@ fn one_at_a_time(copies: &[&Copy]) -> Vec<u64> {
 }
 
 fn request(address: SocketAddr) -> TcpStream {
-    let mut stream = TcpStream::connect(address).expect("connect");
-    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("set a timeout");
-    stream
-        .write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
-        .expect("ask");
-    stream
+    try_request(address, "/readyz").expect("ask")
+}
+
+fn try_request(address: SocketAddr, path: &str) -> std::io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+    Ok(stream)
 }
 
 /// Everything that comes. Nothing, if the other side is gone.
@@ -528,10 +548,6 @@ fn befall(fleet: &Fleet, copy: &mut Copy, blow: Blow) -> bool {
 fn request_of(copy: &Copy) -> Option<SocketAddr> {
     let start = copy.starts().pop()?;
     let address: SocketAddr = start["listen"].as_str()?.parse().ok()?;
-    let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    stream
-        .write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
-        .ok()?;
-    answer(stream).starts_with("HTTP/1.1 200").then_some(address)
+    let asked = try_request(address, "/readyz").ok()?;
+    answer(asked).starts_with("HTTP/1.1 200").then_some(address)
 }

@@ -64,6 +64,9 @@ pub struct ErrorBody {
     /// The first 100 of them, for callers that may see agents.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub agents: Vec<MissingAgent>,
+    /// Which lease is waited for, on a copy of a town that is not the one that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Box<LeaseWait>>,
     /// The message whose turn failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
@@ -73,6 +76,23 @@ pub struct ErrorBody {
     /// Why the agent ended, when it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_reason: Option<String>,
+}
+
+/// What a copy of a town waits for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LeaseWait {
+    /// The process that holds the lease, when the register names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<String>,
+    /// Where the holder is reached, as its operator says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The epoch of the holder, or of the last one; 0 when there was none.
+    pub epoch: u64,
+    /// When this copy takes the lease if it hears of no renewal until then. Each renewal begins the wait again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub takeover_in_ms: Option<u64>,
 }
 
 impl ErrorBody {

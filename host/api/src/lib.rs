@@ -34,7 +34,7 @@ pub mod view;
 pub mod workspace;
 
 pub use crashes::CrashesPage;
-pub use error::{ErrorBody, Issue, text_issue};
+pub use error::{ErrorBody, Issue, LeaseWait, text_issue};
 pub use exec::{ExecAnswer, ExecRequest};
 pub use memory::{AgentMemoryView, ContainerMemoryView, HeapView, SeriesView};
 pub use message::MessageRequest;

@@ -76,6 +76,7 @@ mod usage;
 mod workspaces;
 
 pub(crate) use console::{router as console, to_console, to_login};
+pub(crate) use livez::alive;
 pub(crate) use mcp::Tools;
 pub(crate) use sync_config::Problems;
 pub(crate) use upgrade::takes_component;

@@ -27,7 +27,7 @@ use crate::{Backend, ControlConfig, ControlError, long, routes};
 /// Connections that the kernel keeps until they are accepted. The kernel cuts it to its own bound.
 const BACKLOG: u32 = 1024;
 /// After a failed accept. It fails for want of file descriptors, and then at once again.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A control server that listens, and answers when it is asked to.
 ///
@@ -277,7 +277,7 @@ fn listen(
 }
 
 /// Like `TcpListener::bind`, with a longer backlog.
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // Connections of a former process in TIME_WAIT do not keep the port.
     socket.set_reuseaddr(true)?;

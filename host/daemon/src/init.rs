@@ -35,7 +35,7 @@ mod voice;
 
 pub use handover::{Handover, InitMessage, ProcessEnd};
 pub use intensity::Rules;
-pub use permit::{KEEPER, KeeperMessage, LeasePermit};
+pub use permit::{KEEPER, KeeperMessage, KeeperOrder, LeasePermit};
 
 use std::process::ExitCode;
 use std::time::Instant;

@@ -7,6 +7,9 @@
 //!     └── stdout: a line of JSON a change ───────┘
 //! ```
 //!
+//! While it waits it answers probes where the host will ([`Standby`]), so that an orchestrator lets it wait. The ports are free
+//! again before init hears of the lease, and starts the supervisor that wants them.
+//!
 //! It is a process of its own because init has neither an async runtime nor TLS, and because a supervisor that hangs must
 //! not lose its town a lease that init could have let it keep for its drain. What it says is all that init believes: without a
 //! word from it the lease ends by init's own clock.
@@ -16,6 +19,7 @@ use std::os::unix::process::parent_id;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use bulkhead_control::{Standby, Waiting};
 use bulkhead_lease::{Ended, Identity, Lease, Lost, Status};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use tokio::sync::Notify;
@@ -23,17 +27,13 @@ use tokio::sync::Notify;
 use crate::cli::RunArgs;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::init::{KEEPER, KeeperMessage};
+use crate::init::{KEEPER, KeeperMessage, KeeperOrder};
 use crate::run::settings;
 
-/// The highest epoch that init knows of, if this process is a keeper. Binds its lifetime to that of its init process.
-pub fn floor() -> Result<Option<u64>, Failure> {
+/// What init hands to this process, if it is a keeper. Binds its lifetime to that of its init process.
+pub fn order() -> Result<Option<KeeperOrder>, Failure> {
     let Some(value) = std::env::var_os(KEEPER) else { return Ok(None) };
-    let value = value.to_string_lossy();
-    let parts = value
-        .split_once(':')
-        .and_then(|(init, floor)| Some((init.parse::<u32>().ok()?, floor.parse::<u64>().ok()?)));
-    let Some((init, floor)) = parts else {
+    let Some(order) = KeeperOrder::parse(&value.to_string_lossy()) else {
         let message = format!("{KEEPER} is not what an init process sets; unset it");
         return Err(Failure::bad_input(message));
     };
@@ -41,16 +41,17 @@ pub fn floor() -> Result<Option<u64>, Failure> {
         Failure::cannot_run("cannot tie the keeper to its init process", &error)
     })?;
     // It may have ended before it was asked for its end.
+    let init = order.init_pid;
     if parent_id() != init {
         let message = format!("the init process {init} is gone, or {KEEPER} is not for this one");
         return Err(Failure::new(Exit::CannotRun, message));
     }
     let _ = rustix::thread::set_name(c"bulkhead-keeper");
-    Ok(Some(floor))
+    Ok(Some(order))
 }
 
 /// Holds the lease until stdin is at its end.
-pub fn run(args: &RunArgs, floor: u64) -> Result<ExitCode, Failure> {
+pub fn run(args: &RunArgs, order: KeeperOrder) -> Result<ExitCode, Failure> {
     let refused = |why: String| {
         tell(&KeeperMessage::Refused { why });
         Ok(Exit::CannotRun.into())
@@ -75,20 +76,25 @@ pub fn run(args: &RunArgs, floor: u64) -> Result<ExitCode, Failure> {
             drop(ask);
         })
         .map_err(|error| Failure::cannot_run("cannot hold the lease", &error))?;
+    let standby = Standby::new(&settings.control, order.permit_until);
     let held = runtime.block_on(async {
-        let mut it = Lease::open(&lease.settings, me, floor)?;
+        let mut it = Lease::open(&lease.settings, me, order.floor)?;
         let release = async move { drop(asked.await) };
         // An init process that hears nothing for a TTL has no supervisor any more, which ends itself at its fence. Another copy
         // may have one, when all that init was told and has not heard yet is over: so nothing is given back.
         let (deaf, patience) = (Notify::new(), lease.settings.ttl.get());
         let mut listener = Listener::default();
-        let notify = |status: &Status| match listener.hears(patience) {
-            true => tell(&message_of(status)),
-            false => deaf.notify_one(),
+        let notify = |status: &Status| {
+            probed(&standby, status);
+            match listener.hears(patience) {
+                true => tell(&message_of(status)),
+                false => deaf.notify_one(),
+            }
         };
         tokio::select! {
             held = it.hold(notify, release) => held,
             () = deaf.notified() => Ok(Ended::Abandoned),
+            never = standby.serve(|why| tell(&KeeperMessage::Unheard { why })) => match never {},
         }
     });
     // A call that hangs on a disk keeps nobody here.
@@ -99,9 +105,30 @@ pub fn run(args: &RunArgs, floor: u64) -> Result<ExitCode, Failure> {
     }
 }
 
+/// What probes hear. Nothing where there is nothing to wait for: the first copy begins at once.
+fn probed(standby: &Standby, status: &Status) {
+    match status {
+        Status::Waiting { holder, free_at, failing } => {
+            if free_at.is_none() && failing.is_none() {
+                return;
+            }
+            let epoch = holder.as_ref().map_or(0, |holder| holder.epoch);
+            let holder = holder.as_ref().filter(|holder| !holder.released);
+            standby.wait(Waiting {
+                holder: holder.map(|holder| holder.name.to_string()),
+                endpoint: holder.map(|holder| holder.endpoint.to_string()).unwrap_or_default(),
+                epoch,
+                takeover_at: free_at.map(|moment| moment.0),
+                is_failing: failing.is_some(),
+            });
+        }
+        Status::Held(_) | Status::Lost { .. } => standby.close(),
+    }
+}
+
 fn message_of(status: &Status) -> KeeperMessage {
     match status {
-        Status::Waiting { holder, failing } => {
+        Status::Waiting { holder, failing, free_at: _ } => {
             let epoch = holder.as_ref().map_or(0, |holder| holder.epoch);
             let holder = holder.as_ref().filter(|holder| !holder.released).map(|holder| {
                 let at = match &*holder.endpoint {
@@ -178,7 +205,7 @@ mod tests {
             released,
         };
         let permit = Permit { epoch: 4, fence_at: Boottime(70), until: Boottime(100) };
-        let waiting = |holder| Status::Waiting { holder, failing: None };
+        let waiting = |holder| Status::Waiting { holder, free_at: None, failing: None };
         for (status, line) in [
             (
                 waiting(Some(holder(false))),

@@ -116,9 +116,9 @@ fn let_errors_be_cheap() {
 }
 
 fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
-    if let Some(floor) = keeper::floor()? {
+    if let Some(order) = keeper::order()? {
         hardening::hide_memory();
-        return keeper::run(args, floor);
+        return keeper::run(args, order);
     }
     let handover = Handover::take()?;
     let is_leased =

@@ -40,6 +40,8 @@ pub enum Status {
     Waiting {
         /// Of the record that was read last. `None`: there is none, or it was not read yet.
         holder: Option<Holder>,
+        /// When this process may take it, if the register stays as it was read last: later with each renewal.
+        free_at: Option<Boottime>,
         /// Why the register does not answer, while it does not.
         failing: Option<String>,
     },
@@ -243,6 +245,7 @@ impl Lease {
             Some(permit) => Status::Held(permit),
             None => Status::Waiting {
                 holder: self.protocol.record().map(Holder::of),
+                free_at: self.protocol.free_at(),
                 failing: self.failing.as_ref().map(|failing| failing.said.clone()),
             },
         };

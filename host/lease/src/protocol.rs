@@ -267,6 +267,21 @@ impl Protocol {
         self.seen.as_ref()?.content.as_ref().map(|(_, record)| record)
     }
 
+    /// When this process may ask for the lease, if the register stays as it was read last. `None`: at once, or it was not
+    /// read yet.
+    pub fn free_at(&self) -> Option<Boottime> {
+        let seen = self.seen.as_ref()?;
+        match &seen.content {
+            Some((_, record)) if !record.released => {
+                Some(seen.since.after(takeover_after(record.ttl)))
+            }
+            // Somebody removed it, and a holder learns that by its next renewal. Its TTL is gone with it, and
+            // is the same for all copies of a town.
+            None if self.floor > 0 => Some(seen.since.after(takeover_after(self.ttl))),
+            _ => None,
+        }
+    }
+
     /// The highest epoch that is known.
     pub fn floor(&self) -> u64 {
         self.floor
@@ -318,15 +333,7 @@ impl Protocol {
                 Step::Released
             }
             (None, false) => {
-                let free_at = match &seen.content {
-                    Some((_, record)) if !record.released => {
-                        seen.since.after(takeover_after(record.ttl))
-                    }
-                    // Somebody removed it, and a holder learns that by its next renewal. Its TTL is gone with it, and
-                    // is the same for all copies of a town.
-                    None if self.floor > 0 => seen.since.after(takeover_after(self.ttl)),
-                    _ => now,
-                };
+                let free_at = self.free_at().unwrap_or(now);
                 if now >= free_at {
                     let record = self.acquisition(nonce);
                     return self.write(now, record);

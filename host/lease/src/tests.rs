@@ -143,12 +143,16 @@ async fn what_is_given_back_is_taken_at_once_and_has_another_number() {
     sleep(Duration::from_secs(60)).await;
     assert!(second.permit().is_none());
     let shown = second.seen.lock().unwrap().clone();
-    let Some((_, Status::Waiting { holder: Some(holder), failing: None })) = shown.last() else {
+    let Some((_, Status::Waiting { holder: Some(holder), failing: None, .. })) = shown.last()
+    else {
         panic!("{shown:?}");
     };
     assert_eq!((&*holder.name, &*holder.endpoint, holder.epoch), ("a", "a:8080", 1));
-    // Renewals are no news to who waits.
-    assert!(shown.len() <= 2, "{shown:?}");
+    // A renewal is news to who waits: the wait begins again. Nothing else is.
+    assert!(shown.len() <= 60 / 3 + 3, "{} changes", shown.len());
+    let Some((_, Status::Waiting { free_at: Some(free_at), .. })) = shown.last() else { panic!() };
+    let left = free_at.since(second.clock.now());
+    assert!((Duration::from_secs(7)..=Duration::from_millis(10_500)).contains(&left), "{left:?}");
     assert_eq!(first.release().await, Ended::Released);
     let since = Instant::now();
     second.holds().await;
@@ -249,7 +253,7 @@ async fn a_register_that_is_away_for_an_hour_is_waited_for() {
     let copy = Copy::start(&register, "a");
     sleep(Duration::from_secs(3600)).await;
     let status = copy.seen.lock().unwrap().last().cloned();
-    let Some((_, Status::Waiting { holder: None, failing: Some(why) })) = status else {
+    let Some((_, Status::Waiting { holder: None, failing: Some(why), .. })) = status else {
         panic!("{status:?}")
     };
     assert_eq!(why, "the register is away");

@@ -21,5 +21,10 @@ pub(super) fn operation() -> Operation {
 }
 
 pub(super) async fn get() -> Response {
+    alive()
+}
+
+/// The answer.
+pub(crate) fn alive() -> Response {
     ([(CONTENT_TYPE, "application/json")], r#"{"status":"ok"}"#).into_response()
 }

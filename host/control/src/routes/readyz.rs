@@ -34,7 +34,8 @@ pub(super) fn operation() -> Operation {
         .refuses(
             503,
             "The host boots or drains (`not-ready`). With `strict`, a desired agent is missing (`agents-missing`), or the \
-             database cannot be written (`not-durable`).",
+             database cannot be written (`not-durable`). On a copy of a town that waits for the lease: `standby`, with \
+             `lease`.",
         )
 }
 

@@ -12,7 +12,7 @@ use bulkhead_memory::Kernel;
 use bulkhead_types::previous::MemoryFigures;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
-use super::permit::{KEEPER, LeasePermit};
+use super::permit::{KEEPER, KeeperOrder, LeasePermit};
 use super::{Handover, InitMessage, ProcessEnd};
 use crate::dispositions::Dispositions;
 use crate::notify;
@@ -50,14 +50,13 @@ impl Program {
         })
     }
 
-    /// Starts the keeper of the lease, and yields its id, what it says, and its stdin. `floor` is the highest epoch that is known.
-    pub fn spawn_keeper(&self, floor: u64) -> io::Result<(Pid, PipeReader, PipeWriter)> {
+    /// Starts the keeper of the lease, and yields its id, what it says, and its stdin.
+    pub fn spawn_keeper(&self, order: KeeperOrder) -> io::Result<(Pid, PipeReader, PipeWriter)> {
         let (words, stdout) = io::pipe()?;
         let (stdin, hold) = io::pipe()?;
         rustix::io::ioctl_fionbio(&words, true)?;
         let mut command = self.command();
-        let value = format!("{}:{floor}", std::process::id());
-        command.env(KEEPER, value).stdin(Stdio::from(stdin)).stdout(Stdio::from(stdout));
+        command.env(KEEPER, order.to_value()).stdin(Stdio::from(stdin)).stdout(Stdio::from(stdout));
         // Its end is taken with those of orphans.
         let keeper = command.spawn()?;
         Ok((Pid::from_child(&keeper), words, hold))

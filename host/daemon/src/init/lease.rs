@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::child::Program;
-use super::permit::{KeeperMessage, LeasePermit};
+use super::permit::{KeeperMessage, KeeperOrder, LeasePermit};
 use super::signals::{self, SignalEvent, Signals};
 use super::voice::Voice;
 
@@ -87,7 +87,12 @@ impl TownLease {
         }
         self.not_before = Instant::now() + AGAIN;
         self.refused = None;
-        match self.program.spawn_keeper(self.floor) {
+        let order = KeeperOrder {
+            init_pid: std::process::id(),
+            floor: self.floor,
+            permit_until: self.permit().map_or(0, |permit| permit.fence_at),
+        };
+        match self.program.spawn_keeper(order) {
             Ok((pid, words, stdin)) => {
                 self.keeper =
                     Some(Keeper { pid, words, stdin, begun: Vec::new(), owes_since: None });
@@ -125,6 +130,11 @@ impl TownLease {
                     has_reason = true;
                     self.permit = None;
                     voice.print(&format!("the lease of the town is lost: {why}"));
+                }
+                KeeperMessage::Unheard { why } => {
+                    voice.print(&format!(
+                        "probes are not answered during the wait for the lease: {why}"
+                    ));
                 }
                 KeeperMessage::Refused { why } => {
                     has_reason = true;

@@ -5,9 +5,38 @@ use std::os::unix::net::UnixStream;
 
 use serde::{Deserialize, Serialize};
 
-/// The variable: the process id of init, and the highest epoch that it knows of, with a colon between. A process that has it
-/// set is a keeper.
+/// The variable, with a [`KeeperOrder`]. A process that has it set is a keeper.
 pub const KEEPER: &str = "BULKHEAD_KEEPER";
+
+/// What the init process hands to a keeper: three numbers with colons between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeeperOrder {
+    /// The init process.
+    pub init_pid: u32,
+    /// The highest epoch that it knows of.
+    pub floor: u64,
+    /// Until then it may run a supervisor by what an earlier keeper held, in nanoseconds of `CLOCK_BOOTTIME`. 0: it may not.
+    pub permit_until: u64,
+}
+
+impl KeeperOrder {
+    /// The value of the variable.
+    pub fn to_value(self) -> String {
+        let Self { init_pid, floor, permit_until } = self;
+        format!("{init_pid}:{floor}:{permit_until}")
+    }
+
+    /// Reads it.
+    pub fn parse(value: &str) -> Option<Self> {
+        let mut parts = value.split(':');
+        let order = Self {
+            init_pid: parts.next()?.parse().ok()?,
+            floor: parts.next()?.parse().ok()?,
+            permit_until: parts.next()?.parse().ok()?,
+        };
+        parts.next().is_none().then_some(order)
+    }
+}
 
 /// What a keeper says to its init process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +48,8 @@ pub enum KeeperMessage {
     Held { epoch: u64, fence_at: u64 },
     /// It is not held here any more. The keeper ends.
     Lost { why: String },
+    /// It waits, and cannot answer probes.
+    Unheard { why: String },
     /// It cannot be held, and trying again does not help. The keeper ends.
     Refused { why: String },
 }
@@ -59,5 +90,19 @@ impl LeasePermit {
     /// Sends it to a supervisor. One that does not read ends by the permit that it has.
     pub fn send(self, mut to: &UnixStream) {
         let _ = to.write(&self.to_frame());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_is_read_as_it_was_written() {
+        let order = KeeperOrder { init_pid: 7, floor: 12, permit_until: u64::MAX };
+        assert_eq!(KeeperOrder::parse(&order.to_value()), Some(order));
+        for bad in ["", "7", "7:12", "7:12:x", "7:12:3:4"] {
+            assert_eq!(KeeperOrder::parse(bad), None, "{bad}");
+        }
     }
 }
