@@ -13,6 +13,7 @@ use harness::{files, launcher, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+mod fleet;
 mod ports;
 mod probes;
 

@@ -16,6 +16,7 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
     HttpResponseBody, HttpService,
 };
+use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
 use object_store::{
     BackoffConfig, ClientOptions, Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
@@ -62,6 +63,15 @@ pub enum Put {
     },
     /// Another one is there, or none. Or the server was busy with another one: it is not stored.
     Conflict,
+}
+
+/// A part of a list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Keys directly below the prefix of the bucket, without it.
+    pub keys: Vec<String>,
+    /// Where the next part begins. `None`: this is the last one.
+    pub next: Option<String>,
 }
 
 impl Bucket {
@@ -124,6 +134,21 @@ impl Bucket {
         let etag = got.meta.e_tag.clone().unwrap_or_default();
         let bytes = got.bytes().await.map_err(|error| of(&error))?;
         Ok(Some(Object { bytes, etag }))
+    }
+
+    /// Lists documents, a page at a time: of at most a thousand keys, if the server honours that. `from` is
+    /// [`Page::next`] of the page before.
+    pub async fn list(&self, from: Option<String>) -> Result<Page, Fault> {
+        let prefix = (!self.prefix.is_empty()).then(|| format!("{}/", self.prefix));
+        let options = PaginatedListOptions {
+            delimiter: Some("/".into()),
+            page_token: from,
+            ..PaginatedListOptions::default()
+        };
+        let listed = self.store.list_paginated(prefix.as_deref(), options).await;
+        let listed = listed.map_err(|error| of(&error))?;
+        let names = listed.result.objects.iter().filter_map(|object| object.location.filename());
+        Ok(Page { keys: names.map(str::to_owned).collect(), next: listed.page_token })
     }
 
     fn path(&self, key: &str) -> Path {

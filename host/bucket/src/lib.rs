@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   evidence ─┐                                    signatures, regions, credentials
-//!             ├─▶ Bucket: get, put, put on a condition ─▶ object_store ─▶ net::Exchanges ─▶ server
+//!             ├─▶ Bucket: get, list, put, put on a condition ─▶ object_store ─▶ net::Exchanges ─▶ server
 //!   lease ────┘
 //! ```
 //!
@@ -15,5 +15,5 @@ mod bucket;
 mod fault;
 
 pub use address::{Name, NameError, S3, S3Error};
-pub use bucket::{Bucket, Limits, Object, Put};
+pub use bucket::{Bucket, Limits, Object, Page, Put};
 pub use fault::{Cause, Fault};

@@ -15,6 +15,12 @@ pub(crate) struct Screen {
     pub(crate) colours: bool,
 }
 
+/// Characters in a line of the terminal that stdout is; `None` when it is none.
+pub fn terminal_width() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    (size.ws_col > 0).then_some(usize::from(size.ws_col))
+}
+
 impl Screen {
     /// Looks at stdout and the environment.
     pub(crate) fn of_stdout(colours: ColourChoice) -> Self {
@@ -23,11 +29,7 @@ impl Screen {
 
     /// Characters in a line of the terminal, as it is now; `None` when it is none.
     pub(crate) fn width(self) -> Option<usize> {
-        if !self.is_terminal {
-            return None;
-        }
-        let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
-        (size.ws_col > 0).then_some(usize::from(size.ws_col))
+        self.is_terminal.then(terminal_width).flatten()
     }
 
     /// The text in a colour, where there are colours.

@@ -6,7 +6,7 @@ use bulkhead_terminal::{Colour, paint};
 const GAP: usize = 2;
 
 /// A column.
-pub(crate) struct Column {
+pub struct Column {
     title: &'static str,
     /// How narrow it may become when the terminal is. `None`: as wide as it has to be.
     least: Option<usize>,
@@ -15,47 +15,42 @@ pub(crate) struct Column {
 
 impl Column {
     /// One that keeps its width.
-    pub(crate) fn new(title: &'static str) -> Self {
+    pub fn new(title: &'static str) -> Self {
         Self { title, least: None, to_the_right: false }
     }
 
     /// One that gives way, down to so many characters.
-    pub(crate) fn giving(title: &'static str, least: usize) -> Self {
+    pub fn giving(title: &'static str, least: usize) -> Self {
         Self { least: Some(least), ..Self::new(title) }
     }
 
     /// One of figures.
-    pub(crate) fn of_figures(title: &'static str) -> Self {
+    pub fn of_figures(title: &'static str) -> Self {
         Self { to_the_right: true, ..Self::new(title) }
     }
 }
 
 /// What stands in a row under a title.
-pub(crate) struct Cell {
+pub struct Cell {
     text: String,
     colour: Option<Colour>,
 }
 
 impl Cell {
     /// A text, which must be safe for a terminal.
-    pub(crate) fn new(text: impl Into<String>) -> Self {
+    pub fn new(text: impl Into<String>) -> Self {
         Self { text: text.into(), colour: None }
     }
 
     /// The same in a colour.
-    pub(crate) fn in_colour(text: impl Into<String>, colour: Colour) -> Self {
+    pub fn in_colour(text: impl Into<String>, colour: Colour) -> Self {
         Self { text: text.into(), colour: Some(colour) }
     }
 }
 
 /// Draws it. With a width, columns that give way do so from the last to the first, and no line is
 /// longer.
-pub(crate) fn draw(
-    columns: &[Column],
-    rows: &[Vec<Cell>],
-    width: Option<usize>,
-    colours: bool,
-) -> String {
+pub fn draw(columns: &[Column], rows: &[Vec<Cell>], width: Option<usize>, colours: bool) -> String {
     let widest = |(at, column): (usize, &Column)| {
         let cells = rows.iter().map(|row| row[at].text.chars().count());
         cells.max().unwrap_or(0).max(column.title.len())

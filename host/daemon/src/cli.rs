@@ -113,6 +113,9 @@ pub enum Command {
     Diagnose(DiagnoseArgs),
     /// Show crash records from the state directory, or with --url from a running host.
     Crashes(CrashesArgs),
+    /// Show the towns of a register, over all machines.
+    #[command(subcommand)]
+    Fleet(FleetCommand),
     /// Print a completion script for a shell.
     #[command(after_help = COMPLETIONS_HELP)]
     Completions {
@@ -193,6 +196,50 @@ fn parse_time(text: &str) -> Result<i64, String> {
         _ => Err("expected a time such as 2026-01-15T09:30:00Z".into()),
     }
 }
+
+/// What to show of a fleet.
+#[derive(Debug, Subcommand)]
+pub enum FleetCommand {
+    /// List the towns of the register of `[lease]`: which process holds each, under which epoch, and whether it is renewed.
+    Ps(FleetPsArgs),
+}
+
+/// Arguments of `fleet ps`.
+#[derive(Debug, Args)]
+#[command(after_help = FLEET_PS_HELP)]
+pub struct FleetPsArgs {
+    /// Address of the register [default: `register` in `[lease]` of the configuration]. With this address the configuration's
+    /// credentials are not used: they belong to another register.
+    #[arg(long, value_name = "ADDRESS", env = "BULKHEAD_LEASE_REGISTER", hide_env_values = true)]
+    pub register: Option<String>,
+    /// Configuration file with the register [default: bulkhead.toml, if it exists].
+    #[arg(long, short, value_name = "FILE", env = "BULKHEAD_CONFIG", hide_env_values = true)]
+    pub config: Option<PathBuf>,
+    /// How long to watch at most. Less than 105 % of the TTL cannot tell a holder that is gone from one that was not renewed
+    /// yet.
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = time)]
+    pub wait: Duration,
+    /// Print one JSON document.
+    #[arg(long)]
+    pub json: bool,
+}
+
+const FLEET_PS_HELP: &str = "\
+No clocks are compared, so each record is read again until it has changed, or for 105 % of its TTL.
+
+States:
+  held        renewed while it was watched
+  released    given back: the town runs nowhere
+  expired     not renewed for 105 % of the TTL: its holder is gone, and no copy waits for it
+  unchanged   not renewed yet, when --wait was over
+  unreadable  no record, or one that cannot be read
+
+HEALTH is what /readyz of `advertise` answers, where a holder has one: no token is sent.
+
+Exit codes:
+  0  success, whatever the states are
+  1  the register cannot be listed
+  2  invalid command line or configuration";
 
 /// Arguments of `compile`.
 #[derive(Debug, Args)]

@@ -21,6 +21,7 @@ mod evidence;
 mod exit;
 mod failure;
 mod faults;
+mod fleet;
 mod hardening;
 mod host;
 mod init;
@@ -48,7 +49,7 @@ mod town_edge;
 
 use std::process::ExitCode;
 
-use cli::{Cli, Command, RunArgs};
+use cli::{Cli, Command, FleetCommand, RunArgs};
 use failure::Failure;
 use init::Handover;
 
@@ -60,7 +61,8 @@ fn main() -> ExitCode {
     | Command::Dev(_)
     | Command::Test(_)
     | Command::Check(_)
-    | Command::Compile(_) = &cli.command
+    | Command::Compile(_)
+    | Command::Fleet(_) = &cli.command
     {
         hardening::be_private();
     }
@@ -82,6 +84,7 @@ fn main() -> ExitCode {
             Ok(bulkhead_runtime::compile_component(&order).into())
         }
         Command::LaunchTools => Ok(bulkhead_tools::serve()),
+        Command::Fleet(FleetCommand::Ps(args)) => fleet::ps(&args, colours),
         Command::Completions { shell } => Ok(manual::print_completions(shell)),
         Command::Man { dir } => manual::write_pages(&dir).map(ExitCode::from),
         Command::Diagnose(args) => diagnose::run(&args),

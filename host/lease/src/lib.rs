@@ -16,10 +16,12 @@
 //! - `register`: the store; `file`, `s3`, `etcd` in it
 //! - `settings`: which store, for how long
 //! - `hold`: the loop
+//! - `fleet`: all towns of a register, for people
 
 mod clock;
 mod document;
 mod fault;
+mod fleet;
 mod hold;
 mod protocol;
 mod register;
@@ -28,6 +30,7 @@ mod settings;
 pub use bulkhead_bucket::{Name, NameError, S3};
 pub use clock::{Clock, System};
 pub use fault::RegisterError;
+pub use fleet::{Fleet, MAX_TOWNS, Names, Seen, State, Town};
 pub use hold::{Ended, Holder, Lease, Status};
 pub use protocol::{Boottime, Gate, Identity, Lost, Permit, Record, Version, takeover_after};
 pub use register::{Register, Written};

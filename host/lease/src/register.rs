@@ -4,9 +4,13 @@ mod etcd;
 mod file;
 mod s3;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
+use bulkhead_net::Connector;
 
 use crate::fault::RegisterError;
+use crate::fleet::Records;
 use crate::protocol::{Record, Version, request_patience};
 use crate::settings::{Address, Settings};
 
@@ -51,5 +55,18 @@ pub(crate) fn open(settings: &Settings) -> Result<Box<dyn Register>, RegisterErr
         Address::Etcd(etcd) => {
             Box::new(etcd::Cluster::new(etcd.clone(), connector, patience, &settings.town))
         }
+    })
+}
+
+/// The same for all towns of a register.
+pub(crate) fn open_all(
+    register: &Address,
+    connector: Connector,
+    patience: Duration,
+) -> Result<Box<dyn Records>, RegisterError> {
+    Ok(match register {
+        Address::File(dir) => Box::new(file::Records::new(dir, patience)),
+        Address::S3(s3) => Box::new(s3::Records::new(s3, connector, patience)?),
+        Address::Etcd(etcd) => Box::new(etcd::Records::new(etcd.clone(), connector, patience)),
     })
 }

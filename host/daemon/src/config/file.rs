@@ -62,6 +62,13 @@ pub struct ServerAlone {
     pub state: State,
 }
 
+/// As much of it as matters where the towns of a register are listed.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct LeaseAlone {
+    pub lease: Lease,
+}
+
 /// `[server]`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -43,6 +43,7 @@ mod words;
 use std::path::Path;
 
 use bulkhead_client::{Configured, TomlError, parse_toml, plain};
+use bulkhead_net::Connector;
 use bulkhead_types::error::chain;
 use serde::de::DeserializeOwned;
 
@@ -122,6 +123,45 @@ pub fn control(path: &Path) -> Result<Configured, String> {
         (token, _) => token,
     };
     Ok(Configured { listen: file.server.listen.0, token, state_dir: base.join(file.state.dir) })
+}
+
+/// The register of leases that is named, or that of the configuration, and the way there. The rest of the file is not looked
+/// at.
+pub fn register(
+    path: Option<&Path>,
+    named: Option<&str>,
+) -> Result<(bulkhead_lease::Address, Connector), Failure> {
+    let default = Path::new("bulkhead.toml");
+    let path = path.or_else(|| default.exists().then_some(default));
+    let text = match path {
+        None => String::new(),
+        Some(path) => std::fs::read_to_string(path).map_err(|error| {
+            let shown = path.display();
+            Failure::bad_input(format!("cannot read the configuration {shown}: {error}"))
+        })?,
+    };
+    let path = path.unwrap_or(default);
+    let shown = path.display().to_string();
+    let wrong = |problem: Problem| Failure::bad_input(problem.show(&shown, &text));
+    let mut file: file::LeaseAlone = parse(&text).map_err(wrong)?;
+    if let Some(named) = named {
+        file.lease.move_to(named.to_owned());
+    }
+    if file.lease.register.is_none() {
+        let message = "there is no register; name one with --register or BULKHEAD_LEASE_REGISTER, or a configuration that has \
+                       one in [lease] with --config";
+        return Err(Failure::bad_input(message.to_owned()));
+    }
+    let lookup = |name: &str| std::env::var_os(name);
+    let outside = env::outside(lookup).map_err(Failure::bad_input)?;
+    let lease = secrets::settle_lease(&mut file.lease, base(path), &lookup)
+        // Of all towns: the name of one does not matter.
+        .and_then(|()| lease::check_lease(file.lease, Some("any"), base(path), &outside))
+        .map_err(wrong)?;
+    let settings = lease.map(|lease| lease.settings);
+    settings
+        .map(|settings| (settings.register, settings.connector))
+        .ok_or_else(|| Failure::bad_input("there is no register".to_owned()))
 }
 
 /// What paths in the file are relative to.

@@ -153,7 +153,7 @@ fn settle_evidence(
     Ok(())
 }
 
-fn settle_lease(
+pub(super) fn settle_lease(
     lease: &mut Lease,
     base: &Path,
     lookup: &impl Fn(&str) -> Option<OsString>,

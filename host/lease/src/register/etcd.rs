@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 use super::{Register, Written};
 use crate::document::{self, MAX_BYTES};
 use crate::fault::RegisterError;
+use crate::fleet::{self, Names};
 use crate::protocol::{Record, Version};
 use crate::settings::Etcd;
 
@@ -34,10 +35,15 @@ const MAX_ANSWER: usize = 4 * MAX_BYTES;
 /// A key that is not there has this revision.
 const ABSENT: &str = "0";
 
+/// The record of one town.
 pub(super) struct Cluster {
-    etcd: Etcd,
+    client: Client,
     /// In base64.
     key: String,
+}
+
+struct Client {
+    etcd: Etcd,
     exchanges: Exchanges,
     /// The member that is asked first.
     current: AtomicUsize,
@@ -90,10 +96,30 @@ struct Refusal {
 
 impl Cluster {
     pub fn new(etcd: Etcd, connector: Connector, patience: Duration, town: &Name) -> Self {
-        let key = BASE64.encode(format!("{}/{}", etcd.prefix, town.as_str()));
+        let key = key(&etcd, town);
+        Self { client: Client::new(etcd, connector, patience, MAX_ANSWER), key }
+    }
+}
+
+/// In base64.
+fn key(etcd: &Etcd, town: &Name) -> String {
+    BASE64.encode(format!("{}/{}", etcd.prefix, town.as_str()))
+}
+
+impl Client {
+    fn new(etcd: Etcd, connector: Connector, patience: Duration, max_answer: usize) -> Self {
         // A member that swallows packets leaves time for another one.
-        let exchanges = Exchanges::new(connector, patience / 3, MAX_ANSWER);
-        Self { etcd, key, exchanges, current: AtomicUsize::new(0), token: Mutex::default() }
+        let exchanges = Exchanges::new(connector, patience / 3, max_answer);
+        Self { etcd, exchanges, current: AtomicUsize::new(0), token: Mutex::default() }
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<(Version, Record)>, RegisterError> {
+        let range: Range = self.ask("/v3/kv/range", &json!({ "key": key })).await?;
+        let Some(found) = range.kvs.into_iter().next() else { return Ok(None) };
+        let bytes = BASE64.decode(&found.value).map_err(|error| {
+            RegisterError::misbehaves(format!("the record of the lease is no base64: {error}"))
+        })?;
+        Ok(Some((Version(found.mod_revision.into()), document::decode(&bytes)?)))
     }
 
     async fn ask<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, RegisterError> {
@@ -175,18 +201,13 @@ impl Cluster {
 impl Register for Cluster {
     /// Whether etcd answers. Its transactions are what it is made of, and are not tried.
     async fn probe(&self) -> Result<(), RegisterError> {
-        self.ask::<Range>("/v3/kv/range", &json!({ "key": self.key, "count_only": true }))
-            .await
-            .map(drop)
+        let body = json!({ "key": self.key, "count_only": true });
+        self.client.ask::<Range>("/v3/kv/range", &body).await?;
+        Ok(())
     }
 
     async fn read(&self) -> Result<Option<(Version, Record)>, RegisterError> {
-        let range: Range = self.ask("/v3/kv/range", &json!({ "key": self.key })).await?;
-        let Some(found) = range.kvs.into_iter().next() else { return Ok(None) };
-        let bytes = BASE64.decode(&found.value).map_err(|error| {
-            RegisterError::misbehaves(format!("the record of the lease is no base64: {error}"))
-        })?;
-        Ok(Some((Version(found.mod_revision.into()), document::decode(&bytes)?)))
+        self.client.get(&self.key).await
     }
 
     async fn write_if(
@@ -195,18 +216,94 @@ impl Register for Cluster {
         record: &Record,
     ) -> Result<Written, RegisterError> {
         let revision = expected.map_or(ABSENT, |version| &*version.0);
-        let value = BASE64.encode(document::encode(record)?);
+        self.put(revision, &BASE64.encode(document::encode(record)?)).await
+    }
+}
+
+impl Cluster {
+    /// Writes a value, in base64, where the key has this revision.
+    async fn put(&self, revision: &str, value: &str) -> Result<Written, RegisterError> {
         let body = json!({
             "compare": [{
                 "key": self.key, "target": "MOD", "result": "EQUAL", "mod_revision": revision,
             }],
             "success": [{ "request_put": { "key": self.key, "value": value } }],
         });
-        let txn: Txn = self.ask("/v3/kv/txn", &body).await?;
+        let txn: Txn = self.client.ask("/v3/kv/txn", &body).await?;
         Ok(match txn.succeeded {
             true => Written::Stored(Version(txn.header.revision.into())),
             false => Written::Conflict,
         })
+    }
+}
+
+/// Those of all towns.
+pub(super) struct Records {
+    client: Client,
+}
+
+/// Keys that are asked for at once.
+const PAGE: usize = 1000;
+/// Largest answer: so many keys, in base64, and what is around them.
+const MAX_PAGE: usize = 4 * 1024 * 1024;
+
+#[derive(Deserialize)]
+struct Keys {
+    #[serde(default)]
+    kvs: Vec<Key>,
+    /// Left out when it is false.
+    #[serde(default)]
+    more: bool,
+    #[serde(rename = "header")]
+    _header: Header,
+}
+
+#[derive(Deserialize)]
+struct Key {
+    key: String,
+}
+
+impl Records {
+    pub fn new(etcd: Etcd, connector: Connector, patience: Duration) -> Self {
+        Self { client: Client::new(etcd, connector, patience, MAX_PAGE) }
+    }
+}
+
+#[async_trait]
+impl fleet::Records for Records {
+    async fn names(&self, most: usize) -> Result<Names, RegisterError> {
+        let before = format!("{}/", self.client.etcd.prefix).into_bytes();
+        // The character after the slash.
+        let end = BASE64.encode(format!("{}0", self.client.etcd.prefix));
+        let (mut found, mut from) = (Names::default(), before.clone());
+        loop {
+            let body = json!({
+                "key": BASE64.encode(&from), "range_end": end, "keys_only": true, "limit": PAGE.to_string(),
+            });
+            let page: Keys = self.client.ask("/v3/kv/range", &body).await?;
+            let keys = page.kvs.iter().filter_map(|it| BASE64.decode(&it.key).ok());
+            let mut last = None;
+            for key in keys {
+                let name =
+                    key.strip_prefix(&*before).and_then(|name| std::str::from_utf8(name).ok());
+                found.names.extend(name.and_then(|name| Name::parse(name).ok()));
+                last = Some(key);
+            }
+            let next = last.filter(|_| page.more && found.names.len() <= most);
+            let Some(mut next) = next else {
+                found.has_more = found.names.len() > most || page.more;
+                found.names.truncate(most);
+                return Ok(found);
+            };
+            // The first key after it.
+            next.push(0);
+            from = next;
+        }
+    }
+
+    async fn read(&self, town: &Name) -> Result<Option<Record>, RegisterError> {
+        let read = self.client.get(&key(&self.client.etcd, town)).await?;
+        Ok(read.map(|(_, record)| record))
     }
 }
 

@@ -22,10 +22,14 @@ use tokio::task::spawn_blocking;
 use super::{Register, Written};
 use crate::document::{self, MAX_BYTES};
 use crate::fault::RegisterError;
+use crate::fleet::{self, Names};
 use crate::protocol::{Record, Version};
 
 /// Calls at once. Those that a volume does not answer stay, and no more are made.
 const MAX_CALLS: usize = 4;
+
+/// Follows the name of the town.
+const RECORD: &str = ".lease.json";
 
 /// Between two looks at the lock of another writer, which has it for as long as a disk takes.
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
@@ -184,6 +188,49 @@ impl Place {
             _ => RegisterError::unavailable(text),
         }
     }
+}
+
+/// Those of all towns.
+pub(super) struct Records {
+    dir: PathBuf,
+    patience: Duration,
+}
+
+impl Records {
+    pub fn new(dir: &Path, patience: Duration) -> Self {
+        Self { dir: dir.to_owned(), patience }
+    }
+}
+
+#[async_trait]
+impl fleet::Records for Records {
+    async fn names(&self, most: usize) -> Result<Names, RegisterError> {
+        let dir = self.dir.clone();
+        let listed = spawn_blocking(move || names(&dir, most)).await;
+        listed.unwrap_or_else(|_| Err(RegisterError::unavailable("the call panicked")))
+    }
+
+    async fn read(&self, town: &Name) -> Result<Option<Record>, RegisterError> {
+        let read = Directory::new(&self.dir, town, self.patience).read().await?;
+        Ok(read.map(|(_, record)| record))
+    }
+}
+
+fn names(dir: &Path, most: usize) -> Result<Names, RegisterError> {
+    let failed =
+        |error: io::Error| RegisterError::unavailable(format!("read {}: {error}", dir.display()));
+    let mut found = Names::default();
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let file = entry.map_err(failed)?.file_name();
+        let town = file.to_str().and_then(|file| file.strip_suffix(RECORD));
+        let Some(name) = town.and_then(|town| Name::parse(town).ok()) else { continue };
+        if found.names.len() == most {
+            found.has_more = true;
+            break;
+        }
+        found.names.push(name);
+    }
+    Ok(found)
 }
 
 /// A nonce is of one write alone.

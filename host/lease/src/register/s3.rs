@@ -14,6 +14,7 @@ use bytes::Bytes;
 use super::{Register, Written};
 use crate::document::{self, MAX_BYTES};
 use crate::fault::RegisterError;
+use crate::fleet::{self, Names};
 use crate::protocol::{Record, Version};
 
 pub(super) struct Objects {
@@ -93,6 +94,49 @@ impl Register for Objects {
             Put::Stored { etag } => Ok(Written::Stored(version(&etag)?)),
             Put::Conflict => Ok(Written::Conflict),
         }
+    }
+}
+
+/// Those of all towns.
+pub(super) struct Records {
+    bucket: Bucket,
+}
+
+/// Follows the name of the town.
+const RECORD: &str = ".lease.json";
+/// Largest page of a list: a thousand keys and what is around them.
+const MAX_PAGE: usize = 4 * 1024 * 1024;
+/// Pages that are read at most: other things may be beside the records.
+const MAX_PAGES: usize = 100;
+
+impl Records {
+    pub fn new(s3: &S3, connector: Connector, patience: Duration) -> Result<Self, RegisterError> {
+        let limits = Limits { patience, retries: 2, max_bytes: MAX_PAGE };
+        Ok(Self { bucket: Bucket::new(s3, connector, limits).map_err(of)? })
+    }
+}
+
+#[async_trait]
+impl fleet::Records for Records {
+    async fn names(&self, most: usize) -> Result<Names, RegisterError> {
+        let (mut found, mut next) = (Names::default(), None);
+        for _ in 0..MAX_PAGES {
+            let page = self.bucket.list(next).await.map_err(of)?;
+            let towns = page.keys.iter().filter_map(|key| key.strip_suffix(RECORD));
+            found.names.extend(towns.filter_map(|town| Name::parse(town).ok()));
+            next = page.next;
+            if next.is_none() || found.names.len() > most {
+                break;
+            }
+        }
+        found.has_more = next.is_some() || found.names.len() > most;
+        found.names.truncate(most);
+        Ok(found)
+    }
+
+    async fn read(&self, town: &Name) -> Result<Option<Record>, RegisterError> {
+        let object = self.bucket.get(&format!("{}{RECORD}", town.as_str())).await.map_err(of)?;
+        object.map(|object| document::decode(&object.bytes)).transpose()
     }
 }
 

@@ -148,6 +148,31 @@ async fn is_a_register(settings: &Settings) {
     keeps_its_word(settings).await;
     has_one_winner(settings).await;
     is_held_by_one_after_the_other(settings).await;
+    lists_its_towns(settings).await;
+}
+
+fn fleet(settings: &Settings) -> Fleet {
+    Fleet::open(&settings.register, settings.connector.clone()).unwrap()
+}
+
+/// More of them than the servers of these tests list at once, and no more than there are.
+async fn lists_its_towns(settings: &Settings) {
+    for number in 1..=5 {
+        let town = Name::parse(&format!("listed-{number}")).unwrap();
+        let register = register::open(&Settings { town, ..settings.clone() }).unwrap();
+        stored(register.write_if(None, &record(number)).await);
+    }
+    let seen = fleet(settings).watch(Duration::ZERO).await.unwrap();
+    assert!(!seen.has_more);
+    let listed = seen.towns.iter().filter(|town| town.name.as_str().starts_with("listed-"));
+    let listed: Vec<_> = listed.collect();
+    let names: Vec<_> = listed.iter().map(|town| town.name.as_str()).collect();
+    assert_eq!(names, ["listed-1", "listed-2", "listed-3", "listed-4", "listed-5"]);
+    for (town, number) in listed.into_iter().zip(1..) {
+        assert_eq!(town.record, Ok(record(number)), "{town:?}");
+        let released = number == 3;
+        assert_eq!(town.state, if released { State::Released } else { State::Unchanged });
+    }
 }
 
 fn file(dir: &Path) -> Settings {
@@ -197,6 +222,46 @@ async fn a_damaged_record_is_no_free_lease() {
         assert!(matches!(register.read().await, Err(RegisterError::Misbehaves(_))));
         assert!(register.write_if(None, &record(2)).await.is_err());
     }
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_listed_as_one_and_other_files_are_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = file(dir.path());
+    stored(register::open(&settings).unwrap().write_if(None, &record(1)).await);
+    for (name, text) in [("bad.lease.json", "{"), ("a b.lease.json", "{}"), ("other.json", "{}")] {
+        std::fs::write(dir.path().join(name), text).unwrap();
+    }
+    let seen = fleet(&settings).watch(Duration::ZERO).await.unwrap();
+    let [bad, good] = &seen.towns[..] else { panic!("{seen:?}") };
+    assert_eq!((bad.name.as_str(), bad.state), ("bad", State::Unreadable));
+    assert!(matches!(bad.record, Err(RegisterError::Misbehaves(_))));
+    assert_eq!((good.name.as_str(), good.state), ("town-7", State::Unchanged));
+    let away = file(&dir.path().join("mount"));
+    assert!(fleet(&away).watch(Duration::ZERO).await.is_err());
+}
+
+/// One town is renewed, one was left.
+#[tokio::test(start_paused = true)]
+async fn a_holder_that_is_gone_is_told_from_one_that_renews() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |town: &str| {
+        let town = Name::parse(town).unwrap();
+        register::open(&Settings { town, ..file(dir.path()) }).unwrap()
+    };
+    stored(of("gone").write_if(None, &record(1)).await);
+    let renewed = of("renewed");
+    let version = stored(renewed.write_if(None, &record(1)).await);
+    let fleet = fleet(&file(dir.path()));
+    let renew = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        stored(renewed.write_if(Some(&version), &record(2)).await);
+    };
+    let (seen, ()) = tokio::join!(fleet.watch(Duration::from_secs(60)), renew);
+    let seen = seen.unwrap();
+    let states: Vec<_> = seen.towns.iter().map(|town| (town.name.as_str(), town.state)).collect();
+    assert_eq!(states, [("gone", State::Expired), ("renewed", State::Held)]);
+    assert!(seen.towns[0].unchanged >= Duration::from_millis(10_500), "{seen:?}");
 }
 
 #[tokio::test]

@@ -93,7 +93,11 @@ async fn answer(
     let path = parts.uri.path();
     Ok(match state.kind {
         Kind::Bucket { conditions } => {
-            state.object(&parts.method, path, &parts.headers, body, conditions)
+            let query = parts.uri.query().unwrap_or_default();
+            match query.contains("list-type=2") {
+                true => state.list(path, query),
+                false => state.object(&parts.method, path, &parts.headers, body, conditions),
+            }
         }
         Kind::Etcd { login } => {
             let body = serde_json::from_slice(&body).unwrap();
@@ -151,6 +155,51 @@ impl State {
         answer
     }
 
+    /// Two keys a page. The token is the last one of them.
+    fn list(&self, path: &str, query: &str) -> Response<Full<Bytes>> {
+        let given = |name: &str| {
+            let mut parts = query.split('&').filter_map(|part| part.split_once('='));
+            let (_, value) = parts.find(|(it, _)| *it == name)?;
+            Some(value.replace("%2F", "/"))
+        };
+        let before = format!("{}/", path.trim_end_matches('/'));
+        let prefix = given("prefix").unwrap_or_default();
+        let from = given("continuation-token").unwrap_or_default();
+        let keys = self.values.keys().filter_map(|key| key.strip_prefix(&*before));
+        let is_listed = |key: &&str| {
+            let name = key.strip_prefix(&*prefix);
+            name.is_some_and(|name| !name.contains('/')) && *key > &*from
+        };
+        let keys: Vec<_> = keys.filter(is_listed).collect();
+        let page = &keys[..keys.len().min(2)];
+        let mut text = String::from("<ListBucketResult><Name>leases</Name>");
+        if page.len() < keys.len() {
+            let next = page.last().unwrap();
+            text += &format!("<NextContinuationToken>{next}</NextContinuationToken>");
+        }
+        for key in page {
+            text += &format!(
+                "<Contents><Key>{key}</Key><LastModified>2026-01-15T09:29:00.000Z</LastModified>\
+                 <ETag>\"x\"</ETag><Size>7</Size></Contents>"
+            );
+        }
+        Response::new(Full::from(text + "</ListBucketResult>"))
+    }
+
+    /// Two keys a page.
+    fn keys(&self, from: &str, end: &str) -> Value {
+        let plain = |key: &str| BASE64.decode(key).unwrap();
+        let (from, end) = (plain(from), plain(end));
+        let keys = self.values.keys().map(|key| plain(key));
+        let mut keys: Vec<_> = keys.filter(|key| (&from..&end).contains(&key)).collect();
+        keys.sort();
+        let more = keys.len() > 2;
+        keys.truncate(2);
+        let keys = keys.iter().map(|key| json!({ "key": BASE64.encode(key) }));
+        let kvs: Vec<_> = keys.collect();
+        json!({ "header": { "revision": self.revision.to_string() }, "kvs": kvs, "more": more })
+    }
+
     fn gateway(
         &mut self,
         path: &str,
@@ -179,6 +228,11 @@ impl State {
         }
         let header = |revision: u64| json!({ "revision": revision.to_string() });
         match path {
+            "/v3/kv/range" if body["range_end"].is_string() => {
+                assert_eq!(body["keys_only"], true);
+                let text = |name: &str| body[name].as_str().unwrap();
+                (200, self.keys(text("key"), text("range_end")))
+            }
             "/v3/kv/range" => {
                 let key = body["key"].as_str().unwrap();
                 let found = self.values.get(key).map(|(revision, value)| {

@@ -212,6 +212,16 @@ pub struct Lease {
     pub aws: Vec<(&'static str, Secret)>,
 }
 
+impl Lease {
+    /// Another register than that of the file, whose credentials are not for it.
+    pub fn move_to(&mut self, register: String) {
+        self.register = Some(Spanned::new(0..0, register));
+        (self.access_key_id, self.username) = (None, None);
+        (self.secret_access_key, self.secret_access_key_file) = (None, None);
+        (self.password, self.password_file) = (None, None);
+    }
+}
+
 /// `[registries.NAME]`: a registry of components.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]

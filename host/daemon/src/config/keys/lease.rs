@@ -1,7 +1,5 @@
 //! `[lease]`.
 
-use toml::Spanned;
-
 use super::{Key, derived};
 
 pub const LEASE: &[Key] = &[
@@ -15,11 +13,7 @@ pub const LEASE: &[Key] = &[
          another register",
     )
     .text("BULKHEAD_LEASE_REGISTER", |file, text| {
-        let lease = &mut file.lease;
-        lease.register = Some(Spanned::new(0..0, text));
-        (lease.access_key_id, lease.username) = (None, None);
-        (lease.secret_access_key, lease.secret_access_key_file) = (None, None);
-        (lease.password, lease.password_file) = (None, None);
+        file.lease.move_to(text);
         Ok(())
     }),
     derived(
