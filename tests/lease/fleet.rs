@@ -76,3 +76,29 @@ fn a_register_that_cannot_be_listed_is_reported() {
     fails(&[], 2, "there is no register");
     assert!(towns(&fleet, &["--register", &register(&fleet)]).is_empty());
 }
+
+#[test]
+fn a_check_tries_the_register_and_leaves_the_lease() {
+    let fleet = Fleet::new();
+    let config = fleet.configure("town", "first", "listen = \"127.0.0.1:0\"", "");
+    let path = config.to_str().expect("a path");
+    let check = || {
+        let ended = bulkhead(&fleet, &["check", "--config", path]);
+        (ended.status.code(), String::from_utf8_lossy(&ended.stdout).into_owned())
+    };
+    let record = fleet.register().join("town.lease.json");
+    let (code, said) = check();
+    assert!(code == Some(0) && said.contains("of town: ok, never held"), "{said}");
+    assert!(!record.exists(), "a check takes no lease");
+    let first = Copy::start(&config, config.parent().expect("its directory"));
+    first.serves(1);
+    let (code, said) = check();
+    assert!(code == Some(0) && said.contains("of town: ok, last held by "), "{said}");
+    first.signal_all(Signal::KILL);
+    std::fs::write(&record, "{").expect("damage it");
+    let (code, said) = check();
+    assert!(code == Some(2) && said.contains("the record of the lease cannot be read"), "{said}");
+    std::fs::rename(fleet.register(), fleet.dir.path().join("away")).expect("take it away");
+    let (code, said) = check();
+    assert!(code == Some(0) && said.contains("warning: lease file:///"), "{said}");
+}

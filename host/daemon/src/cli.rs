@@ -104,8 +104,8 @@ pub enum Command {
     Test(TestArgs),
     /// Run the host and its agents until a signal arrives.
     Run(RunArgs),
-    /// Check the configuration and every component, resolve the allowed names, and connect to the model endpoints and
-    /// the town. Runs no agent; fills the compile cache.
+    /// Check the configuration and every component, resolve the allowed names, and connect to the model endpoints, the
+    /// town and the register of the lease. Runs no agent; fills the compile cache.
     Check(CheckArgs),
     /// Compile every component into the cache of the state directory, or into a directory to ship.
     Compile(CompileArgs),

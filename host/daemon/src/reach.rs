@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use bulkhead_lease::{Holder, RegisterError};
 use bulkhead_net::{
     Addresses, BaseUrl, Boxed, ConnectError, Connector, Destination, Judged, Step, System,
 };
@@ -16,7 +17,7 @@ use bulkhead_types::error::chain;
 use bulkhead_types::{HttpPolicy, HttpRule};
 use tokio::time::timeout;
 
-use crate::config::{ModelEndpoint, Settings};
+use crate::config::{LeaseSettings, ModelEndpoint, Settings};
 
 /// How long one look-up or one connection may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -45,6 +46,9 @@ pub fn look(settings: &Settings, models: &[ModelEndpoint]) -> io::Result<Vec<Fin
         if let Some(town) = &settings.town {
             found.push(connected("town", &town.api, &town.connector).await);
         }
+        if let Some(lease) = &settings.lease {
+            found.push(tried(lease).await);
+        }
         for (name, role) in &settings.catalog.roles {
             for rule in &role.http.allow {
                 found.extend(judged(name, rule, &role.http, &settings.runtime.connector).await);
@@ -69,6 +73,23 @@ async fn connected(what: &str, url: &BaseUrl, connector: &Connector) -> Finding 
             let (s, doing) = (PATIENCE.as_secs(), step.doing());
             Finding::Warning(format!("{what} {url}{way}: no answer after {s} s, while {doing}"))
         }
+    }
+}
+
+/// The register of the lease. One that is away may come back, and is waited for.
+async fn tried(lease: &LeaseSettings) -> Finding {
+    let LeaseSettings { settings, .. } = lease;
+    let what = format!("lease {} of {}", settings.register, settings.town.as_str());
+    match bulkhead_lease::try_register(settings).await {
+        Ok(None) => Finding::Fine(format!("{what}: ok, never held")),
+        Ok(Some(Holder { epoch, released: true, .. })) => {
+            Finding::Fine(format!("{what}: ok, given back (epoch {epoch})"))
+        }
+        Ok(Some(Holder { name, epoch, .. })) => {
+            Finding::Fine(format!("{what}: ok, last held by {name} (epoch {epoch})"))
+        }
+        Err(RegisterError::Unavailable(why)) => Finding::Warning(format!("{what}: {why}")),
+        Err(error) => Finding::Wrong(format!("{what}: {error}")),
     }
 }
 

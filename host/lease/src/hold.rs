@@ -81,6 +81,18 @@ pub enum Ended {
     Lost(Lost),
 }
 
+/// Tries a register as a process does before it asks for the lease: whether it is there, lets this user write, and honours
+/// conditions. Returns who holds the lease, or held it last. The lease is not changed.
+pub async fn try_register(settings: &Settings) -> Result<Option<Holder>, RegisterError> {
+    let register = register::open(settings)?;
+    let patience = settings.ttl.get();
+    let tried = timeout(patience, register.probe()).await;
+    tried.unwrap_or_else(|_| Err(too_late(patience)))?;
+    let patience = request_patience(patience);
+    let read = timeout(patience, register.read()).await.unwrap_or_else(|_| Err(too_late(patience)));
+    Ok(read?.map(|(_, record)| Holder::of(&record)))
+}
+
 impl Lease {
     /// Nothing is called yet. `floor` is the highest epoch that this machine knows of, or 0. Texts of the identity are
     /// shortened to 256 bytes.

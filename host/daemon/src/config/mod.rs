@@ -53,6 +53,7 @@ pub use components::{ComponentSettings, Wanted};
 pub use evidence::EvidenceSettings;
 pub use file::OnFenced;
 pub use keys::help as environment_help;
+pub use lease::LeaseSettings;
 pub use memory::MemorySettings;
 pub use models::ModelEndpoint;
 use problem::Problem;

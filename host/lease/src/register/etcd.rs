@@ -34,6 +34,8 @@ const MAX_ANSWER: usize = 4 * MAX_BYTES;
 
 /// A key that is not there has this revision.
 const ABSENT: &str = "0";
+/// No key has this one: it is the last that there can be.
+const NO_REVISION: &str = "9223372036854775807";
 
 /// The record of one town.
 pub(super) struct Cluster {
@@ -199,11 +201,17 @@ impl Client {
 
 #[async_trait]
 impl Register for Cluster {
-    /// Whether etcd answers. Its transactions are what it is made of, and are not tried.
+    /// Whether etcd answers, and lets this user write: a write on a condition that no key meets wants the right to write as
+    /// every other does.
     async fn probe(&self) -> Result<(), RegisterError> {
         let body = json!({ "key": self.key, "count_only": true });
         self.client.ask::<Range>("/v3/kv/range", &body).await?;
-        Ok(())
+        match self.put(NO_REVISION, "").await? {
+            Written::Conflict => Ok(()),
+            Written::Stored(_) => Err(RegisterError::misbehaves(
+                "what answers as etcd ignores the condition of a write: it cannot hold leases",
+            )),
+        }
     }
 
     async fn read(&self) -> Result<Option<(Version, Record)>, RegisterError> {

@@ -149,6 +149,7 @@ async fn is_a_register(settings: &Settings) {
     has_one_winner(settings).await;
     is_held_by_one_after_the_other(settings).await;
     lists_its_towns(settings).await;
+    is_tried(settings).await;
 }
 
 fn fleet(settings: &Settings) -> Fleet {
@@ -173,6 +174,18 @@ async fn lists_its_towns(settings: &Settings) {
         let released = number == 3;
         assert_eq!(town.state, if released { State::Released } else { State::Unchanged });
     }
+}
+
+/// As `bulkhead check` tries it: who holds the lease is seen, and nothing is changed.
+async fn is_tried(settings: &Settings) {
+    let register = register::open(settings).unwrap();
+    let before = register.read().await.unwrap();
+    let holder = try_register(settings).await.unwrap().expect("a holder");
+    let (_, record) = before.clone().expect("a record");
+    assert_eq!((holder.name, holder.epoch), (record.holder, record.epoch));
+    assert_eq!(register.read().await.unwrap(), before);
+    let town = Name::parse("nobody").unwrap();
+    assert_eq!(try_register(&Settings { town, ..settings.clone() }).await.unwrap(), None);
 }
 
 fn file(dir: &Path) -> Settings {
