@@ -476,14 +476,16 @@ fn at_most_one_copy_runs_whatever_befalls_them() {
     let mut dice = fastrand::Rng::with_seed(seed);
     let fleet = Fleet::new();
     let name = |index: usize| format!("copy-{index}");
-    let mut copies: Vec<Copy> = (0..3).map(|index| fleet.copy(&name(index))).collect();
+    let ports: Vec<_> = (0..3).map(|_| ports::Ports::free().configured()).collect();
+    let copy = |index: usize| fleet.copy_of("town", &name(index), &ports[index]);
+    let mut copies: Vec<Copy> = (0..3).map(copy).collect();
     let mut gone = Vec::new();
     for number in 0..blows {
         let (index, blow) = (dice.usize(0..copies.len()), blow(&mut dice));
         println!("{number}: {} {blow:?}", name(index));
         let is_over = befall(&fleet, &mut copies[index], blow);
         if is_over {
-            let next = fleet.copy(&name(index));
+            let next = copy(index);
             gone.push(std::mem::replace(&mut copies[index], next));
         }
     }
