@@ -1,7 +1,7 @@
 //! A lease of a town: at most one process holds it, and each holder has a number that is higher than all before.
 //!
 //! ```text
-//!   keeper ── hold ──▶ Lease ──▶ Protocol (what next?) ──▶ Register: a directory, a bucket of S3, etcd
+//!   keeper ── hold ──▶ Lease ──▶ Protocol (what next?) ──▶ Register: a directory, a bucket of S3, etcd, Kubernetes
 //!     ▲                  │
 //!     └── waiting, held, lost: Status
 //! ```
@@ -13,7 +13,7 @@
 //! - `clock`: `CLOCK_BOOTTIME`
 //! - `document`: a record as JSON
 //! - `fault`: why a call of the store failed
-//! - `register`: the store; `file`, `s3`, `etcd` in it
+//! - `register`: the store; `file`, `s3`, `etcd`, `kubernetes` in it
 //! - `settings`: which store, for how long
 //! - `hold`: the loop
 //! - `fleet`: all towns of a register, for people
@@ -34,7 +34,9 @@ pub use fleet::{Fleet, MAX_TOWNS, Names, Seen, State, Town};
 pub use hold::{Ended, Holder, Lease, Status, try_register};
 pub use protocol::{Boottime, Gate, Identity, Lost, Permit, Record, Version, takeover_after};
 pub use register::{Register, Written};
-pub use settings::{Address, AddressError, Etcd, Settings, Ttl, TtlError};
+pub use settings::{
+    Address, AddressError, Etcd, Kubernetes, ObjectNameError, Settings, Ttl, TtlError,
+};
 
 #[cfg(test)]
 mod tests;

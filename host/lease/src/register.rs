@@ -2,6 +2,7 @@
 
 mod etcd;
 mod file;
+mod kubernetes;
 mod s3;
 
 use std::time::Duration;
@@ -55,6 +56,9 @@ pub(crate) fn open(settings: &Settings) -> Result<Box<dyn Register>, RegisterErr
         Address::Etcd(etcd) => {
             Box::new(etcd::Cluster::new(etcd.clone(), connector, patience, &settings.town))
         }
+        Address::Kubernetes(at) => {
+            Box::new(kubernetes::Object::new(at, connector, patience, &settings.town)?)
+        }
     })
 }
 
@@ -68,5 +72,6 @@ pub(crate) fn open_all(
         Address::File(dir) => Box::new(file::Records::new(dir, patience)),
         Address::S3(s3) => Box::new(s3::Records::new(s3, connector, patience)?),
         Address::Etcd(etcd) => Box::new(etcd::Records::new(etcd.clone(), connector, patience)),
+        Address::Kubernetes(at) => Box::new(kubernetes::Records::new(at, connector, patience)?),
     })
 }

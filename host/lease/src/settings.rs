@@ -65,7 +65,31 @@ pub enum Address {
     S3(S3),
     /// In etcd, version 3.4 or later, by its gateway of JSON.
     Etcd(Etcd),
+    /// In Lease objects of Kubernetes.
+    Kubernetes(Kubernetes),
 }
+
+/// Lease objects in a namespace.
+#[derive(Debug, Clone)]
+pub struct Kubernetes {
+    /// Their namespace.
+    pub namespace: String,
+    /// Begins the name of every object, before a hyphen.
+    pub prefix: String,
+    /// The API server. `None`: nobody said where it is.
+    pub server: Option<BaseUrl>,
+    /// The token of the service account, which is read for each request. It goes over TLS or to this machine only.
+    pub token_file: Option<PathBuf>,
+    /// Certificates of the CAs that the server's is from, instead of those of the connector.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// A name that no object can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "objects of Kubernetes have names of a-z 0-9 - . that begin and end with a letter or a digit, 253 with the prefix"
+)]
+pub struct ObjectNameError;
 
 /// A cluster of etcd.
 #[derive(Debug, Clone)]
@@ -80,12 +104,16 @@ pub struct Etcd {
 
 const MAX_SERVERS: usize = 16;
 const DEFAULT_PREFIX: &str = "bulkhead/lease";
+const DEFAULT_OBJECT_PREFIX: &str = "bulkhead";
+/// Longest label of a name, and longest name, of Kubernetes.
+const MAX_LABEL: usize = 63;
+const MAX_OBJECT_NAME: usize = 253;
 
 /// A text that is no address of a register.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// Another scheme, or none.
-    #[error("it has to begin with file:///, s3://, etcd:// or etcds://")]
+    #[error("it has to begin with file:///, s3://, etcd://, etcds:// or kubernetes://")]
     Scheme,
     /// A server that is none.
     #[error(transparent)]
@@ -98,11 +126,16 @@ pub enum AddressError {
         "etcd:// is followed by 1 to 16 servers with commas between them, and perhaps a prefix of A-Z a-z 0-9 . _ - /"
     )]
     Etcd,
+    /// No namespace, or a prefix that no object can begin with.
+    #[error(
+        "kubernetes:// is followed by a namespace, and perhaps a prefix of names, both of a-z 0-9 -"
+    )]
+    Kubernetes,
 }
 
 impl Address {
     /// Reads an address: `file:///directory`, `s3://bucket/prefix`, `etcd://host:2379,host:2379/prefix`, or the same with
-    /// `etcds` for TLS. It is without credentials.
+    /// `etcds` for TLS, `kubernetes://namespace/prefix`. It is without credentials.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         if let Some(path) = text.strip_prefix("file://").filter(|path| path.starts_with('/')) {
             return Ok(Self::File(path.into()));
@@ -115,8 +148,43 @@ impl Address {
                 return Etcd::parse(of_server, rest).map(Self::Etcd);
             }
         }
+        if let Some(rest) = text.strip_prefix("kubernetes://") {
+            return Kubernetes::parse(rest).map(Self::Kubernetes);
+        }
         Err(AddressError::Scheme)
     }
+}
+
+impl Kubernetes {
+    fn parse(rest: &str) -> Result<Self, AddressError> {
+        let (namespace, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let prefix = if prefix.is_empty() { DEFAULT_OBJECT_PREFIX } else { prefix };
+        let is_label =
+            |text: &str| text.len() <= MAX_LABEL && is_object_name(text) && !text.contains('.');
+        if !is_label(namespace) || !is_label(prefix) {
+            return Err(AddressError::Kubernetes);
+        }
+        let (namespace, prefix) = (namespace.to_owned(), prefix.to_owned());
+        Ok(Self { namespace, prefix, server: None, token_file: None, ca_file: None })
+    }
+
+    /// The name of a town's object.
+    pub fn object(&self, town: &Name) -> Result<String, ObjectNameError> {
+        let name = format!("{}-{}", self.prefix, town.as_str());
+        if is_object_name(&name) { Ok(name) } else { Err(ObjectNameError) }
+    }
+}
+
+/// As Kubernetes has it: a subdomain of DNS.
+fn is_object_name(text: &str) -> bool {
+    let is_plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let is_part = |part: &str| {
+        let bytes = part.as_bytes();
+        bytes.first().is_some_and(is_plain)
+            && bytes.last().is_some_and(is_plain)
+            && bytes.iter().all(|byte| is_plain(byte) || *byte == b'-')
+    };
+    text.len() <= MAX_OBJECT_NAME && text.split('.').all(is_part)
 }
 
 impl Etcd {
@@ -158,6 +226,9 @@ impl fmt::Display for Address {
                 }
                 write!(f, "/{prefix}")
             }
+            Self::Kubernetes(Kubernetes { namespace, prefix, .. }) => {
+                write!(f, "kubernetes://{namespace}/{prefix}")
+            }
         }
     }
 }
@@ -173,11 +244,24 @@ mod tests {
             "s3://bucket/a",
             "etcd://a:2379,[::1]:2379/towns",
             "etcds://etcd.example:443/a/b",
+            "kubernetes://towns/of-us",
         ] {
             assert_eq!(Address::parse(text).unwrap().to_string(), text);
         }
         let short = Address::parse("etcd://a:2379").unwrap();
         assert_eq!(short.to_string(), "etcd://a:2379/bulkhead/lease");
+    }
+
+    #[test]
+    fn an_object_of_kubernetes_is_named_after_its_town() {
+        let Address::Kubernetes(at) = Address::parse("kubernetes://towns").unwrap() else {
+            panic!()
+        };
+        let object = |town: &str| at.object(&Name::parse(town).unwrap());
+        assert_eq!(object("hill-7.example").as_deref(), Ok("bulkhead-hill-7.example"));
+        for bad in ["Hill", "hill_7", "hill-", "a..b"] {
+            assert_eq!(object(bad), Err(ObjectNameError), "{bad}");
+        }
     }
 
     #[test]
@@ -195,6 +279,11 @@ mod tests {
             "etcd://a?x",
             "etcd://a/ä",
             "etcd://u:hunter2@a",
+            "kubernetes://",
+            "kubernetes:///a",
+            "kubernetes://Towns",
+            "kubernetes://towns/a/b",
+            "kubernetes://u:hunter2@a",
             &many,
         ] {
             let error = Address::parse(text).unwrap_err();

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use bulkhead_lease::{Address, Name, Settings, Ttl};
-use bulkhead_net::Connector;
+use bulkhead_lease::{Address, Kubernetes, Name, Settings, Ttl};
+use bulkhead_net::{BaseUrl, Connector, Proxies};
 use bulkhead_types::Secret;
 use toml::Spanned;
 
@@ -86,8 +86,21 @@ pub(super) fn check_lease(
                 }
             };
         }
+        Address::Kubernetes(at) => {
+            let of_s3 = of_s3(&lease).into_iter().filter(|(key, _)| *key != "endpoint");
+            refuse(&of_s3.collect::<Vec<_>>(), "is for a register in S3")?;
+            refuse(&of_etcd(&lease), "is for a register in etcd")?;
+            at.object(&town).map_err(|error| {
+                problem(format!("cannot have a town with this name: {error}; set lease.name"))
+            })?;
+            reach(at, &lease)?;
+        }
     }
     let mut connector = outside.clone();
+    if matches!(&address, Address::Kubernetes(at) if at.ca_file.is_some()) {
+        // It is beside the pod, and no proxy is.
+        connector.proxies = Proxies::default();
+    }
     if let Some(file) = &lease.ca_file {
         connector.trust = trust("lease.ca_file", file, base)?;
     }
@@ -100,6 +113,31 @@ pub(super) fn check_lease(
     let settings = Settings { town, register: address, ttl, connector };
     Ok(Some(LeaseSettings { settings, advertise }))
 }
+
+/// The API server, and how this pod is known to it.
+fn reach(at: &mut Kubernetes, lease: &file::Lease) -> Result<(), Problem> {
+    let token_file = Path::new(SERVICE_ACCOUNT).join("token");
+    if let Some(endpoint) = &lease.endpoint {
+        let server = BaseUrl::parse(endpoint.get_ref()).map_err(|error| {
+            Problem::at(endpoint.span(), "lease.endpoint".into(), error.to_string())
+        })?;
+        at.server = Some(server);
+        at.token_file = Some(token_file).filter(|file| file.exists());
+        return Ok(());
+    }
+    at.server = match &lease.api_server {
+        None => None,
+        Some(url) => Some(BaseUrl::parse(url).map_err(|error| {
+            Problem::at(0..0, "KUBERNETES_SERVICE_HOST".into(), error.to_string())
+        })?),
+    };
+    at.token_file = Some(token_file);
+    at.ca_file = lease.ca_file.is_none().then(|| Path::new(SERVICE_ACCOUNT).join("ca.crt"));
+    Ok(())
+}
+
+/// What the kubelet puts into a pod.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 type Given = (&'static str, Option<std::ops::Range<usize>>);
 

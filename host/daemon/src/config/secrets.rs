@@ -163,6 +163,7 @@ pub(super) fn settle_lease(
     let (password, file) = (&mut lease.password, &mut lease.password_file);
     settle_and_read("lease", "password", password, file, base, lookup)?;
     lease.aws = of_aws(lease.register.is_some(), lookup)?;
+    lease.api_server = of_kubernetes(lookup);
     Ok(())
 }
 
@@ -183,6 +184,14 @@ fn settle_and_read(
         *value = Some(Spanned::new(file.span(), read));
     }
     Ok(())
+}
+
+/// Where the API server of this pod is.
+fn of_kubernetes(lookup: &impl Fn(&str) -> Option<OsString>) -> Option<String> {
+    let text = |name: &str| lookup(name)?.into_string().ok().filter(|text| !text.is_empty());
+    let (host, port) = (text("KUBERNETES_SERVICE_HOST")?, text("KUBERNETES_SERVICE_PORT")?);
+    let host = if host.contains(':') { format!("[{host}]") } else { host };
+    Some(format!("https://{host}:{port}"))
 }
 
 /// What AWS's own variables say. They are for other programs as well, and may be anything where nobody needs them.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulkhead_net::Connector;
+use bulkhead_net::{BaseUrl, Connector};
 use bulkhead_types::Secret;
 
 use super::identity;
@@ -299,6 +299,83 @@ async fn etcd_is_a_register() {
     let server = Server::start(Kind::Etcd { login: false });
     let address = format!("etcd://{}/towns", server.at);
     is_a_register(&settings(&address)).await;
+}
+
+fn kubernetes(server: &Server, token: &Path) -> Settings {
+    let mut settings = settings("kubernetes://towns");
+    let Address::Kubernetes(at) = &mut settings.register else { panic!() };
+    at.server = Some(BaseUrl::parse(&server.url()).unwrap());
+    at.token_file = Some(token.to_owned());
+    settings
+}
+
+#[tokio::test]
+async fn kubernetes_is_a_register() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("token");
+    std::fs::write(&token, "hunter2\n").unwrap();
+    let server = Server::start(Kind::Kubernetes { versions: true });
+    let settings = kubernetes(&server, &token);
+    is_a_register(&settings).await;
+    // For people.
+    let object = server.object("bulkhead-town-7");
+    assert_eq!(object["spec"]["holderIdentity"], "", "{object}");
+    assert_eq!(object["spec"]["leaseDurationSeconds"], 10);
+    assert_eq!(object["spec"]["leaseTransitions"], 3);
+}
+
+#[tokio::test]
+async fn an_api_server_that_ignores_versions_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("token");
+    std::fs::write(&token, "hunter2").unwrap();
+    let server = Server::start(Kind::Kubernetes { versions: false });
+    let register = register::open(&kubernetes(&server, &token)).unwrap();
+    // Without an object there is none to patch.
+    register.probe().await.unwrap();
+    stored(register.write_if(None, &record(1)).await);
+    let error = register.probe().await.unwrap_err();
+    assert!(matches!(error, RegisterError::Misbehaves(_)), "{error}");
+}
+
+#[tokio::test]
+async fn the_token_of_a_pod_is_read_for_each_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("token");
+    let server = Server::start(Kind::Kubernetes { versions: true });
+    let settings = kubernetes(&server, &token);
+    let register = register::open(&settings).unwrap();
+    let error = register.read().await.unwrap_err();
+    assert!(matches!(error, RegisterError::Unavailable(_)), "{error}");
+    std::fs::write(&token, "old").unwrap();
+    let error = register.read().await.unwrap_err();
+    assert_eq!(
+        error,
+        RegisterError::Refused("the API server answered 401 Unauthorized: Unauthorized".into())
+    );
+    std::fs::write(&token, "hunter2").unwrap();
+    assert_eq!(register.read().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_object_of_another_program_and_a_namespace_that_is_not_there_are_no_free_leases() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("token");
+    std::fs::write(&token, "hunter2").unwrap();
+    let server = Server::start(Kind::Kubernetes { versions: true });
+    server
+        .set("bulkhead-town-7", r#"{"metadata":{"name":"bulkhead-town-7","resourceVersion":"9"}}"#);
+    let mut settings = kubernetes(&server, &token);
+    let register = register::open(&settings).unwrap();
+    let error = register.read().await.unwrap_err();
+    assert!(error.to_string().contains("another program made it"), "{error}");
+    assert_eq!(register.write_if(None, &record(1)).await.unwrap(), Written::Conflict);
+    let Address::Kubernetes(at) = &mut settings.register else { panic!() };
+    at.namespace = "elsewhere".into();
+    let error = register::open(&settings).unwrap().probe().await.unwrap_err();
+    assert!(matches!(error, RegisterError::Refused(_)), "{error}");
+    settings.town = Name::parse("Town").unwrap();
+    assert!(register::open(&settings).is_err());
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! As much of S3 and of etcd's gateway as a register asks for, on a real socket.
+//! As much of S3, of etcd's gateway and of an API server of Kubernetes as a register asks for, on a real socket.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -24,6 +25,8 @@ pub enum Kind {
     Bucket { conditions: bool },
     /// etcd, that wants the password `hunter2` or none.
     Etcd { login: bool },
+    /// An API server, that honours versions or not, for the token `hunter2`.
+    Kubernetes { versions: bool },
 }
 
 struct State {
@@ -64,6 +67,15 @@ impl Server {
         format!("http://{}", self.at)
     }
 
+    pub fn object(&self, name: &str) -> Value {
+        let state = self.state.lock().unwrap();
+        serde_json::from_slice(&state.values[name].1).unwrap()
+    }
+
+    pub fn set(&self, name: &str, text: &'static str) {
+        self.state.lock().unwrap().put(name, Bytes::from_static(text.as_bytes()));
+    }
+
     /// As a member does that starts again.
     pub fn forget_tokens(&self) {
         self.state.lock().unwrap().tokens.clear();
@@ -99,6 +111,17 @@ async fn answer(
                 false => state.object(&parts.method, path, &parts.headers, body, conditions),
             }
         }
+        Kind::Kubernetes { versions } => {
+            let token = parts.headers.get("authorization").and_then(|it| it.to_str().ok());
+            let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+            let (status, answer) = match token {
+                Some("Bearer hunter2") => state.api_server(&parts, body, versions),
+                _ => refused(401, "Unauthorized", "Unauthorized"),
+            };
+            let mut response = Response::new(Full::from(answer.to_string()));
+            *response.status_mut() = StatusCode::from_u16(status).unwrap();
+            response
+        }
         Kind::Etcd { login } => {
             let body = serde_json::from_slice(&body).unwrap();
             let token = parts.headers.get("authorization").and_then(|it| it.to_str().ok());
@@ -110,7 +133,87 @@ async fn answer(
     })
 }
 
+fn refused(status: u16, reason: &str, text: &str) -> (u16, Value) {
+    let kind = "Status";
+    (status, json!({ "kind": kind, "reason": reason, "message": text, "code": status }))
+}
+
+/// As RFC 7396 has it.
+fn merge(into: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *into = patch.clone();
+        return;
+    };
+    if !into.is_object() {
+        *into = json!({});
+    }
+    for (key, value) in patch {
+        match value {
+            Value::Null => drop(into.as_object_mut().unwrap().remove(key)),
+            value => merge(&mut into[key], value),
+        }
+    }
+}
+
 impl State {
+    /// Two objects a page.
+    fn api_server(&mut self, parts: &Parts, body: Value, versions: bool) -> (u16, Value) {
+        let path = parts.uri.path();
+        let Some(name) = path.strip_prefix("/apis/coordination.k8s.io/v1/namespaces/towns/leases")
+        else {
+            return refused(404, "NotFound", "namespaces not found");
+        };
+        let query = parts.uri.query().unwrap_or_default();
+        let is_dry = query.contains("dryRun=All");
+        let name = name.trim_start_matches('/').to_owned();
+        let put = |state: &mut Self, name: &str, mut object: Value| {
+            let revision = if is_dry { 0 } else { state.put(name, Bytes::new()) };
+            object["metadata"]["resourceVersion"] = revision.to_string().into();
+            if !is_dry {
+                state.values.insert(name.to_owned(), (revision, object.to_string().into()));
+            }
+            object
+        };
+        let there = |state: &Self, name: &str| {
+            let (_, object) = state.values.get(name)?;
+            serde_json::from_slice::<Value>(object).ok()
+        };
+        match parts.method {
+            Method::POST => {
+                let name = body["metadata"]["name"].as_str().unwrap().to_owned();
+                match there(self, &name) {
+                    Some(_) => refused(409, "AlreadyExists", "it exists"),
+                    None => (201, put(self, &name, body)),
+                }
+            }
+            Method::PATCH => {
+                assert_eq!(parts.headers["content-type"], "application/merge-patch+json");
+                let Some(mut object) = there(self, &name) else {
+                    return refused(404, "NotFound", "leases not found");
+                };
+                let wanted = &body["metadata"]["resourceVersion"];
+                if versions && *wanted != object["metadata"]["resourceVersion"] {
+                    return refused(409, "Conflict", "the object has been modified");
+                }
+                merge(&mut object, &body);
+                (200, put(self, &name, object))
+            }
+            _ if name.is_empty() => {
+                assert!(query.contains("labelSelector=app.kubernetes.io%2Fmanaged-by%3Dbulkhead"));
+                let from = query.split_once("continue=").map_or("", |(_, token)| token);
+                let keys: Vec<_> = self.values.keys().filter(|key| &***key > from).collect();
+                let page = &keys[..keys.len().min(2)];
+                let next = if page.len() < keys.len() { page[1] } else { "" };
+                let items: Vec<_> = page.iter().filter_map(|key| there(self, key)).collect();
+                (200, json!({ "metadata": { "continue": next }, "items": items }))
+            }
+            _ => match there(self, &name) {
+                Some(object) => (200, object),
+                None => refused(404, "NotFound", "leases not found"),
+            },
+        }
+    }
+
     fn put(&mut self, key: &str, value: Bytes) -> u64 {
         self.revision += 1;
         self.values.insert(key.to_owned(), (self.revision, value));

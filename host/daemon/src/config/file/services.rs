@@ -210,6 +210,9 @@ pub struct Lease {
     /// What AWS's own variables say, by their names.
     #[serde(skip)]
     pub aws: Vec<(&'static str, Secret)>,
+    /// What Kubernetes says in a pod of its API server.
+    #[serde(skip)]
+    pub api_server: Option<String>,
 }
 
 impl Lease {

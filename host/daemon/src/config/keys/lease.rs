@@ -9,7 +9,8 @@ pub const LEASE: &[Key] = &[
         "where it is written which copy of the town runs, see [operating.md](operating.md#lease): \
          `file:///directory` (a directory that all copies share, on a filesystem with working locks; it must exist), \
          `s3://bucket/prefix` (S3, or what speaks it and honours conditional writes), \
-         `etcd://host:2379,host:2379/prefix` (`etcds://` with TLS). The variable discards the file's keys, which belong to \
+         `etcd://host:2379,host:2379/prefix` (`etcds://` with TLS), `kubernetes://namespace/prefix` (Lease objects, by the service \
+         account of the pod; the prefix of their names is `bulkhead` by default). The variable discards the file's keys, which belong to \
          another register",
     )
     .text("BULKHEAD_LEASE_REGISTER", |file, text| {
@@ -36,8 +37,8 @@ pub const LEASE: &[Key] = &[
     derived("region", "`AWS_REGION`, else `us-east-1`", "for `s3://`: the region of the bucket"),
     derived(
         "endpoint",
-        "`AWS_ENDPOINT_URL`, else AWS",
-        "for `s3://`: URL of a server that speaks S3",
+        "`AWS_ENDPOINT_URL`, else AWS; the API server of the pod",
+        "for `s3://`: URL of a server that speaks S3. For `kubernetes://`: URL of an API server, such as `kubectl proxy`",
     ),
     derived("access_key_id", "`AWS_ACCESS_KEY_ID`", "for `s3://`: names the key"),
     derived("secret_access_key", "`AWS_SECRET_ACCESS_KEY`", "for `s3://`: the key, [a secret](#secrets)"),

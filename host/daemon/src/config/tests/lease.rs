@@ -18,6 +18,22 @@ fn a_lease_is_that_of_the_town() {
 }
 
 #[test]
+fn a_lease_in_kubernetes_is_reached_from_its_pod() {
+    let text = "[lease]\nregister = \"kubernetes://towns\"\nname = \"hill\"\n";
+    let lease = |text: &str, env: &[(&str, &str)]| {
+        let settings = with_env(text, env).unwrap().lease.unwrap().settings;
+        let bulkhead_lease::Address::Kubernetes(at) = settings.register else { panic!() };
+        let server = at.server.map(|server| server.to_string());
+        (server, at.token_file.is_some(), at.ca_file.is_some())
+    };
+    let pod = [("KUBERNETES_SERVICE_HOST", "fd00::1"), ("KUBERNETES_SERVICE_PORT", "443")];
+    assert_eq!(lease(text, &pod), (Some("https://[fd00::1]".into()), true, true));
+    assert_eq!(lease(text, &[]), (None, true, true));
+    let proxied = format!("{text}endpoint = \"http://127.0.0.1:8001\"");
+    assert_eq!(lease(&proxied, &pod), (Some("http://127.0.0.1:8001".into()), false, false));
+}
+
+#[test]
 fn a_register_that_cannot_be_used_is_refused_and_no_secret_is_shown() {
     let lease = |register: &str, more: &str| format!("[lease]\nregister = {register:?}\n{more}");
     for (text, parts) in [
@@ -31,6 +47,9 @@ fn a_register_that_cannot_be_used_is_refused_and_no_secret_is_shown() {
             lease("s3://bucket", "name = \"n\"\nsecret_access_key = \"hunter2\""),
             ["lease.register", "needs both"],
         ),
+        (lease("kubernetes://x", "name = \"N\""), ["lease.register", "set lease.name"]),
+        (lease("kubernetes://x", "name = \"n\"\nregion = \"r\""), ["lease.region", "in S3"]),
+        (lease("kubernetes://x", "name = \"n\"\nendpoint = \"x\""), ["lease.endpoint", "begin"]),
         (lease("file:///x", "name = \"n\"\nttl_ms = 1999"), ["lease.ttl_ms", "2 s to 600 s"]),
         ("[lease]\nname = \"n\"".into(), ["lease.name", "without a register"]),
         ("[lease]\npassword = \"hunter2\"".into(), ["lease.password", "without a register"]),
