@@ -14,6 +14,12 @@ cpu = "x86-64-v2"
 [limits]
 drain_ms = {{ mul (int .Values.drainSeconds) 1000 }}
 
+{{ if .Values.lease.enabled -}}
+[lease]
+name = {{ .Release.Name | quote }}
+ttl_ms = {{ int .Values.lease.ttlMs }}
+
+{{ end -}}
 {{ .Values.config }}
 {{- end }}
 
