@@ -204,7 +204,7 @@ fn cells(row: &Row) -> Vec<Cell> {
     let changed = short_duration(Duration::from_millis(row.unchanged_ms));
     let changed = match row.state {
         "held" => format!("{changed} ago"),
-        "unreadable" => "-".into(),
+        "released" | "unreadable" => "-".into(),
         _ => format!("not in {changed}"),
     };
     vec![

@@ -9,7 +9,6 @@
 
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bulkhead_bucket::Name;
 use bulkhead_net::Connector;
 use futures_util::StreamExt;
@@ -18,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::fault::RegisterError;
 use crate::protocol::{Record, takeover_after};
-use crate::register;
+use crate::register::{self, Names, Records};
 use crate::settings::Address;
 
 /// Records that are read at once.
@@ -29,25 +28,6 @@ const PAUSE: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Towns that are listed at most.
 pub const MAX_TOWNS: usize = 10_000;
-
-/// Names of towns.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Names {
-    /// In no order.
-    pub names: Vec<Name>,
-    /// There are more than were asked for.
-    pub has_more: bool,
-}
-
-/// The records of all towns below one address.
-#[async_trait]
-pub(crate) trait Records: Send + Sync {
-    /// Which towns have a record, at most so many.
-    async fn names(&self, most: usize) -> Result<Names, RegisterError>;
-
-    /// The record of one of them. `None`: it has none any more.
-    async fn read(&self, town: &Name) -> Result<Option<Record>, RegisterError>;
-}
 
 /// All towns of a register.
 pub struct Fleet {

@@ -30,7 +30,7 @@ mod settings;
 pub use bulkhead_bucket::{Name, NameError, S3};
 pub use clock::{Clock, System};
 pub use fault::RegisterError;
-pub use fleet::{Fleet, MAX_TOWNS, Names, Seen, State, Town};
+pub use fleet::{Fleet, MAX_TOWNS, Seen, State, Town};
 pub use hold::{Ended, Holder, Lease, Status, try_register};
 pub use protocol::{Boottime, Gate, Identity, Lost, Permit, Record, Version, takeover_after};
 pub use register::{Register, Written};

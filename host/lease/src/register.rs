@@ -8,10 +8,10 @@ mod s3;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bulkhead_bucket::Name;
 use bulkhead_net::Connector;
 
 use crate::fault::RegisterError;
-use crate::fleet::Records;
 use crate::protocol::{Record, Version, request_patience};
 use crate::settings::{Address, Settings};
 
@@ -35,6 +35,25 @@ pub trait Register: Send + Sync {
         expected: Option<&Version>,
         record: &Record,
     ) -> Result<Written, RegisterError>;
+}
+
+/// Names of towns.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// In no order.
+    pub names: Vec<Name>,
+    /// There are more than were asked for.
+    pub has_more: bool,
+}
+
+/// The records of all towns below one address.
+#[async_trait]
+pub(crate) trait Records: Send + Sync {
+    /// Which towns have a record, at most so many.
+    async fn names(&self, most: usize) -> Result<Names, RegisterError>;
+
+    /// The record of one of them. `None`: it has none any more.
+    async fn read(&self, town: &Name) -> Result<Option<Record>, RegisterError>;
 }
 
 /// What became of a write.

@@ -22,10 +22,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{Register, Written};
+use super::{Names, Register, Written};
 use crate::document::{self, MAX_BYTES};
 use crate::fault::RegisterError;
-use crate::fleet::{self, Names};
 use crate::protocol::{Record, Version};
 use crate::settings::Etcd;
 
@@ -278,7 +277,7 @@ impl Records {
 }
 
 #[async_trait]
-impl fleet::Records for Records {
+impl super::Records for Records {
     async fn names(&self, most: usize) -> Result<Names, RegisterError> {
         let before = format!("{}/", self.client.etcd.prefix).into_bytes();
         // The character after the slash.

@@ -19,10 +19,9 @@ use rustix::io::Errno;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-use super::{Register, Written};
+use super::{Names, Register, Written};
 use crate::document::{self, MAX_BYTES};
 use crate::fault::RegisterError;
-use crate::fleet::{self, Names};
 use crate::protocol::{Record, Version};
 
 /// Calls at once. Those that a volume does not answer stay, and no more are made.
@@ -203,7 +202,7 @@ impl Records {
 }
 
 #[async_trait]
-impl fleet::Records for Records {
+impl super::Records for Records {
     async fn names(&self, most: usize) -> Result<Names, RegisterError> {
         let dir = self.dir.clone();
         let listed = spawn_blocking(move || names(&dir, most)).await;

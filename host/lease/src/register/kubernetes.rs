@@ -19,10 +19,9 @@ use http::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Register, Written};
+use super::{Names, Register, Written};
 use crate::document::{self, MAX_BYTES};
 use crate::fault::RegisterError;
-use crate::fleet::{self, Names};
 use crate::protocol::{Record, Version};
 use crate::settings::Kubernetes;
 
@@ -218,7 +217,7 @@ impl Records {
 }
 
 #[async_trait]
-impl fleet::Records for Records {
+impl super::Records for Records {
     async fn names(&self, most: usize) -> Result<Names, RegisterError> {
         let before = format!("{}-", self.client.kubernetes.prefix);
         let (mut found, mut next) = (Names::default(), String::new());

@@ -11,10 +11,9 @@ use bulkhead_bucket::{Bucket, Cause, Fault, Limits, Name, Put, S3};
 use bulkhead_net::Connector;
 use bytes::Bytes;
 
-use super::{Register, Written};
+use super::{Names, Register, Written};
 use crate::document::{self, MAX_BYTES};
 use crate::fault::RegisterError;
-use crate::fleet::{self, Names};
 use crate::protocol::{Record, Version};
 
 pub(super) struct Objects {
@@ -117,7 +116,7 @@ impl Records {
 }
 
 #[async_trait]
-impl fleet::Records for Records {
+impl super::Records for Records {
     async fn names(&self, most: usize) -> Result<Names, RegisterError> {
         let (mut found, mut next) = (Names::default(), None);
         for _ in 0..MAX_PAGES {
