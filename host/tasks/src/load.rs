@@ -3,7 +3,8 @@
 //! Each of them may stay home with just less than its [bucket](crate::BucketRules) drains, and many of them fill the thread
 //! all the same. So a thread has a bound on what its tasks use in a second. Above it a task that used more than the
 //! average of those that used any goes away, until it has slept for a second. What it used counts no more, so tasks go,
-//! the largest first to be charged again, until the others are within the bound.
+//! the largest first to be charged again, until the others are within the bound. Work that others asked for, as an
+//! answer to a message, counts for none, as in the bucket.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -39,6 +40,14 @@ impl Part {
         let has_to_go = load.charge(self, used_ns, base.elapsed());
         LOAD.set(Some((base, load)));
         has_to_go
+    }
+
+    /// So much of it was work that others asked for.
+    pub(crate) fn credit(&self, ns: u64) {
+        if let Some((base, mut load)) = LOAD.get() {
+            load.credit(self, ns);
+            LOAD.set(Some((base, load)));
+        }
     }
 }
 
@@ -82,6 +91,15 @@ impl Load {
         self.tasks -= 1;
         part.window.store(0, Relaxed);
         true
+    }
+
+    fn credit(&mut self, part: &Part, ns: u64) {
+        if part.window.load(Relaxed) == self.window {
+            let used_by_it = part.used_ns.load(Relaxed);
+            let taken = ns.min(used_by_it);
+            part.used_ns.store(used_by_it - taken, Relaxed);
+            self.used_ns = self.used_ns.saturating_sub(taken);
+        }
     }
 }
 
@@ -139,6 +157,24 @@ mod tests {
         let mixed = tasks(small.into_iter().chain(large));
         let gone = window_of(&mut load, &mixed, Duration::ZERO);
         assert!(!gone.is_empty() && gone.iter().all(|task| *task >= 100), "{gone:?}");
+    }
+
+    #[test]
+    fn one_that_answers_messages_stays_beside_many_that_work_for_themselves() {
+        let mut load = Load::new(50);
+        let many = tasks([MS * 9 / 2; 40]);
+        let answers = Part::default();
+        let mut now = Duration::ZERO;
+        for n in 0..3000 {
+            // One message in three milliseconds, which takes half of one; the others take turns.
+            now += MS;
+            if n % 3 == 0 {
+                load.credit(&answers, nanos(MS / 2));
+                assert!(!load.charge(&answers, nanos(MS / 2), now));
+            }
+            let (part, _) = &many[n % 40];
+            load.charge(part, nanos(MS), now);
+        }
     }
 
     #[test]

@@ -97,6 +97,7 @@ impl Switch {
     /// Others asked for work of so much CPU time, in nanoseconds: that much is theirs.
     pub fn credit(&self, ns: u64) {
         self.bucket.take(ns);
+        self.part.credit(ns);
     }
 
     /// CPU time that it may use before it has to go away, in nanoseconds.
