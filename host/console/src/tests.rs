@@ -251,6 +251,15 @@ fn the_page_of_an_agent_offers_what_can_be_done_with_it() {
 }
 
 #[test]
+fn the_page_of_an_agent_says_for_how_long_it_was_throttled_if_it_was() {
+    let page = |cpu_throttled_us| {
+        agent(&visitor(), &agent_page(AgentView { cpu_throttled_us, ..view("toast") }))
+    };
+    assert!(!page(0).contains("throttled"));
+    assert!(page(3_000_000).contains(", throttled for 3 s"));
+}
+
+#[test]
 fn the_page_of_a_crash_has_the_own_frames_first_and_says_what_to_do() {
     let page = crash_page(record());
     let own = page.find("polecat::rigs::find").expect("the own frame");
