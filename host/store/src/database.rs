@@ -25,8 +25,10 @@ mod file;
 mod file_state;
 mod first_look;
 mod image;
+mod install;
 mod lanes;
 mod look;
+mod pages;
 mod records;
 mod recovery;
 mod run_time;
@@ -56,8 +58,11 @@ use crash_queue::CrashBounds;
 use first_look::First;
 pub use image::{AgentRow, Change, Private, RESERVED, TownKnows, Wanted};
 use image::{Follow, Image};
+pub use install::{NUMBERS_LEFT_OUT, install};
 use lanes::{Bounds, Lanes, Work};
 pub use look::{NewerDatabase, ReadError, check_version, read_crashes, read_snapshot};
+use pages::Tap;
+pub use pages::{Changed, Follower, PageCopy, exists};
 pub use records::{CrashQuery, Retention};
 pub use snapshots::{Kept, Newest, Snapshot};
 use writer::Writer;
@@ -121,6 +126,10 @@ struct Shared {
     fresh: Mutex<HashSet<AgentId>>,
     /// Rises when there are more of them.
     freshened: watch::Sender<u64>,
+    /// Hands on which pages change, if somebody wants to hear it.
+    tap: Option<Mutex<Tap>>,
+    /// Held by who writes the file, and by who copies it.
+    writes: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -178,6 +187,8 @@ impl Database {
             crashes: CrashBounds { records: config.crash_queue, bytes: config.crash_queue_bytes },
         };
         let lanes = Lanes::new(Image::new(config.max_agents), bounds);
+        let tap = config.follower.clone().zip(config.dir.clone());
+        let tap = tap.map(|(follower, dir)| Mutex::new(Tap::new(follower, dir)));
         let shared = Arc::new(Shared {
             config,
             lanes: Mutex::new(lanes),
@@ -189,6 +200,8 @@ impl Database {
             members: watch::Sender::new(0),
             fresh: Mutex::default(),
             freshened: watch::Sender::new(0),
+            tap,
+            writes: Mutex::new(()),
         });
         let (file, first) = shared.first_look();
         let First { found, forgotten, reserved, held, generation, ran } = first;
@@ -371,6 +384,15 @@ impl Database {
         })
     }
 
+    /// Copies all pages of the file, for a [`Follower`]: nothing is written meanwhile. `at` is called at the moment of the copy.
+    /// Reads the disk. `None`: nobody follows.
+    pub fn copy<T>(&self, at: impl FnOnce() -> T) -> std::io::Result<Option<(PageCopy, T)>> {
+        let Some(tap) = &self.shared.tap else { return Ok(None) };
+        let _writes = self.shared.writes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let copy = tap.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).copy()?;
+        Ok(Some((copy, at())))
+    }
+
     /// Numbers up to this one were given to agents that are forgotten.
     pub fn forgotten(&self) -> Incarnation {
         self.shared.lanes().image.forgotten()
@@ -545,6 +567,22 @@ impl Shared {
     fn put_crashes_back(&self, crashes: Vec<Arc<CrashRecord>>) {
         let dropped = self.lanes().crashes.put_back(crashes);
         self.figures.crashes_dropped.fetch_add(dropped, Relaxed);
+    }
+
+    /// Something was committed. To be called before the log of commits is emptied.
+    fn committed(&self) {
+        self.with_tap(Tap::look);
+    }
+
+    /// Another file may be in the place of the one before.
+    fn is_another_file(&self) {
+        self.with_tap(Tap::lose_track);
+    }
+
+    fn with_tap(&self, work: impl FnOnce(&mut Tap)) {
+        if let Some(tap) = &self.tap {
+            work(&mut tap.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        }
     }
 
     fn report(&self, notice: Notice) {

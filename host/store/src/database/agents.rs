@@ -193,6 +193,17 @@ pub(super) fn write_forgotten(
     Ok(())
 }
 
+/// Agents that are forgotten go on so much higher.
+pub(super) fn leave_out(connection: &Connection, count: i64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO facts (name, value) VALUES (?1, ?2)
+             ON CONFLICT (name) DO UPDATE SET value = value + ?2",
+        )?
+        .execute(params![FORGOTTEN, count])?;
+    Ok(())
+}
+
 /// The database's integers have a sign; no count comes near it.
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)

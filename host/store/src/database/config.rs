@@ -1,15 +1,17 @@
 //! How the database is set up.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::pages::Follower;
 use super::records::Retention;
 
 /// Largest snapshot that is kept by default, in bytes.
 pub const MAX_SNAPSHOT_BYTES: usize = 16 * 1024 * 1024;
 
 /// How the database is set up.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Config {
     /// Where its files are. Without one nothing is durable.
     pub dir: Option<PathBuf>,
@@ -36,6 +38,8 @@ pub struct Config {
     pub retry: Duration,
     /// How long the check at open may take. One that is cut short is reported.
     pub check: Duration,
+    /// Hears which pages of the file change.
+    pub follower: Option<Arc<dyn Follower>>,
 }
 
 impl Default for Config {
@@ -53,6 +57,7 @@ impl Default for Config {
             crashes_at_open: 1000,
             retry: Duration::from_secs(5),
             check: Duration::from_secs(2),
+            follower: None,
         }
     }
 }

@@ -74,6 +74,7 @@ impl Writer {
                 self.ran.at_least(ran);
                 (self.file, self.held) = (FileState::Open(opened), held);
                 self.shared.lanes().lost = None;
+                self.shared.is_another_file();
                 // What it got went through the log.
                 self.log_bytes = self.log_bytes.max(1);
                 return Some(crashes_written);

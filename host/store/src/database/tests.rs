@@ -13,6 +13,7 @@ use super::*;
 
 mod bounds;
 mod full_disk;
+mod pages;
 mod read_only;
 mod records;
 mod replaced;

@@ -66,10 +66,13 @@ impl Writer {
         let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
         loop {
             let Some(batch) = self.next() else { break };
+            let shared = Arc::clone(&self.shared);
+            let writes = shared.writes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             match batch {
                 Some(batch) => self.write(batch),
                 None => self.tidy(),
             }
+            drop(writes);
             self.shared.lanes().batch_is_done();
             self.shared.drained.notify_all();
         }
@@ -80,6 +83,7 @@ impl Writer {
                 records::write_ran(file, self.ran.now())?;
                 agents::settle(file, &given)
             });
+            self.shared.committed();
             let _ = wal::checkpoint(&opened.connection);
         }
     }
@@ -179,6 +183,7 @@ impl Writer {
                 works.iter().try_for_each(|work| write_work(connection, work))
             });
             let Err(error) = wrote else {
+                self.shared.committed();
                 let rows = rows.len() as u64 + usage::count(usage);
                 self.log_bytes += rows * ROW_BYTES + bytes_of(works);
                 self.shared.freshen(works.iter().filter_map(|work| match work {
@@ -217,6 +222,7 @@ impl Writer {
         let figures = &self.shared.figures;
         match wrote {
             Ok(()) => {
+                self.shared.committed();
                 figures.crashes_written.fetch_add(crashes.len() as u64, Relaxed);
                 self.log_bytes +=
                     crashes.len() as u64 * CRASH_BYTES + held.bytes.saturating_sub(self.held.bytes);
@@ -295,6 +301,7 @@ impl Writer {
                     // Again soon when there is more.
                     self.log_bytes += u64::from(more);
                 }
+                self.shared.committed();
                 self.give_back();
             }
         }

@@ -1,0 +1,61 @@
+//! A file that was made elsewhere, put into the place of the database.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags, params};
+
+use super::file::{self, FileError};
+use super::look::ReadError;
+use super::{agents, schema, writer};
+
+/// Numbers that are left out where the file does not have the last ones that were given.
+pub const NUMBERS_LEFT_OUT: u64 = 100_000;
+
+/// Checks the file at `made`, which nobody has open, and puts it into the place of the database in `dir`. One that is there is
+/// set aside; returns its new path.
+///
+/// `leave_out_numbers`: another machine may have given numbers that the file does not have. Agents go on
+/// [`NUMBERS_LEFT_OUT`] higher then.
+pub fn install(
+    dir: &Path,
+    made: &Path,
+    leave_out_numbers: bool,
+) -> Result<Option<PathBuf>, ReadError> {
+    check(made, leave_out_numbers)
+        .map_err(|error| ReadError::new(format!("the restored database: {error}")))?;
+    let failed = |error: FileError| ReadError::new(error.to_string());
+    let is_there = file::path(dir).exists() || file::log_path(dir).exists();
+    let aside =
+        is_there.then(|| file::set_aside(dir, writer::now())).transpose().map_err(failed)?;
+    let put = || {
+        fs::rename(made, file::path(dir))?;
+        File::open(dir)?.sync_all()
+    };
+    put()
+        .map_err(|error| ReadError::new(format!("put the restored database in place: {error}")))?;
+    Ok(aside.map(|aside| aside.kept_as))
+}
+
+fn check(made: &Path, leave_out_numbers: bool) -> Result<(), String> {
+    let text = |error: rusqlite::Error| error.to_string();
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(made, flags).map_err(text)?;
+    let answer = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+    match answer.map_err(text)?.as_str() {
+        "ok" => {}
+        answer => return Err(format!("it is damaged: {answer}")),
+    }
+    let version = schema::version(&connection).map_err(text)?;
+    // A newer one is refused by who opens it.
+    if leave_out_numbers && (1..=schema::NEWEST).contains(&version) {
+        let transaction = connection.unchecked_transaction().map_err(text)?;
+        let count = i64::try_from(NUMBERS_LEFT_OUT).unwrap_or(i64::MAX);
+        let all = "UPDATE agents SET incarnation = incarnation + ?1";
+        transaction.execute(all, params![count]).map_err(text)?;
+        agents::leave_out(&transaction, count).map_err(text)?;
+        transaction.commit().map_err(text)?;
+    }
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(text)?;
+    connection.close().map_err(|(_, error)| text(error))
+}
