@@ -84,6 +84,8 @@ impl Bucket {
         let mut builder = AmazonS3Builder::new()
             .with_bucket_name(&s3.bucket)
             .with_allow_http(true)
+            // One object at a time is removed; not every server knows more than that.
+            .with_disable_bulk_delete(true)
             .with_retry(retry)
             .with_http_connector(Own(Arc::new(exchanges)));
         for (option, value) in &s3.options {
@@ -149,6 +151,14 @@ impl Bucket {
         let listed = listed.map_err(|error| of(&error))?;
         let names = listed.result.objects.iter().filter_map(|object| object.location.filename());
         Ok(Page { keys: names.map(str::to_owned).collect(), next: listed.page_token })
+    }
+
+    /// Removes a document. One that is not there is no failure.
+    pub async fn remove(&self, key: &str) -> Result<(), Fault> {
+        match self.store.delete(&self.path(key)).await {
+            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(of(&error)),
+        }
     }
 
     fn path(&self, key: &str) -> Path {

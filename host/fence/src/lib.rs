@@ -40,6 +40,12 @@ pub fn put(epoch: u64, moment: u64) {
     MOMENT.store(moment, Ordering::Release);
 }
 
+/// Another process has taken over what this one does: the fence is here, and this process ends.
+pub fn close() {
+    MOMENT.store(0, Ordering::Release);
+    pass();
+}
+
 /// The epoch of the lease that this process runs under, if it runs under one. It goes with whatever leaves the machine.
 pub fn epoch() -> Option<u64> {
     match EPOCH.load(Ordering::Relaxed) {

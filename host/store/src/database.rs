@@ -62,7 +62,7 @@ pub use install::{NUMBERS_LEFT_OUT, install};
 use lanes::{Bounds, Lanes, Work};
 pub use look::{NewerDatabase, ReadError, check_version, read_crashes, read_snapshot};
 use pages::Tap;
-pub use pages::{Changed, Follower, PageCopy, exists};
+pub use pages::{Changed, Follower, FollowerFigures, PageCopy, exists};
 pub use records::{CrashQuery, Retention};
 pub use snapshots::{Kept, Newest, Snapshot};
 use writer::Writer;
@@ -391,6 +391,11 @@ impl Database {
         let _writes = self.shared.writes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let copy = tap.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).copy()?;
         Ok(Some((copy, at())))
+    }
+
+    /// Who follows the file, if somebody does.
+    pub fn follower(&self) -> Option<&Arc<dyn Follower>> {
+        self.shared.config.follower.as_ref()
     }
 
     /// Numbers up to this one were given to agents that are forgotten.

@@ -15,9 +15,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Seek};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::file;
+use super::{NotDurable, file};
 
 /// Pages that were changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +39,25 @@ pub trait Follower: Send + Sync {
 
     /// Something was committed, and nobody knows which pages: a copy is needed.
     fn lost_track(&self);
+
+    /// Resolves when everything that was committed before is where it is kept, or says why not. Within a time of its own.
+    fn all_kept(&self) -> Pin<Box<dyn Future<Output = Result<(), NotDurable>> + Send + '_>>;
+
+    /// Counts.
+    fn figures(&self) -> FollowerFigures;
+}
+
+/// Counts of who follows, since the open.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct FollowerFigures {
+    /// Times that something was kept.
+    pub segments: u64,
+    /// Bytes of that.
+    pub bytes: u64,
+    /// How long the oldest commit waits that is not kept. Zero: all are.
+    pub lag: Duration,
+    /// The last try failed.
+    pub failing: bool,
 }
 
 /// A copy of the file, without a name.

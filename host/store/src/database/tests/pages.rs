@@ -1,7 +1,8 @@
 //! Which pages change: a copy that is kept by them alone is the file.
 
+use std::pin::Pin;
+
 use super::*;
-use crate::database::pages::{Changed, Follower};
 
 #[derive(Default)]
 struct Mirror {
@@ -28,6 +29,14 @@ impl Follower for Mirror {
 
     fn lost_track(&self) {
         self.state.lock().unwrap().lost += 1;
+    }
+
+    fn all_kept(&self) -> Pin<Box<dyn Future<Output = Result<(), NotDurable>> + Send + '_>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn figures(&self) -> FollowerFigures {
+        FollowerFigures::default()
     }
 }
 

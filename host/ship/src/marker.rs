@@ -1,0 +1,59 @@
+//! Which of the log's writers this disk has been with: the file `shipped.json` beside the database.
+//!
+//! The disk is at least as new as the log if the log's last writer is among them and the machine was not started since: what a
+//! process has committed survives its death, and not that of its machine.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::fault::ShipError;
+
+const NAME: &str = "shipped.json";
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Marker {
+    /// Where it ships to, for people.
+    pub to: String,
+    /// Sessions whose end this disk is, or is newer than.
+    pub sessions: Vec<String>,
+    /// The start of the machine's kernel.
+    pub boot_id: String,
+}
+
+/// Reads it. One that is damaged counts as none: then the log is newer.
+pub(crate) fn read(dir: &Path) -> Option<Marker> {
+    serde_json::from_slice(&fs::read(dir.join(NAME)).ok()?).ok()
+}
+
+pub(crate) fn write(dir: &Path, marker: &Marker) -> Result<(), ShipError> {
+    let (path, new) = (dir.join(NAME), dir.join("shipped.json.new"));
+    let written = || {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let mut file = options.open(&new)?;
+        file.write_all(&serde_json::to_vec(marker).unwrap_or_default())?;
+        file.sync_all()?;
+        fs::rename(&new, &path)?;
+        File::open(dir)?.sync_all()
+    };
+    written().map_err(|error| ShipError::local(&format!("write {}", path.display()), &error))
+}
+
+/// For a run that does not ship: what it commits is in no log.
+pub fn forget(dir: &Path) -> std::io::Result<()> {
+    match fs::remove_file(dir.join(NAME)) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The start of this machine's kernel.
+pub(crate) fn boot_id() -> String {
+    let read = fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    read.map_or_else(|_| String::new(), |text| text.trim().to_owned())
+}

@@ -1,0 +1,141 @@
+//! Objects of a town, by keys below its name.
+
+mod bucket;
+mod directory;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::timeout;
+
+use crate::fault::ShipError;
+use crate::settings::{Address, Settings};
+
+/// Largest object that is written or read, in bytes.
+pub(crate) const MAX_OBJECT_BYTES: usize = 16 * 1024 * 1024;
+
+/// Times that an object is read before there is no answer.
+const READS: u32 = 3;
+
+/// Where the objects of a town are.
+pub(crate) struct Place {
+    kind: Kind,
+    /// `s3://bucket/prefix/town`, for people.
+    shown: String,
+    /// For one object.
+    call: Duration,
+}
+
+enum Kind {
+    Bucket(bucket::Objects),
+    Directory(directory::Directory),
+}
+
+/// What became of an object that was to be the first with its key, or to replace a certain one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Put {
+    /// It is there, in this version.
+    Stored(String),
+    /// Another one is there.
+    Conflict,
+}
+
+impl Place {
+    pub fn new(settings: &Settings) -> Result<Self, ShipError> {
+        let town = settings.town.as_str();
+        let kind = match &settings.to {
+            Address::S3(s3) => {
+                let connector = settings.connector.clone();
+                Kind::Bucket(bucket::Objects::new(s3, connector, settings.call, town)?)
+            }
+            Address::File(dir) => {
+                Kind::Directory(directory::Directory::new(dir, town, settings.call))
+            }
+        };
+        Ok(Self { kind, shown: format!("{}/{town}", settings.to), call: settings.call })
+    }
+
+    /// An object as people know it.
+    pub fn shown(&self, key: &str) -> String {
+        format!("{}/{key}", self.shown)
+    }
+
+    /// Whether the place has conditions, as far as that can be seen.
+    pub async fn probe(&self) -> Result<(), ShipError> {
+        match &self.kind {
+            Kind::Bucket(objects) => {
+                self.bounded("try conditions at", "ship.probe", objects.probe(&self.shown)).await
+            }
+            Kind::Directory(_) => Ok(()),
+        }
+    }
+
+    /// Puts an object where there is none. After an error it may be there.
+    pub async fn create(&self, key: &str, bytes: Bytes) -> Result<Put, ShipError> {
+        self.put(key, bytes, None).await
+    }
+
+    /// Puts an object in the place of the one in this version. After an error it may be there.
+    pub async fn replace(&self, key: &str, bytes: Bytes, version: &str) -> Result<Put, ShipError> {
+        self.put(key, bytes, Some(version)).await
+    }
+
+    async fn put(&self, key: &str, bytes: Bytes, version: Option<&str>) -> Result<Put, ShipError> {
+        bulkhead_fence::pass();
+        match &self.kind {
+            Kind::Bucket(it) => self.bounded("write", key, it.put(key, bytes, version)).await,
+            Kind::Directory(it) => self.bounded("write", key, it.put(key, bytes, version)).await,
+        }
+    }
+
+    /// Reads an object, with its version. Tried again at once: a boot reads many.
+    pub async fn get(&self, key: &str) -> Result<Option<(Bytes, String)>, ShipError> {
+        for _ in 1..READS {
+            match self.read(key).await {
+                Err(ShipError::Unavailable(_)) => {}
+                answer => return answer,
+            }
+        }
+        self.read(key).await
+    }
+
+    async fn read(&self, key: &str) -> Result<Option<(Bytes, String)>, ShipError> {
+        match &self.kind {
+            Kind::Bucket(objects) => self.bounded("read", key, objects.get(key)).await,
+            Kind::Directory(dir) => self.bounded("read", key, dir.get(key)).await,
+        }
+    }
+
+    /// Removes an object, if there is one.
+    pub async fn remove(&self, key: &str) -> Result<(), ShipError> {
+        bulkhead_fence::pass();
+        match &self.kind {
+            Kind::Bucket(objects) => self.bounded("remove", key, objects.remove(key)).await,
+            Kind::Directory(dir) => self.bounded("remove", key, dir.remove(key)).await,
+        }
+    }
+
+    async fn bounded<T>(
+        &self,
+        doing: &str,
+        key: &str,
+        call: impl Future<Output = Result<T, ShipError>>,
+    ) -> Result<T, ShipError> {
+        let object = self.shown(key);
+        match timeout(self.call, call).await {
+            Ok(Err(ShipError::Unavailable(text))) => {
+                Err(ShipError::Unavailable(format!("cannot {doing} {object}: {text}")))
+            }
+            Ok(Err(ShipError::Refused(text))) => {
+                Err(ShipError::Refused(format!("cannot {doing} {object}: {text}")))
+            }
+            Ok(answer) => answer,
+            Err(_) => {
+                let patience = self.call;
+                let text =
+                    format!("cannot {doing} {object}: no answer in {patience:?} (ship.call_ms)");
+                Err(ShipError::Unavailable(text))
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What happens at a boot, before the database is opened: the log is claimed, and if it is newer than this disk, the database
+//! is made from it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bulkhead_store::database;
+use tokio::time::{sleep, timeout};
+
+use crate::fault::ShipError;
+use crate::image::Image;
+use crate::log::Log;
+use crate::marker::{self, Marker};
+use crate::place::Place;
+use crate::segment::{Kind, SegmentHead};
+use crate::{Outbox, Settings};
+
+/// Between two tries.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// A log that this process may write, and a database that it goes on from.
+pub struct Opened {
+    pub(crate) settings: Settings,
+    pub(crate) log: Log,
+    /// Hears what is committed from now on.
+    pub outbox: Arc<Outbox>,
+    /// What was done.
+    pub restored: Restored,
+}
+
+/// What a boot found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Restored {
+    /// Nothing was shipped yet.
+    Nothing,
+    /// This disk has all that was shipped, or more.
+    Kept,
+    /// The database was made from what was shipped.
+    From {
+        /// Segments that were read.
+        segments: u64,
+        /// Bytes of the file.
+        bytes: u64,
+        /// How long it took.
+        took: Duration,
+        /// The writer had shipped all at its end. If not, numbers of incarnations are left out.
+        ended: bool,
+        /// Where the database is now that was there.
+        set_aside: Option<PathBuf>,
+    },
+}
+
+/// Claims the log for this epoch of the lease, and restores the database in `dir` if the log is newer. Nobody may have it open.
+/// What may pass is tried again until [`Settings::restore`] is over.
+pub async fn open(settings: Settings, epoch: u64, dir: &Path) -> Result<Opened, ShipError> {
+    let until = Instant::now() + settings.restore;
+    let mut last = None;
+    let opened = timeout(settings.restore, async {
+        loop {
+            match try_open(&settings, epoch, dir).await {
+                Err(error) if error.may_pass() && Instant::now() < until => {
+                    last = Some(error);
+                    sleep(AGAIN).await;
+                }
+                opened => return opened,
+            }
+        }
+    });
+    let opened = opened.await;
+    let (log, restored) = opened.unwrap_or_else(|_| {
+        let patience = settings.restore;
+        let why = last.map_or_else(String::new, |error| format!(": {error}"));
+        let text = format!("{} was not read in {patience:?} (ship.restore_ms){why}", settings.to);
+        Err(ShipError::Unavailable(text))
+    })?;
+    let outbox = Arc::new(Outbox::new(settings.wait));
+    Ok(Opened { settings, log, outbox, restored })
+}
+
+async fn try_open(
+    settings: &Settings,
+    epoch: u64,
+    dir: &Path,
+) -> Result<(Log, Restored), ShipError> {
+    let began = Instant::now();
+    let place = Arc::new(Place::new(settings)?);
+    place.probe().await?;
+    let shown = settings.to.to_string();
+    let marker = marker::read(dir).filter(|marker| marker.to == shown).unwrap_or_default();
+    let has_database = database::exists(dir);
+    let is_known = has_database && !marker.sessions.is_empty();
+    let mut log = Log::claim(place, epoch, is_known).await?;
+    make_dir(dir)?;
+    let mut image = Image::new(dir)?;
+    let (mut segments, mut pages) = (0, 0);
+    loop {
+        log.read_on(|object, segment| {
+            segments += 1;
+            let SegmentHead { page_bytes, page_count, .. } = segment.head;
+            if page_count > 0 {
+                pages = u64::from(page_bytes) * u64::from(page_count);
+            }
+            image.apply(object, segment)
+        })
+        .await?;
+        let is_here = log.last.as_ref().is_some_and(|(session, _)| {
+            has_database && marker.sessions.contains(session) && marker.boot_id == marker::boot_id()
+        });
+        let before = log.last.clone();
+        let keeps = is_here || !image.is_whole();
+        match keeps {
+            // First: a log with this session and a disk that does not know it would be newer than the disk.
+            true => mark(
+                dir,
+                &shown,
+                [before.as_ref().map(|it| it.0.clone()), Some(log.session.clone())],
+            )?,
+            // First: until the database is made, this disk is older than the log.
+            false => marker::forget(dir)
+                .map_err(|error| ShipError::local("remove shipped.json", &error))?,
+        }
+        let begin = log.make(Kind::Begin, (0, 0), std::iter::empty())?;
+        match log.append(&begin).await {
+            // The writer before this one was not at its end yet.
+            Err(ShipError::Fenced { .. }) => continue,
+            begun => begun?,
+        }
+        if keeps {
+            let restored = if is_here { Restored::Kept } else { Restored::Nothing };
+            return Ok((log, restored));
+        }
+        let ended = before.is_some_and(|(_, kind)| kind == Kind::End);
+        let Some(made) = image.finish()? else { return Ok((log, Restored::Nothing)) };
+        let set_aside = database::install(dir, &made, !ended)
+            .map_err(|error| ShipError::damaged(&shown, error.to_string()))?;
+        mark(dir, &shown, [None, Some(log.session.clone())])?;
+        let (bytes, took) = (pages, began.elapsed());
+        return Ok((log, Restored::From { segments, bytes, took, ended, set_aside }));
+    }
+}
+
+fn mark(dir: &Path, to: &str, sessions: [Option<String>; 2]) -> Result<(), ShipError> {
+    let sessions = sessions.into_iter().flatten().collect();
+    marker::write(dir, &Marker { to: to.to_owned(), sessions, boot_id: marker::boot_id() })
+}
+
+fn make_dir(dir: &Path) -> Result<(), ShipError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|error| ShipError::local(&format!("make {}", dir.display()), &error))
+}

@@ -1,0 +1,68 @@
+//! Where a town's state is shipped.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bulkhead_bucket::{Name, S3, S3Error};
+use bulkhead_net::Connector;
+
+/// The shipping of a town.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Names the town at its place, as in its lease.
+    pub town: Name,
+    /// Where to.
+    pub to: Address,
+    /// The way out, for a bucket.
+    pub connector: Connector,
+    /// How long a boot may take to restore.
+    pub restore: Duration,
+    /// How long a commit waits for others that are shipped with it, unless somebody waits for it.
+    pub every: Duration,
+    /// How long one object may take.
+    pub call: Duration,
+    /// How long a start or stop waits that has to be shipped, and the end for the rest.
+    pub wait: Duration,
+}
+
+/// A place for objects.
+#[derive(Debug, Clone)]
+pub enum Address {
+    /// A directory, which has to exist.
+    File(PathBuf),
+    /// A bucket of S3, or of what speaks it and honours conditions.
+    S3(S3),
+}
+
+/// A text that is no address of a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// Another scheme, or none.
+    #[error("it has to begin with file:/// or s3://")]
+    Scheme,
+    /// No bucket, or one that there cannot be.
+    #[error(transparent)]
+    Bucket(#[from] S3Error),
+}
+
+impl Address {
+    /// Reads an address: `file:///directory` or `s3://bucket/prefix`. It is without credentials.
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        if let Some(path) = text.strip_prefix("file://").filter(|path| path.starts_with('/')) {
+            return Ok(Self::File(path.into()));
+        }
+        let rest = text.strip_prefix("s3://").ok_or(AddressError::Scheme)?;
+        Ok(Self::S3(S3::parse(rest)?))
+    }
+}
+
+impl fmt::Display for Address {
+    /// Without credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(dir) => write!(f, "file://{}", dir.display()),
+            Self::S3(s3) => write!(f, "{s3}"),
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The thread `bulkhead-ship`: one segment at a time. What is committed meanwhile goes with the next one.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use bulkhead_store::database::PageCopy;
+use tokio::time::{sleep, timeout};
+
+use crate::fault::ShipError;
+use crate::log::{Log, Made};
+use crate::outbox::{NotShipped, Outbox, Todo, Waiting};
+use crate::restore::Opened;
+use crate::segment::Kind;
+
+/// After so many segments of changes a copy of all pages is shipped, so that a boot has little to read.
+const COPY_AFTER_SEGMENTS: u64 = 256;
+
+/// The same by bytes, where the copy is smaller.
+const COPY_AFTER_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Bytes of pages in one part of a copy.
+const PART_BYTES: u32 = 4 * 1024 * 1024;
+
+/// Between two tries, at first and at most.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// What a person should know, or the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// It cannot be shipped, for now. It is tried again.
+    Failing {
+        /// Why.
+        error: ShipError,
+    },
+    /// It is shipped again.
+    Shipping {
+        /// How long it was not.
+        down: Duration,
+    },
+    /// Another copy of the town writes the log: this process must do nothing any more that others can see. Nothing is shipped
+    /// after it.
+    Fenced {
+        /// What was found.
+        error: ShipError,
+    },
+}
+
+/// Makes a copy of all pages, and calls [`Outbox::is_copied`] at its moment. Nothing: there is no database any more.
+pub type Copy = Box<dyn Fn(&Outbox) -> io::Result<Option<(PageCopy, u64)>> + Send>;
+
+type Notify = Box<dyn Fn(Notice) + Send>;
+
+/// Ships what is committed, until its end.
+pub struct Ship {
+    outbox: Arc<Outbox>,
+    ended: Receiver<()>,
+}
+
+struct Worker {
+    outbox: Arc<Outbox>,
+    log: Log,
+    copy: Copy,
+    notify: Notify,
+    every: Duration,
+    /// Since the last copy of all pages.
+    segments: u64,
+    bytes: u64,
+    copy_bytes: u64,
+    failing_since: Option<Instant>,
+}
+
+impl Opened {
+    /// Starts the thread.
+    pub fn begin(self, copy: Copy, notify: impl Fn(Notice) + Send + 'static) -> io::Result<Ship> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (end, ended) = sync_channel(1);
+        let outbox = Arc::clone(&self.outbox);
+        let mut worker = Worker {
+            outbox: self.outbox,
+            log: self.log,
+            copy,
+            notify: Box::new(notify),
+            every: self.settings.every,
+            segments: 0,
+            bytes: 0,
+            copy_bytes: 0,
+            failing_since: None,
+        };
+        let work = move || {
+            runtime.block_on(worker.work(&end));
+            // A volume or a look-up of a name may hang for longer.
+            runtime.shutdown_background();
+        };
+        std::thread::Builder::new().name("bulkhead-ship".into()).spawn(work)?;
+        Ok(Ship { outbox, ended })
+    }
+}
+
+impl Ship {
+    /// What was committed, and what of it is shipped.
+    pub fn outbox(&self) -> &Arc<Outbox> {
+        &self.outbox
+    }
+
+    /// Ships the rest and ends the log, within `patience`. Nothing that is committed later is shipped.
+    pub fn finish(self, patience: Duration) -> Result<(), NotShipped> {
+        self.outbox.end();
+        self.ended.recv_timeout(patience).map_err(|_| {
+            let reason = self.outbox.failing();
+            NotShipped { reason: reason.unwrap_or_else(|| format!("no answer in {patience:?}")) }
+        })
+    }
+}
+
+impl Drop for Ship {
+    /// Nothing more is shipped but what is on its way.
+    fn drop(&mut self) {
+        self.outbox.abandon();
+    }
+}
+
+impl Worker {
+    async fn work(&mut self, end: &SyncSender<()>) {
+        loop {
+            let worked = match self.outbox.todo() {
+                Todo::Abandoned => return,
+                Todo::Nothing => {
+                    self.outbox.filled.notified().await;
+                    continue;
+                }
+                Todo::Pages { since, hurry } => {
+                    let left = self.every.saturating_sub(since.elapsed());
+                    if !hurry && !left.is_zero() {
+                        let _ = timeout(left, self.outbox.filled.notified()).await;
+                        continue;
+                    }
+                    let waiting = self.outbox.take();
+                    self.ship_changes(waiting).await
+                }
+                Todo::Copy => self.ship_copy().await,
+                Todo::End => {
+                    let ended = self.ship(Kind::End, (0, 0), &[], None).await.map(drop);
+                    if ended.is_ok() {
+                        let _ = end.try_send(());
+                        return;
+                    }
+                    ended
+                }
+            };
+            match worked {
+                Ok(()) => {}
+                Err(error @ (ShipError::Fenced { .. } | ShipError::Newer { .. })) => {
+                    self.outbox.fails(&error.to_string());
+                    return (self.notify)(Notice::Fenced { error });
+                }
+                // Nothing of it counts, and nothing is known of what was taken.
+                Err(error) => {
+                    self.fail(error);
+                    self.outbox.wants_copy();
+                    sleep(AGAIN.1).await;
+                }
+            }
+        }
+    }
+
+    async fn ship_changes(&mut self, waiting: Waiting) -> Result<(), ShipError> {
+        let Waiting { pages, size, through } = waiting;
+        let pages: Vec<_> = pages.iter().map(|(number, page)| (*number, &**page)).collect();
+        let made = self.ship(Kind::Changes, size, &pages, Some(through)).await?;
+        self.segments += 1;
+        self.bytes += made.bytes.len() as u64;
+        let bound = COPY_AFTER_BYTES.max(4 * self.copy_bytes);
+        if self.segments >= COPY_AFTER_SEGMENTS || self.bytes >= bound {
+            self.outbox.wants_copy();
+        }
+        Ok(())
+    }
+
+    async fn ship_copy(&mut self) -> Result<(), ShipError> {
+        let failed = |error: io::Error| ShipError::local("copy the database", &error);
+        let Some((copy, through)) = (self.copy)(&self.outbox).map_err(failed)? else {
+            return Err(ShipError::Local("there is no database to copy".into()));
+        };
+        let (size, count) = ((copy.page_bytes, copy.page_count), copy.page_count);
+        let per_part = (PART_BYTES / copy.page_bytes).max(1);
+        let (mut first, mut bytes) = (None, 0);
+        for (part, begins) in (1..=count.max(1)).step_by(per_part as usize).enumerate() {
+            let pages = per_part.min((count + 1).saturating_sub(begins));
+            let read = copy.read(begins, pages).map_err(failed)?;
+            let pages = read.chunks_exact(copy.page_bytes as usize).zip(begins..);
+            let pages: Vec<_> = pages.map(|(page, number)| (number, page)).collect();
+            let is_last = begins.saturating_add(per_part) > count;
+            let kind = Kind::Copy { part: u32::try_from(part).unwrap_or(u32::MAX), is_last };
+            let made = self.ship(kind, size, &pages, is_last.then_some(through)).await?;
+            bytes += made.bytes.len() as u64;
+            first.get_or_insert(made);
+        }
+        (self.segments, self.bytes, self.copy_bytes) = (0, 0, bytes);
+        let Some(first) = first else { return Ok(()) };
+        // What is shipped is shipped: readers only have more to read until this is done.
+        match self.log.begin_at(&first).await {
+            Err(error) if error.may_pass() => {
+                self.fail(error);
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    /// Makes a segment and writes it, however often that takes. `through`: with it all
+    /// commits up to this one are shipped.
+    async fn ship(
+        &mut self,
+        kind: Kind,
+        size: (u32, u32),
+        pages: &[(u32, &[u8])],
+        through: Option<u64>,
+    ) -> Result<Made, ShipError> {
+        let made = self.log.make(kind, size, pages.iter().copied())?;
+        let mut pause = AGAIN.0;
+        loop {
+            match self.log.append(&made).await {
+                Ok(()) => break,
+                Err(error) if error.may_pass() && self.outbox.todo() != Todo::Abandoned => {
+                    self.fail(error);
+                }
+                Err(error) => return Err(error),
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(AGAIN.1);
+        }
+        if let Some(since) = self.failing_since.take() {
+            (self.notify)(Notice::Shipping { down: since.elapsed() });
+        }
+        self.outbox.is_shipped(made.bytes.len(), through);
+        Ok(made)
+    }
+
+    fn fail(&mut self, error: ShipError) {
+        self.outbox.fails(&error.to_string());
+        if self.failing_since.is_none() {
+            self.failing_since = Some(Instant::now());
+            (self.notify)(Notice::Failing { error });
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! As much of S3 as tests ask for, on a real socket.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+/// What goes wrong at the server, each for one of so many requests. 0: never.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Faults {
+    /// The request does nothing, and there is no answer.
+    pub lost_requests: u32,
+    /// The request is done, and there is no answer.
+    pub lost_answers: u32,
+}
+
+struct State {
+    conditions: bool,
+    /// By path: version and content.
+    objects: BTreeMap<String, (u64, Bytes)>,
+    version: u64,
+    faults: Faults,
+    dice: fastrand::Rng,
+}
+
+/// A server. Dropping it ends it.
+pub struct Server {
+    at: SocketAddr,
+    state: Arc<Mutex<State>>,
+    _end: oneshot::Sender<()>,
+}
+
+impl Server {
+    /// Starts one, that honours conditions of writes or ignores them.
+    pub fn start(conditions: bool) -> io::Result<Self> {
+        let state = State {
+            conditions,
+            objects: BTreeMap::new(),
+            version: 1,
+            faults: Faults::default(),
+            dice: fastrand::Rng::with_seed(0),
+        };
+        let state = Arc::new(Mutex::new(state));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        listener.set_nonblocking(true)?;
+        let (at, (end, ended)) = (listener.local_addr()?, oneshot::channel());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let shared = Arc::clone(&state);
+        std::thread::spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    _ = serve(listener, shared) => {}
+                    _ = ended => {}
+                }
+            });
+        });
+        Ok(Self { at, state, _end: end })
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.at)
+    }
+
+    /// What goes wrong from now on, by these dice.
+    pub fn set_faults(&self, faults: Faults, seed: u64) {
+        let mut state = lock(&self.state);
+        (state.faults, state.dice) = (faults, fastrand::Rng::with_seed(seed));
+    }
+
+    /// The paths of all objects, `/bucket/key`.
+    pub fn paths(&self) -> Vec<String> {
+        lock(&self.state).objects.keys().cloned().collect()
+    }
+
+    /// Changes an object behind everybody's back. Says whether it is there.
+    pub fn change(&self, path: &str, change: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let mut state = lock(&self.state);
+        let Some((_, object)) = state.objects.get_mut(path) else { return false };
+        let mut bytes = object.to_vec();
+        change(&mut bytes);
+        *object = bytes.into();
+        true
+    }
+
+    /// Removes an object behind everybody's back.
+    pub fn remove(&self, path: &str) -> bool {
+        lock(&self.state).objects.remove(path).is_some()
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn serve(listener: std::net::TcpListener, state: Arc<Mutex<State>>) -> io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let state = Arc::clone(&state);
+        connections.spawn(async move {
+            let service = service_fn(|request| answer(request, Arc::clone(&state)));
+            let served = hyper::server::conn::http1::Builder::new();
+            let _ = served.serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+/// An error closes the connection without an answer.
+async fn answer(
+    request: Request<Incoming>,
+    state: Arc<Mutex<State>>,
+) -> Result<Response<Full<Bytes>>, io::Error> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let state = &mut *lock(&state);
+    let Faults { lost_requests, lost_answers } = state.faults;
+    let mut strikes = |one_of: u32| one_of > 0 && state.dice.u32(0..one_of) == 0;
+    let (no_request, no_answer) = (strikes(lost_requests), strikes(lost_answers));
+    if no_request {
+        return Err(io::ErrorKind::ConnectionReset.into());
+    }
+    let answer = state.object(&parts.method, parts.uri.path(), &parts.headers, body);
+    match no_answer {
+        true => Err(io::ErrorKind::ConnectionReset.into()),
+        false => Ok(answer),
+    }
+}
+
+impl State {
+    fn object(
+        &mut self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Response<Full<Bytes>> {
+        let mut answer = Response::new(Full::default());
+        let set = |answer: &mut Response<Full<Bytes>>, name: &'static str, value: &str| {
+            if let Ok(value) = value.parse() {
+                answer.headers_mut().insert(name, value);
+            }
+        };
+        let tag = |version| format!("\"{version:08}\"");
+        let there = self.objects.get(path).cloned();
+        let etag = there.as_ref().map(|(version, _)| tag(*version));
+        if *method == Method::PUT {
+            let expected = headers.get("if-match").and_then(|it| it.to_str().ok());
+            let fits = match (expected, headers.contains_key("if-none-match")) {
+                (None, false) => true,
+                (None, true) => etag.is_none(),
+                (expected, _) => expected == etag.as_deref(),
+            };
+            if self.conditions && !fits {
+                *answer.status_mut() = StatusCode::PRECONDITION_FAILED;
+                return answer;
+            }
+            self.version += 1;
+            self.objects.insert(path.to_owned(), (self.version, body));
+            set(&mut answer, "etag", &tag(self.version));
+            return answer;
+        }
+        if *method == Method::DELETE {
+            self.objects.remove(path);
+            *answer.status_mut() = StatusCode::NO_CONTENT;
+            return answer;
+        }
+        let Some(((_, value), etag)) = there.zip(etag) else {
+            *answer.status_mut() = StatusCode::NOT_FOUND;
+            return answer;
+        };
+        set(&mut answer, "etag", &etag);
+        set(&mut answer, "last-modified", "Thu, 15 Jan 2026 09:29:00 GMT");
+        *answer.body_mut() = Full::new(value);
+        answer
+    }
+}
