@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulkhead_evidence::{Address, AddressError, Name, S3, Settings};
+use bulkhead_evidence::{Address, AddressError, Name, Settings};
 use bulkhead_net::{Connector, Credential, UrlError};
 use bulkhead_types::Secret;
 use toml::Spanned;
 
 use super::file::{self, set_ms};
 use super::problem::{Problem, trust};
+use super::s3::{Given, S3Keys, refuse};
 use super::secrets;
 
 /// Between two digests.
@@ -63,19 +64,19 @@ pub(super) fn check_evidence(
     let mut files = Vec::new();
     match &mut address {
         Address::Http { token, .. } => {
-            refuse(&of_s3(&evidence), "is for a sink in S3")?;
+            refuse("evidence", &of_s3(&evidence).given(), "is for a sink in S3")?;
             let file = evidence.token_file.clone().map(Spanned::into_inner);
             files.extend(file.clone());
             *token = credential(evidence.token.clone().map(Spanned::into_inner), file);
         }
         Address::S3(s3) => {
-            refuse(&of_http(&evidence), "is for a sink by HTTP")?;
+            refuse("evidence", &of_http(&evidence), "is for a sink by HTTP")?;
             files.extend(token_files(&evidence));
-            options(s3, &evidence)?;
+            of_s3(&evidence).set(s3).map_err(problem)?;
         }
         Address::File(_) => {
-            refuse(&of_s3(&evidence), "is for a sink in S3")?;
-            refuse(&of_http(&evidence), "is for a sink by HTTP")?;
+            refuse("evidence", &of_s3(&evidence).given(), "is for a sink in S3")?;
+            refuse("evidence", &of_http(&evidence), "is for a sink by HTTP")?;
         }
     }
     let mut connector = outside.clone();
@@ -115,8 +116,6 @@ fn name(
     })
 }
 
-type Given = (&'static str, Option<std::ops::Range<usize>>);
-
 fn of_http(evidence: &file::Evidence) -> [Given; 2] {
     [
         ("token", evidence.token.as_ref().map(Spanned::span)),
@@ -124,20 +123,14 @@ fn of_http(evidence: &file::Evidence) -> [Given; 2] {
     ]
 }
 
-fn of_s3(evidence: &file::Evidence) -> [Given; 4] {
-    [
-        ("region", evidence.region.as_ref().map(Spanned::span)),
-        ("endpoint", evidence.endpoint.as_ref().map(Spanned::span)),
-        ("access_key_id", evidence.access_key_id.as_ref().map(Spanned::span)),
-        ("secret_access_key", evidence.secret_access_key.as_ref().map(Spanned::span)),
-    ]
-}
-
-/// Keys that mean nothing for this sink.
-fn refuse(given: &[Given], why: &str) -> Result<(), Problem> {
-    match given.iter().find_map(|(key, span)| Some((key, span.clone()?))) {
-        Some((key, span)) => Err(Problem::at(span, format!("evidence.{key}"), why.to_owned())),
-        None => Ok(()),
+fn of_s3(evidence: &file::Evidence) -> S3Keys<'_> {
+    S3Keys {
+        table: "evidence",
+        region: &evidence.region,
+        endpoint: &evidence.endpoint,
+        access_key_id: &evidence.access_key_id,
+        secret_access_key: &evidence.secret_access_key,
+        aws: &evidence.aws,
     }
 }
 
@@ -147,9 +140,9 @@ fn without_a_sink(evidence: &file::Evidence) -> Result<(), Problem> {
         ("ca_file", evidence.ca_file.as_ref().map(Spanned::span)),
     ];
     let why = "is set without a sink; set evidence.sink (BULKHEAD_EVIDENCE_SINK)";
-    refuse(&others, why)?;
-    refuse(&of_http(evidence), why)?;
-    refuse(&of_s3(evidence), why)
+    refuse("evidence", &others, why)?;
+    refuse("evidence", &of_http(evidence), why)?;
+    refuse("evidence", &of_s3(evidence).given(), why)
 }
 
 /// One that stands in a file is read again when a call begins.
@@ -162,26 +155,6 @@ fn credential(token: Option<Secret>, file: Option<PathBuf>) -> Credential {
         (Some(token), None) => Credential::fixed(token),
         (None, None) => Credential::default(),
     }
-}
-
-/// What AWS's variables say, with what the file says over it.
-fn options(s3: &mut S3, evidence: &file::Evidence) -> Result<(), Problem> {
-    s3.options.clone_from(&evidence.aws);
-    let text = |text: &Option<Spanned<String>>| text.clone().map(Spanned::into_inner);
-    let key = evidence.secret_access_key.as_ref().map(|key| key.get_ref().clone());
-    let given = [
-        ("AWS_REGION", text(&evidence.region).map(Secret::from)),
-        ("AWS_ENDPOINT_URL_S3", text(&evidence.endpoint).map(Secret::from)),
-        ("AWS_ACCESS_KEY_ID", text(&evidence.access_key_id).map(Secret::from)),
-        ("AWS_SECRET_ACCESS_KEY", key),
-    ];
-    s3.options.extend(given.into_iter().filter_map(|(name, value)| Some((name, value?))));
-    let has = |name: &str| s3.options.iter().any(|(it, _)| *it == name);
-    if has("AWS_ACCESS_KEY_ID") == has("AWS_SECRET_ACCESS_KEY") {
-        return Ok(());
-    }
-    let message = "needs both evidence.access_key_id and evidence.secret_access_key, or neither";
-    Err(Problem::at(0..0, "evidence.sink".into(), message.into()))
 }
 
 /// Files that AWS's variables name.

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use bulkhead_lease::{Address, Kubernetes, Name, Settings, Ttl};
 use bulkhead_net::{BaseUrl, Connector, Proxies};
-use bulkhead_types::Secret;
 use toml::Spanned;
 
 use super::file;
 use super::problem::{Problem, trust};
+use super::s3::{Given, S3Keys, refuse};
 
 /// A lease, and where this copy of the town is reached.
 #[derive(Debug, Clone)]
@@ -27,8 +27,9 @@ pub(super) fn check_lease(
 ) -> Result<Option<LeaseSettings>, Problem> {
     let Some(register) = &lease.register else {
         let why = "is set without a register; set lease.register (BULKHEAD_LEASE_REGISTER)";
-        let others = [of_s3(&lease).as_slice(), &of_etcd(&lease), &of_any(&lease)].concat();
-        return refuse(&others, why).map(|()| None);
+        refuse("lease", &of_s3(&lease).given(), why)?;
+        refuse("lease", &of_etcd(&lease), why)?;
+        return refuse("lease", &of_any(&lease), why).map(|()| None);
     };
     let span = register.span();
     let key = match span.is_empty() {
@@ -51,30 +52,15 @@ pub(super) fn check_lease(
     match &mut address {
         // A directory that is away may come back, and is waited for.
         Address::File(_) => {
-            refuse(&of_s3(&lease), "is for a register in S3")?;
-            refuse(&of_etcd(&lease), "is for a register in etcd")?;
+            refuse("lease", &of_s3(&lease).given(), "is for a register in S3")?;
+            refuse("lease", &of_etcd(&lease), "is for a register in etcd")?;
         }
         Address::S3(s3) => {
-            refuse(&of_etcd(&lease), "is for a register in etcd")?;
-            s3.options.clone_from(&lease.aws);
-            let text = |text: &Option<Spanned<String>>| text.clone().map(Spanned::into_inner);
-            let secret = lease.secret_access_key.as_ref().map(|key| key.get_ref().clone());
-            let given = [
-                ("AWS_REGION", text(&lease.region).map(Secret::from)),
-                ("AWS_ENDPOINT_URL_S3", text(&lease.endpoint).map(Secret::from)),
-                ("AWS_ACCESS_KEY_ID", text(&lease.access_key_id).map(Secret::from)),
-                ("AWS_SECRET_ACCESS_KEY", secret),
-            ];
-            s3.options.extend(given.into_iter().filter_map(|(name, value)| Some((name, value?))));
-            let has = |name: &str| s3.options.iter().any(|(it, _)| *it == name);
-            if has("AWS_ACCESS_KEY_ID") != has("AWS_SECRET_ACCESS_KEY") {
-                let message =
-                    "needs both lease.access_key_id and lease.secret_access_key, or neither";
-                return Err(problem(message.into()));
-            }
+            refuse("lease", &of_etcd(&lease), "is for a register in etcd")?;
+            of_s3(&lease).set(s3).map_err(problem)?;
         }
         Address::Etcd(etcd) => {
-            refuse(&of_s3(&lease), "is for a register in S3")?;
+            refuse("lease", &of_s3(&lease).given(), "is for a register in S3")?;
             etcd.login = match (&lease.username, &lease.password) {
                 (None, None) => None,
                 (Some(name), Some(password)) => {
@@ -87,9 +73,9 @@ pub(super) fn check_lease(
             };
         }
         Address::Kubernetes(at) => {
-            let of_s3 = of_s3(&lease).into_iter().filter(|(key, _)| *key != "endpoint");
-            refuse(&of_s3.collect::<Vec<_>>(), "is for a register in S3")?;
-            refuse(&of_etcd(&lease), "is for a register in etcd")?;
+            let of_s3 = of_s3(&lease).given().into_iter().filter(|(key, _)| *key != "endpoint");
+            refuse("lease", &of_s3.collect::<Vec<_>>(), "is for a register in S3")?;
+            refuse("lease", &of_etcd(&lease), "is for a register in etcd")?;
             at.object(&town).map_err(|error| {
                 problem(format!("cannot have a town with this name: {error}; set lease.name"))
             })?;
@@ -139,8 +125,6 @@ fn reach(at: &mut Kubernetes, lease: &file::Lease) -> Result<(), Problem> {
 /// What the kubelet puts into a pod.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-type Given = (&'static str, Option<std::ops::Range<usize>>);
-
 fn of_any(lease: &file::Lease) -> [Given; 4] {
     [
         ("name", lease.name.as_ref().map(Spanned::span)),
@@ -150,13 +134,15 @@ fn of_any(lease: &file::Lease) -> [Given; 4] {
     ]
 }
 
-fn of_s3(lease: &file::Lease) -> [Given; 4] {
-    [
-        ("region", lease.region.as_ref().map(Spanned::span)),
-        ("endpoint", lease.endpoint.as_ref().map(Spanned::span)),
-        ("access_key_id", lease.access_key_id.as_ref().map(Spanned::span)),
-        ("secret_access_key", lease.secret_access_key.as_ref().map(Spanned::span)),
-    ]
+fn of_s3(lease: &file::Lease) -> S3Keys<'_> {
+    S3Keys {
+        table: "lease",
+        region: &lease.region,
+        endpoint: &lease.endpoint,
+        access_key_id: &lease.access_key_id,
+        secret_access_key: &lease.secret_access_key,
+        aws: &lease.aws,
+    }
 }
 
 fn of_etcd(lease: &file::Lease) -> [Given; 2] {
@@ -164,12 +150,4 @@ fn of_etcd(lease: &file::Lease) -> [Given; 2] {
         ("username", lease.username.as_ref().map(Spanned::span)),
         ("password", lease.password.as_ref().map(Spanned::span)),
     ]
-}
-
-/// Keys that mean nothing for this register.
-fn refuse(given: &[Given], why: &str) -> Result<(), Problem> {
-    match given.iter().find_map(|(key, span)| Some((key, span.clone()?))) {
-        Some((key, span)) => Err(Problem::at(span, format!("lease.{key}"), why.to_owned())),
-        None => Ok(()),
-    }
 }

@@ -8,6 +8,7 @@
 //! - `env`: variables that override the file
 //! - `evidence`: where evidence goes that outlives the disk
 //! - `lease`: which copy of the town runs
+//! - `s3`: keys of a bucket, which several tables have
 //! - `models`: endpoints of language models
 //! - `budgets`: what agents may use of them
 //! - `rigs`: repositories that agents work on
@@ -33,6 +34,7 @@ mod models;
 mod problem;
 mod rigs;
 mod roles;
+mod s3;
 mod secrets;
 mod settings;
 mod tools;
