@@ -54,6 +54,7 @@ mod restart;
 mod runners;
 mod service_manager;
 mod shedding;
+mod ship;
 mod signals;
 mod snapshots;
 mod start_slot;

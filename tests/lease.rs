@@ -21,12 +21,12 @@ mod probes;
 const TTL_MS: u64 = 2000;
 
 /// A register, and copies that share it.
-struct Fleet {
+pub(crate) struct Fleet {
     dir: tempfile::TempDir,
 }
 
 /// One copy. Dropping it kills it.
-struct Copy {
+pub(crate) struct Copy {
     init: Child,
     lines: Arc<Mutex<Vec<Value>>>,
 }
@@ -41,15 +41,20 @@ struct Run {
 }
 
 impl Fleet {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir =
             tempfile::Builder::new().prefix("bulkhead-fleet-").tempdir().expect("a directory");
         std::fs::create_dir(dir.path().join("register")).expect("make the register");
         Self { dir }
     }
 
+    /// A copy's directory, or another one of all.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
     fn register(&self) -> PathBuf {
-        self.dir.path().join("register")
+        self.path("register")
     }
 
     /// How often the holder of a town has written in its epoch.
@@ -62,7 +67,13 @@ impl Fleet {
 
     /// Starts a copy with a disk of its own. It need not be the one that runs.
     fn copy(&self, name: &str) -> Copy {
-        self.copy_of("town", name, "listen = \"127.0.0.1:0\"")
+        self.copy_with(name, "")
+    }
+
+    /// The same with more of a configuration.
+    pub(crate) fn copy_with(&self, name: &str, more: &str) -> Copy {
+        let config = self.write("town", name, "listen = \"127.0.0.1:0\"", "", more);
+        Copy::start(&config, config.parent().expect("its directory"))
     }
 
     /// The same for a copy of this town that listens there.
@@ -73,14 +84,19 @@ impl Fleet {
 
     /// Writes the configuration of a copy, with these lines in `[lease]`.
     fn configure(&self, town: &str, name: &str, listen: &str, lease: &str) -> PathBuf {
-        let dir = self.dir.path().join(name);
+        self.write(town, name, listen, lease, "")
+    }
+
+    /// The same with more at its end.
+    fn write(&self, town: &str, name: &str, listen: &str, lease: &str, more: &str) -> PathBuf {
+        let dir = self.path(name);
         std::fs::create_dir_all(&dir).expect("make a directory");
         let config = dir.join("bulkhead.toml");
         let text = format!(
             "[server]\n{listen}\nallow_unauthenticated = true\n\
              [lease]\nregister = \"file://{}\"\nname = \"{town}\"\nttl_ms = {TTL_MS}\n{lease}\n\
              [components.echo]\npath = {:?}\n[roles.echo]\ncomponent = \"echo\"\n\
-             [[agents]]\nid = \"one\"\nrole = \"echo\"\n",
+             [[agents]]\nid = \"one\"\nrole = \"echo\"\n{more}",
             self.register().display(),
             files::component("echo"),
         );
@@ -109,18 +125,18 @@ impl Copy {
         Self { init, lines }
     }
 
-    fn lines(&self) -> Vec<Value> {
+    pub(crate) fn lines(&self) -> Vec<Value> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn starts(&self) -> Vec<Value> {
+    pub(crate) fn starts(&self) -> Vec<Value> {
         let is_start = |line: &Value| line["event"] == "container.cold_start";
         self.lines().into_iter().filter(is_start).collect()
     }
 
     /// Waits until its supervisor runs for the `number`th time, and yields where it listens.
     #[track_caller]
-    fn serves(&self, number: usize) -> SocketAddr {
+    pub(crate) fn serves(&self, number: usize) -> SocketAddr {
         let is_through = |line: &Value| line["event"] == "container.boot_hydration_finished";
         wait_until("a supervisor has booted", || {
             self.lines().iter().filter(|line| is_through(line)).count() >= number
@@ -130,7 +146,7 @@ impl Copy {
     }
 
     #[track_caller]
-    fn waits_for(&self, what: &str, wanted: impl Fn(&Value) -> bool) {
+    pub(crate) fn waits_for(&self, what: &str, wanted: impl Fn(&Value) -> bool) {
         wait_until(what, || self.lines().iter().any(&wanted));
     }
 
@@ -149,7 +165,7 @@ impl Copy {
         [vec![init], children(init)].concat()
     }
 
-    fn named(&self, name: &str) -> Pid {
+    pub(crate) fn named(&self, name: &str) -> Pid {
         self.find(name).expect("such a process")
     }
 
@@ -161,19 +177,19 @@ impl Copy {
         self.processes().into_iter().skip(1).find(is_it)
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.init), signal).expect("send a signal");
     }
 
     /// What its machine would do to all of it at once.
-    fn signal_all(&self, signal: Signal) {
+    pub(crate) fn signal_all(&self, signal: Signal) {
         for pid in self.processes() {
             let _ = kill_process(pid, signal);
         }
     }
 
     #[track_caller]
-    fn ends(&mut self, code: i32) {
+    pub(crate) fn ends(&mut self, code: i32) {
         let init = Pid::from_child(&self.init);
         wait_until("the copy ends", || !is_alive(init));
         let status = self.init.wait().expect("its end");

@@ -85,6 +85,8 @@ pub enum StartFailure {
     Workspace,
     /// No instance could be made.
     Instantiate,
+    /// It runs, and the state of the town was not shipped in time.
+    NotShipped,
     /// The guest's `start` returned an error.
     GuestError,
     /// The guest died in its start.
@@ -130,6 +132,7 @@ impl StartFailure {
             Self::RepositoryTooLarge => "repository-too-large",
             Self::Workspace => "workspace",
             Self::Instantiate => "instantiate",
+            Self::NotShipped => "not-shipped",
             Self::GuestError => "guest-error",
             Self::GuestCrashed => "guest-crashed",
             Self::Host => "host",
@@ -195,6 +198,9 @@ impl StartFailure {
             }
             Self::Workspace => "read the reason: the workspace holds something else, or git failed",
             Self::Instantiate => "read the error; the host's log has the whole chain",
+            Self::NotShipped => {
+                "nothing: the agent runs; start it again to learn when it is shipped"
+            }
             Self::GuestError => "read the agent's error message",
             Self::GuestCrashed => "read the crash record",
             Self::Host => "read the host's log: this is a failure of the host, not of the agent",
@@ -218,6 +224,7 @@ impl StartFailure {
             | Self::CloneFailed
             | Self::Workspace
             | Self::Instantiate
+            | Self::NotShipped
             | Self::Host => true,
             Self::UnknownRole
             | Self::UnknownComponent
@@ -324,6 +331,9 @@ pub enum StopError {
     /// Nobody of that name.
     #[error("no such agent: {0}")]
     NoSuchAgent(AgentId),
+    /// It has ended, and that was not shipped in time.
+    #[error("the agent has stopped, and this was not shipped: {0}")]
+    NotShipped(Arc<str>),
 }
 
 /// What came of a message that an agent finished.

@@ -245,7 +245,7 @@ impl From<StartError> for Refusal {
         };
         let mut refusal = Self::new(start_status(kind), message);
         // No line has logged a start that goes on.
-        refusal.logged = kind != StartFailure::StillCompiling;
+        refusal.logged = !matches!(kind, StartFailure::StillCompiling | StartFailure::NotShipped);
         let mut refusal = refusal.kind(kind.as_str()).action(kind.action());
         if let Some(path) = at_fault {
             refusal.body.issues = vec![Issue::new(path, refusal.body.error.clone())];
@@ -290,6 +290,7 @@ fn start_status(kind: StartFailure) -> StatusCode {
         | StartFailure::Memory
         | StartFailure::CompilerKilled
         | StartFailure::NoProcess
+        | StartFailure::NotShipped
         | StartFailure::Draining => StatusCode::SERVICE_UNAVAILABLE,
         StartFailure::Deadline | StartFailure::StillCompiling | StartFailure::CompileDeadline => {
             StatusCode::GATEWAY_TIMEOUT
@@ -325,8 +326,16 @@ impl From<SendError> for Refusal {
 
 impl From<StopError> for Refusal {
     fn from(error: StopError) -> Self {
-        let StopError::NoSuchAgent(_) = &error;
-        Self::new(StatusCode::NOT_FOUND, error.to_string()).kind("no-such-agent")
+        let text = error.to_string();
+        match error {
+            StopError::NoSuchAgent(_) => {
+                Self::new(StatusCode::NOT_FOUND, text).kind("no-such-agent")
+            }
+            StopError::NotShipped(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, text)
+                .kind("not-shipped")
+                .action("stop it again to learn when it is shipped")
+                .retry_after(START_RETRY_S),
+        }
     }
 }
 
@@ -438,7 +447,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    pub(crate) const ALL: [(StartFailure, u16); 33] = [
+    pub(crate) const ALL: [(StartFailure, u16); 34] = [
         (StartFailure::SourceInvalid, 422),
         (StartFailure::ComponentTooComplex, 422),
         (StartFailure::CompileMemory, 422),
@@ -469,6 +478,7 @@ pub(crate) mod tests {
         (StartFailure::RepositoryTooLarge, 422),
         (StartFailure::Workspace, 409),
         (StartFailure::Instantiate, 500),
+        (StartFailure::NotShipped, 503),
         (StartFailure::GuestError, 502),
         (StartFailure::GuestCrashed, 502),
         (StartFailure::Host, 500),
@@ -484,7 +494,7 @@ pub(crate) mod tests {
             assert_eq!(body.error_type.as_deref(), Some(kind.as_str()));
             assert_eq!(body.phase.as_deref(), Some("guest_start"));
             assert!(!body.error.is_empty() && body.action.is_some(), "{kind:?}");
-            let goes_on = kind == StartFailure::StillCompiling;
+            let goes_on = matches!(kind, StartFailure::StillCompiling | StartFailure::NotShipped);
             assert_eq!(refusal.retry_after_s.is_some(), status == 503 || goes_on, "{kind:?}");
             assert_eq!(refusal.reason().0.is_some(), goes_on, "{kind:?}: one line has it");
         }

@@ -8,8 +8,8 @@ use std::fmt::Error;
 use std::time::Duration;
 
 use bulkhead_supervisor::{
-    DurationFigures, EndpointFigures, MemorySnapshot, Metrics, RoleMetrics, SinkStats, SpanFigures,
-    ToolFigures,
+    DurationFigures, EndpointFigures, FollowerFigures, MemorySnapshot, Metrics, RoleMetrics,
+    SinkStats, SpanFigures, ToolFigures,
 };
 use bulkhead_types::{TokenUsage, TownFigures};
 use prometheus_client::collector::Collector;
@@ -296,6 +296,17 @@ impl Page<'_> {
         self.gauge("bulkhead_evidence_age", help, Some(Unit::Seconds), age.as_secs_f64())
     }
 
+    fn ship(&mut self, of: FollowerFigures) -> Result<(), Error> {
+        let help = "Segments that were shipped.";
+        self.counter("bulkhead_ship_segments", help, None, of.segments)?;
+        let help = "Bytes that were shipped.";
+        self.counter("bulkhead_ship", help, Some(Unit::Bytes), of.bytes)?;
+        let help = "How long the oldest commit waits that is not shipped.";
+        self.gauge("bulkhead_ship_lag", help, Some(Unit::Seconds), of.lag.as_secs_f64())?;
+        let help = "1 while the last try to ship failed.";
+        self.gauge("bulkhead_ship_failing", help, None, u32::from(of.failing))
+    }
+
     fn crashes(&mut self, metrics: &Metrics) -> Result<(), Error> {
         let of = &metrics.symbolizer;
         let help = "Crashes whose frames were symbolized.";
@@ -385,6 +396,9 @@ impl Page<'_> {
         self.gauge("bulkhead_durable", help, None, u32::from(metrics.durable))?;
         let help = "1 while the container drains.";
         self.gauge("bulkhead_draining", help, None, u32::from(metrics.draining))?;
+        if let Some(ship) = metrics.ship {
+            self.ship(ship)?;
+        }
         if let (Some(epoch), Some(left)) = (bulkhead_fence::epoch(), bulkhead_fence::left()) {
             let help = "Epoch of the lease that this run holds.";
             self.gauge("bulkhead_lease_epoch", help, None, epoch)?;

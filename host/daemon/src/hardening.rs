@@ -55,8 +55,8 @@ pub enum Want {
 pub struct AllowedPaths {
     /// Where it writes.
     pub state: PathBuf,
-    /// Another directory that it writes to.
-    pub evidence: Option<PathBuf>,
+    /// Other directories that it writes to.
+    pub others: Vec<PathBuf>,
     /// What it reads beside what every program reads: files, or directories with all that is in them.
     pub read: Vec<PathBuf>,
     /// Single files that it also writes to.

@@ -17,6 +17,7 @@ use bulkhead_memory::Kernel;
 use bulkhead_memory::Memory;
 use bulkhead_memory::MemoryWatch;
 use bulkhead_runtime::{HostCallNames, Runtime, RuntimeConfig, Tools};
+use bulkhead_ship::Ship;
 use bulkhead_store::ownership::explain;
 use bulkhead_store::{Database, Journal};
 use bulkhead_supervisor::{Stores, Supervisor};
@@ -49,6 +50,7 @@ use crate::panics;
 use crate::previous::Before;
 use crate::recorder::Recorder;
 use crate::repositories;
+use crate::ship;
 use crate::state_dir::StateDir;
 use crate::store_notices::StoreNotices;
 use crate::tools::{self, ToolThread};
@@ -65,6 +67,8 @@ pub struct Ground {
     pub launcher: Option<Launcher>,
     /// What registries have.
     pub components: Arc<Components>,
+    /// Where the state is shipped, and what was restored from there.
+    pub shipping: Option<bulkhead_ship::Opened>,
 }
 
 /// A running host.
@@ -85,6 +89,8 @@ pub struct Host {
     pub telemetry: Option<Telemetry>,
     /// Talks to what runs native programs.
     pub tools: Option<ToolThread>,
+    /// Ships what is committed.
+    pub ship: Option<Ship>,
     runs: RefCell<Runs>,
     /// From the init process, if there is one.
     handover: Option<Handover>,
@@ -113,7 +119,8 @@ impl Host {
         handover: Option<&Handover>,
         begun: Begun,
     ) -> Step<Self> {
-        let Ground { state_dir, confinement, problems: unconfined, launcher, components } = ground;
+        let Ground { state_dir, confinement, problems: unconfined, launcher, components, shipping } =
+            ground;
         let Begun { run, context, mut before, at_sink, sink_is_newer, doubts, .. } = begun;
         let recorder = start_recorder(settings, &context, begun.blackbox, begun.owes_newline)?;
         let sink: SharedSink = Arc::clone(&recorder) as SharedSink;
@@ -122,8 +129,14 @@ impl Host {
             start_town(settings, &recorder, &context).map_err(|failure| ("town", failure))?;
         let notices = Arc::new(StoreNotices::new(Arc::clone(&sink)));
         let newer = at_sink.as_ref().filter(|_| sink_is_newer);
-        let mut kept =
-            open_database(settings, state_dir.unusable(), &notices, at_sink.as_ref(), newer);
+        let mut kept = open_database(
+            settings,
+            state_dir.unusable(),
+            &notices,
+            shipping.as_ref(),
+            at_sink.as_ref(),
+            newer,
+        );
         let (database, journal) = (Arc::clone(&kept.database), kept.journal.clone());
         let feed = publish_to_feed(&mut kept, &recorder);
         let unsaved = std::mem::take(&mut kept.problems);
@@ -168,6 +181,7 @@ impl Host {
             town,
             telemetry,
             tools: programs.thread.take(),
+            ship: None,
             runs: RefCell::new(begun.runs),
             handover: handover.cloned(),
             _state_dir: state_dir,
@@ -181,6 +195,10 @@ impl Host {
         if let Some((at_sink, late)) = at_sink.zip(late) {
             found.into_iter().for_each(|event| host.sink.record(event));
             host.begin_evidence(&at_sink.evidence, run, late);
+        }
+        if let Some(shipping) = shipping {
+            let began = ship::begin(shipping, &host.database, Arc::clone(&host.sink));
+            host.ship = Some(began.map_err(|failure| ("ship", failure))?);
         }
         // The first line is written: what callers cause comes after it.
         host.control.serve();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bulkhead_evidence::Evidence;
 use bulkhead_feed::Feed;
 use bulkhead_store::crashes::{self, CrashStore, Crashes, Imported};
-use bulkhead_store::database::{self, Found};
+use bulkhead_store::database::{self, Follower, Found};
 use bulkhead_store::journal;
 use bulkhead_store::{Database, Journal};
 use bulkhead_supervisor::Earlier;
@@ -59,11 +59,13 @@ pub fn open_database(
     settings: &Settings,
     unusable: Option<&str>,
     notices: &Arc<StoreNotices>,
+    shipping: Option<&bulkhead_ship::Opened>,
     at_sink: Option<&AtSink>,
     newer: Option<&AtSink>,
 ) -> Kept {
     let mut config = database::Config::in_state_dir(&settings.state_dir);
     config.unusable = unusable.map(str::to_owned);
+    config.follower = shipping.map(|it| Arc::clone(&it.outbox) as Arc<dyn Follower>);
     if settings.without_store {
         config.dir = None;
     }

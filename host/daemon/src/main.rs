@@ -40,6 +40,7 @@ mod reach;
 mod recorder;
 mod repositories;
 mod run;
+mod ship;
 mod signals;
 mod state_dir;
 mod store_notices;

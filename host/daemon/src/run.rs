@@ -32,6 +32,7 @@ use crate::init::{Handover, InitMessage};
 use crate::leased;
 use crate::manager::Manager;
 use crate::notify::Stage;
+use crate::ship;
 use crate::signals::{SIGNAL_DEBOUNCE, Signals};
 use crate::state_dir::{Refused, StateDir};
 use crate::termination_log::{self, while_ending};
@@ -85,7 +86,7 @@ pub fn settings(args: &RunArgs) -> Result<Settings, Failure> {
 /// compiled the same components, often.
 fn under_test(mut settings: Settings) -> Settings {
     settings.agents.clear();
-    settings.lease = None;
+    (settings.lease, settings.ship) = (None, None);
     let compiled = settings.state_dir.parent().map(|dir| dir.join("aot"));
     let seed = &mut settings.runtime.aot_seed;
     *seed = seed.take().or_else(|| compiled.filter(|dir| dir.is_dir()));
@@ -123,6 +124,9 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
     manager.reached(Stage::Booting);
     let ground = lay_ground(&settings, state_dir)?;
     leased::follow(handover.as_ref())?;
+    let restored = ship::restore(&settings, ground.state_dir.unusable(), &mut signals);
+    let Some(shipping) = waiting.block_on(restored)? else { return Ok(Exit::Clean) };
+    let ground = Ground { shipping, ..ground };
     let components = Arc::clone(&ground.components);
     let fetched = fetch(&components, &mut signals);
     let Some(missing) = waiting.block_on(fetched) else { return Ok(Exit::Clean) };
@@ -144,7 +148,7 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
     });
     let report = drain(&host, &settings, by, &manager, &waiting, &mut signals);
     let run_id = host.recorder.log().context().run_id().to_owned();
-    let exit = end(host, &report);
+    let exit = end(host, &report, &settings);
     let (stopped, killed) = (report.stopped(), report.killed());
     let how = if report.cut { "at once, by a second signal" } else { "as asked" };
     termination_log::write(&format!(
@@ -160,7 +164,7 @@ fn lay_ground(settings: &Settings, state_dir: StateDir) -> Result<Ground, Failur
     // Before there is a thread that it would not hold for.
     let (confinement, problems) = hardening::confine(settings.security, &allowed_paths(settings))?;
     let components = Components::of(&settings.components);
-    Ok(Ground { state_dir, confinement, problems, launcher, components })
+    Ok(Ground { state_dir, confinement, problems, launcher, components, shipping: None })
 }
 
 /// Logs what is not as it could be.
@@ -284,9 +288,15 @@ fn allowed_paths(settings: &Settings) -> AllowedPaths {
     let pressure = Kernel::here().pressure_file();
     read.extend(pressure.parent().map(Path::to_owned));
     let evidence = settings.evidence.as_ref().and_then(EvidenceSettings::directory);
+    let shipped = match &settings.ship {
+        Some(bulkhead_ship::Settings { to: bulkhead_ship::Address::File(dir), .. }) => {
+            Some(dir.clone())
+        }
+        _ => None,
+    };
     AllowedPaths {
         state: settings.state_dir.clone(),
-        evidence: evidence.map(Path::to_owned),
+        others: evidence.map(Path::to_owned).into_iter().chain(shipped).collect(),
         read,
         write: termination_log::path().into_iter().chain([pressure]).collect(),
     }
@@ -430,7 +440,7 @@ async fn last_words(host: &Host, notice: Option<JoinHandle<Option<()>>>, patienc
     }
 }
 
-fn end(host: Host, report: &DrainReport) -> Exit {
+fn end(host: Host, report: &DrainReport, settings: &Settings) -> Exit {
     host.earlier_runs_are_reported(FLUSHING / 2);
     let Host {
         recorder,
@@ -445,6 +455,7 @@ fn end(host: Host, report: &DrainReport) -> Exit {
         town,
         telemetry,
         tools,
+        ship,
         ..
     } = host;
     let log = recorder.log();
@@ -460,6 +471,11 @@ fn end(host: Host, report: &DrainReport) -> Exit {
     }
     if !database.flush(FLUSHING) {
         tracing::warn!("the database was not written in time");
+    }
+    if let (Some(ship), Some(settings)) = (ship, &settings.ship)
+        && let Err(error) = ship.finish(settings.wait)
+    {
+        tracing::error!(%error, "the next copy of the town does not have everything that this one did");
     }
     let crash_records = database.counts().crashes_waiting;
     if crash_records > 0 && database.has_file() {

@@ -6,6 +6,7 @@ mod agent;
 mod durable;
 mod evidence;
 mod memory;
+mod ship;
 mod town;
 
 use bulkhead_types::event::{Confinement, ToolSandbox};
@@ -35,6 +36,7 @@ pub(crate) fn all() -> Vec<Event> {
     ));
     all.extend(durable::all());
     all.extend(evidence::all());
+    all.extend(ship::all());
     all.extend(agent::all());
     all.extend(memory::all());
     all.extend(town::all());

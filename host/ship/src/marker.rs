@@ -25,6 +25,13 @@ pub(crate) struct Marker {
     pub boot_id: String,
 }
 
+impl Marker {
+    /// Whether the machine was not started since. If nobody can tell, it may have been.
+    pub fn is_of_this_start(&self) -> bool {
+        !self.boot_id.is_empty() && self.boot_id == boot_id()
+    }
+}
+
 /// Reads it. One that is damaged counts as none: then the log is newer.
 pub(crate) fn read(dir: &Path) -> Option<Marker> {
     serde_json::from_slice(&fs::read(dir.join(NAME)).ok()?).ok()

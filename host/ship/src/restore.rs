@@ -105,7 +105,7 @@ async fn try_open(
         })
         .await?;
         let is_here = log.last.as_ref().is_some_and(|(session, _)| {
-            has_database && marker.sessions.contains(session) && marker.boot_id == marker::boot_id()
+            has_database && marker.sessions.contains(session) && marker.is_of_this_start()
         });
         let before = log.last.clone();
         let keeps = is_here || !image.is_whole();

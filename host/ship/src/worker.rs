@@ -72,6 +72,11 @@ struct Worker {
 }
 
 impl Opened {
+    /// Where the town's objects are, for people.
+    pub fn place(&self) -> String {
+        format!("{}/{}", self.settings.to, self.settings.town.as_str())
+    }
+
     /// Starts the thread.
     pub fn begin(self, copy: Copy, notify: impl Fn(Notice) + Send + 'static) -> io::Result<Ship> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

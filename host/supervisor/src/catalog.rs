@@ -51,6 +51,8 @@ pub struct Role {
     pub fault_injection: bool,
     /// Their crashes leave core dumps.
     pub core_dump: bool,
+    /// A start or stop is answered when the state is shipped.
+    pub durable_in_fleet: bool,
     /// What language models answer goes to those who follow an agent as it comes.
     pub live_output: bool,
     /// How readily its agents are ended when memory is short, in percent.
@@ -272,6 +274,7 @@ pub(crate) fn one_role(name: &str, component: PathBuf) -> Catalog {
         workspace: true,
         fault_injection: false,
         core_dump: false,
+        durable_in_fleet: false,
         live_output: true,
         eviction_weight_percent: 100,
     };

@@ -52,6 +52,7 @@ pub use bulkhead_runtime::ExecError;
 use bulkhead_runtime::{Runtime, ShutdownReason};
 pub use bulkhead_store::crashes::{CrashStore, Filter as CrashFilter, Page as CrashPage};
 use bulkhead_store::database::Durability;
+pub use bulkhead_store::database::FollowerFigures;
 use bulkhead_telemetry::{Telemetry, TraceContext};
 use bulkhead_types::time::millis;
 use bulkhead_types::{AgentId, Body, CrashRecord, ExitReason, Sender, Timestamp};
@@ -197,10 +198,12 @@ impl Supervisor {
         if agent.current().is_none() {
             return Err(no_such_agent());
         }
+        let role = agent.current().map(|agent| agent.spec().role.clone());
         self.0.decided(id);
         self.0.desired.remove(id);
         let exit = agent.stop(ShutdownReason::Stopped, by).await;
         self.0.written().await;
+        self.0.shipped(role.as_deref()).await.map_err(StopError::NotShipped)?;
         let exit_reason = exit.map_or(ExitReason::Stopped, |exit| exit.reason).as_str().to_owned();
         Ok(StopAnswer { stopped: true, exit_reason })
     }
@@ -341,6 +344,17 @@ impl Inner {
             let waited_ms = millis(WRITING);
             tracing::warn!(waited_ms, "an answer was given before the database had written it");
         }
+    }
+
+    /// Resolves when what was changed is shipped, if agents of this role need that before anybody hears of it.
+    async fn shipped(&self, role: Option<&str>) -> Result<(), Arc<str>> {
+        let role = role.and_then(|role| self.config.catalog.roles.get(role));
+        let (Some(true), Some(follower)) =
+            (role.map(|role| role.durable_in_fleet), self.container.database.follower())
+        else {
+            return Ok(());
+        };
+        follower.all_kept().await.map_err(|error| error.reason)
     }
 
     /// Somebody asked for a start or a stop of the agent: the town gets its row from here.

@@ -10,7 +10,7 @@ pub use bulkhead_log::{DurationFigures, RoleFigures};
 use bulkhead_runtime::CoreDumps;
 pub use bulkhead_runtime::{CoreDumpFigures, DiskFigures, SymbolizerFigures};
 pub use bulkhead_store::crashes::{SinkStats, Stats as CrashStats};
-use bulkhead_store::database::Durability;
+use bulkhead_store::database::{Durability, FollowerFigures};
 pub use bulkhead_telemetry::Figures as SpanFigures;
 use bulkhead_types::{AgentState, Cause, Confidence, Timestamp};
 pub use bulkhead_usage::{EndpointFigures, ModelFigures};
@@ -71,6 +71,8 @@ pub struct Metrics {
     pub untracked_messages: u64,
     /// What is acknowledged is there after the end of the process.
     pub durable: bool,
+    /// What is shipped of the state, where it is.
+    pub ship: Option<FollowerFigures>,
     /// Why the run before this one ended, and how sure that is.
     pub previous_run: Option<(Cause, Confidence)>,
     /// How long this run has lasted.
@@ -159,6 +161,7 @@ impl Supervisor {
             untracked_work: in_flight.untracked(),
             untracked_messages: journal.untracked(),
             durable: self.0.container.database.durability() == Durability::Kept,
+            ship: self.0.container.database.follower().map(|follower| follower.figures()),
             previous_run: counts.previous_run(),
             uptime: context.uptime(),
             started_at: context.started_at(),

@@ -68,6 +68,10 @@ impl Supervisor {
         // It was being written while the agent started.
         self.0.written().await;
         self.0.remember_mayor(&agent);
+        self.0.shipped(Some(&agent.spec().role)).await.map_err(|reason| {
+            let text = format!("the agent runs, and this was not shipped: {reason}");
+            StartError::new(StartPhase::Deadline, StartFailure::NotShipped, text)
+        })?;
         // Of one that is kept as it is the credentials are not those of the request, whatever else is equal.
         let joined = !created && !kept && agent.spec().is_same_as(&asked);
         let restarts = self.0.registry.get(&id).map(|agent| agent.restarts());

@@ -6,6 +6,7 @@
 mod agent;
 mod container;
 mod evidence;
+mod ship;
 mod tool;
 mod town;
 
@@ -54,6 +55,7 @@ pub(crate) fn of(event: &Event) -> Option<Sentence<'_>> {
     }
     let said = container::of(event)
         .or_else(|| evidence::of(event))
+        .or_else(|| ship::of(event))
         .or_else(|| town::of(event))
         .or_else(|| agent::of(event));
     Some(said.unwrap_or_else(|| Sentence::new(Who::Host, event.name())))

@@ -445,6 +445,39 @@ pub enum Event {
         /// How long it did not.
         down_ms: u64,
     },
+    /// What was shipped of the state of the town was read at boot, and where it was newer than this disk the database was made
+    /// from it.
+    #[serde(rename = "container.ship_restored")]
+    ShipRestored {
+        /// Where it was read.
+        from: String,
+        /// `nothing`: nothing was shipped before; `disk`: this disk has all of it; `shipped`: the database was made from it.
+        state: &'static str,
+        /// Segments that were read.
+        segments: u64,
+        /// Size of the database that was made.
+        bytes: u64,
+        /// How long it took.
+        duration_ms: u64,
+        /// The run that shipped it had shipped everything at its end. If not, what it did last is lost, and numbers of
+        /// incarnations are left out.
+        complete: bool,
+        /// Where the database is now that was on this disk.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        kept_as: Option<String>,
+    },
+    /// The state of the town cannot be shipped, for now. The town goes on, and what it does is on this disk only.
+    #[serde(rename = "container.ship_failed")]
+    ShipFailed {
+        /// What went wrong, with the object.
+        message: String,
+    },
+    /// The state of the town is shipped again.
+    #[serde(rename = "container.ship_available")]
+    ShipAvailable {
+        /// How long it was not.
+        down_ms: u64,
+    },
     /// The evidence sink did not answer at boot, and now says more of the run before this one than was reported then.
     #[serde(rename = "container.evidence_late")]
     EvidenceLate {

@@ -124,6 +124,7 @@ fn role(guest: &str) -> Role {
         workspace: false,
         fault_injection: false,
         core_dump: false,
+        durable_in_fleet: false,
         live_output: true,
         snapshots: SnapshotRules::default(),
         eviction_weight_percent: 100,

@@ -15,6 +15,7 @@ pub(super) fn operation() -> Operation {
         .agent()
         .answers::<StopAnswer>(200, "The incarnation has ended.")
         .refuses(404, "There is no such agent (`no-such-agent`).")
+        .refuses(503, "It has stopped, and for a role with `durable = \"fleet\"` that was not shipped in time (`not-shipped`).")
 }
 
 /// Who asked, in the line of the agent's exit.

@@ -24,7 +24,10 @@ mod repositories;
 mod services;
 
 pub use repositories::{Rig, Tools, Workspaces};
-pub use services::{Dialect, Evidence, HttpSecret, Lease, Model, ModelName, Registry, SecretName};
+pub use services::{
+    Component, Dialect, Durable, Evidence, HttpSecret, Lease, Model, ModelName, Registry,
+    SecretName, Ship,
+};
 
 /// The whole file. Everything has a default but the components and roles that one wants to use.
 #[derive(Debug, Deserialize)]
@@ -38,6 +41,7 @@ pub struct File {
     pub engine: Engine,
     pub evidence: Evidence,
     pub lease: Lease,
+    pub ship: Ship,
     pub signals: Signals,
     pub limits: Limits,
     pub memory: Memory,
@@ -456,15 +460,6 @@ pub enum OnExceeded {
     End,
 }
 
-/// `[components.NAME]`
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Component {
-    pub path: Option<Spanned<PathBuf>>,
-    pub reference: Option<Spanned<String>>,
-    pub public_key_file: Option<Spanned<PathBuf>>,
-}
-
 /// `[roles.NAME]`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -496,6 +491,8 @@ pub struct Role {
     pub mailbox_messages: Option<Count>,
     pub mailbox_kb: Option<Count>,
     pub log_lines_per_second: Option<Count>,
+    #[serde(default)]
+    pub durable: Durable,
     pub snapshot: Option<SnapshotPolicy>,
     pub snapshot_ms: Option<Millis>,
     pub snapshot_kb: Option<Spanned<Count>>,

@@ -8,6 +8,7 @@
 //! - `env`: variables that override the file
 //! - `evidence`: where evidence goes that outlives the disk
 //! - `lease`: which copy of the town runs
+//! - `ship`: where its state is shipped
 //! - `s3`: keys of a bucket, which several tables have
 //! - `models`: endpoints of language models
 //! - `budgets`: what agents may use of them
@@ -37,6 +38,7 @@ mod roles;
 mod s3;
 mod secrets;
 mod settings;
+mod ship;
 mod tools;
 mod town;
 mod under_test;

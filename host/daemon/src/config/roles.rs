@@ -65,6 +65,7 @@ pub(super) fn check_role(
         workspace: role.workspace,
         fault_injection: role.fault_injection,
         core_dump: role.core_dump,
+        durable_in_fleet: role.durable == file::Durable::Fleet,
         live_output: role.live_output,
         eviction_weight_percent,
     })

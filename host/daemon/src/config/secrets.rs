@@ -10,7 +10,7 @@ use bulkhead_client::read_secret;
 use bulkhead_types::Secret;
 use toml::Spanned;
 
-use super::file::{Evidence, File, FromEnvironment, Lease, ModelName, SecretName};
+use super::file::{Evidence, File, FromEnvironment, Lease, ModelName, SecretName, Ship};
 use super::problem::Problem;
 
 /// Where systemd puts what `LoadCredential=` names.
@@ -97,6 +97,7 @@ pub fn settle(
     file.town.token = value.map(|token| Spanned::new(span, token));
     settle_evidence(&mut file.evidence, base, &lookup)?;
     settle_lease(&mut file.lease, base, &lookup)?;
+    settle_ship(&mut file.ship, base, &lookup)?;
     for (ModelName(name), model) in &mut file.models {
         let source = Source {
             table: format!("models.{name}"),
@@ -164,6 +165,17 @@ pub(super) fn settle_lease(
     settle_and_read("lease", "password", password, file, base, lookup)?;
     lease.aws = of_aws(lease.register.is_some(), lookup)?;
     lease.api_server = of_kubernetes(lookup);
+    Ok(())
+}
+
+fn settle_ship(
+    ship: &mut Ship,
+    base: &Path,
+    lookup: &impl Fn(&str) -> Option<OsString>,
+) -> Result<(), Problem> {
+    let (key, file) = (&mut ship.secret_access_key, &mut ship.secret_access_key_file);
+    settle_and_read("ship", "secret_access_key", key, file, base, lookup)?;
+    ship.aws = of_aws(ship.to.is_some(), lookup)?;
     Ok(())
 }
 

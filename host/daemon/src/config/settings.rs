@@ -32,6 +32,7 @@ use super::models::{ModelEndpoint, check_models};
 use super::problem::Problem;
 use super::rigs::{RigSettings, check_rigs};
 use super::roles::{AgentLimits, check_agents, check_role};
+use super::ship::check_ship;
 use super::tools::{self, ToolSettings};
 use super::town::check_town;
 use crate::cli::{Interrupt, LogFormat};
@@ -56,6 +57,8 @@ pub struct Settings {
     pub evidence: Option<EvidenceSettings>,
     /// Which copy of the town runs.
     pub lease: Option<LeaseSettings>,
+    /// Where its state is shipped.
+    pub ship: Option<bulkhead_ship::Settings>,
     /// What follows when a newer run serves the town.
     pub on_fenced: OnFenced,
     pub log_format: LogFormat,
@@ -201,12 +204,20 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
         http_secrets,
         ..engine(&file.limits, &file.state, &catalog, base)
     };
+    let lease = check_lease(file.lease, file.town.id.as_deref(), base, outside)?;
+    let ship = check_ship(file.ship, lease.as_ref(), base, outside)?;
+    let fleet = catalog.roles.iter().find(|(_, role)| role.durable_in_fleet);
+    if let (Some((name, _)), None) = (fleet, &ship) {
+        let message = "is \"fleet\", and nothing is shipped; set ship.to".to_owned();
+        return Err(Problem::at(0..0, format!("roles.{name}.durable"), message));
+    }
     Ok(Settings {
         telemetry: None,
         control: control(file.server),
         town_id: file.town.id.clone(),
         evidence: check_evidence(file.evidence, file.town.id.as_deref(), base, outside)?,
-        lease: check_lease(file.lease, file.town.id.as_deref(), base, outside)?,
+        lease,
+        ship,
         on_fenced: file.town.on_fenced,
         town: check_town(file.town, base, outside)?,
         log_format: file.log.format,

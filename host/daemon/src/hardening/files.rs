@@ -77,7 +77,7 @@ fn restrict(paths: &AllowedPaths) -> Result<&'static str, RulesetError> {
         .add_rules(path_beneath_rules(&paths.write, write))?
         .add_rules(path_beneath_rules(process, AccessFs::WriteFile))?
         .add_rules(path_beneath_rules([&paths.state], own))?
-        .add_rules(path_beneath_rules(&paths.evidence, own))?
+        .add_rules(path_beneath_rules(&paths.others, own))?
         .add_rules(path_beneath_rules([THIS], run))?
         .add_rules(path_beneath_rules(LOADERS, run))?
         .restrict_self()?;
@@ -109,7 +109,7 @@ mod tests {
         fs::copy("/bin/true", path("state/true")).unwrap();
         let paths = AllowedPaths {
             state: path("state"),
-            evidence: Some(path("evidence")),
+            others: vec![path("evidence")],
             read: vec![path("components"), path("gone")],
             write: Vec::new(),
         };

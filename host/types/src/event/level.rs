@@ -80,6 +80,8 @@ impl Event {
             | Self::MemoryUsageFailed { .. }
             | Self::RequestRefused { .. }
             | Self::EvidenceFailed { .. }
+            | Self::ShipRestored { complete: false, .. }
+            | Self::ShipFailed { .. }
             | Self::EvidenceLate { .. }
             | Self::TownConfigIgnored { .. }
             | Self::TownCallFailed { .. }
@@ -126,6 +128,8 @@ impl Event {
             | Self::CoreDumpKept { .. }
             | Self::EvidenceFound { .. }
             | Self::EvidenceAvailable { .. }
+            | Self::ShipRestored { complete: true, .. }
+            | Self::ShipAvailable { .. }
             | Self::AgentStart { .. }
             | Self::AgentStartJoined { .. }
             | Self::AgentStartSuperseded { .. }

@@ -111,6 +111,12 @@ pub(super) fn metrics(ready: bool, durable: bool) -> Metrics {
         untracked_work: 23,
         untracked_messages: 24,
         durable,
+        ship: Some(bulkhead_supervisor::FollowerFigures {
+            segments: 37,
+            bytes: 38,
+            lag: Duration::from_millis(1500),
+            failing: true,
+        }),
         previous_run: Some((Cause::OomKill, Confidence::High)),
         uptime: Duration::from_millis(1500),
         started_at: Timestamp(1750),

@@ -1,4 +1,4 @@
-//! `[models.NAME]`, `[secrets.NAME]`, `[evidence]` and `[lease]`: services outside, and credentials for them.
+//! `[models.NAME]`, `[secrets.NAME]`, `[evidence]`, `[lease]` and `[ship]`: services outside, and credentials for them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -223,6 +223,46 @@ impl Lease {
         (self.secret_access_key, self.secret_access_key_file) = (None, None);
         (self.password, self.password_file) = (None, None);
     }
+}
+
+/// `[ship]`: where the state of the town is shipped.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ship {
+    pub to: Option<Spanned<String>>,
+    pub interval_ms: Option<Millis>,
+    pub wait_ms: Option<Millis>,
+    pub call_ms: Option<Millis>,
+    pub restore_ms: Option<Millis>,
+    pub ca_file: Option<Spanned<PathBuf>>,
+    pub region: Option<Spanned<String>>,
+    pub endpoint: Option<Spanned<String>>,
+    pub access_key_id: Option<Spanned<String>>,
+    pub secret_access_key: Option<Spanned<Secret>>,
+    pub secret_access_key_file: Option<Spanned<PathBuf>>,
+    /// What AWS's own variables say, by their names.
+    #[serde(skip)]
+    pub aws: Vec<(&'static str, Secret)>,
+}
+
+/// What an answer about an agent promises.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durable {
+    /// It survives the death of the process.
+    #[default]
+    Node,
+    /// It survives the loss of the machine: it is shipped.
+    Fleet,
+}
+
+/// `[components.NAME]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Component {
+    pub path: Option<Spanned<PathBuf>>,
+    pub reference: Option<Spanned<String>>,
+    pub public_key_file: Option<Spanned<PathBuf>>,
 }
 
 /// `[registries.NAME]`: a registry of components.

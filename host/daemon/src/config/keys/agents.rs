@@ -323,6 +323,13 @@ pub const ROLES: &[Key] = &[
          started KiB of its text and fields. A line larger than a burst passes after enough silence",
     ),
     key(
+        "durable",
+        r#""node""#,
+        "when a start or a stop is answered: `node` once the database has it, so that it survives the death of the process; \
+         `fleet` once it is [shipped](#ship), so that it survives the loss of the machine. When that takes longer than \
+         `ship.wait_ms` the answer is 503 `not-shipped`: the agent has started or stopped, and is shipped later",
+    ),
+    key(
         "snapshot",
         r#""off""#,
         "when the host asks the agent for its state. `turn`: after turns and before a shutdown. `stop`: before a shutdown \

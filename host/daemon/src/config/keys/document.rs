@@ -174,6 +174,7 @@ fn the_table_has_exactly_the_keys_that_the_file_accepts() {
             "engine" => fields_of::<file::Engine>(),
             "evidence" => fields_of::<file::Evidence>(),
             "lease" => fields_of::<file::Lease>(),
+            "ship" => fields_of::<file::Ship>(),
             "security" => fields_of::<crate::hardening::Security>(),
             "tools" => fields_of::<file::Tools>(),
             "workspaces" => fields_of::<file::Workspaces>(),

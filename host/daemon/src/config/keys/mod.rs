@@ -15,6 +15,7 @@ mod evidence;
 mod host;
 mod lease;
 mod limits;
+mod ship;
 
 #[cfg(test)]
 mod document;
@@ -125,6 +126,7 @@ pub const SECTIONS: &[Section] = &[
     section("engine", host::ENGINE),
     section("evidence", evidence::EVIDENCE),
     section("lease", lease::LEASE),
+    section("ship", ship::SHIP),
     section("security", host::SECURITY),
     section("tools", host::TOOLS),
     section("workspaces", host::WORKSPACES),

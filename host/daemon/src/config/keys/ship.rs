@@ -1,0 +1,49 @@
+//! `[ship]`.
+
+use toml::Spanned;
+
+use super::{Key, derived};
+
+pub const SHIP: &[Key] = &[
+    derived(
+        "to",
+        "none: the state stays on this disk",
+        "where the database of a town with a [lease](#lease) is shipped, so that a copy on another machine goes on with it, see \
+         [operating.md](operating.md#state-that-travels): `file:///directory` (it must exist), `s3://bucket/prefix` (S3, or what \
+         speaks it and honours conditional writes). All copies of the town name the same. The variable discards the file's \
+         key, which belongs to another place",
+    )
+    .text("BULKHEAD_SHIP_TO", |file, text| {
+        let ship = &mut file.ship;
+        ship.to = Some(Spanned::new(0..0, text));
+        ship.access_key_id = None;
+        (ship.secret_access_key, ship.secret_access_key_file) = (None, None);
+        Ok(())
+    }),
+    derived(
+        "interval_ms",
+        "`1000`",
+        "how long a commit waits for others that are shipped with it. What an answer waits for is shipped at once",
+    ),
+    derived(
+        "wait_ms",
+        "`5000`",
+        "how long the start or stop of a role with `durable = \"fleet\"` waits to be shipped, and the end of the host for the rest",
+    ),
+    derived("call_ms", "`10000`", "how long one object may take"),
+    derived(
+        "restore_ms",
+        "`120000`",
+        "how long a boot may take to read what was shipped. The host does not run without it",
+    ),
+    derived("ca_file", "none", "PEM file with the CA certificates to trust instead of the public CAs"),
+    derived("region", "`AWS_REGION`, else `us-east-1`", "for `s3://`: the region of the bucket"),
+    derived(
+        "endpoint",
+        "`AWS_ENDPOINT_URL`, else AWS",
+        "for `s3://`: URL of a server that speaks S3",
+    ),
+    derived("access_key_id", "`AWS_ACCESS_KEY_ID`", "for `s3://`: names the key"),
+    derived("secret_access_key", "`AWS_SECRET_ACCESS_KEY`", "for `s3://`: the key, [a secret](#secrets)"),
+    derived("secret_access_key_file", "none", "file that holds the key"),
+];

@@ -1,0 +1,81 @@
+//! Where the state of a leased town is shipped: `[ship]`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bulkhead_net::Connector;
+use bulkhead_ship::{Address, Settings};
+use toml::Spanned;
+
+use super::file::{self, set_ms};
+use super::lease::LeaseSettings;
+use super::problem::{Problem, trust};
+use super::s3::{Given, S3Keys, refuse};
+
+/// How long a commit waits for others that are shipped with it.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// One object.
+const CALL: Duration = Duration::from_secs(10);
+
+/// What a boot may take to restore.
+const RESTORE: Duration = Duration::from_secs(120);
+
+/// What an answer waits for that has to be shipped, and an end.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// The shipping. Without a place everything else of the table is a mistake, and without a lease the place is one.
+pub(super) fn check_ship(
+    ship: file::Ship,
+    lease: Option<&LeaseSettings>,
+    base: &Path,
+    outside: &Connector,
+) -> Result<Option<Settings>, Problem> {
+    let keys = S3Keys {
+        table: "ship",
+        region: &ship.region,
+        endpoint: &ship.endpoint,
+        access_key_id: &ship.access_key_id,
+        secret_access_key: &ship.secret_access_key,
+        aws: &ship.aws,
+    };
+    let Some(to) = &ship.to else {
+        let why = "is set without a place; set ship.to (BULKHEAD_SHIP_TO)";
+        let ca_file: Given = ("ca_file", ship.ca_file.as_ref().map(Spanned::span));
+        refuse("ship", &[ca_file], why)?;
+        return refuse("ship", &keys.given(), why).map(|()| None);
+    };
+    let span = to.span();
+    let key = match span.is_empty() {
+        true => "BULKHEAD_SHIP_TO",
+        false => "ship.to",
+    };
+    let problem = |message: String| Problem::at(span.clone(), key.to_owned(), message);
+    let mut address = Address::parse(to.get_ref()).map_err(|error| problem(error.to_string()))?;
+    let Some(lease) = lease else {
+        let why = "needs a lease, so that one copy of the town ships at a time; set lease.register";
+        return Err(problem(why.into()));
+    };
+    match &mut address {
+        Address::File(_) => refuse("ship", &keys.given(), "is for a place in S3")?,
+        Address::S3(s3) => keys.set(s3).map_err(problem)?,
+    }
+    let mut connector = outside.clone();
+    if let Some(file) = &ship.ca_file {
+        connector.trust = trust("ship.ca_file", file, base)?;
+    }
+    let mut settings = Settings {
+        town: lease.settings.town.clone(),
+        to: address,
+        connector,
+        restore: RESTORE,
+        every: INTERVAL,
+        call: CALL,
+        wait: WAIT,
+    };
+    set_ms(&mut settings.restore, ship.restore_ms);
+    set_ms(&mut settings.every, ship.interval_ms);
+    set_ms(&mut settings.call, ship.call_ms);
+    set_ms(&mut settings.wait, ship.wait_ms);
+    Ok(Some(settings))
+}

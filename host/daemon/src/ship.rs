@@ -1,0 +1,86 @@
+//! State that travels: restored before anything is opened, and shipped until the end.
+
+use std::sync::Arc;
+
+use bulkhead_log::SharedSink;
+use bulkhead_ship::{Notice, Opened, Outbox, Restored, Ship};
+use bulkhead_store::{Database, database};
+use bulkhead_types::Event;
+use bulkhead_types::time::millis;
+
+use crate::config::Settings;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::signals::Signals;
+
+/// Restores what is newer than this disk. An outer `None`: a signal came first; an inner one: nothing is shipped.
+pub async fn restore(
+    settings: &Settings,
+    unusable: Option<&str>,
+    signals: &mut Signals,
+) -> Result<Option<Option<Opened>>, Failure> {
+    let dir = database::Config::in_state_dir(&settings.state_dir).dir;
+    let Some(dir) = dir.filter(|_| !settings.without_store) else { return Ok(Some(None)) };
+    let (Some(ship), Some(epoch)) = (&settings.ship, bulkhead_fence::epoch()) else {
+        // What this run commits is in no log: a later one that ships must not take this disk for one that is shipped.
+        return match bulkhead_ship::forget(&dir) {
+            Err(error) if unusable.is_none() => {
+                Err(Failure::cannot_run("cannot remove shipped.json", &error))
+            }
+            _ => Ok(Some(None)),
+        };
+    };
+    let failed = |why: &str| {
+        let to = &ship.to;
+        Failure::new(
+            Exit::CannotRun,
+            format!("cannot take over the state of the town from {to}: {why}"),
+        )
+    };
+    if let Some(why) = unusable {
+        return Err(failed(why));
+    }
+    tokio::select! {
+        _ = signals.next() => Ok(None),
+        opened = bulkhead_ship::open(ship.clone(), epoch, &dir) => match opened {
+            Ok(opened) => Ok(Some(Some(opened))),
+            Err(error) => Err(failed(&error.to_string())),
+        },
+    }
+}
+
+/// Ships what is committed, and says what was restored.
+pub fn begin(opened: Opened, database: &Arc<Database>, sink: SharedSink) -> Result<Ship, Failure> {
+    let from = opened.place();
+    let event = |state, (segments, bytes, duration_ms), complete, kept_as| Event::ShipRestored {
+        from,
+        state,
+        segments,
+        bytes,
+        duration_ms,
+        complete,
+        kept_as,
+    };
+    sink.record(match &opened.restored {
+        Restored::Nothing => event("nothing", (0, 0, 0), true, None),
+        Restored::Kept => event("disk", (0, 0, 0), true, None),
+        Restored::From { segments, bytes, took, ended, set_aside } => {
+            let kept_as = set_aside.as_ref().map(|path| path.display().to_string());
+            event("shipped", (*segments, *bytes, millis(*took)), *ended, kept_as)
+        }
+    });
+    let database = Arc::downgrade(database);
+    let copy = move |outbox: &Outbox| match database.upgrade() {
+        Some(database) => database.copy(|| outbox.is_copied()),
+        None => Ok(None),
+    };
+    let notify = move |notice| match notice {
+        Notice::Failing { error } => sink.record(Event::ShipFailed { message: error.to_string() }),
+        Notice::Shipping { down } => sink.record(Event::ShipAvailable { down_ms: millis(down) }),
+        // The init process says the rest.
+        Notice::Fenced { .. } => bulkhead_fence::close(),
+    };
+    opened
+        .begin(Box::new(copy), notify)
+        .map_err(|error| Failure::cannot_run("cannot ship the state of the town", &error))
+}

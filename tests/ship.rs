@@ -1,0 +1,232 @@
+//! State that travels: a copy on an empty disk goes on with what another one shipped.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use harness::client::Client;
+use harness::{Value, json, wait_until};
+use rustix::process::Signal;
+
+use crate::lease::{Copy, Fleet};
+
+/// A fleet with a place for the town.
+struct World {
+    fleet: Fleet,
+}
+
+impl World {
+    fn new() -> Self {
+        let fleet = Fleet::new();
+        fs::create_dir(fleet.path("place")).unwrap();
+        Self { fleet }
+    }
+
+    fn copy(&self, name: &str) -> Copy {
+        let more = format!(
+            "[ship]\nto = \"file://{}\"\ninterval_ms = 100\n\
+             [roles.fleet]\ncomponent = \"echo\"\ndurable = \"fleet\"\n",
+            self.fleet.path("place").display()
+        );
+        self.fleet.copy_with(name, &more)
+    }
+
+    fn client(&self, copy: &Copy, number: usize, name: &str) -> Client {
+        Client::new(copy.serves(number), &self.fleet.path(name))
+    }
+
+    /// The machine is gone, with its disk.
+    fn lose(&self, copy: Copy, name: &str) {
+        drop(copy);
+        fs::remove_dir_all(self.fleet.path(name)).unwrap();
+    }
+
+    fn segments(&self) -> Vec<PathBuf> {
+        let log = fs::read_dir(self.fleet.path("place/town/log")).unwrap();
+        let mut names: Vec<_> = log.map(|entry| entry.unwrap().path()).collect();
+        names.sort();
+        names
+    }
+}
+
+fn restored(copy: &Copy) -> Value {
+    let is_it = |line: &Value| line["event"] == "container.ship_restored";
+    copy.lines().into_iter().find(is_it).expect("what was restored")
+}
+
+/// Agents that run, with their numbers.
+fn running(client: &Client) -> BTreeMap<String, u64> {
+    let list = client.list();
+    let runs = list.iter().filter(|agent| agent["status"] == "running");
+    runs.map(|agent| {
+        (agent["agentId"].as_str().unwrap().to_owned(), agent["incarnation"].as_u64().unwrap())
+    })
+    .collect()
+}
+
+#[test]
+fn an_empty_machine_goes_on_with_the_agents_of_one_that_is_lost() {
+    let world = World::new();
+    let first = world.copy("first");
+    let client = world.client(&first, 1, "first");
+    for agent in ["a", "b", "stopped"] {
+        client.start(agent, "fleet");
+    }
+    client.stop("stopped").expect(200);
+    client.start_afresh("b", "fleet");
+    let before = running(&client);
+    world.lose(first, "first");
+
+    let second = world.copy("second");
+    let client = world.client(&second, 1, "second");
+    let after = running(&client);
+    assert_eq!(after.keys().collect::<Vec<_>>(), ["a", "b", "one"], "{after:?}");
+    for (agent, number) in &before {
+        assert!(after[agent] > *number, "{agent}: {} after {number}", after[agent]);
+    }
+    let line = restored(&second);
+    assert_eq!((&line["state"], &line["complete"]), (&"shipped".into(), &false.into()), "{line}");
+}
+
+#[test]
+fn a_planned_move_loses_nothing() {
+    let world = World::new();
+    let mut first = world.copy("first");
+    let client = world.client(&first, 1, "first");
+    for n in 0..20 {
+        client.start(&format!("agent-{n}"), "echo");
+    }
+    client.stop("agent-7").expect(200);
+    let before = running(&client);
+    first.signal(Signal::TERM);
+    first.ends(0);
+    world.lose(first, "first");
+
+    let second = world.copy("second");
+    let client = world.client(&second, 1, "second");
+    let after = running(&client);
+    assert_eq!(after.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
+    assert!(!after.contains_key("agent-7"));
+    assert_eq!(restored(&second)["complete"], true);
+}
+
+#[test]
+fn a_supervisor_that_dies_goes_on_with_its_own_disk() {
+    let world = World::new();
+    let first = world.copy("first");
+    let client = world.client(&first, 1, "first");
+    client.start("a", "echo");
+    rustix::process::kill_process(first.named("bulkhead"), Signal::KILL).unwrap();
+    let client = world.client(&first, 2, "first");
+    assert!(running(&client).contains_key("a"));
+    let is_kept =
+        |line: &Value| line["event"] == "container.ship_restored" && line["state"] == "disk";
+    assert!(first.lines().iter().any(is_kept));
+}
+
+#[test]
+fn a_damaged_segment_is_named_and_no_empty_town_begins() {
+    let world = World::new();
+    let first = world.copy("first");
+    let client = world.client(&first, 1, "first");
+    client.start("a", "fleet");
+    world.lose(first, "first");
+    let last = world.segments().pop().unwrap();
+    let mut bytes = fs::read(&last).unwrap();
+    bytes[60] ^= 1;
+    fs::write(&last, bytes).unwrap();
+
+    let second = world.copy("second");
+    let name = last.file_name().unwrap().to_str().unwrap().to_owned();
+    let says = |line: &Value| {
+        let text = line.to_string();
+        text.contains(&name) && text.contains("its checksum is wrong")
+    };
+    wait_until("it says what is damaged", || second.lines().iter().any(says));
+    assert!(second.starts().is_empty());
+}
+
+#[test]
+fn an_answer_that_has_to_be_shipped_says_when_it_is_not() {
+    let world = World::new();
+    let first = world.copy("first");
+    let client = world.client(&first, 1, "first");
+    client.start("a", "fleet");
+    let (place, away) = (world.fleet.path("place"), world.fleet.path("away"));
+    fs::rename(&place, &away).unwrap();
+    let answer = client.start_with("b", "fleet", json!({}));
+    answer.expect_error(503, &["not shipped"]);
+    assert!(running(&client).contains_key("b"), "it runs all the same");
+    client.start("c", "echo");
+    let metrics = client.get("/metrics").text;
+    assert!(metrics.contains("bulkhead_ship_failing 1"), "{metrics}");
+    fs::rename(&away, &place).unwrap();
+    wait_until("it is shipped again", || {
+        first.lines().iter().any(|line| line["event"] == "container.ship_available")
+    });
+    client.start_with("b", "fleet", json!({})).expect(200);
+    client.stop("b").expect(200);
+}
+
+/// Machines that are lost at random moments, with their disks or without.
+#[test]
+fn no_start_that_was_acknowledged_is_lost_and_no_number_comes_again() {
+    let rounds = std::env::var("SHIP_ROUNDS").map_or(6, |rounds| rounds.parse().unwrap());
+    let seed =
+        std::env::var("SHIP_SEED").map_or_else(|_| fastrand::u64(..), |it| it.parse().unwrap());
+    println!("SHIP_SEED={seed}");
+    let mut dice = fastrand::Rng::with_seed(seed);
+    let world = World::new();
+    let mut wanted = BTreeSet::from(["one".to_owned()]);
+    let mut numbers: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+    for round in 0..rounds {
+        let name = format!("machine-{}", dice.u8(0..2));
+        let mut copy = world.copy(&name);
+        let client = world.client(&copy, 1, &name);
+        let there = running(&client);
+        for agent in &wanted {
+            assert!(there.contains_key(agent), "round {round}: {agent} is lost: {there:?}");
+        }
+        for (agent, number) in &there {
+            assert!(
+                wanted.contains(agent) || agent.starts_with("maybe"),
+                "round {round}: {agent} was stopped"
+            );
+            let is_new = numbers.entry(agent.clone()).or_default().insert(*number);
+            assert!(is_new, "round {round}: {agent} has the number {number} again");
+        }
+        for n in 0..dice.u8(1..5) {
+            let agent = format!("agent-{round}-{n}");
+            client.start(&agent, "fleet");
+            numbers.entry(agent.clone()).or_default().insert(client.view(&agent).incarnation.0);
+            wanted.insert(agent);
+        }
+        if dice.bool() && wanted.len() > 1 {
+            let agent = wanted.iter().find(|agent| *agent != "one").unwrap().clone();
+            client.stop(&agent).expect(200);
+            wanted.remove(&agent);
+        }
+        // On its way when the end comes.
+        let maybe = format!("maybe-{round}");
+        let starter = std::thread::spawn(move || {
+            let body = json!({"agentId": maybe, "role": "fleet"}).to_string();
+            let _ = client.try_request(http::Method::POST, "/agents/start", body);
+        });
+        std::thread::sleep(Duration::from_millis(dice.u64(0..60)));
+        match dice.u8(0..3) {
+            0 => {
+                copy.signal(Signal::TERM);
+                copy.ends(0);
+            }
+            1 => copy.signal_all(Signal::KILL),
+            _ => {
+                copy.signal_all(Signal::KILL);
+                let _ = starter.join();
+                world.lose(copy, &name);
+                continue;
+            }
+        }
+        let _ = starter.join();
+    }
+}
