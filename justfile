@@ -72,7 +72,7 @@ soak minutes="20" *args: build guests
 nightly: _guest_target
     just model-check
     IN_FLIGHT_KILLS=500 DURABLE_KILLS=500 LEASE_BLOWS=500 TREE_KILLS=500 STREAM_KILLS=500 DATABASE_KILLS=400 BLACKBOX_KILLS=400 TOOLS_KILLS=500 WORKSPACE_KILLS=500 KILL_MATRIX_ROUNDS=10 KILL_TWICE_ROUNDS=60 \
-        EXIT_ROUNDS=5 TOWN_FLAP_SECONDS=60 PROPTEST_CASES=500 cargo nextest run --profile nightly -E 'binary(it) & test(/^(kill_matrix|kill_twice|durable_kills|tool_kills|exit_matrix|lease|properties|streams)::/) \
+        EXIT_ROUNDS=5 TOWN_FLAP_SECONDS=60 PROPTEST_CASES=500 cargo nextest run --profile nightly -E 'binary(it) & test(/^(kill_matrix|kill_twice|durable_kills|tool_kills|exit_matrix|lease|ship|properties|streams)::/) \
         | binary(database_kill) | binary(kill) | test(flapping) | package(bulkhead-tools) & test(/^deaths::/) | test(after_a_kill_at_any_moment)'
     just soak 20
     just browser
@@ -159,7 +159,7 @@ evidence:
     python3 -c 'import sys, urllib.request as r; r.urlopen(r.Request(sys.argv[1], method="PUT"))' "$url/evidence"
     EVIDENCE_S3="$url" cargo test -p bulkhead-evidence --lib s3:: -- --include-ignored
 
-# hold leases at a server that speaks S3 and at etcd, with and without a login; wants Python, takes moto with its server (60 MB)
+# hold leases at a server that speaks S3 and at etcd, with and without a login, and move a town's state by the former; wants Python, takes moto with its server (60 MB)
 # from PyPI, and etcd from Debian (package etcd-server, without installing it) where there is none
 lease:
     #!/usr/bin/env bash
@@ -174,7 +174,7 @@ lease:
     }
     etcd=$(command -v etcd || echo "$work/etcd/usr/bin/etcd")
     [ -x "$etcd" ] || (cd "$work" && apt-get download -qq etcd-server && dpkg -x etcd-server_*.deb etcd && rm etcd-server_*.deb)
-    cargo test -p bulkhead-lease --lib --no-run
+    cargo test -p bulkhead-lease -p bulkhead-ship --lib --no-run
     data=$(mktemp -d) servers=""
     trap 'kill $servers 2>/dev/null || true; wait; rm -rf "$data"' EXIT
     PYTHONPATH="$moto" python3 -c 'from moto.server import main; main(["-H", "127.0.0.1", "-p", "0"])' >"$data/moto.log" 2>&1 &
@@ -186,6 +186,7 @@ lease:
     # Makes a request of JSON, or one that puts nothing.
     ask() { python3 -c 'import sys, urllib.request as r; u, b = sys.argv[1:]; r.urlopen(r.Request(u, data=b.encode() or None, method="POST" if b else "PUT"))' "$@"; }
     ask "$s3/leases" ""
+    ask "$s3/towns" ""
     # Starts etcd, and waits until it answers.
     serve_etcd() {
         local port peer
@@ -208,6 +209,7 @@ lease:
     ask "http://$at/v3/auth/enable" '{}'
     serve_etcd open
     LEASE_S3=$s3 LEASE_ETCD=$at LEASE_ETCD_LOGIN=$LEASE_ETCD_LOGIN cargo test -p bulkhead-lease --lib real:: -- --include-ignored
+    SHIP_S3=$s3 cargo test -p bulkhead-ship --lib real_server -- --include-ignored
 
 # chat clients and MCP clients of PyPI and npm against a host; wants Python, Node.js and npm
 clients: _guest_target

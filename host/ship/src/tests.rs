@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct World {
     dir: tempfile::TempDir,
     server: Option<Server>,
+    /// Of a bucket.
+    url: Option<String>,
 }
 
 /// A copy of the town that runs.
@@ -37,12 +39,16 @@ impl World {
     fn of_directory() -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("place")).unwrap();
-        Self { dir, server: None }
+        Self { dir, server: None, url: None }
     }
 
     fn of_bucket() -> Self {
-        let server = Some(Server::start(true).unwrap());
-        Self { dir: tempfile::tempdir().unwrap(), server }
+        Self::of_server(Server::start(true).unwrap())
+    }
+
+    fn of_server(server: Server) -> Self {
+        let url = Some(server.url());
+        Self { dir: tempfile::tempdir().unwrap(), server: Some(server), url }
     }
 
     fn both() -> [Self; 2] {
@@ -50,13 +56,13 @@ impl World {
     }
 
     fn settings(&self) -> Settings {
-        let to = match &self.server {
+        let to = match &self.url {
             None => Address::File(self.dir.path().join("place")),
-            Some(server) => {
+            Some(url) => {
                 let mut s3 = S3::parse("towns/a").unwrap();
                 s3.options = vec![
                     ("AWS_REGION", "us-east-1".to_owned().into()),
-                    ("AWS_ENDPOINT_URL_S3", server.url().into()),
+                    ("AWS_ENDPOINT_URL_S3", url.clone().into()),
                     ("AWS_ACCESS_KEY_ID", "key".to_owned().into()),
                     ("AWS_SECRET_ACCESS_KEY", "secret".to_owned().into()),
                 ];
@@ -218,39 +224,49 @@ fn snapshot(agent: &str, number: u64, bytes: Vec<u8>) -> Snapshot {
 
 #[test]
 fn an_empty_disk_goes_on_with_what_was_shipped() {
-    for world in World::both() {
-        let first = world.start("a", 1);
-        assert_eq!(first.restored, Restored::Nothing);
-        for n in 0..40 {
-            first.change(&format!("agent-{n}"), began(n + 1));
-        }
-        first.change("agent-7", Change::Stopped { upto: Incarnation(8) });
-        let kept = first.database.keep_snapshot(snapshot("agent-3", 4, vec![7; 300_000])).unwrap();
-        kept.wait().unwrap();
-        first.shipped(PATIENCE).unwrap();
-        let agents = first.agents();
-        first.end();
-        fs::remove_dir_all(world.disk("a")).unwrap();
+    World::both().iter().for_each(moves);
+}
 
-        let second = world.start("b", 2);
-        assert!(
-            matches!(second.restored, Restored::From { ended: true, set_aside: None, .. }),
-            "{:?}",
-            second.restored
-        );
-        let after = second.agents();
-        assert_eq!(after.len(), 40);
-        for (agent, (number, wanted, order)) in &agents {
-            let (number_after, wanted_after, order_after) = &after[agent];
-            assert_eq!((wanted, order), (wanted_after, order_after), "{agent}");
-            assert!(number_after >= number && *number_after < number + 1000, "{agent}");
-        }
-        match second.database.newest_snapshot(&id("agent-3")).unwrap() {
-            Newest::Kept(kept) => assert_eq!(&*kept.snapshot.bytes, &[7; 300_000][..]),
-            other => panic!("{other:?}"),
-        }
-        second.end();
+/// `SHIP_S3` is its URL. It has the bucket `towns`.
+#[test]
+#[ignore = "wants a server: just lease"]
+fn real_server() {
+    let url = std::env::var("SHIP_S3").unwrap();
+    moves(&World { dir: tempfile::tempdir().unwrap(), server: None, url: Some(url) });
+}
+
+fn moves(world: &World) {
+    let first = world.start("a", 1);
+    assert_eq!(first.restored, Restored::Nothing);
+    for n in 0..40 {
+        first.change(&format!("agent-{n}"), began(n + 1));
     }
+    first.change("agent-7", Change::Stopped { upto: Incarnation(8) });
+    let kept = first.database.keep_snapshot(snapshot("agent-3", 4, vec![7; 300_000])).unwrap();
+    kept.wait().unwrap();
+    first.shipped(PATIENCE).unwrap();
+    let agents = first.agents();
+    first.end();
+    fs::remove_dir_all(world.disk("a")).unwrap();
+
+    let second = world.start("b", 2);
+    assert!(
+        matches!(second.restored, Restored::From { ended: true, set_aside: None, .. }),
+        "{:?}",
+        second.restored
+    );
+    let after = second.agents();
+    assert_eq!(after.len(), 40);
+    for (agent, (number, wanted, order)) in &agents {
+        let (number_after, wanted_after, order_after) = &after[agent];
+        assert_eq!((wanted, order), (wanted_after, order_after), "{agent}");
+        assert!(number_after >= number && *number_after < number + 1000, "{agent}");
+    }
+    match second.database.newest_snapshot(&id("agent-3")).unwrap() {
+        Newest::Kept(kept) => assert_eq!(&*kept.snapshot.bytes, &[7; 300_000][..]),
+        other => panic!("{other:?}"),
+    }
+    second.end();
 }
 
 #[test]
@@ -385,8 +401,7 @@ fn a_place_that_lost_its_head_is_no_new_place() {
 
 #[test]
 fn a_server_without_conditions_is_refused() {
-    let mut world = World::of_bucket();
-    world.server = Some(Server::start(false).unwrap());
+    let world = World::of_server(Server::start(false).unwrap());
     let error = world.error("a", 1);
     assert!(error.contains("ignores the condition If-None-Match"), "{error}");
 }
@@ -445,6 +460,32 @@ fn a_backlog_past_its_bound_becomes_a_copy_and_old_segments_go() {
     assert_eq!(second.agents().len(), agents.len());
     let newest = second.database.newest_snapshot(&id("agent-3")).unwrap();
     assert!(matches!(newest, Newest::Kept(kept) if kept.snapshot.bytes.len() == 13 * 1024 * 1024));
+    second.end();
+}
+
+#[test]
+fn a_copy_that_was_not_finished_counts_for_nothing() {
+    let world = World::of_directory();
+    let first = world.start("a", 1);
+    let mut bytes = vec![0; 9 * 1024 * 1024];
+    fastrand::Rng::with_seed(1).fill(&mut bytes);
+    first.change("agent", began(1));
+    first.database.keep_snapshot(snapshot("agent", 1, bytes)).unwrap().wait().unwrap();
+    first.shipped(PATIENCE).unwrap();
+    first.die();
+    let head = world.dir.path().join("place/town/head.json");
+    let (of_first, before) = (fs::read(&head).unwrap(), world.segments());
+    let again = world.start("a", 1);
+    again.change("unfinished", began(1));
+    again.shipped(PATIENCE).unwrap();
+    again.die();
+    // As if the process had died after the first part of its copy: the beginning of its session is there, and that.
+    let of_second = world.segments().into_iter().filter(|it| !before.contains(it)).skip(2);
+    of_second.for_each(|object| world.remove(&object));
+    fs::write(&head, of_first).unwrap();
+    let second = world.start("b", 2);
+    let agents: Vec<_> = second.agents().into_keys().collect();
+    assert_eq!(agents, [id("agent")]);
     second.end();
 }
 
