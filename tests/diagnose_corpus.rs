@@ -402,12 +402,19 @@ impl Recorder {
     }
 }
 
-/// Panics of the host say where its sources, and those of its dependencies, lie on this machine.
+/// Panics of the host say where its sources, those of its dependencies and those of Rust's library lie on this machine,
+/// other lines where its state lies.
 fn without_paths(lines: String) -> String {
-    let home = std::env::home_dir().unwrap_or_default().join(".cargo");
-    let home = std::env::var_os("CARGO_HOME").map_or(home, PathBuf::from);
-    let sources = fs::read_dir(home.join("registry/src")).into_iter().flatten().flatten();
-    let roots = sources.map(|entry| entry.path()).chain([files::root()]);
+    let dir = |variable: &str, name: &str| {
+        let home = std::env::home_dir().unwrap_or_default().join(name);
+        std::env::var_os(variable).map_or(home, PathBuf::from)
+    };
+    let inside = |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().flatten();
+    let sources = inside(dir("CARGO_HOME", ".cargo").join("registry/src"));
+    let toolchains = inside(dir("RUSTUP_HOME", ".rustup").join("toolchains"));
+    let libraries = toolchains.map(|entry| entry.path().join("lib/rustlib/src/rust"));
+    let own = [files::root(), std::env::temp_dir()];
+    let roots = sources.map(|entry| entry.path()).chain(libraries).chain(own);
     roots.fold(lines, |lines, root| lines.replace(&format!("{}/", root.display()), ""))
 }
 

@@ -344,11 +344,11 @@ pub static SIGNS: &[SignSpec] = &[
         &["aborted for "],
         "a start met another one of the same agent",
     ),
-    // A start of what runs already is nothing that met.
-    event_without(
+    // A start of what runs already is nothing that met. Asked for, since a line that is cut may lack it.
+    event_with(
         Sign::StartOverlap,
         "agent.start_joined",
-        &[("running", "true")],
+        &[("running", "false")],
         "a start met another one of the same agent",
     ),
     event(

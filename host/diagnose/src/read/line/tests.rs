@@ -254,6 +254,22 @@ fn nothing_that_a_guest_says_is_a_sign_wherever_the_line_is_cut() {
     }
 }
 
+/// A start that joins what runs is none that met another one, also where `running` is cut off.
+#[test]
+fn a_cut_line_is_no_sign_for_want_of_a_field() {
+    let joined = |running: &str| {
+        format!(
+            "{{\"ts\":\"2026-01-15T09:30:00.123Z\",\"level\":\"info\",\"event\":\"agent.start_joined\",\
+             \"agentId\":\"a\",\"role\":\"r\",\"incarnation\":7,\"running\":{running}}}"
+        )
+    };
+    let (runs, starts) = (joined("true"), joined("false"));
+    for end in 0..=runs.len() {
+        assert_eq!(signs(&runs[..end]), [], "{}", &runs[..end]);
+    }
+    assert_eq!(signs(&starts), [Sign::StartOverlap]);
+}
+
 /// Where a line is cut, its rest may begin with any of its characters, also with a field of the guest's.
 #[test]
 fn the_rest_of_a_cut_line_is_no_record() {
