@@ -25,8 +25,8 @@ mod services;
 
 pub use repositories::{Rig, Tools, Workspaces};
 pub use services::{
-    Component, Dialect, Durable, Evidence, HttpSecret, Lease, Model, ModelName, Registry,
-    SecretName, Ship,
+    Component, Dialect, Durable, Evidence, HttpSecret, Lease, LeaseAlone, Model, ModelName,
+    Registry, SecretName, Ship,
 };
 
 /// The whole file. Everything has a default but the components and roles that one wants to use.
@@ -64,13 +64,6 @@ pub struct File {
 pub struct ServerAlone {
     pub server: Server,
     pub state: State,
-}
-
-/// As much of it as matters where the towns of a register are listed.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct LeaseAlone {
-    pub lease: Lease,
 }
 
 /// `[server]`

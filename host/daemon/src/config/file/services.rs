@@ -225,6 +225,13 @@ impl Lease {
     }
 }
 
+/// As much of the file as matters where the towns of a register are listed.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct LeaseAlone {
+    pub lease: Lease,
+}
+
 /// `[ship]`: where the state of the town is shipped.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
