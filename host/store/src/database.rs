@@ -579,11 +579,6 @@ impl Shared {
         self.with_tap(Tap::look);
     }
 
-    /// Another file may be in the place of the one before.
-    fn is_another_file(&self) {
-        self.with_tap(Tap::lose_track);
-    }
-
     fn with_tap(&self, work: impl FnOnce(&mut Tap)) {
         if let Some(tap) = &self.tap {
             work(&mut tap.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::file::{self, FileError, Opened};
 use super::file_state::FileState;
+use super::pages::Tap;
 use super::records::{self, Held};
 use super::writer::{Writer, in_transaction};
 use super::{Notice, agents, snapshots, usage, wal};
@@ -74,7 +75,7 @@ impl Writer {
                 self.ran.at_least(ran);
                 (self.file, self.held) = (FileState::Open(opened), held);
                 self.shared.lanes().lost = None;
-                self.shared.is_another_file();
+                self.shared.with_tap(Tap::lose_track);
                 // What it got went through the log.
                 self.log_bytes = self.log_bytes.max(1);
                 return Some(crashes_written);
