@@ -51,16 +51,39 @@ pub(crate) fn write(dir: &Path, marker: &Marker) -> Result<(), ShipError> {
     written().map_err(|error| ShipError::local(&format!("write {}", path.display()), &error))
 }
 
-/// For a run that does not ship: what it commits is in no log.
+/// For a run that does not ship: what it commits is in no log. An error is one that is there and stays. Where nothing can be
+/// looked up, because there is no such directory for one reason or another, nothing is committed either.
 pub fn forget(dir: &Path) -> std::io::Result<()> {
-    match fs::remove_file(dir.join(NAME)) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    let path = dir.join(NAME);
+    fs::remove_file(&path).or_else(|error| match fs::symlink_metadata(&path) {
+        Ok(_) => Err(error),
+        Err(_) => Ok(()),
+    })
 }
 
 /// The start of this machine's kernel.
 pub(crate) fn boot_id() -> String {
     let read = fs::read_to_string("/proc/sys/kernel/random/boot_id");
     read.map_or_else(|_| String::new(), |text| text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_marker_that_stays_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().join("store");
+        forget(&store).unwrap();
+        fs::write(&store, "in its place").unwrap();
+        forget(&store).unwrap();
+        fs::remove_file(&store).unwrap();
+        fs::create_dir_all(store.join(NAME)).unwrap();
+        assert!(forget(&store).is_err());
+        fs::remove_dir(store.join(NAME)).unwrap();
+        fs::write(store.join(NAME), "{}").unwrap();
+        forget(&store).unwrap();
+        assert!(!store.join(NAME).exists());
+    }
 }
