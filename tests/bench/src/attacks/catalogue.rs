@@ -1,7 +1,7 @@
 //! The attacks.
 
 use std::hint::black_box;
-use std::io::Write;
+use std::io::{Seek, SeekFrom, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -23,6 +23,8 @@ pub struct Attack {
 enum Means {
     /// Threads outside of the host keep all cores busy: what a busy machine does to a host that nobody attacks.
     Load,
+    /// A thread outside of the host writes to the disk: what the disk of this machine does to a host that nobody attacks.
+    Writes,
     /// So many agents of a role get a message again and again, `{endpoint}` and `{n}` in it replaced.
     Agents(usize, &'static str, &'static str),
     /// Clients that hold so many connections and say nothing.
@@ -37,15 +39,16 @@ enum Means {
     Reads(usize, &'static str),
 }
 
-use Means::{Agents, Compiles, Connections, Drips, Load, Reads, Starts};
+use Means::{Agents, Compiles, Connections, Drips, Load, Reads, Starts, Writes};
 
 const fn attack(name: &'static str, means: Means) -> Attack {
     Attack { name, means }
 }
 
-pub const ATTACKS: [Attack; 40] = [
+pub const ATTACKS: [Attack; 41] = [
     attack("nobody: what the machine does by itself", Agents(0, "", "")),
     attack("nobody, and other programs keep all cores busy", Load),
+    attack("nobody, and another program writes to the disk", Writes),
     attack("4 that spin", Agents(4, "spin", "spin 10000")),
     attack("20 that spin", Agents(20, "spin", "spin 10000")),
     attack("20 that spin for 2.5 ms and nap", Agents(20, "spin", "nap 10000 2500")),
@@ -101,6 +104,9 @@ pub const ATTACKS: [Attack; 40] = [
 
 /// A message that does not end is given up by its sender after so long.
 const WAIT_MS: u32 = 500;
+
+/// Written and synced at a time, about what agents write that fill their workspaces.
+const WRITTEN_BYTES: usize = 16 * 1024 * 1024;
 
 /// The host, and what attackers bring.
 pub struct Ground {
@@ -184,6 +190,15 @@ impl Attack {
     ) {
         match self.means {
             Load => (0..cores()).for_each(|_| again(scope, over, compute)),
+            Writes => {
+                let mut file = tempfile::tempfile().expect("make a file");
+                let block = vec![0; WRITTEN_BYTES];
+                again(scope, over, move || {
+                    let written =
+                        file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(&block));
+                    written.and_then(|()| file.sync_data()).expect("write to the disk");
+                });
+            }
             Agents(count, role, message) => {
                 (0..count).for_each(|number| agent(ground, scope, over, number, role, message));
             }
