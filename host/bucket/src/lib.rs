@@ -1,9 +1,9 @@
 //! Small documents in a bucket of S3, or of what speaks it.
 //!
 //! ```text
-//!   evidence ─┐                                    signatures, regions, credentials
-//!             ├─▶ Bucket: get, list, put, put on a condition ─▶ object_store ─▶ net::Exchanges ─▶ server
-//!   lease ────┘
+//!   evidence ─┐                                            signatures, regions, credentials
+//!   lease ────┼─▶ Bucket: get, list, put, put on a condition, remove ─▶ object_store ─▶ net::Exchanges ─▶ server
+//!   ship ─────┘
 //! ```
 //!
 //! - `address`: `s3://bucket/prefix`, and names that are one part of a key

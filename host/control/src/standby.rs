@@ -43,7 +43,7 @@ const CONNECTIONS: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// hyper's buffer of a connection, in bytes.
 const BUFFER_BYTES: usize = 16 * 1024;
-/// A body is read so far, in bytes, so that who sends it hears the answer.
+/// A body is read so far, in bytes, so that its sender gets the answer.
 const BODY_BYTES: usize = 64 * 1024;
 /// Between two attempts to listen.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -141,7 +141,7 @@ impl Standby {
             }
             sleep(AGAIN).await;
         }
-        // Who accepts has to look at the new listeners.
+        // The accepting branch has to poll the new listeners.
         tokio::task::yield_now().await;
         pending().await
     }

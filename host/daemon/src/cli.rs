@@ -216,7 +216,7 @@ pub struct FleetPsArgs {
     #[arg(long, short, value_name = "FILE", env = "BULKHEAD_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
     /// How long to watch at most. In less than 105 % of the TTL a holder that is gone looks like one that has not renewed yet.
-    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = time)]
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = time)]
     pub wait: Duration,
     /// Print one JSON document.
     #[arg(long)]

@@ -125,14 +125,16 @@ impl Watched {
     }
 
     fn saw(self, read: Result<Option<Record>, RegisterError>, now: Instant) -> Self {
+        // A look that failed says nothing of the record, and nothing of the time since: the next one may succeed.
+        if let (Err(RegisterError::Unavailable(_)), Some(Ok(_))) = (&read, &self.seen) {
+            return self;
+        }
         let Self { name, seen, since, has_changed, .. } = self;
         let read = match (read, &seen) {
             // It was removed between the list and the first look: it is no town any more.
             (Ok(None), None) => return Self { name, seen: None, since, at: now, has_changed },
             (Ok(None), Some(_)) => Err(RegisterError::misbehaves("the record was removed")),
             (Ok(Some(record)), _) => Ok(record),
-            // What was read once counts: the next look may succeed.
-            (Err(RegisterError::Unavailable(_)), Some(Ok(before))) => Ok(before.clone()),
             (Err(error), _) => Err(error),
         };
         let is_same = seen.as_ref() == Some(&read);
@@ -208,7 +210,10 @@ mod tests {
     fn what_cannot_be_read_is_said_and_a_register_that_pauses_is_waited_for() {
         let away = || Err(RegisterError::unavailable("away"));
         assert_eq!(after(vec![away()]), Some((State::Unreadable, 0)));
-        assert_eq!(after(vec![Ok(Some(record(7))), away()]), Some((State::Unchanged, 1)));
+        assert_eq!(after(vec![Ok(Some(record(7))), away()]), Some((State::Unchanged, 0)));
+        // A holder that may be well is not called gone because this process cannot see it.
+        let cut_off = [vec![Ok(Some(record(7)))], vec![away(); 20]].concat();
+        assert_eq!(after(cut_off), Some((State::Unchanged, 0)));
         let damaged = Err(RegisterError::misbehaves("no JSON"));
         assert_eq!(after(vec![Ok(Some(record(7))), damaged]), Some((State::Unreadable, 0)));
         assert_eq!(after(vec![Ok(Some(record(7))), Ok(None)]), Some((State::Unreadable, 0)));

@@ -75,7 +75,7 @@ pub struct Holder {
 pub enum Ended {
     /// The register has that it is given back, or it was not held.
     Released,
-    /// The register did not answer in time: others wait for the TTL.
+    /// It was not given back: the register did not answer in time, or the caller gave up. Others wait for the TTL.
     Abandoned,
     /// As the last [`Status`] says.
     Lost(Lost),

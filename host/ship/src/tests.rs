@@ -183,6 +183,14 @@ impl Copy {
         std::mem::forget(database);
     }
 
+    /// The same after a commit that is not shipped.
+    fn die_after(self, agent: &str) {
+        let Self { database, ship, .. } = self;
+        drop(ship);
+        database.change(&id(agent), began(1)).wait().unwrap();
+        std::mem::forget(database);
+    }
+
     fn end(self) {
         let Self { database, ship, .. } = self;
         ship.finish(PATIENCE).unwrap();
@@ -292,10 +300,7 @@ fn a_disk_that_is_not_behind_is_kept_with_what_it_did_not_ship() {
         let first = world.start("a", 1);
         first.change("agent", began(1));
         first.shipped(PATIENCE).unwrap();
-        let Copy { database, ship, .. } = first;
-        drop(ship);
-        database.change(&id("unshipped"), began(1)).wait().unwrap();
-        std::mem::forget(database);
+        first.die_after("unshipped");
         // The process begins again under the same lease.
         let again = world.start("a", 1);
         assert_eq!(again.restored, Restored::Kept);
@@ -314,10 +319,7 @@ fn a_disk_that_others_have_overtaken_is_set_aside() {
         let first = world.start("a", 1);
         first.change("agent", began(1));
         first.shipped(PATIENCE).unwrap();
-        let Copy { database, ship, .. } = first;
-        drop(ship);
-        database.change(&id("lost"), began(1)).wait().unwrap();
-        std::mem::forget(database);
+        first.die_after("lost");
         let second = world.start("b", 2);
         second.change("second", began(1));
         second.end();

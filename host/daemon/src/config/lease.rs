@@ -83,7 +83,7 @@ pub(super) fn check_lease(
         }
     }
     let mut connector = outside.clone();
-    if matches!(&address, Address::Kubernetes(at) if at.ca_file.is_some()) {
+    if matches!(&address, Address::Kubernetes(_)) && lease.endpoint.is_none() {
         // It is beside the pod, and no proxy is.
         connector.proxies = Proxies::default();
     }

@@ -226,7 +226,7 @@ impl super::Records for Records {
             let label = label.replace('/', "%2F");
             let mut query = format!("?labelSelector={label}%3D{value}&limit={PAGE}");
             if !next.is_empty() {
-                let token = form_encoded(&next);
+                let token: String = form_urlencoded::byte_serialize(next.as_bytes()).collect();
                 query.push_str(&format!("&continue={token}"));
             }
             let answer = self.client.send(Method::GET, &query, None).await?;
@@ -247,20 +247,6 @@ impl super::Records for Records {
         let Ok(name) = self.client.kubernetes.object(town) else { return Ok(None) };
         Ok(self.client.read(&name).await?.map(|(_, record)| record))
     }
-}
-
-/// A value of a query: what has a meaning in one is escaped.
-fn form_encoded(text: &str) -> String {
-    let mut encoded = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                encoded.push(byte.into());
-            }
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
 }
 
 impl Client {
