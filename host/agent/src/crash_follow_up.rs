@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   end ─▶ record ─▶ slot is free, next incarnation
-//!            ├─ code of a bundler ─▶ places of its sources ─▶ record again, log line, answers to who waits for the turn
+//!            ├─ code of a bundler ─▶ places of its sources ─▶ record again, log line, answers to callers that wait for the turn
 //!            │                         at most MAPPING
 //!            └─ then: lines of the frames, core dump
 //! ```

@@ -23,7 +23,8 @@ impl Part {
         let bytes = match self {
             Self::Text(text) | Self::Reasoning(text) => text.len(),
             Self::ToolCall(call) => call.id.len() + call.name.len() + call.arguments.len(),
-            Self::End(end) => end.reasoning_state.as_ref().map_or(0, ReasoningState::bytes),
+            // It is counted as reasoning already, where it is text.
+            Self::End(_) => 0,
         };
         bytes as u64
     }

@@ -7,7 +7,7 @@
 //!   JSON of any form has no field, so the system instructions ask for it.
 //! - Arguments of a call that are no JSON object become one with the field `arguments`.
 //!
-//! Thinking is sent back with the message that it led to. Where it is missing in the calls under way, because the agent or
+//! Thinking is sent back with the message that it led to. Where all calls under way lack it, because the agent or
 //! another model wrote them, the server would refuse the request, so that answer is asked for without thinking.
 
 use base64::Engine;
@@ -30,15 +30,15 @@ const DEFAULT_MAX_TOKENS: u32 = 8192;
 
 const ASK_FOR_JSON: &str = "Answer with one JSON object, and with nothing before or after it.";
 
-/// Whether the server would refuse to go on thinking: an answer since the last word of the user calls tools, and is not
-/// the model's own.
+/// Whether the server would refuse to go on thinking: answers since the last word of the user call tools, and none of
+/// them has the model's own thinking. A model thinks before the first of them, and often before no other.
 pub(crate) fn cannot_think(request: &Request) -> bool {
     let since = request.messages.iter().rev().take_while(|message| message.role != Role::User);
     let own = |message: &Message| {
         request.state_of(message).is_some_and(|state| !state.thinking().is_empty())
     };
-    let mut calling = since.filter(|message| !message.tool_calls.is_empty());
-    calling.any(|message| !own(message))
+    let mut calling = since.filter(|message| !message.tool_calls.is_empty()).peekable();
+    calling.peek().is_some() && !calling.any(own)
 }
 
 /// The request's JSON, without `extra`.
@@ -85,8 +85,11 @@ fn messages(request: &Request) -> Value {
         let (role, blocks) = match message.role {
             Role::System => continue,
             Role::Assistant => {
-                let thinking = request.state_of(message).map_or(&[][..], ReasoningState::thinking);
-                ("assistant", [thinking, &blocks(message)].concat())
+                // Thinking alone is refused as well.
+                let blocks = blocks(message);
+                let state = request.state_of(message).filter(|_| !blocks.is_empty());
+                let thinking = state.map_or(&[][..], ReasoningState::thinking);
+                ("assistant", [thinking, &blocks].concat())
             }
             Role::User => ("user", blocks(message)),
             Role::Tool => ("user", vec![tool_result(message)]),
@@ -231,6 +234,16 @@ mod tests {
             assert_eq!(content.as_array().unwrap().len(), 2 + usize::from(is_sent));
             assert_eq!(cannot_think(&request), !is_sent);
         }
+        // It thought before the first call, and not before the second.
+        request.messages[2].reasoning_state = state("m", "anthropic");
+        let (mut call, result) = (request.messages[2].clone(), request.messages[3].clone());
+        (call.reasoning_state, _) = (None, call.tool_calls.truncate(1));
+        request.messages.extend([call, result]);
+        assert!(!cannot_think(&request));
+        // Thinking without anything else is no message.
+        request.messages[2].tool_calls.clear();
+        request.messages[2].content = vec![Content::Text(" ".into())];
+        assert!(!body(&request)["messages"].to_string().contains("signature"));
         // Calls of before the user's last word may have lost it.
         assert!(!cannot_think(&conversation()));
     }

@@ -27,6 +27,7 @@ struct Call {
     extent: Extent,
     /// A field that some servers want back.
     extra_content: Option<Value>,
+    extra_bytes: usize,
 }
 
 /// How far the arguments are, known without reading them again for each piece.
@@ -72,8 +73,8 @@ impl Calls {
 
     /// What their texts take.
     pub(crate) fn bytes(&self) -> u64 {
-        let extra = |call: &Call| call.extra_content.as_ref().map_or(0, |it| it.to_string().len());
-        let of = |call: &Call| call.id.len() + call.name.len() + call.arguments.len() + extra(call);
+        let of =
+            |call: &Call| call.id.len() + call.name.len() + call.arguments.len() + call.extra_bytes;
         self.0.iter().map(of).sum::<usize>() as u64
     }
 
@@ -171,6 +172,7 @@ impl Call {
         }
         self.index = self.index.or(piece.index);
         if let Some(extra) = piece.extra_content {
+            self.extra_bytes = extra.to_string().len();
             self.extra_content = Some(extra.clone());
         }
         match piece.arguments {

@@ -116,7 +116,7 @@ impl Chat {
         }
     }
 
-    /// What has arrived and is no part yet: tool calls that are not whole.
+    /// What has arrived and is no part yet: tool calls that are not whole, and what the server wants back.
     pub fn unfinished_bytes(&self) -> u64 {
         self.unfinished_bytes.load(Ordering::Relaxed)
     }

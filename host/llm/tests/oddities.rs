@@ -9,6 +9,7 @@ use common::frames::{DONE, call, data, event, fine, says, stop, streamed, then};
 use common::modes::{Mode, check, mode, narrow};
 use common::{NARROW, Step, WIDE, chunk, document, end, head, ok};
 use serde_json::{Value, json};
+
 fn endings() -> Vec<Mode> {
     let half = says("half an ans");
     let usage = |choices: Value| {

@@ -9,6 +9,7 @@ use common::frames::{DONE, call, calls, event, function, says, stop, streamed};
 use common::modes::{Mode, check, mode};
 use common::{Asked, Server, WIDE, ask, endpoint, message, outcome, question};
 use serde_json::{Value, json};
+
 fn tool_calls() -> Vec<Mode> {
     let one = json!("{\"text\":\"one\"}");
     vec![

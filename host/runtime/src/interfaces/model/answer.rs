@@ -165,7 +165,7 @@ pub(super) type Reading = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 /// An answer whose end is reported once, also when it is dropped.
 struct Reported {
     chat: Chat,
-    /// Tool calls that are not whole.
+    /// Tool calls that are not whole, and what the server wants back.
     unfinished: Charge,
     report: Option<Report>,
 }
