@@ -41,9 +41,10 @@ pub fn put(epoch: u64, moment: u64) {
 }
 
 /// Another process has taken over what this one does: the fence is here, and this process ends.
-pub fn close() {
+pub fn close() -> ! {
     MOMENT.store(0, Ordering::Release);
-    pass();
+    // Not by a look at the moment: another thread may put it further at this instant.
+    end()
 }
 
 /// The epoch of the lease that this process runs under, if it runs under one. It goes with whatever leaves the machine.
@@ -60,12 +61,16 @@ pub fn pass() {
     if moment == NEVER || now() < moment {
         return;
     }
+    end()
+}
+
+fn end() -> ! {
     if let Some(last_word) = LAST_WORD.get() {
         last_word();
     }
     let _ = kill_process(getpid(), Signal::KILL);
     // Without a signal there is another way to be gone at once.
-    std::process::abort();
+    std::process::abort()
 }
 
 /// Has this called before the end, once and quickly: so that whoever sees the end knows it from another SIGKILL.

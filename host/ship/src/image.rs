@@ -24,6 +24,8 @@ pub(crate) struct Image {
     session: String,
     /// It has written all pages, so that its changes count.
     has_copy: bool,
+    /// Sessions since the last whole copy that have not ended, its own included: each may have given numbers of its own.
+    unended: u64,
 }
 
 impl Image {
@@ -34,6 +36,7 @@ impl Image {
             begun: None,
             session: String::new(),
             has_copy: false,
+            unended: 0,
         };
         it.clear();
         Ok(it)
@@ -56,7 +59,14 @@ impl Image {
             (self.begun, self.has_copy) = (None, false);
         }
         match head.kind {
-            Kind::Begin | Kind::End => Ok(()),
+            Kind::Begin => {
+                self.unended += 1;
+                Ok(())
+            }
+            Kind::End => {
+                self.unended = self.unended.saturating_sub(1);
+                Ok(())
+            }
             Kind::Copy { part, is_last } => {
                 let (file, at) = match self.begun.take() {
                     _ if part == 0 => self.make()?,
@@ -67,7 +77,7 @@ impl Image {
                 match is_last {
                     true => {
                         self.whole = Some((file, at));
-                        self.has_copy = true;
+                        (self.has_copy, self.unended) = (true, 1);
                     }
                     false => self.begun = Some((file, at, part + 1)),
                 }
@@ -80,6 +90,11 @@ impl Image {
                 _ => Err(out_of_order()),
             },
         }
+    }
+
+    /// How many sessions may have given numbers that the file does not have.
+    pub fn losses(&self) -> u64 {
+        self.unended
     }
 
     /// Whether some segment had the last of all pages.

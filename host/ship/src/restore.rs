@@ -131,8 +131,9 @@ async fn try_open(
             return Ok((log, restored));
         }
         let ended = before.is_some_and(|(_, kind)| kind == Kind::End);
+        let losses = image.losses();
         let Some(made) = image.finish()? else { return Ok((log, Restored::Nothing)) };
-        let set_aside = database::install(dir, &made, !ended)
+        let set_aside = database::install(dir, &made, losses)
             .map_err(|error| ShipError::damaged(&shown, error.to_string()))?;
         mark(dir, &shown, [None, Some(log.session.clone())])?;
         let (bytes, took) = (pages, began.elapsed());

@@ -295,6 +295,21 @@ fn after_a_death_numbers_are_left_out() {
 }
 
 #[test]
+fn numbers_are_left_out_for_each_copy_that_died_before_it_shipped_all_pages() {
+    for world in World::both() {
+        let first = world.start("a", 1);
+        first.change("agent", began(1));
+        first.shipped(PATIENCE).unwrap();
+        first.die();
+        drop(world.open("b", 2).unwrap());
+        let third = world.start("c", 3);
+        let number = third.agents()[&id("agent")].0;
+        assert!(number >= 2 * database::NUMBERS_LEFT_OUT, "{number}");
+        third.end();
+    }
+}
+
+#[test]
 fn a_disk_that_is_not_behind_is_kept_with_what_it_did_not_ship() {
     for world in World::both() {
         let first = world.start("a", 1);

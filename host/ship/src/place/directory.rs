@@ -129,16 +129,16 @@ impl At {
         made.map_err(|error| of(&error))?;
         // Two writers at once need two names.
         let new = dir.join(format!(".{:032x}.new", crate::segment::random()?));
-        let put = self.put_by(&new, &place, dir, bytes, version);
+        let put = self.put_by(key, &new, &place, bytes, version);
         let _ = fs::remove_file(&new);
         put
     }
 
     fn put_by(
         &self,
+        key: &str,
         new: &Path,
         place: &Path,
-        dir: &Path,
         bytes: &[u8],
         version: Option<&str>,
     ) -> Result<Put, ShipError> {
@@ -158,7 +158,7 @@ impl At {
             },
             Some(version) => {
                 let _lock = self.lock()?;
-                let there = fs::read(place).ok().map(|bytes| hex_digest(&bytes));
+                let there = self.get(key)?.map(|bytes| hex_digest(&bytes));
                 if there.as_deref() != Some(version) {
                     return Ok(Put::Conflict);
                 }
@@ -167,6 +167,7 @@ impl At {
                 fs::rename(new, place).map_err(|error| of(&error))?;
             }
         }
+        let dir = place.parent().unwrap_or(&self.town);
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| of(&error))?;
         Ok(Put::Stored(hex_digest(bytes)))
     }

@@ -15,14 +15,10 @@ pub const NUMBERS_LEFT_OUT: u64 = 100_000;
 /// Checks the file at `made`, which nobody has open, and puts it into the place of the database in `dir`. One that is there is
 /// set aside; returns its new path.
 ///
-/// `leave_out_numbers`: another machine may have given numbers that the file does not have. Agents go on
-/// [`NUMBERS_LEFT_OUT`] higher then.
-pub fn install(
-    dir: &Path,
-    made: &Path,
-    leave_out_numbers: bool,
-) -> Result<Option<PathBuf>, ReadError> {
-    check(made, leave_out_numbers)
+/// `losses`: so many machines may have given numbers that the file does not have. For each of them agents go on
+/// [`NUMBERS_LEFT_OUT`] higher.
+pub fn install(dir: &Path, made: &Path, losses: u64) -> Result<Option<PathBuf>, ReadError> {
+    check(made, losses)
         .map_err(|error| ReadError::new(format!("the restored database: {error}")))?;
     let failed = |error: FileError| ReadError::new(error.to_string());
     let is_there = file::path(dir).exists() || file::log_path(dir).exists();
@@ -37,7 +33,7 @@ pub fn install(
     Ok(aside.map(|aside| aside.kept_as))
 }
 
-fn check(made: &Path, leave_out_numbers: bool) -> Result<(), String> {
+fn check(made: &Path, losses: u64) -> Result<(), String> {
     let text = |error: rusqlite::Error| error.to_string();
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(made, flags).map_err(text)?;
@@ -48,9 +44,9 @@ fn check(made: &Path, leave_out_numbers: bool) -> Result<(), String> {
     }
     let version = schema::version(&connection).map_err(text)?;
     // A newer one is refused by who opens it.
-    if leave_out_numbers && (1..=schema::NEWEST).contains(&version) {
+    if losses > 0 && (1..=schema::NEWEST).contains(&version) {
         let transaction = connection.unchecked_transaction().map_err(text)?;
-        let count = i64::try_from(NUMBERS_LEFT_OUT).unwrap_or(i64::MAX);
+        let count = i64::try_from(NUMBERS_LEFT_OUT.saturating_mul(losses)).unwrap_or(i64::MAX);
         let all = "UPDATE agents SET incarnation = incarnation + ?1";
         transaction.execute(all, params![count]).map_err(text)?;
         agents::leave_out(&transaction, count).map_err(text)?;

@@ -119,7 +119,7 @@ fn a_file_from_elsewhere_is_checked_and_leaves_numbers_out() {
     let made = to.path().join("made");
     fs::write(&made, &bytes).unwrap();
     drop(open_clean(to.path()));
-    let aside = crate::database::install(to.path(), &made, true).unwrap();
+    let aside = crate::database::install(to.path(), &made, 1).unwrap();
     assert!(aside.unwrap().exists(), "the one that was there is kept");
     let (database, agents) = open_clean(to.path());
     let number = agents[&id("a")].incarnation.0;
@@ -130,7 +130,7 @@ fn a_file_from_elsewhere_is_checked_and_leaves_numbers_out() {
     let end = broken.len();
     broken[4096..end].fill(0x5a);
     fs::write(&made, &broken).unwrap();
-    let error = crate::database::install(to.path(), &made, false).unwrap_err();
+    let error = crate::database::install(to.path(), &made, 0).unwrap_err();
     assert!(error.to_string().contains("the restored database"), "{error}");
     assert_eq!(open_clean(to.path()).1.len(), 1, "nothing was touched");
 }
