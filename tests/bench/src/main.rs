@@ -14,6 +14,7 @@ mod curves;
 mod durable;
 mod evidence;
 mod floors;
+mod freezes;
 mod inside;
 mod lines;
 mod machine;

@@ -4,6 +4,7 @@ mod bombs;
 mod catalogue;
 mod endpoint;
 
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Scope, scope, sleep};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use catalogue::{ATTACKS, Ground};
 
 use crate::connection::Connection;
+use crate::freezes::Watch;
 use crate::report::{Report, Row};
 use crate::samples::Samples;
 
@@ -29,40 +31,43 @@ const ALLOWED: f64 = 3.0;
 pub fn measure(name: &str, report: &mut Report) {
     let ground = Ground::prepare();
     for attack in ATTACKS.iter().filter(|attack| attack.name.contains(name)) {
-        let quiet = watch(&ground, QUIET);
+        let (quiet, _) = watch(&ground, QUIET);
         let over = AtomicBool::new(false);
-        let attacked = scope(|scope| {
+        let (attacked, frozen) = scope(|scope| {
             attack.begin(&ground, scope, &over);
             let attacked = watch(&ground, ATTACKED);
             over.store(true, Ordering::Relaxed);
             attacked
         });
         attack.clear(&ground);
-        let row = Row::beside(attack.name, &quiet, &attacked, ALLOWED);
-        eprintln!("{}: {} {} {}", row.name, row.p50, row.p99, row.ratio_text());
+        let mut row = Row::beside(attack.name, &quiet, &attacked, ALLOWED);
+        if !frozen.is_zero() {
+            write!(row.against, ", machine away for {} ms", frozen.as_millis()).expect("a string");
+        }
+        eprintln!("{}: {} {} {} ({})", row.name, row.p50, row.p99, row.ratio_text(), row.against);
         report.add(row);
     }
 }
 
-/// Messages to all that are well, each on a connection of its own. The first tenth of the time warms up.
-fn watch(ground: &Ground, time: Duration) -> Samples {
-    scope(|scope| {
-        let watched: Vec<_> = ground
-            .well()
-            .map(|agent| scope.spawn(move || messages(ground, &agent, time)))
-            .collect();
-        let mut samples = Samples::new();
-        for one in watched {
-            one.join()
-                .expect("an agent that is well")
-                .into_iter()
-                .for_each(|took| samples.add(took));
-        }
-        samples
-    })
+/// Messages to all that are well, each on a connection of its own, without the time for which the machine was away, and
+/// that time. The first tenth of the time warms up.
+fn watch(ground: &Ground, time: Duration) -> (Samples, Duration) {
+    let watch = Watch::begin();
+    let messages: Vec<_> = scope(|scope| {
+        let watched =
+            ground.well().map(|agent| scope.spawn(move || messages(ground, &agent, time)));
+        let watched: Vec<_> = watched.collect();
+        watched.into_iter().flat_map(|one| one.join().expect("an agent that is well")).collect()
+    });
+    let (freezes, mut samples) = (watch.end(), Samples::new());
+    for (due, done) in messages {
+        samples.add((done - due).saturating_sub(freezes.within(due, done)));
+    }
+    (samples, freezes.total())
 }
 
-fn messages(ground: &Ground, agent: &str, time: Duration) -> Vec<Duration> {
+/// When each was due, and when it was answered.
+fn messages(ground: &Ground, agent: &str, time: Duration) -> Vec<(Instant, Instant)> {
     let mut http = Connection::open(ground.address());
     let path = format!("/agents/{agent}/message?wait=60000");
     let (began, mut samples, mut due) = (Instant::now(), Vec::new(), Duration::ZERO);
@@ -70,7 +75,7 @@ fn messages(ground: &Ground, agent: &str, time: Duration) -> Vec<Duration> {
         sleep(due.saturating_sub(began.elapsed()));
         http.timed("POST", &path, r#"{"prompt":"x"}"#, 200);
         if due > time / 10 {
-            samples.push(began.elapsed() - due);
+            samples.push((began + due, Instant::now()));
         }
         due += PERIOD;
     }
