@@ -3,6 +3,8 @@
 
 #[path = "asks/mod.rs"]
 mod asks;
+#[path = "broken/mod.rs"]
+mod broken;
 #[path = "command/mod.rs"]
 mod command;
 #[path = "echo/mod.rs"]

@@ -51,7 +51,7 @@ const PYTHON: Language = Language {
 };
 
 /// Settings of all roles here: its state is kept, and an endless loop ends soon.
-const ROLE: &str = "snapshot = \"turn\"\nsnapshot_ms = 1\ncpu_ms = 3000\nmemory_limit_mb = 64";
+pub const ROLE: &str = "snapshot = \"turn\"\nsnapshot_ms = 1\ncpu_ms = 3000\nmemory_limit_mb = 64";
 
 fn sources() -> PathBuf {
     files::root().join("tests/runners")
@@ -86,7 +86,7 @@ impl Language {
 
 /// Starts an agent afresh, sends it what kills it, and returns its crash record.
 #[track_caller]
-fn crash(host: &Host, text: &str) -> Value {
+pub fn crash(host: &Host, text: &str) -> Value {
     host.client().start(text, "broken");
     let answer = host.client().send_wait(text, text).expect(502);
     let id = answer["crashId"].as_str().unwrap_or_else(|| panic!("{text} is no crash: {answer}"));
@@ -101,7 +101,7 @@ fn thrown(record: &Value) -> (&str, &Value, &Value, &Value) {
 }
 
 /// What an agent does that has no fault.
-fn works(host: &Host, language: &Language) {
+pub fn works(host: &Host, language: &str) {
     let client = host.client();
     client.start("one", "broken");
     assert_eq!(client.ask("one", "twice"), "xx", "a module of its own is imported");
@@ -132,7 +132,7 @@ fn works(host: &Host, language: &Language) {
     client.start("one", "broken");
     assert_eq!(client.ask("one", "count"), (count + 1).to_string());
     assert_ne!(client.ask("one", "random"), random);
-    assert!(host.events_of("one", "agent.crash").is_empty(), "{}", language.name);
+    assert!(host.events_of("one", "agent.crash").is_empty(), "{language}");
 }
 
 /// Failures that the agent reports itself, and those that end no call.
@@ -264,7 +264,7 @@ fn go_through(language: &Language) {
     let model = model_server();
     let host = host.model(&model, "").toml("[roles.broken]\nmodels = [\"default\"]").start();
     compile(&host);
-    works(&host, language);
+    works(&host, language.name);
     fails_and_lives(&host, language);
     throws(&host, language);
     keeps_to_itself(&host);

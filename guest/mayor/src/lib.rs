@@ -22,9 +22,9 @@
 //! settings name, else the one of its configuration. A change needs no new incarnation, and the
 //! conversation goes on.
 
-mod history;
 mod tools;
 
+use bulkhead_guest::chat::{History, Limits, MAX_ROUNDS};
 use bulkhead_guest::host::{self, AgentSettings};
 use bulkhead_guest::model::{self, Request, Tool};
 use bulkhead_guest::{
@@ -32,12 +32,8 @@ use bulkhead_guest::{
 };
 use serde::{Deserialize, Serialize};
 
-use history::History;
-
 /// Of the snapshot.
 const STATE_VERSION: u32 = 1;
-
-const DEFAULT_TOOL_ROUNDS: u32 = 8;
 
 const DEFAULT_SYSTEM_PROMPT: &str = "You are the mayor of a town of software agents. You talk with \
     the people who run the town and with its agents. Answer briefly. Use `send_message` to give an \
@@ -58,7 +54,7 @@ struct Session {
     model: Option<String>,
     system: model::Message,
     tools: Vec<Tool>,
-    limits: history::Limits,
+    limits: Limits,
     max_tool_rounds: u32,
 }
 
@@ -121,20 +117,13 @@ impl Agent for Mayor {
 
 impl Session {
     fn new(settings: AgentSettings) -> Result<Self, AgentError> {
-        let instructions = settings.system_prompt.as_deref().unwrap_or(DEFAULT_SYSTEM_PROMPT);
-        let system = match &settings.dashboard_context {
-            Some(context) => {
-                format!("{instructions}\n\nThe dashboard of the town shows:\n{context}")
-            }
-            None => instructions.to_owned(),
-        };
         Ok(Self {
             revision: settings.revision,
             model: settings.model,
-            system: model::Message::system(system),
+            system: model::Message::system(host::instructions(DEFAULT_SYSTEM_PROMPT)),
             tools: tools::offered(),
             limits: config::load("history")?,
-            max_tool_rounds: config::get("max-tool-rounds")?.unwrap_or(DEFAULT_TOOL_ROUNDS),
+            max_tool_rounds: config::get("max-tool-rounds")?.unwrap_or(MAX_ROUNDS),
         })
     }
 

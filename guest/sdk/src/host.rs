@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::AgentError;
 use crate::bindings::bulkhead::agent::host as raw;
 
 pub use raw::{AgentSettings, HostError, MemoryUsage, Nudge};
@@ -38,6 +39,19 @@ pub fn nudges() -> Vec<Nudge> {
 /// new [`revision`](AgentSettings::revision) says so.
 pub fn settings() -> AgentSettings {
     raw::settings()
+}
+
+/// Standing instructions for a model: those that people set for the agent, or else its own, and what the dashboard of the
+/// town shows.
+pub fn instructions(own: &str) -> String {
+    let AgentSettings { system_prompt, dashboard_context, .. } = settings();
+    let instructions = system_prompt.as_deref().unwrap_or(own);
+    match dashboard_context {
+        Some(context) => format!("{instructions}\n\nThe dashboard of the town shows:\n{context}")
+            .trim_start()
+            .to_owned(),
+        None => instructions.to_owned(),
+    }
 }
 
 /// How much wall time the current call may still take.
@@ -77,5 +91,19 @@ pub fn explain(error: &HostError) -> String {
         HostError::NotFound(what) => format!("no such agent: {what}"),
         HostError::Unavailable(what) => format!("not available now: {what}"),
         HostError::RateLimited(ms) => format!("rate used up, try again in {ms} ms"),
+    }
+}
+
+impl From<HostError> for AgentError {
+    /// Fails the turn.
+    fn from(error: HostError) -> Self {
+        let code = match error {
+            HostError::Invalid(_) => "invalid",
+            HostError::TooLarge(_) => "too-large",
+            HostError::NotFound(_) => "not-found",
+            HostError::Unavailable(_) => "unavailable",
+            HostError::RateLimited(_) => "rate-limited",
+        };
+        Self::failed(code, explain(&error))
     }
 }

@@ -4,6 +4,7 @@
 //! world's bindings and a small layer over them:
 //!
 //! - [`Agent`] and [`export!`]: the trait to implement and the macro that makes it a component
+//! - [`chat`]: agents that talk with a model: tools, a conversation, a state that is kept by itself
 //! - [`host`]: what the host offers: events, messages, settings, memory, deadline, active tools
 //! - [`model`]: language models, asked through the host
 //! - [`tools`]: native programs, run by the host under limits
@@ -36,6 +37,7 @@
 //! tested with `cargo test`. Calls that need a host panic there.
 
 mod agent;
+pub mod chat;
 pub mod config;
 mod error;
 pub mod host;

@@ -97,6 +97,11 @@ fn each_language_has_its_files() {
             vendor/bulkhead-guest/README.md
             vendor/bulkhead-guest/src/agent.rs
             vendor/bulkhead-guest/src/bindings.rs
+            vendor/bulkhead-guest/src/chat.rs
+            vendor/bulkhead-guest/src/chat/conversation.rs
+            vendor/bulkhead-guest/src/chat/history.rs
+            vendor/bulkhead-guest/src/chat/running.rs
+            vendor/bulkhead-guest/src/chat/tools.rs
             vendor/bulkhead-guest/src/config.rs
             vendor/bulkhead-guest/src/config/de.rs
             vendor/bulkhead-guest/src/error.rs

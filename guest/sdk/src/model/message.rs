@@ -55,6 +55,20 @@ impl Message {
     }
 }
 
+/// A user's.
+impl From<&str> for Message {
+    fn from(text: &str) -> Self {
+        Self::user(text)
+    }
+}
+
+/// A user's.
+impl From<String> for Message {
+    fn from(text: String) -> Self {
+        Self::user(text)
+    }
+}
+
 impl ToolCall {
     /// Parses the arguments; empty text counts as an empty object. The error is a sentence that the model can learn
     /// from.

@@ -2,30 +2,29 @@
 
 use std::collections::VecDeque;
 
-use bulkhead_guest::AgentError;
-use bulkhead_guest::model::Message;
 use serde::{Deserialize, Serialize};
 
-/// How much is remembered.
+use crate::AgentError;
+use crate::model::Message;
+
+/// How much is remembered. [`config::load`](crate::config::load) reads it from keys (`max-messages`, `max-bytes`).
 #[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", default)]
 pub struct Limits {
-    #[serde(default = "default_max_messages")]
+    /// 200, if it is not set.
     pub max_messages: usize,
-    #[serde(default = "default_max_bytes")]
+    /// As JSON. 256 KiB, if it is not set. A snapshot holds 1 MiB.
     pub max_bytes: usize,
 }
 
-fn default_max_messages() -> usize {
-    200
-}
-
-fn default_max_bytes() -> usize {
-    256 * 1024
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_messages: 200, max_bytes: 256 * 1024 }
+    }
 }
 
 impl Limits {
-    /// A message that fills the memory alone would push out everything else.
+    /// A message that fills the memory alone would push out everything else: an error that fails the turn.
     pub fn admit(&self, question: &Message) -> Result<(), AgentError> {
         let (bytes, limit) = (question.json_bytes(), self.max_bytes / 2);
         if bytes <= limit {
