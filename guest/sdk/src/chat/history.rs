@@ -56,6 +56,11 @@ impl History {
         self.exchanges.iter().map(Vec::len).sum()
     }
 
+    /// Nothing is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.exchanges.is_empty()
+    }
+
     /// Adds an exchange that has its answer. Returns how many messages were dropped for it.
     pub fn commit(&mut self, exchange: Vec<Message>, limits: &Limits) -> usize {
         self.exchanges.push_back(exchange);
