@@ -63,7 +63,7 @@ impl ChatAgent for Broken {
                 "soon".to_owned()
             }
             "callback" => context.chat.ask(self, "status badly")?,
-            "exit" => process::exit(3),
+            "exit" => leave(),
             "recursion" => recurse(black_box(1)).to_string(),
             "memory" => take_all().to_string(),
             "loop" => spin(),
@@ -123,6 +123,11 @@ fn recurse(depth: u64) -> u64 {
         0 => 0,
         depth => recurse(depth + 1) + 1,
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the fault that is asked for")]
+fn leave() -> ! {
+    process::exit(3);
 }
 
 fn take_all() -> usize {
