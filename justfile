@@ -79,6 +79,7 @@ nightly: _guest_target
     just lint-metrics
     just monitoring
     just clients
+    just types
     just telemetry
     just evidence
     just lease
@@ -222,6 +223,14 @@ clients: _guest_target
     [ -d "$mcp_python" ] || python3 -m pip install --quiet --disable-pip-version-check --target "$mcp_python" mcp==2.3.0
     [ -d "$mcp_node/node_modules" ] || npm install --silent --no-audit --no-fund --prefix "$mcp_node" @modelcontextprotocol/sdk@1.32.2
     CLIENTS_PYTHON="$python" CLIENTS_NODE="$node" CLIENTS_MCP_PYTHON="$mcp_python" CLIENTS_MCP_NODE="$mcp_node" cargo test --test it clients:: -- --ignored --nocapture
+
+# agents in TypeScript and JavaScript against the types of the SDK; wants Node.js and npm, which takes the compiler (31 MB)
+types: _guest_target
+    #!/usr/bin/env bash
+    set -euo pipefail
+    compiler="$CARGO_TARGET_DIR/typescript-7.0.2"
+    [ -d "$compiler/node_modules" ] || npm install --silent --no-audit --no-fund --prefix "$compiler" typescript@7.0.2
+    TYPES_COMPILER="$compiler/node_modules/.bin/tsc" cargo test --test it typescript:: -- --ignored
 
 # agents in C and Go as `bulkhead new` begins them: built, run and broken in each way; wants make and Python, and takes Zig (100 MB),
 # Go (75 MB) and wasm-tools (6 MB) from PyPI

@@ -64,4 +64,5 @@ mod test_command;
 mod tool_kills;
 mod toolchains;
 mod town;
+mod typescript;
 mod volumes;
