@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use harness::{Host, ModelServer, Value, files, model_server};
 
+use crate::runners;
+
 /// A language, and what it calls what goes wrong.
 struct Toolchain {
     name: &'static str,
@@ -166,6 +168,26 @@ impl Toolchain {
         self.build(project);
     }
 
+    /// The agent that exists in each language, in place of the one that was written.
+    fn is_the_same(&self, project: &Path, model: &ModelServer) {
+        let same = files::root().join("tests/toolchains").join(self.entry);
+        if !same.is_file() {
+            return;
+        }
+        let entry = project.join(self.entry);
+        let written = std::fs::read_to_string(&entry).unwrap();
+        std::fs::copy(same, &entry).unwrap();
+        self.build(project);
+        let host = Host::builder().component("broken", &component(project)).model(model, "");
+        let role = format!("{}\nmodels = [\"default\"]", runners::ROLE);
+        let host = host.role("broken", "broken", &role).start();
+        runners::works(&host, self.name);
+        let fatal = runners::crash(&host, "fatal");
+        assert_eq!((&fatal["reason"], &fatal["code"]), (&"guest_error".into(), &"gave-up".into()));
+        host.finish();
+        std::fs::write(entry, written).unwrap();
+    }
+
     fn fails(&self, host: &Host) {
         for fault in self.expected {
             let record = crash(host, fault.message);
@@ -263,9 +285,12 @@ fn endures(host: &Host, name: &str) {
 fn goes_through(toolchain: &Toolchain) {
     let dir = tempfile::tempdir().unwrap();
     let project = toolchain.project(dir.path());
-    succeeds(Command::new(files::binary()).arg("check"), &project);
-    toolchain.break_it(&project);
+    for command in ["check", "test"] {
+        succeeds(Command::new(files::binary()).arg(command), &project);
+    }
     let model = model_server();
+    toolchain.is_the_same(&project, &model);
+    toolchain.break_it(&project);
     let host = host(&project, &model);
     works(&host);
     endures(&host, toolchain.name);
