@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use bulkhead_log::now;
+use bulkhead_tasks::watched;
 use bulkhead_types::time::micros;
 use bulkhead_types::{AgentState, ExitSummary, Incarnation, Input, RunningTool, Timestamp};
 use tokio::sync::watch;
@@ -115,7 +116,7 @@ impl StatePublisher {
         if inputs.contains(&Input::TurnBegan) {
             self.turns.fetch_add(1, Relaxed);
         }
-        self.state.send_modify(|published| {
+        watched::modify(&self.state, |published| {
             for input in inputs {
                 match published.state.transition(*input) {
                     Ok(next) => published.state = next,

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bulkhead_account::Account;
-use bulkhead_tasks::{CpuMax, Switch, Throttle, Throttled};
+use bulkhead_tasks::{CpuMax, Switch, Throttle, Throttled, watched};
 use bulkhead_types::{HostBytes, Limits, Phase};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -238,12 +238,12 @@ impl Meter {
         self.message_limit_ns.store(message_limit_ns, Relaxed);
         self.wall_limit_ns.store(nanos(limits.wall), Relaxed);
         self.deadline_ns.store(self.now_ns().saturating_add(nanos(limits.wall)), Relaxed);
-        self.turns.send_replace(true);
+        watched::set(&self.turns, true);
     }
 
     /// The guest returned, or will not. What the host does for it stands still until the next call.
     pub(crate) fn end_call(&self) {
-        self.turns.send_replace(false);
+        watched::set(&self.turns, false);
     }
 
     /// Whether a call is under way. It changes at the begin and at the end of each.

@@ -7,6 +7,7 @@
 //!   [bucket](BucketRules)
 //! - [`limit_load_of_this_thread`]: what the tasks of a thread may use together
 //! - [`Throttle`]: a bound on the CPU time of a task over time
+//! - [`watched`]: channels that mostly nobody waits at
 //! - [`ask_for_short_slices`]: a thread that has a core as soon as it wakes
 
 mod bucket;
@@ -16,6 +17,7 @@ mod migrate;
 mod slice;
 mod task;
 mod throttle;
+pub mod watched;
 
 pub use bucket::BucketRules;
 pub use load::limit_load_of_this_thread;

@@ -147,12 +147,17 @@ export class Life {
     this.#pending.add(pending);
   }
 
-  /** Where the handler under way is defined, in the form of a stack. */
-  place = "";
+  #handler;
+
+  /** Where the handler is defined that was called last, in the form of a stack. */
+  get place() {
+    const handler = this.#handler;
+    return handler ? `    at ${handler.name} (${handler.fileName}:${handler.lineNumber}:${handler.columnNumber})\n` : "";
+  }
 
   /** Calls a function of the author's, if there is one. */
   #call(handler, ...args) {
-    this.place = handler ? `    at ${handler.name} (${handler.fileName}:${handler.lineNumber}:${handler.columnNumber})\n` : "";
+    this.#handler = handler;
     return handler?.(...args);
   }
 

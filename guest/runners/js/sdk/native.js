@@ -21,8 +21,15 @@ export const callBytes = (name, args, input) => {
   return [parse(json), ...output];
 };
 
+/** The names of the contract's cases, which come again with every message. */
+const kebabs = new Map();
+
 /** `not-found` of `NotFound`. */
-export const kebab = (name) => name.replace(/(?<!^)[A-Z]/g, "-$&").toLowerCase();
+export const kebab = (name) => {
+  let found = kebabs.get(name);
+  if (found === undefined) kebabs.set(name, (found = name.replace(/(?<!^)[A-Z]/g, "-$&").toLowerCase()));
+  return found;
+};
 
 /** `NotFound` of `not-found`. */
 export const pascal = (name) => name.replace(/(?:^|-)(.)/g, (_, letter) => letter.toUpperCase());
