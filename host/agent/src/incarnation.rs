@@ -10,7 +10,7 @@ use bulkhead_account::Account;
 use bulkhead_feed::Ring;
 use bulkhead_runtime::{InstanceContext, ShutdownReason};
 use bulkhead_store::journal::JournalSlot;
-use bulkhead_types::event::AgentTag;
+use bulkhead_types::event::{AgentMessage, AgentTag};
 use bulkhead_types::{
     AgentId, AgentSpec, Digest, Event, Incarnation, Message, MessageSetAside, Sender,
 };
@@ -235,7 +235,13 @@ impl IncarnationState {
     pub(crate) fn log_message(&self, message: Announced) {
         let agent = self.tag();
         let Announced { message_id, sender, bytes, attempt } = message;
-        self.record(Event::AgentMessage { agent, message_id, sender, bytes, attempt });
+        self.record(Event::AgentMessage(AgentMessage {
+            agent,
+            message_id,
+            sender,
+            bytes,
+            attempt,
+        }));
     }
 
     /// Answers all callers that wait for the start. The first answer counts; says whether this was it.

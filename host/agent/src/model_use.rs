@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bulkhead_feed::Ring;
 use bulkhead_log::now;
 use bulkhead_runtime::ShutdownReason;
-use bulkhead_types::event::AgentTag;
+use bulkhead_types::event::{AgentStuck, AgentTag, ModelBudget};
 use bulkhead_types::{AgentSpec, Event, ExitReason, Incarnation, ModelCall, ModelCounts};
 use bulkhead_usage::{Book, Crossing, Exhausted, Now, Refusal, Scope, Stuck};
 use serde::Serialize;
@@ -148,7 +148,7 @@ impl ModelUse {
             Scope::Role(_) => "role",
             Scope::Container => "container",
         };
-        self.container.sink.record(Event::ModelBudget {
+        self.container.sink.record(Event::ModelBudget(ModelBudget {
             agent: self.tag(),
             budget: budget.kind.as_str(),
             scope,
@@ -156,7 +156,7 @@ impl ModelUse {
             bound: budget.bound,
             exhausted,
             ends,
-        });
+        }));
     }
 
     fn is_stuck(&self, stuck: Option<Stuck>) {
@@ -165,7 +165,12 @@ impl ModelUse {
         self.ring.push_value("agent.stuck", &BoundEvent { message: &message, ends: true });
         let (rule, count) = (stuck.rule(), stuck.count());
         let (agent, text) = (self.tag(), message.clone());
-        self.container.sink.record(Event::AgentStuck { agent, rule, count, message: text });
+        self.container.sink.record(Event::AgentStuck(AgentStuck {
+            agent,
+            rule,
+            count,
+            message: text,
+        }));
         self.halt(ExitReason::Stuck, message);
     }
 

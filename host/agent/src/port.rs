@@ -9,7 +9,7 @@ use bulkhead_feed::Delta;
 use bulkhead_log::Budget;
 use bulkhead_runtime::{ModelStep, Nudge, Port, PortError, ToolProcess};
 use bulkhead_telemetry::CurrentTurn;
-use bulkhead_types::event::AgentTag;
+use bulkhead_types::event::{AgentTag, MemorySoftLimit, ToolExited, ToolStarted};
 use bulkhead_types::time::millis;
 use bulkhead_types::{
     AgentId, Body, EndedTool, Event, Exception, Level, ModelCall, RunningTool, Secret, Sender,
@@ -123,13 +123,13 @@ impl Port for AgentPort {
     }
 
     fn memory_soft_limit(&self, memory: &AccountReading) {
-        self.record(Event::MemorySoftLimit {
+        self.record(Event::MemorySoftLimit(MemorySoftLimit {
             agent: self.tag(),
             used_bytes: memory.used_bytes(),
             host_bytes: memory.host.total(),
             soft_bytes: memory.soft_bytes,
             limit_bytes: memory.limit_bytes,
-        });
+        }));
     }
 
     fn cpu_throttle_begins(&self, cpu_us: u64) {
@@ -163,12 +163,12 @@ impl Port for AgentPort {
         self.publisher.touch();
         self.model_use.produced();
         self.start.container.tools.started();
-        let event = Event::ToolStarted {
+        let event = Event::ToolStarted(ToolStarted {
             agent: self.tag(),
             tool: tool.tool,
             program: tool.program.clone(),
             arguments: tool.arguments.clone(),
-        };
+        });
         self.publisher.tools().started(tool, process);
         self.start.container.sink.record_for(event, &self.start.account);
     }
@@ -177,7 +177,7 @@ impl Port for AgentPort {
         self.publisher.touch();
         self.publisher.tools().ended(tool.tool);
         self.start.container.tools.ended(&tool);
-        let event = Event::ToolExited {
+        let event = Event::ToolExited(ToolExited {
             agent: self.tag(),
             tool: tool.tool,
             program: tool.program,
@@ -188,7 +188,7 @@ impl Port for AgentPort {
             cpu_ms: millis(tool.cpu),
             peak_memory_bytes: tool.peak_memory_bytes,
             output_bytes: tool.output_bytes,
-        };
+        });
         self.start.container.sink.record_for(event, &self.start.account);
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_log::now;
 use bulkhead_runtime::AgentFailure;
-use bulkhead_types::event::{AgentTag, StartTimings};
+use bulkhead_types::event::{AgentQuarantined, AgentTag, RestartScheduled, StartTimings};
 use bulkhead_types::memory::Eviction;
 use bulkhead_types::memory::mebibytes;
 use bulkhead_types::restart::{Decision, QuarantineReason};
@@ -117,7 +117,7 @@ impl Reporter {
         let backoff_ms = millis(backoff);
         ring.push_value("agent.restart_scheduled", &RestartEvent { restart_at: at, backoff_ms });
         let uptime = Some(container.context.uptime());
-        self.state.record(Event::RestartScheduled {
+        self.state.record(Event::RestartScheduled(RestartScheduled {
             agent: self.state.tag(),
             reason: ExitReason::StartFailed,
             restart_at: at,
@@ -125,7 +125,7 @@ impl Reporter {
             attempts_in_window: past.attempts_in_window(&spec.restart, now(), uptime),
             max_restarts: spec.restart.max_restarts,
             window_ms: millis(spec.restart.window),
-        });
+        }));
     }
 
     pub(crate) fn turn(
@@ -255,7 +255,7 @@ impl Reporter {
             Decision::Retry { at, backoff } => {
                 let event = RestartEvent { restart_at: *at, backoff_ms: millis(*backoff) };
                 ring.push_value("agent.restart_scheduled", &event);
-                self.state.record(Event::RestartScheduled {
+                self.state.record(Event::RestartScheduled(RestartScheduled {
                     agent,
                     reason: exit.reason,
                     restart_at: *at,
@@ -263,11 +263,11 @@ impl Reporter {
                     attempts_in_window,
                     max_restarts: spec.restart.max_restarts,
                     window_ms: millis(spec.restart.window),
-                });
+                }));
             }
             Decision::Quarantine(quarantine) => {
                 ring.push_value("agent.quarantined", quarantine);
-                self.state.record(Event::AgentQuarantined {
+                self.state.record(Event::AgentQuarantined(AgentQuarantined {
                     agent,
                     why: quarantine.why,
                     message: quarantine.message.clone(),
@@ -275,7 +275,7 @@ impl Reporter {
                     attempts_in_window,
                     crash_id: crash_id.clone(),
                     action: StartFailure::Quarantined.action(),
-                });
+                }));
             }
         }
     }

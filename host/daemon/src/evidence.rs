@@ -17,6 +17,7 @@ use bulkhead_store::Database;
 use bulkhead_store::crashes::{CrashStore, Filter, Page, SinkStats, Stats};
 use bulkhead_store::database::{AgentRow, Private, TownKnows, Wanted};
 use bulkhead_supervisor::without_secrets;
+use bulkhead_types::event::{EvidenceAvailable, EvidenceFailed, EvidenceFound, EvidenceLate};
 use bulkhead_types::time::millis;
 use bulkhead_types::{CrashRecord, Event, Frames, Incarnation, Symbolized};
 
@@ -80,7 +81,7 @@ impl AtSink {
         // The thread reports a failure.
         let left = self.left.as_ref().ok()?;
         let run = left.run.as_ref();
-        Some(Event::EvidenceFound {
+        Some(Event::EvidenceFound(EvidenceFound {
             sink: self.sink.clone(),
             duration_ms: millis(self.waited),
             previous_run_id: run.map(|run| run.run_id.clone()),
@@ -93,7 +94,7 @@ impl AtSink {
             crash_records,
             agents,
             damaged: left.damaged.clone(),
-        })
+        }))
     }
 }
 
@@ -164,16 +165,17 @@ impl Late {
                 let fingerprint = format!("evidence:{doing}:{cause}");
                 let Some(repeated) = self.context.take_repeat(&fingerprint) else { return };
                 let message = fault.message;
-                self.sink.record(Event::EvidenceFailed {
+                self.sink.record(Event::EvidenceFailed(EvidenceFailed {
                     doing,
                     cause,
                     message,
                     fingerprint,
                     repeated,
-                });
+                }));
             }
             Notice::Available { down } => {
-                self.sink.record(Event::EvidenceAvailable { down_ms: millis(down) });
+                self.sink
+                    .record(Event::EvidenceAvailable(EvidenceAvailable { down_ms: millis(down) }));
             }
             Notice::Late(left) => self.late(*left),
         }
@@ -192,13 +194,13 @@ impl Late {
         let kernel = Kernel::here();
         let (boot_id, memory) = (kernel.boot_id(), kernel.counters());
         let judged = judge(&previous, &Observations { boot_id, memory, ..Observations::default() });
-        self.sink.record(Event::EvidenceLate {
+        self.sink.record(Event::EvidenceLate(EvidenceLate {
             previous_run_id: run_id,
             cause: judged.cause,
             confidence: judged.confidence,
             evidence: judged.evidence,
             crash_records: records.len(),
-        });
+        }));
     }
 }
 

@@ -26,7 +26,7 @@ use bulkhead_terminal::Look;
 use bulkhead_tools::Launcher;
 use bulkhead_town::Town;
 use bulkhead_types::error::causes;
-use bulkhead_types::event::{Confinement, ToolSandbox};
+use bulkhead_types::event::{ColdStart, Confinement, ToolSandbox};
 use bulkhead_types::previous::RunState;
 use bulkhead_types::time::millis;
 use bulkhead_types::{Event, Level};
@@ -275,7 +275,7 @@ impl Host {
         let capacity = self.runtime.capacity();
         let names =
             |keys: &mut dyn Iterator<Item = &Arc<str>>| keys.map(|key| key.to_string()).collect();
-        self.sink.record(Event::ColdStart {
+        self.sink.record(Event::ColdStart(ColdStart {
             version: env!("CARGO_PKG_VERSION"),
             boot_id: run.boot_id.clone(),
             pid: run.pid,
@@ -295,7 +295,7 @@ impl Host {
             security: Box::new(security),
             tools: tools.map(Box::new),
             memory: Box::new(self.memory.memory().sources()),
-        });
+        }));
         before.into_event().into_iter().for_each(|event| self.sink.record(event));
         if settings.without_store {
             self.sink.record(Event::StoreOff {});

@@ -12,6 +12,7 @@ use bulkhead_feed::Feed;
 use bulkhead_log::{Log, Sink};
 use bulkhead_town::Handle;
 use bulkhead_types::Event;
+use bulkhead_types::event;
 use bulkhead_types::previous::{MemoryFigures, RunState};
 use serde_json::value::RawValue;
 
@@ -171,7 +172,7 @@ fn data(event: &Event) -> Box<RawValue> {
 /// What the black box keeps of a line. A panic is noted by the hook, which knows more of it.
 fn fact_of(event: &Event) -> Option<Fact<'_>> {
     Some(match event {
-        Event::ColdStart { version, .. } => {
+        Event::ColdStart(event::ColdStart { version, .. }) => {
             Fact::ColdStart(ColdStart { version: (*version).into() })
         }
         Event::StopIntent { by, reason, drain_ms } => Fact::StopIntent(StopIntent {
@@ -179,7 +180,7 @@ fn fact_of(event: &Event) -> Option<Fact<'_>> {
             reason: reason.into(),
             drain_ms: *drain_ms,
         }),
-        Event::Draining { phase, agents, .. } => {
+        Event::Draining(event::Draining { phase, agents, .. }) => {
             Fact::Draining(Draining { phase: phase.as_str().into(), agents: *agents })
         }
         Event::AgentStart { agent, .. } => Fact::AgentStart(AgentStart {

@@ -13,6 +13,7 @@ use bulkhead_tasks::Spawner;
 use bulkhead_telemetry::Figures;
 use bulkhead_town::Handle;
 use bulkhead_types::Event;
+use bulkhead_types::event::{HydrationFailed, Stopped};
 use bulkhead_types::previous::RunState;
 use bulkhead_types::time::millis;
 use tokio::runtime::Runtime;
@@ -353,10 +354,10 @@ async fn get_ready(
     booted: JoinHandle<Option<()>>,
 ) -> Infallible {
     if !matches!(booted.await, Ok(Some(()))) {
-        host.sink.record(Event::HydrationFailed {
+        host.sink.record(Event::HydrationFailed(HydrationFailed {
             error: "the task that restarts agents at boot ended early".into(),
             action: "read the panic before this line; start the missing agents by hand",
-        });
+        }));
     }
     host.recorder.reached(RunState::Hydrated);
     host.earlier_runs_are_reported(AT_BOOT);
@@ -494,12 +495,12 @@ fn end(host: Host, report: &DrainReport, settings: &Settings) -> Exit {
     memory.hush();
     // So that the count below knows of every line before it.
     log.flush(FLUSHING / 2);
-    sink.record(Event::Stopped {
+    sink.record(Event::Stopped(Stopped {
         stopped: report.stopped(),
         killed: report.killed(),
         duration_ms: millis(report.duration),
         dropped_lines: log.dropped(),
-    });
+    }));
     log.close(FLUSHING);
     drop(town);
     drop(supervisor);

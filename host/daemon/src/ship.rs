@@ -6,6 +6,7 @@ use bulkhead_log::SharedSink;
 use bulkhead_ship::{Notice, Opened, Outbox, Restored, Ship};
 use bulkhead_store::{Database, database};
 use bulkhead_types::Event;
+use bulkhead_types::event::{ShipAvailable, ShipFailed, ShipRestored};
 use bulkhead_types::time::millis;
 
 use crate::config::Settings;
@@ -52,14 +53,16 @@ pub async fn restore(
 /// Ships what is committed, and says what was restored.
 pub fn begin(opened: Opened, database: &Arc<Database>, sink: SharedSink) -> Result<Ship, Failure> {
     let from = opened.place();
-    let event = |state, (segments, bytes, duration_ms), complete, kept_as| Event::ShipRestored {
-        from,
-        state,
-        segments,
-        bytes,
-        duration_ms,
-        complete,
-        kept_as,
+    let event = |state, (segments, bytes, duration_ms), complete, kept_as| {
+        Event::ShipRestored(ShipRestored {
+            from,
+            state,
+            segments,
+            bytes,
+            duration_ms,
+            complete,
+            kept_as,
+        })
     };
     sink.record(match &opened.restored {
         Restored::Nothing => event("nothing", (0, 0, 0), true, None),
@@ -75,8 +78,12 @@ pub fn begin(opened: Opened, database: &Arc<Database>, sink: SharedSink) -> Resu
         None => Ok(None),
     };
     let notify = move |notice| match notice {
-        Notice::Failing { error } => sink.record(Event::ShipFailed { message: error.to_string() }),
-        Notice::Shipping { down } => sink.record(Event::ShipAvailable { down_ms: millis(down) }),
+        Notice::Failing { error } => {
+            sink.record(Event::ShipFailed(ShipFailed { message: error.to_string() }))
+        }
+        Notice::Shipping { down } => {
+            sink.record(Event::ShipAvailable(ShipAvailable { down_ms: millis(down) }))
+        }
         // The init process says the rest.
         Notice::Fenced { .. } => bulkhead_fence::close(),
     };

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bulkhead_log::{Held, SharedSink};
 use bulkhead_store::database::Notice;
 use bulkhead_types::Event;
+use bulkhead_types::event::{StoreAvailable, StoreSetAside, StoreUnavailable};
 
 /// Most notices that wait for the run's first line. The database has few before it is open.
 const MAX_HELD: usize = 64;
@@ -39,16 +40,20 @@ impl StoreNotices {
 
     fn write(&self, notice: Notice) {
         let event = match notice {
-            Notice::SetAside { reason, kept_as, removed } => Event::StoreSetAside {
+            Notice::SetAside { reason, kept_as, removed } => Event::StoreSetAside(StoreSetAside {
                 reason,
                 kept_as: kept_as.display().to_string(),
                 removed: removed.map(|path| path.display().to_string()),
-            },
-            Notice::Unavailable { reason, retries } => Event::StoreUnavailable { reason, retries },
-            Notice::Available { crashes_written, crashes_dropped } => Event::StoreAvailable {
-                crash_records_written: crashes_written,
-                crash_records_dropped: crashes_dropped,
-            },
+            }),
+            Notice::Unavailable { reason, retries } => {
+                Event::StoreUnavailable(StoreUnavailable { reason, retries })
+            }
+            Notice::Available { crashes_written, crashes_dropped } => {
+                Event::StoreAvailable(StoreAvailable {
+                    crash_records_written: crashes_written,
+                    crash_records_dropped: crashes_dropped,
+                })
+            }
             Notice::CheckCutShort => {
                 tracing::warn!("the check of the database was too slow and was interrupted");
                 return;

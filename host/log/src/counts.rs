@@ -136,7 +136,7 @@ fn read<'a>(
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_types::event::AgentTag;
+    use bulkhead_types::event::{AgentTag, RestartScheduled};
     use bulkhead_types::{AgentId, CrashRecord, Incarnation, Phase};
 
     use super::*;
@@ -210,7 +210,8 @@ mod tests {
             counts.count(&event);
         }
         let of = |event: &Event| match event {
-            Event::AgentStart { agent, .. } | Event::RestartScheduled { agent, .. } => {
+            Event::AgentStart { agent, .. }
+            | Event::RestartScheduled(RestartScheduled { agent, .. }) => {
                 Some(Arc::clone(&agent.role))
             }
             Event::AgentCrash(record) => Some(Arc::clone(&record.role)),

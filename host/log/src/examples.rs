@@ -9,7 +9,7 @@ mod memory;
 mod ship;
 mod town;
 
-use bulkhead_types::event::{Confinement, ToolSandbox};
+use bulkhead_types::event::{ColdStart, Confinement, Drained, Draining, Stopped, ToolSandbox};
 use bulkhead_types::event::{DrainPhase, DrainPhaseReport, PreviousSummary};
 use bulkhead_types::previous::{LastMemory, MemoryFigures, RunState};
 use bulkhead_types::{Cause, Confidence, Event, Level, PreviousRun, Timestamp};
@@ -104,7 +104,7 @@ fn previous_runs() -> [Event; 2] {
 
 fn start() -> [Event; 4] {
     [
-        Event::ColdStart {
+        Event::ColdStart(ColdStart {
             version: "0.1.0",
             boot_id: Some("6f3b6f5e-2f0c-4b8e-9a55-0c9d3a1e7b42".into()),
             pid: 17,
@@ -141,7 +141,7 @@ fn start() -> [Event; 4] {
                 seccomp: true,
             })),
             memory: Box::new(memory::sources()),
-        },
+        }),
         Event::CapacityLimited {
             requested: 500,
             granted: 200,
@@ -203,16 +203,21 @@ fn end() -> [Event; 4] {
             reason: "a signal asked for it".into(),
             drain_ms: Some(300_000),
         },
-        Event::Draining { phase: DrainPhase::Settling, agents: 12, busy: 3, limit_ms: 20_000 },
-        Event::Drained {
+        Event::Draining(Draining {
+            phase: DrainPhase::Settling,
+            agents: 12,
+            busy: 3,
+            limit_ms: 20_000,
+        }),
+        Event::Drained(Drained {
             phases: vec![
                 report(DrainPhase::Settling, 12, 1, 1_840),
                 report(DrainPhase::Stopping, 11, 11, 63),
                 report(DrainPhase::Killing, 0, 0, 0),
             ],
             duration_ms: 1_903,
-        },
-        Event::Stopped { stopped: 12, killed: 0, duration_ms: 1_911, dropped_lines: 0 },
+        }),
+        Event::Stopped(Stopped { stopped: 12, killed: 0, duration_ms: 1_911, dropped_lines: 0 }),
     ]
 }
 

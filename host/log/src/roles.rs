@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bulkhead_types::Event;
+use bulkhead_types::event::RestartScheduled;
 use bulkhead_types::time::micros;
 
 /// What happened to agents of one role, by what it is.
@@ -45,7 +46,9 @@ impl Roles {
         let (role, which): (_, fn(&RoleCounts) -> &AtomicU64) = match event {
             Event::AgentStart { agent, .. } => (&agent.role, |counts| &counts.starts),
             Event::AgentCrash(record) => (&record.role, |counts| &counts.crashes),
-            Event::RestartScheduled { agent, .. } => (&agent.role, |counts| &counts.restarts),
+            Event::RestartScheduled(RestartScheduled { agent, .. }) => {
+                (&agent.role, |counts| &counts.restarts)
+            }
             _ => return,
         };
         if let Some(counts) = self.0.get().and_then(|roles| roles.get(&**role)) {

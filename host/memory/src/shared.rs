@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
+use bulkhead_types::event::{MemoryPressure, MemoryUsageFailed};
 use bulkhead_types::memory::{LargeAgent, MemorySample, MemorySources, MemoryUsage, mebibytes};
 use bulkhead_types::previous::MemoryFigures;
 use bulkhead_types::{AgentId, Event, Timestamp};
@@ -148,7 +149,12 @@ impl Memory {
         let reading = kernel_says.within(self.config.budget_bytes, beside);
         let failed = faults.take_new().into_iter();
         let mut events: Vec<_> = failed
-            .map(|fault| Event::MemoryUsageFailed { source: fault.source, error: fault.error })
+            .map(|fault| {
+                Event::MemoryUsageFailed(MemoryUsageFailed {
+                    source: fault.source,
+                    error: fault.error,
+                })
+            })
             .collect();
         let crossing = {
             let mut latest = self.latest();
@@ -317,7 +323,7 @@ impl Memory {
     }
 
     fn crossed(&self, crossing: Crossing, reading: &Reading) -> Event {
-        Event::MemoryPressure {
+        Event::MemoryPressure(MemoryPressure {
             state: if crossing.high { "high" } else { "normal" },
             source: crossing.source.as_str(),
             psi: reading.psi,
@@ -325,7 +331,7 @@ impl Memory {
             limit_bytes: reading.limit.map(|limit| limit.bytes),
             largest: self.largest(LARGEST),
             action: if crossing.high && self.config.sheds { "shed" } else { "none" },
-        }
+        })
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bulkhead_agent::{Agent, AgentHandle, Ending};
 use bulkhead_runtime::ShutdownReason;
 use bulkhead_types::Event;
-use bulkhead_types::event::{DrainPhase, DrainPhaseReport};
+use bulkhead_types::event::{DrainPhase, DrainPhaseReport, Drained, Draining};
 use bulkhead_types::time::millis;
 use tokio::time::{timeout, timeout_at};
 
@@ -118,7 +118,7 @@ impl<'a> Drain<'a> {
         let (phases, cut) = (self.phases, self.cut);
         let report = DrainReport { phases, duration: self.began.elapsed(), cut };
         let (phases, duration_ms) = (report.phases.clone(), millis(report.duration));
-        self.supervisor.0.sink().record(Event::Drained { phases, duration_ms });
+        self.supervisor.0.sink().record(Event::Drained(Drained { phases, duration_ms }));
         report
     }
 
@@ -134,7 +134,12 @@ impl<'a> Drain<'a> {
         self.call_the_roll();
         let busy = self.roll.iter().filter(|agent| !agent.is_settled()).count();
         let agents = self.roll.len();
-        self.supervisor.0.sink().record(Event::Draining { phase, agents, busy, limit_ms });
+        self.supervisor.0.sink().record(Event::Draining(Draining {
+            phase,
+            agents,
+            busy,
+            limit_ms,
+        }));
         let by = self.by.clone();
         let all = async {
             let stops = |agent: &Agent| agent.order_stop(ShutdownReason::Drained, &by);

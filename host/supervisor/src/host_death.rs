@@ -18,7 +18,7 @@ use bulkhead_log::{RunContext, now};
 use bulkhead_store::database::{AgentRow, Change, Wanted};
 use bulkhead_tasks::containment::contain;
 use bulkhead_types::crash::CrashRecord;
-use bulkhead_types::event::AgentTag;
+use bulkhead_types::event::{AgentQuarantined, AgentTag};
 use bulkhead_types::previous::Cause;
 use bulkhead_types::restart::{PastEnd, Quarantine};
 use bulkhead_types::time::millis;
@@ -205,7 +205,7 @@ impl Blamed {
             dropped_log_lines: 0,
             crash_id: Some(record.crash_id.clone()),
         });
-        events.push(Event::AgentQuarantined {
+        events.push(Event::AgentQuarantined(AgentQuarantined {
             agent: agent(),
             why: quarantine.why,
             message: quarantine.message,
@@ -213,7 +213,7 @@ impl Blamed {
             attempts_in_window,
             crash_id: Some(record.crash_id.clone()),
             action,
-        });
+        }));
         events
     }
 }

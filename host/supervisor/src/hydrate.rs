@@ -42,7 +42,9 @@ use bulkhead_agent::{Admission, Agent, AgentHandle, StartError, StartFailure};
 use bulkhead_api::{IfRunning, StartRequest, TownRegistry};
 use bulkhead_store::database::Change;
 use bulkhead_tasks::Spawner;
-use bulkhead_types::event::{AgentTag, HydrationResult};
+use bulkhead_types::event::{
+    AgentTag, HydrationFailed, HydrationFinished, HydrationResult, HydrationStarted,
+};
 use bulkhead_types::time::millis;
 use bulkhead_types::{AgentId, Event, Incarnation};
 use tokio::sync::mpsc::{Receiver, channel};
@@ -149,14 +151,14 @@ impl Supervisor {
         let decisions = self.0.settle(plan, registry, configured);
         let (agents, quarantined) =
             (decisions.starts.len() + decisions.failed.len(), decisions.quarantined.len());
-        self.0.sink().record(Event::HydrationStarted {
+        self.0.sink().record(Event::HydrationStarted(HydrationStarted {
             agents,
             from_store,
             from_town: decisions.from_town,
             quarantined,
             source,
             town_error,
-        });
+        }));
         if let Some(resumed) = decisions.resumed(is_whole) {
             self.0.container.journal.keep_only(&resumed);
         }
@@ -164,7 +166,7 @@ impl Supervisor {
         let results = self.carry_out(decisions, rules.parallel, snapshots, until, &mut report);
         let results = results.await;
         let HydrationReport { running, failed, late, overtaken, .. } = report;
-        self.0.sink().record(Event::HydrationFinished {
+        self.0.sink().record(Event::HydrationFinished(HydrationFinished {
             agents,
             running,
             failed,
@@ -174,7 +176,7 @@ impl Supervisor {
             source,
             duration_ms: millis(began.elapsed()),
             results,
-        });
+        }));
         report
     }
 
@@ -304,7 +306,7 @@ impl Inner {
     fn report_plan(&self, plan: &mut Plan) {
         if let Some(error) = plan.broken.clone() {
             let action = "start the missing agents by hand, and report the panic";
-            self.sink().record(Event::HydrationFailed { error, action });
+            self.sink().record(Event::HydrationFailed(HydrationFailed { error, action }));
         }
         for blamed in std::mem::take(&mut plan.blamed) {
             let events = blamed.events(&self.container.context, StartFailure::Quarantined.action());

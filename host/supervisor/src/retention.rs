@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bulkhead_api::{RemovedWorkspace, WorkspaceList, WorkspaceView};
 use bulkhead_log::now;
+use bulkhead_types::event::{WorkspaceRemoved, WorkspacesFull};
 use bulkhead_types::{AgentId, Event, Timestamp};
 use bulkhead_workspace::{Freed, Inventory, Kept, Policy, Pushed, Removal, choose};
 use tokio::time::sleep;
@@ -91,7 +92,7 @@ impl Supervisor {
         if choice.excess_bytes > 0 {
             let (excess_bytes, max_bytes) =
                 (choice.excess_bytes, policy.max_bytes.unwrap_or_default());
-            inner.sink().record(Event::WorkspacesFull { excess_bytes, max_bytes });
+            inner.sink().record(Event::WorkspacesFull(WorkspacesFull { excess_bytes, max_bytes }));
         }
     }
 }
@@ -156,7 +157,13 @@ impl Inner {
         let freed = aside.delete().await?;
         let Freed { bytes, entries, left } = freed.clone();
         let agent_id = id.clone();
-        self.sink().record(Event::WorkspaceRemoved { agent_id, why, bytes, entries, left });
+        self.sink().record(Event::WorkspaceRemoved(WorkspaceRemoved {
+            agent_id,
+            why,
+            bytes,
+            entries,
+            left,
+        }));
         Ok(Some(freed))
     }
 }

@@ -21,6 +21,10 @@ use std::time::{Duration, Instant};
 
 use bulkhead_log::{RunContext, SharedSink, now};
 use bulkhead_net::retry_after;
+use bulkhead_types::event::{
+    RefreshTokenReceived, TownCallFailed, TownCallGivenUp, TownCallSwitchedOff, TownDropped,
+    TownFenced, TownReachable, TownTokenRefreshed, TownUnreachable,
+};
 use bulkhead_types::time::millis;
 use bulkhead_types::{AgentId, Backoff, Event, Secret, Timestamp};
 use http::StatusCode;
@@ -157,7 +161,11 @@ impl Client {
         // One town may refuse thousands of agents, one after the other.
         if agent_id.is_none() || self.context.take_repeat(&fingerprint).is_some() {
             let (call, status) = (call.name(), fault.status);
-            self.sink.record(Event::TownCallSwitchedOff { call, status, agent_id });
+            self.sink.record(Event::TownCallSwitchedOff(TownCallSwitchedOff {
+                call,
+                status,
+                agent_id,
+            }));
         }
     }
 
@@ -171,13 +179,13 @@ impl Client {
         fault: &Fault,
     ) {
         self.counters.give_up(call);
-        self.sink.record(Event::TownCallGivenUp {
+        self.sink.record(Event::TownCallGivenUp(TownCallGivenUp {
             call: call.name(),
             agent_id: agent.clone(),
             attempts,
             tried_ms: millis(tried_for),
             message: fault.to_string(),
-        });
+        }));
     }
 
     /// The `data` of an answer. One of another shape is a failed call.
@@ -211,7 +219,7 @@ impl Client {
         let name = what.name();
         if self.context.take_repeat(&format!("town:dropped:{name}")).is_some() {
             let (dropped, total) = self.counters.take_dropped(what);
-            self.sink.record(Event::TownDropped { what: name, dropped, total });
+            self.sink.record(Event::TownDropped(TownDropped { what: name, dropped, total }));
         }
     }
 
@@ -338,7 +346,7 @@ impl Client {
         };
         let (in_place, expires_at) = self.token.refreshed(generation, secret);
         if in_place {
-            self.sink.record(Event::TownTokenRefreshed { why, expires_at });
+            self.sink.record(Event::TownTokenRefreshed(TownTokenRefreshed { why, expires_at }));
         }
         true
     }
@@ -366,7 +374,7 @@ impl Client {
     /// The town sent a token.
     pub(crate) fn swap_token(&self, secret: Secret) -> Option<Timestamp> {
         let expires_at = self.token.swap(secret);
-        self.sink.record(Event::RefreshTokenReceived { expires_at });
+        self.sink.record(Event::RefreshTokenReceived(RefreshTokenReceived { expires_at }));
         expires_at
     }
 
@@ -374,10 +382,10 @@ impl Client {
         self.fenced.send_replace(true);
         if !self.fence_logged.swap(true, AcqRel) {
             let newer_run_id = newer_run_id.map(|id| crate::fault::one_line(&id));
-            self.sink.record(Event::TownFenced {
+            self.sink.record(Event::TownFenced(TownFenced {
                 newer_run_id,
                 action: "another container serves this town; stop this one, or restart it to take over",
-            });
+            }));
         }
     }
 
@@ -388,7 +396,7 @@ impl Client {
         }
         let fingerprint = fault.fingerprint(call.name());
         let Some(repeated) = self.context.take_repeat(&fingerprint) else { return };
-        self.sink.record(Event::TownCallFailed {
+        self.sink.record(Event::TownCallFailed(TownCallFailed {
             call: call.name(),
             cause: fault.cause.as_str(),
             status: fault.status,
@@ -397,7 +405,7 @@ impl Client {
             agent_id: about.map(|about| about.agent_id.clone()),
             fingerprint,
             repeated,
-        });
+        }));
     }
 
     fn is_silent(&self, fault: &Fault) {
@@ -405,7 +413,7 @@ impl Client {
         if since.is_none() {
             *since = Some(Instant::now());
             let (cause, message) = (fault.cause.as_str(), fault.message.clone());
-            self.sink.record(Event::TownUnreachable { cause, message });
+            self.sink.record(Event::TownUnreachable(TownUnreachable { cause, message }));
         }
     }
 
@@ -413,7 +421,8 @@ impl Client {
         self.answers.fetch_add(1, Relaxed);
         let mut since = self.silent_since.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(since) = since.take() {
-            self.sink.record(Event::TownReachable { down_ms: millis(since.elapsed()) });
+            self.sink
+                .record(Event::TownReachable(TownReachable { down_ms: millis(since.elapsed()) }));
             self.is_back.notify_one();
         }
     }

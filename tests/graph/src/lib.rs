@@ -338,6 +338,36 @@ mod tests {
         assert!(found.is_empty(), "imports in a cycle:\n{}", found.join("\n"));
     }
 
+    /// Longer than that, a file is about several things.
+    const MAX_LINES: usize = 600;
+
+    /// The source files below a folder.
+    fn sources(folder: &Path) -> Vec<PathBuf> {
+        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+        let of_others = ["target", "node_modules"];
+        let below =
+            folders.iter().filter(|path| !of_others.iter().any(|name| path.ends_with(name)));
+        let below = below.flat_map(|folder| sources(folder));
+        let is_source =
+            |path: &PathBuf| path.extension().is_some_and(|extension| extension == "rs");
+        files.into_iter().filter(is_source).chain(below).collect()
+    }
+
+    #[test]
+    fn no_file_is_too_long() {
+        let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+        let files =
+            ["guest", "host", "tests"].iter().flat_map(|folder| sources(&root.join(folder)));
+        // Generated from the interface.
+        let written = files.filter(|path| !path.ends_with("guest/sdk/src/bindings.rs"));
+        let long: Vec<_> = written
+            .map(|path| (fs::read_to_string(&path).unwrap().lines().count(), path))
+            .filter(|(lines, _)| *lines > MAX_LINES)
+            .collect();
+        assert!(long.is_empty(), "longer than {MAX_LINES} lines: {long:?}");
+    }
+
     fn crate_of(files: &[(&str, &str)]) -> Imports {
         let dir =
             std::env::temp_dir().join(format!("graph-{}-{}", std::process::id(), files[0].1.len()));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bulkhead_runtime::ShutdownReason;
 use bulkhead_types::Event;
+use bulkhead_types::event::RestartCancelled;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -111,7 +112,7 @@ impl Actor<'_> {
             Cancelled::Drain => DRAIN.to_owned(),
         };
         let agent = self.state.tag();
-        self.state.record(Event::RestartCancelled { agent, by });
+        self.state.record(Event::RestartCancelled(RestartCancelled { agent, by }));
         self.guard.close_mailbox();
         // Last, in this order: those that wait for one of them wait for what was reported before.
         self.state.publisher.end_backoff();

@@ -19,7 +19,7 @@ use std::sync::{Arc, PoisonError};
 use bulkhead_log::now;
 use bulkhead_runtime::ShutdownReason;
 use bulkhead_store::journal::{Kept, Left, MAX_CRASH_IDS};
-use bulkhead_types::{Event, Exit, ExitClass, Message, MessageSetAside};
+use bulkhead_types::{Event, Exit, ExitClass, Message, MessageSetAside, event};
 use serde::Serialize;
 
 use crate::incarnation::{Announced, IncarnationState};
@@ -233,13 +233,13 @@ impl IncarnationState {
         drop(last);
         let event = SetAsideEvent { message_id, attempts, crash_ids };
         self.start.ring.push_value("agent.message_set_aside", &event);
-        self.record(Event::MessageSetAside {
+        self.record(Event::MessageSetAside(event::MessageSetAside {
             agent: self.tag(),
             message_id: message_id.clone(),
             sender: sender.clone(),
             attempts,
             crash_ids: crash_ids.clone(),
-        });
+        }));
         self.is_done_with(&envelope.message);
     }
 

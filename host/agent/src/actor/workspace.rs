@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_log::now;
+use bulkhead_types::event::{WorkNotSaved, WorkSaved, WorkspacePrepared};
 use bulkhead_types::time::millis;
 use bulkhead_types::{Event, Exit, ExitReason, GitSpec, Phase};
 use bulkhead_workspace::{Author, DiskLimit, OnProgress, Prepared, Progress, Request, Rig, Saved};
@@ -77,14 +78,14 @@ impl Actor<'_> {
         self.stand_still(began);
         let Prepared { branch, head, reused, .. } = made?;
         self.has_repository = true;
-        self.container.sink.record(Event::WorkspacePrepared {
+        self.container.sink.record(Event::WorkspacePrepared(WorkspacePrepared {
             agent: self.state.tag(),
             rig: git.rig.clone(),
             branch,
             head: head.to_string(),
             reused,
             duration_ms: millis(began.elapsed()),
-        });
+        }));
         Ok(())
     }
 
@@ -104,16 +105,20 @@ impl Actor<'_> {
         let duration_ms = millis(began.elapsed());
         let event = match saved {
             Ok(Saved::Nothing) => return,
-            Ok(Saved::All(commit)) => {
-                Event::WorkSaved { agent, rig, branch, commit: commit.to_string(), duration_ms }
-            }
+            Ok(Saved::All(commit)) => Event::WorkSaved(WorkSaved {
+                agent,
+                rig,
+                branch,
+                commit: commit.to_string(),
+                duration_ms,
+            }),
             Ok(Saved::Part { why: message, .. }) => {
                 let code = "partly-saved".to_owned();
-                Event::WorkNotSaved { agent, rig, branch, code, message, duration_ms }
+                Event::WorkNotSaved(WorkNotSaved { agent, rig, branch, code, message, duration_ms })
             }
             Err((code, message)) => {
                 let code = code.to_owned();
-                Event::WorkNotSaved { agent, rig, branch, code, message, duration_ms }
+                Event::WorkNotSaved(WorkNotSaved { agent, rig, branch, code, message, duration_ms })
             }
         };
         self.container.sink.record(event);

@@ -16,6 +16,7 @@ use axum::http::HeaderMap;
 use bulkhead_api::{Issue, Parsed, SyncAnswer, TownConfig, WithIgnored};
 use bulkhead_log::SharedSink;
 use bulkhead_types::Event;
+use bulkhead_types::event::TownConfigIgnored;
 use serde_json::json;
 
 use crate::Backend;
@@ -62,7 +63,7 @@ impl Problems {
         for issue in issues {
             if logged.len() < MAX_LOGGED && logged.insert(issue.clone()) {
                 let Issue { path, message: problem } = issue;
-                self.sink.record(Event::TownConfigIgnored { path, problem });
+                self.sink.record(Event::TownConfigIgnored(TownConfigIgnored { path, problem }));
             }
         }
     }

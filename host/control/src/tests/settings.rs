@@ -1,6 +1,7 @@
 //! Changes that reach agents while they are active.
 
 use bulkhead_types::Event;
+use bulkhead_types::event::TownConfigIgnored;
 use serde_json::json;
 
 use super::fake::Rig;
@@ -144,7 +145,7 @@ fn a_header_that_is_no_config_fails_no_call_and_each_problem_is_logged_once() {
     let lines = rig.lines();
     assert!(!format!("{lines:?}").contains("hunter2"));
     let logged = lines.iter().filter_map(|line| match line {
-        Event::TownConfigIgnored { path, .. } => Some(path.as_str()),
+        Event::TownConfigIgnored(TownConfigIgnored { path, .. }) => Some(path.as_str()),
         _ => None,
     });
     assert_eq!(logged.collect::<Vec<_>>(), BAD.map(|(_, path)| path));

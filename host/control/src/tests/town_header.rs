@@ -1,6 +1,7 @@
 //! `X-Town-Config` of any size: it fails no call, and costs no more than its bound.
 
 use bulkhead_types::Event;
+use bulkhead_types::event::TownConfigIgnored;
 
 use super::client::Client;
 use super::fake::Rig;
@@ -23,7 +24,9 @@ fn logged(rig: Rig) -> (Vec<(String, String)>, usize) {
     let (mut ignored, mut refused) = (Vec::new(), 0);
     for line in rig.lines() {
         match line {
-            Event::TownConfigIgnored { path, problem } => ignored.push((path, problem)),
+            Event::TownConfigIgnored(TownConfigIgnored { path, problem }) => {
+                ignored.push((path, problem))
+            }
             Event::RequestRefused { .. } => refused += 1,
             _ => {}
         }

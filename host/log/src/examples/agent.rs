@@ -1,7 +1,11 @@
 //! The events of an agent that works, crashes and is restarted.
 
 use bulkhead_types::crash::{Consequence, CoreDumpRef, LastEvent};
-use bulkhead_types::event::{AgentTag, StartTimings};
+use bulkhead_types::event::{
+    AgentMessage, AgentQuarantined, AgentStuck, AgentTag, MemorySoftLimit, MessageSetAside,
+    ModelBudget, RestartCancelled, RestartScheduled, StartTimings, ToolExited, ToolStarted,
+    WorkNotSaved, WorkSaved, WorkspacePrepared,
+};
 use bulkhead_types::exit::Location;
 use bulkhead_types::memory::MemorySample;
 use bulkhead_types::restart::QuarantineReason;
@@ -79,20 +83,20 @@ fn turns() -> [Event; 13] {
         wall_ms: 2_310,
     };
     [
-        Event::AgentMessage {
+        Event::AgentMessage(AgentMessage {
             agent: agent(),
             message_id: MESSAGE.into(),
             sender: Sender::Agent(AgentId::parse("mayor").unwrap()),
             bytes: 184,
             attempt: 1,
-        },
-        Event::MessageSetAside {
+        }),
+        Event::MessageSetAside(MessageSetAside {
             agent: agent(),
             message_id: MESSAGE.into(),
             sender: Sender::Agent(AgentId::parse("mayor").unwrap()),
             attempts: 2,
             crash_ids: vec!["019bc0f4-5b11-7c02-8e1f-6a3c8e02b1a4".into(), CRASH.into()],
-        },
+        }),
         turn(Some(Next::Idle), None),
         turn(None, Some("the model answered 503 three times")),
         Event::SecretUsed {
@@ -100,29 +104,29 @@ fn turns() -> [Event; 13] {
             secret: "github".into(),
             destination: "api.github.com:443".into(),
         },
-        Event::WorkspacePrepared {
+        Event::WorkspacePrepared(WorkspacePrepared {
             agent: agent(),
             rig: "docs".into(),
             branch: "bulkhead/toast".into(),
             head: "1c7a9e0b5d2f4a68c3e1b7d9f0a2c4e6b8d0f1a3".into(),
             reused: false,
             duration_ms: 2_140,
-        },
-        Event::WorkSaved {
+        }),
+        Event::WorkSaved(WorkSaved {
             agent: agent(),
             rig: "docs".into(),
             branch: "bulkhead/toast".into(),
             commit: "9e0b5d2f4a68c3e1b7d9f0a2c4e6b8d0f1a31c7a".into(),
             duration_ms: 910,
-        },
-        Event::WorkNotSaved {
+        }),
+        Event::WorkNotSaved(WorkNotSaved {
             agent: agent(),
             rig: "docs".into(),
             branch: "bulkhead/toast".into(),
             code: "rejected".into(),
             message: "the push to bulkhead/toast was rejected: [rejected] (fetch first)".into(),
             duration_ms: 1_310,
-        },
+        }),
         Event::AgentUnhandledRejection {
             agent: agent(),
             message: "TypeError: fetch of the plan failed".into(),
@@ -138,13 +142,13 @@ fn turns() -> [Event; 13] {
             }],
             dropped: 0,
         },
-        Event::ToolStarted {
+        Event::ToolStarted(ToolStarted {
             agent: agent(),
             tool: 41,
             program: "cargo".into(),
             arguments: vec!["test".into(), "--quiet".into()],
-        },
-        Event::ToolExited {
+        }),
+        Event::ToolExited(ToolExited {
             agent: agent(),
             tool: 41,
             program: "cargo".into(),
@@ -155,14 +159,14 @@ fn turns() -> [Event; 13] {
             cpu_ms: 14_730,
             peak_memory_bytes: 536_870_912,
             output_bytes: 18_230,
-        },
-        Event::MemorySoftLimit {
+        }),
+        Event::MemorySoftLimit(MemorySoftLimit {
             agent: agent(),
             used_bytes: 53_739_520,
             host_bytes: 1_310_720,
             soft_bytes: 53_687_091,
             limit_bytes: 67_108_864,
-        },
+        }),
         Event::AgentCpuThrottled { agent: agent(), cpu_max_percent: 10, cpu_us: 412_800 },
     ]
 }
@@ -202,7 +206,7 @@ fn ends() -> [Event; 4] {
 
 fn restarts() -> [Event; 5] {
     [
-        Event::RestartScheduled {
+        Event::RestartScheduled(RestartScheduled {
             agent: agent(),
             reason: ExitReason::Panic,
             restart_at: Timestamp(AT.0 + 412),
@@ -210,9 +214,9 @@ fn restarts() -> [Event; 5] {
             attempts_in_window: 2,
             max_restarts: 5,
             window_ms: 300_000,
-        },
-        Event::RestartCancelled { agent: agent(), by: "a stop".into() },
-        Event::ModelBudget {
+        }),
+        Event::RestartCancelled(RestartCancelled { agent: agent(), by: "a stop".into() }),
+        Event::ModelBudget(ModelBudget {
             agent: agent(),
             budget: "tokens_per_day",
             scope: "role",
@@ -220,15 +224,15 @@ fn restarts() -> [Event; 5] {
             bound: 2_000_000,
             exhausted: false,
             ends: false,
-        },
-        Event::AgentStuck {
+        }),
+        Event::AgentStuck(AgentStuck {
             agent: agent(),
             rule: "same_tool_calls",
             count: 5,
             message: "the model called tool \"read_file\" 5 times in a row with the same arguments"
                 .into(),
-        },
-        Event::AgentQuarantined {
+        }),
+        Event::AgentQuarantined(AgentQuarantined {
             agent: agent(),
             why: QuarantineReason::Intensity,
             message: "it ended 6 times within 300 s, 5 are allowed; last: panic".into(),
@@ -236,7 +240,7 @@ fn restarts() -> [Event; 5] {
             attempts_in_window: 6,
             crash_id: Some(CRASH.into()),
             action: "look at its crashes, then start it with force or with a new spec",
-        },
+        }),
     ]
 }
 

@@ -1,19 +1,22 @@
 //! What survives a run: the database, and bringing agents back.
 
-use bulkhead_types::event::{AgentTag, HydrationResult};
+use bulkhead_types::event::{
+    AgentTag, HydrationFailed, HydrationFinished, HydrationResult, HydrationStarted,
+    StoreAvailable, StoreSetAside, StoreUnavailable,
+};
 use bulkhead_types::{AgentId, Event, Incarnation, Timestamp};
 
 pub(super) fn all() -> [Event; 9] {
     [
-        Event::HydrationStarted {
+        Event::HydrationStarted(HydrationStarted {
             agents: 12,
             from_store: 11,
             from_town: 9,
             quarantined: 1,
             source: "town_and_store",
             town_error: None,
-        },
-        Event::HydrationFinished {
+        }),
+        Event::HydrationFinished(HydrationFinished {
             agents: 12,
             running: 12,
             failed: 0,
@@ -23,8 +26,8 @@ pub(super) fn all() -> [Event; 9] {
             source: "store",
             duration_ms: 31,
             results: Vec::new(),
-        },
-        Event::HydrationFinished {
+        }),
+        Event::HydrationFinished(HydrationFinished {
             agents: 12,
             running: 10,
             failed: 1,
@@ -47,22 +50,25 @@ pub(super) fn all() -> [Event; 9] {
                     error: None,
                 },
             ],
-        },
-        Event::HydrationFailed {
+        }),
+        Event::HydrationFailed(HydrationFailed {
             error: "the task that brings agents back ended before its time".into(),
             action: "read the panic before this line; start the missing agents by hand",
-        },
-        Event::StoreSetAside {
+        }),
+        Event::StoreSetAside(StoreSetAside {
             reason: "database disk image is malformed".into(),
             kept_as: "state/store/bulkhead.db.set-aside-1768469400000".into(),
             removed: None,
-        },
-        Event::StoreUnavailable {
+        }),
+        Event::StoreUnavailable(StoreUnavailable {
             reason: "write to the database: database or disk is full".into(),
             retries: true,
-        },
+        }),
         Event::StoreOff {},
-        Event::StoreAvailable { crash_records_written: 59, crash_records_dropped: 0 },
+        Event::StoreAvailable(StoreAvailable {
+            crash_records_written: 59,
+            crash_records_dropped: 0,
+        }),
         Event::SnapshotSetAside {
             agent: AgentTag {
                 agent_id: id("furiosa"),

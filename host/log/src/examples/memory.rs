@@ -1,5 +1,6 @@
 //! The memory of the container.
 
+use bulkhead_types::event::{MemoryPressure, MemoryUsageFailed, WorkspaceRemoved, WorkspacesFull};
 use bulkhead_types::memory::{LargeAgent, MemorySources, MemoryTrend, MemoryUsage, Psi, mebibytes};
 use bulkhead_types::{AgentId, Digest, Event, Incarnation};
 
@@ -26,7 +27,7 @@ pub(super) fn all() -> [Event; 6] {
     };
     [
         Event::MemoryUsage(Box::new(usage)),
-        Event::MemoryPressure {
+        Event::MemoryPressure(MemoryPressure {
             state: "high",
             source: "used",
             psi: Some(psi),
@@ -34,18 +35,18 @@ pub(super) fn all() -> [Event; 6] {
             limit_bytes: Some(LIMIT),
             largest: vec![largest()],
             action: "none",
-        },
-        Event::MemoryUsageFailed {
+        }),
+        Event::MemoryUsageFailed(MemoryUsageFailed {
             source: "/sys/fs/cgroup/memory.stat".into(),
             error: "it does not say anon".into(),
-        },
-        Event::WorkspaceRemoved {
+        }),
+        Event::WorkspaceRemoved(WorkspaceRemoved {
             agent_id: AgentId::parse("toast").unwrap(),
             why: "pushed",
             bytes: 54_312_960,
             entries: 2_140,
             left: None,
-        },
+        }),
         Event::RoleUpgrade {
             role: "polecat".into(),
             component: "polecat".into(),
@@ -55,7 +56,10 @@ pub(super) fn all() -> [Event; 6] {
             upgraded: 0,
             problem: Some("agent toast failed with it: panicked at src/lib.rs:7:5: no plan".into()),
         },
-        Event::WorkspacesFull { excess_bytes: 212_992_000, max_bytes: 1_073_741_824 },
+        Event::WorkspacesFull(WorkspacesFull {
+            excess_bytes: 212_992_000,
+            max_bytes: 1_073_741_824,
+        }),
     ]
 }
 

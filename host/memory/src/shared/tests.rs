@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
 use bulkhead_types::Incarnation;
+use bulkhead_types::event::{MemoryPressure, MemoryUsageFailed};
 
 use super::*;
 use crate::sampler::AgentReading;
@@ -119,7 +120,7 @@ fn a_crossing_is_reported_once_each_way() {
         rig.meminfo(1000, available_kib);
         let events = rig.step();
         let state = |event: &Event| match event {
-            Event::MemoryPressure { state, used_bytes, action, .. } => {
+            Event::MemoryPressure(MemoryPressure { state, used_bytes, action, .. }) => {
                 assert_eq!(*used_bytes, Some((1000 - available_kib) * 1024));
                 assert_eq!(*action, if *state == "high" { "shed" } else { "none" });
                 *state
@@ -144,7 +145,9 @@ fn a_broken_source_is_reported_once() {
     let rig = Rig::new(None);
     std::fs::write(rig.dir.path().join("proc/meminfo"), "nonsense").unwrap();
     let events = rig.step();
-    let [Event::MemoryUsageFailed { source, error }] = &events[..] else { panic!("{events:?}") };
+    let [Event::MemoryUsageFailed(MemoryUsageFailed { source, error })] = &events[..] else {
+        panic!("{events:?}")
+    };
     assert!(source.ends_with("/proc/meminfo"), "{source}");
     assert_eq!(error, "it does not say MemTotal:");
     assert_eq!(rig.step(), []);

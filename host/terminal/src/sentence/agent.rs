@@ -2,7 +2,11 @@
 
 use std::fmt::Write as _;
 
-use bulkhead_types::event::StartTimings;
+use bulkhead_types::event::{
+    AgentMessage, AgentQuarantined, AgentStuck, MemorySoftLimit, MessageSetAside, ModelBudget,
+    RestartCancelled, RestartScheduled, StartTimings, ToolExited, ToolStarted, WorkNotSaved,
+    WorkSaved, WorkspacePrepared,
+};
 use bulkhead_types::{Event, ExitReason, Next, ToolEnd};
 
 use super::tool;
@@ -80,7 +84,7 @@ pub(super) fn of(event: &Event) -> Option<Sentence<'_>> {
             let text = format!("left a core dump of {}: {}", bytes(core_dump.bytes), core_dump.id);
             Sentence::new(Who::Agent(&agent.agent_id), text)
         }
-        Event::RestartScheduled {
+        Event::RestartScheduled(RestartScheduled {
             agent,
             reason,
             backoff_ms,
@@ -88,7 +92,7 @@ pub(super) fn of(event: &Event) -> Option<Sentence<'_>> {
             max_restarts,
             window_ms,
             ..
-        } => {
+        }) => {
             let window = ms(*window_ms);
             let text = format!(
                 "restarts in {} (end {attempts_in_window} in {window}, {max_restarts} are allowed)",
@@ -98,14 +102,16 @@ pub(super) fn of(event: &Event) -> Option<Sentence<'_>> {
             let is_in_crash = !reason.is_normal() && *reason != ExitReason::StartFailed;
             Sentence::new(Who::Agent(&agent.agent_id), text).detail_if(is_in_crash)
         }
-        Event::RestartCancelled { agent, by } => {
+        Event::RestartCancelled(RestartCancelled { agent, by }) => {
             Sentence::new(Who::Agent(&agent.agent_id), format!("is not restarted: {by} came first"))
         }
-        Event::AgentQuarantined { agent, message, crash_id, action, .. } => Sentence::new(
-            Who::Agent(&agent.agent_id),
-            format!("is in quarantine: {}; {action}", quoted(message)),
-        )
-        .detail_if(crash_id.is_some()),
+        Event::AgentQuarantined(AgentQuarantined { agent, message, crash_id, action, .. }) => {
+            Sentence::new(
+                Who::Agent(&agent.agent_id),
+                format!("is in quarantine: {}; {action}", quoted(message)),
+            )
+            .detail_if(crash_id.is_some())
+        }
         _ => return work(event),
     };
     Some(sentence)
@@ -114,7 +120,7 @@ pub(super) fn of(event: &Event) -> Option<Sentence<'_>> {
 /// What an agent does while it runs.
 fn work(event: &Event) -> Option<Sentence<'_>> {
     let sentence = match event {
-        Event::ModelBudget { agent, budget, scope, used, bound, exhausted, ends } => {
+        Event::ModelBudget(ModelBudget { agent, budget, scope, used, bound, exhausted, ends }) => {
             let then = match (exhausted, ends) {
                 (_, true) => "; it is ended",
                 (true, false) => "; its calls are refused",
@@ -126,7 +132,7 @@ fn work(event: &Event) -> Option<Sentence<'_>> {
             );
             Sentence::new(Who::Agent(&agent.agent_id), text)
         }
-        Event::AgentStuck { agent, message, .. } => Sentence::new(
+        Event::AgentStuck(AgentStuck { agent, message, .. }) => Sentence::new(
             Who::Agent(&agent.agent_id),
             format!("goes in circles, and is ended: {}", quoted(message)),
         ),
@@ -137,7 +143,7 @@ fn work(event: &Event) -> Option<Sentence<'_>> {
             );
             Sentence::new(Who::Agent(&agent.agent_id), text)
         }
-        Event::MemorySoftLimit { agent, used_bytes, limit_bytes, .. } => {
+        Event::MemorySoftLimit(MemorySoftLimit { agent, used_bytes, limit_bytes, .. }) => {
             let text =
                 format!("uses {} of its {} of memory", bytes(*used_bytes), bytes(*limit_bytes));
             Sentence::new(Who::Agent(&agent.agent_id), text)
@@ -150,20 +156,27 @@ fn work(event: &Event) -> Option<Sentence<'_>> {
             let text = format!("sent secret {secret} to {destination}");
             Sentence::new(Who::Agent(&agent.agent_id), text).detail()
         }
-        Event::WorkspacePrepared { agent, rig, branch, reused, duration_ms, .. } => {
+        Event::WorkspacePrepared(WorkspacePrepared {
+            agent,
+            rig,
+            branch,
+            reused,
+            duration_ms,
+            ..
+        }) => {
             let how = if *reused { "goes on in" } else { "has a new" };
             let (rig, branch, took) = (word(rig), word(branch), ms(*duration_ms));
             let text = format!("{how} repository of {rig}, on {branch}, after {took}");
             Sentence::new(Who::Agent(&agent.agent_id), text)
         }
-        Event::WorkSaved { agent, rig, branch, commit, duration_ms } => {
+        Event::WorkSaved(WorkSaved { agent, rig, branch, commit, duration_ms }) => {
             let commit = &commit[..commit.floor_char_boundary(SHORT_COMMIT)];
             let (rig, branch, took) = (word(rig), word(branch), ms(*duration_ms));
             let text =
                 format!("left its work at {rig}, as {} on {branch}, after {took}", word(commit));
             Sentence::new(Who::Agent(&agent.agent_id), text)
         }
-        Event::WorkNotSaved { agent, rig, branch, message, .. } => {
+        Event::WorkNotSaved(WorkNotSaved { agent, rig, branch, message, .. }) => {
             let (rig, branch) = (word(rig), word(branch));
             let text = format!("did not leave all of its work at {rig}, on {branch}: {message}");
             Sentence::new(Who::Agent(&agent.agent_id), text)
@@ -175,11 +188,11 @@ fn work(event: &Event) -> Option<Sentence<'_>> {
             let text = format!("has an exception that nobody caught: {message}{at}");
             Sentence::new(Who::Agent(&agent.agent_id), text)
         }
-        Event::ToolStarted { agent, program, arguments, .. } => {
+        Event::ToolStarted(ToolStarted { agent, program, arguments, .. }) => {
             let text = format!("runs {}", command_line(program, arguments));
             Sentence::new(Who::Agent(&agent.agent_id), text).detail()
         }
-        Event::ToolExited { agent, program, end, .. } => {
+        Event::ToolExited(ToolExited { agent, program, end, .. }) => {
             let text = format!("ran {}, which {}", word(program), tool::ended(event));
             let is_usual = matches!(end, ToolEnd::Exited | ToolEnd::Cancelled);
             Sentence::new(Who::Agent(&agent.agent_id), text).detail_if(is_usual)
@@ -197,13 +210,19 @@ fn work(event: &Event) -> Option<Sentence<'_>> {
             let is_blank = message.trim().is_empty() && fields.is_empty() && *dropped == 0;
             Sentence::new(Who::Agent(&agent.agent_id), text).detail_if(is_blank)
         }
-        Event::AgentMessage { agent, sender: from, bytes: size, attempt, .. } => {
+        Event::AgentMessage(AgentMessage { agent, sender: from, bytes: size, attempt, .. }) => {
             let again = if *attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
             let text =
                 format!("got a message of {} from {}{again}", bytes(*size as u64), sender(from));
             Sentence::new(Who::Agent(&agent.agent_id), text)
         }
-        Event::MessageSetAside { agent, message_id, sender: from, attempts, .. } => {
+        Event::MessageSetAside(MessageSetAside {
+            agent,
+            message_id,
+            sender: from,
+            attempts,
+            ..
+        }) => {
             let (from, times) = (sender(from), counted(*attempts as usize, "delivery"));
             let times = times.replace("deliverys", "deliveries");
             let text = format!(

@@ -2,7 +2,11 @@
 
 use std::fmt::Write as _;
 
-use bulkhead_types::event::DrainPhase;
+use bulkhead_types::event::{
+    ColdStart, DrainPhase, Drained, Draining, HydrationFailed, HydrationFinished, HydrationStarted,
+    MemoryPressure, MemoryUsageFailed, Stopped, StoreAvailable, StoreSetAside, StoreUnavailable,
+    WorkspaceRemoved, WorkspacesFull,
+};
 use bulkhead_types::memory::{LargeAgent, MemoryUsage};
 use bulkhead_types::previous::NOTHING_NAMES_A_CAUSE;
 use bulkhead_types::{Cause, Event, Level, PreviousRun};
@@ -14,7 +18,7 @@ use crate::words::{bytes, counted, word};
 pub(super) fn of(event: &Event) -> Option<Sentence<'_>> {
     let said = |text: String| Sentence::new(Who::Host, text);
     let sentence = match event {
-        Event::ColdStart { version, pid, boot_agents, max_agents, listen, .. } => {
+        Event::ColdStart(ColdStart { version, pid, boot_agents, max_agents, listen, .. }) => {
             let agents = agents(*boot_agents);
             said(format!("starts: version {version}, process {pid}, {agents} configured, at most {max_agents}, listens on {listen}")).detail()
         }
@@ -23,7 +27,7 @@ pub(super) fn of(event: &Event) -> Option<Sentence<'_>> {
             said(previous_run(run, unreported))
                 .detail_if(matches!(run.cause, Cause::Clean | Cause::None) && unreported == 0)
         }
-        Event::StoreSetAside { reason, kept_as, removed } => {
+        Event::StoreSetAside(StoreSetAside { reason, kept_as, removed }) => {
             let removed = removed
                 .as_ref()
                 .map_or_else(String::new, |old| format!("; {old} was removed for it"));
@@ -31,12 +35,12 @@ pub(super) fn of(event: &Event) -> Option<Sentence<'_>> {
                 "begins with a new database, because the old one is damaged ({reason}); it is kept as {kept_as}{removed}"
             ))
         }
-        Event::StoreUnavailable { reason, retries } => {
+        Event::StoreUnavailable(StoreUnavailable { reason, retries }) => {
             let then = if *retries { "; it tries again" } else { "" };
             said(format!("stores nothing: {reason}{then}"))
         }
         Event::StoreOff {} => said("stores nothing, because of --without-store".to_owned()),
-        Event::StoreAvailable { crash_records_written, crash_records_dropped } => {
+        Event::StoreAvailable(StoreAvailable { crash_records_written, crash_records_dropped }) => {
             let written = counted(*crash_records_written as usize, "crash record");
             said(format!(
                 "stores again: {written} written{}",
@@ -80,10 +84,10 @@ pub(super) fn of(event: &Event) -> Option<Sentence<'_>> {
             said(text).detail_if(*level <= Level::Info)
         }
         Event::MemoryUsage(usage) => said(memory_usage(usage)).detail(),
-        Event::MemoryUsageFailed { source, error } => {
+        Event::MemoryUsageFailed(MemoryUsageFailed { source, error }) => {
             said(format!("cannot read {source}: {error}"))
         }
-        Event::WorkspaceRemoved { agent_id, why, bytes: size, left, .. } => {
+        Event::WorkspaceRemoved(WorkspaceRemoved { agent_id, why, bytes: size, left, .. }) => {
             let why = match *why {
                 "expired" => "nobody used it for long",
                 "pushed" => "all of it is on the remote",
@@ -119,12 +123,20 @@ pub(super) fn of(event: &Event) -> Option<Sentence<'_>> {
                 _ => format!("{upgrade} is done: {how_far}"),
             })
         }
-        Event::WorkspacesFull { excess_bytes, max_bytes } => said(format!(
+        Event::WorkspacesFull(WorkspacesFull { excess_bytes, max_bytes }) => said(format!(
             "workspaces of agents that do not run take {} more than {}, and hold work that is nowhere else",
             bytes(*excess_bytes),
             bytes(*max_bytes)
         )),
-        Event::MemoryPressure { state, psi, used_bytes, limit_bytes, largest, action, .. } => {
+        Event::MemoryPressure(MemoryPressure {
+            state,
+            psi,
+            used_bytes,
+            limit_bytes,
+            largest,
+            action,
+            ..
+        }) => {
             let figure = |figure: &Option<u64>| figure.map_or_else(|| "?".to_owned(), bytes);
             let mut figures = format!("{} of {} used", figure(used_bytes), figure(limit_bytes));
             if let Some(psi) = psi {
@@ -141,14 +153,14 @@ pub(super) fn of(event: &Event) -> Option<Sentence<'_>> {
 fn boot_and_end(event: &Event) -> Option<Sentence<'_>> {
     let said = |text: String| Sentence::new(Who::Host, text);
     let sentence = match event {
-        Event::HydrationStarted {
+        Event::HydrationStarted(HydrationStarted {
             agents: count,
             from_store,
             from_town,
             quarantined,
             town_error,
             ..
-        } => {
+        }) => {
             let town = and(*from_town as u64, "wanted by the town");
             let failed = town_error.as_ref().map_or_else(String::new, |error| {
                 format!("; the town did not answer: {}", quoted(error))
@@ -160,7 +172,14 @@ fn boot_and_end(event: &Event) -> Option<Sentence<'_>> {
             ))
             .detail_if(town_error.is_none())
         }
-        Event::HydrationFinished { running, failed, late, quarantined, duration_ms, .. } => {
+        Event::HydrationFinished(HydrationFinished {
+            running,
+            failed,
+            late,
+            quarantined,
+            duration_ms,
+            ..
+        }) => {
             let (failed, late) =
                 (and(*failed as u64, "failed"), and(*late as u64, "still starting"));
             let quarantined = and(*quarantined as u64, "in quarantine");
@@ -171,7 +190,7 @@ fn boot_and_end(event: &Event) -> Option<Sentence<'_>> {
                 agents(*running)
             ))
         }
-        Event::HydrationFailed { error, action } => {
+        Event::HydrationFailed(HydrationFailed { error, action }) => {
             said(format!("could not start the agents: {error}; {action}"))
         }
         Event::StopIntent { by, reason, drain_ms } => {
@@ -179,7 +198,7 @@ fn boot_and_end(event: &Event) -> Option<Sentence<'_>> {
                 .map_or_else(String::new, |limit| format!("; it takes {} at most", ms(limit)));
             said(format!("shuts down ({by}): {reason}{within}"))
         }
-        Event::Draining { phase, agents: count, busy, limit_ms } => {
+        Event::Draining(Draining { phase, agents: count, busy, limit_ms }) => {
             let busy_ones = and(*busy as u64, "of them busy");
             let (count, limit) = (agents(*count), ms(*limit_ms));
             let text = match phase {
@@ -193,10 +212,10 @@ fn boot_and_end(event: &Event) -> Option<Sentence<'_>> {
             };
             said(text).detail_if(*phase != DrainPhase::Killing && *busy == 0)
         }
-        Event::Drained { duration_ms, .. } => {
+        Event::Drained(Drained { duration_ms, .. }) => {
             said(format!("has no agents any more, after {}", ms(*duration_ms))).detail()
         }
-        Event::Stopped { stopped, killed, duration_ms, dropped_lines } => {
+        Event::Stopped(Stopped { stopped, killed, duration_ms, dropped_lines }) => {
             let killed = and(*killed as u64, "had to be killed");
             let dropped = and(*dropped_lines, "log lines were dropped");
             said(format!(

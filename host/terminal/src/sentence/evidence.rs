@@ -1,6 +1,7 @@
 //! Sentences about the evidence sink.
 
 use bulkhead_types::Event;
+use bulkhead_types::event::{EvidenceAvailable, EvidenceFailed, EvidenceFound, EvidenceLate};
 
 use super::{Sentence, Who, and, ms, quoted};
 use crate::reason::{confidence as sure, run_ended};
@@ -9,7 +10,7 @@ use crate::words::counted;
 pub(super) fn of(event: &Event) -> Option<Sentence<'_>> {
     let said = |text: String| Sentence::new(Who::Host, text);
     let sentence = match event {
-        Event::EvidenceFound {
+        Event::EvidenceFound(EvidenceFound {
             sink,
             previous_run_id,
             believed,
@@ -17,7 +18,7 @@ pub(super) fn of(event: &Event) -> Option<Sentence<'_>> {
             agents,
             damaged,
             ..
-        } => {
+        }) => {
             let found = match (previous_run_id, *believed) {
                 (None, _) => "nothing of an earlier run",
                 (Some(_), "sink") => "more of its last run than the disk has",
@@ -31,17 +32,19 @@ pub(super) fn of(event: &Event) -> Option<Sentence<'_>> {
             ))
             .detail_if(*believed != "sink")
         }
-        Event::EvidenceFailed { doing, message, repeated, .. } => {
+        Event::EvidenceFailed(EvidenceFailed { doing, message, repeated, .. }) => {
             let what = match *doing {
                 "fetch" => "cannot fetch evidence of earlier runs",
                 _ => "cannot store evidence",
             };
             said(format!("{what}: {}{}", quoted(message), and(*repeated, "times before")))
         }
-        Event::EvidenceAvailable { down_ms } => {
+        Event::EvidenceAvailable(EvidenceAvailable { down_ms }) => {
             said(format!("stores evidence again, after {}", ms(*down_ms)))
         }
-        Event::EvidenceLate { cause, confidence, evidence, crash_records, .. } => {
+        Event::EvidenceLate(EvidenceLate {
+            cause, confidence, evidence, crash_records, ..
+        }) => {
             let records = and(*crash_records as u64, "crash records came with it");
             let (ended, sure) = (run_ended(*cause), sure(*confidence));
             let evidence = evidence.join("; ");

@@ -1,5 +1,6 @@
 //! Words about native programs that agents run.
 
+use bulkhead_types::event::ToolExited;
 use bulkhead_types::{Event, ToolEnd};
 
 use super::ms;
@@ -7,7 +8,7 @@ use crate::words::bytes;
 
 /// How it ended: a verb and what belongs to it. Of another event nothing.
 pub(super) fn ended(event: &Event) -> String {
-    let Event::ToolExited {
+    let Event::ToolExited(ToolExited {
         end,
         code,
         signal,
@@ -16,7 +17,7 @@ pub(super) fn ended(event: &Event) -> String {
         peak_memory_bytes,
         output_bytes,
         ..
-    } = event
+    }) = event
     else {
         return String::new();
     };

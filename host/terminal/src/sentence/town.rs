@@ -1,6 +1,10 @@
 //! Sentences about the town.
 
 use bulkhead_types::Event;
+use bulkhead_types::event::{
+    TownCallFailed, TownCallGivenUp, TownCallSwitchedOff, TownConfigIgnored, TownDropped,
+    TownFenced, TownReachable, TownTokenRefreshed, TownUnreachable,
+};
 
 use super::{Sentence, Who, and, ms, quoted};
 
@@ -10,10 +14,17 @@ pub(super) fn of(event: &Event) -> Option<Sentence<'_>> {
         |status: &Option<u16>| status.map_or_else(String::new, |status| format!(" ({status})"));
     let about = |agent: Option<&_>| agent.map_or_else(String::new, |agent| format!(" for {agent}"));
     let sentence = match event {
-        Event::TownConfigIgnored { path, problem } => {
+        Event::TownConfigIgnored(TownConfigIgnored { path, problem }) => {
             said(format!("sent configuration that is ignored: {}: {problem}", quoted(path)))
         }
-        Event::TownCallFailed { call, attempts, message, agent_id, repeated, .. } => {
+        Event::TownCallFailed(TownCallFailed {
+            call,
+            attempts,
+            message,
+            agent_id,
+            repeated,
+            ..
+        }) => {
             let about = about(agent_id.as_ref());
             let times = if *attempts > 1 { format!(" {attempts} times") } else { String::new() };
             said(format!(
@@ -22,27 +33,31 @@ pub(super) fn of(event: &Event) -> Option<Sentence<'_>> {
                 and(*repeated, "more like it")
             ))
         }
-        Event::TownUnreachable { message, .. } => {
+        Event::TownUnreachable(TownUnreachable { message, .. }) => {
             said(format!("does not answer any more: {}", quoted(message)))
         }
-        Event::TownReachable { down_ms } => said(format!("answers again, after {}", ms(*down_ms))),
-        Event::TownFenced { newer_run_id, action } => {
+        Event::TownReachable(TownReachable { down_ms }) => {
+            said(format!("answers again, after {}", ms(*down_ms)))
+        }
+        Event::TownFenced(TownFenced { newer_run_id, action }) => {
             let newer = newer_run_id.as_ref().map_or_else(String::new, |run| format!(" ({run})"));
             said(format!("is served by a newer run{newer}: {action}"))
         }
-        Event::TownTokenRefreshed { why, .. } => said(format!("gave a new token ({why})")).detail(),
+        Event::TownTokenRefreshed(TownTokenRefreshed { why, .. }) => {
+            said(format!("gave a new token ({why})")).detail()
+        }
         Event::RefreshTokenReceived { .. } => said("sent a new token".to_owned()).detail(),
-        Event::TownDropped { what, dropped, total } => said(format!(
+        Event::TownDropped(TownDropped { what, dropped, total }) => said(format!(
             "did not get {dropped} {what}, there was no room or no time ({total} in this run)"
         )),
-        Event::TownCallGivenUp { call, agent_id, attempts, tried_ms, message } => {
+        Event::TownCallGivenUp(TownCallGivenUp { call, agent_id, attempts, tried_ms, message }) => {
             let tried = ms(*tried_ms);
             said(format!(
                 "did not take call {call} for {agent_id}, tried {attempts} times in {tried}; it is given up: {}",
                 quoted(message)
             ))
         }
-        Event::TownCallSwitchedOff { call, status, agent_id } => {
+        Event::TownCallSwitchedOff(TownCallSwitchedOff { call, status, agent_id }) => {
             let about = about(agent_id.as_ref());
             said(format!(
                 "refused call {call}{about}{}; it is not made again in this run",

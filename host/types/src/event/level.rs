@@ -54,12 +54,12 @@ impl Event {
                 }
             }
             Self::ToolStarted { .. } => Level::Debug,
-            Self::ToolExited { end, .. } => match end {
+            Self::ToolExited(exited) => match exited.end {
                 ToolEnd::Exited | ToolEnd::Cancelled => Level::Debug,
                 _ => Level::Warn,
             },
-            Self::HydrationFinished { failed, late, .. } => {
-                if failed + late > 0 {
+            Self::HydrationFinished(finished) => {
+                if finished.failed + finished.late > 0 {
                     Level::Warn
                 } else {
                     Level::Info
@@ -71,8 +71,17 @@ impl Event {
                 (_, None) => Level::Info,
             },
             // It is what somebody asked for.
-            Self::RestartScheduled { reason: ExitReason::Upgraded, .. } => Level::Info,
-            Self::RestartScheduled { .. } => Level::Warn,
+            Self::RestartScheduled(scheduled) => match scheduled.reason {
+                ExitReason::Upgraded => Level::Info,
+                _ => Level::Warn,
+            },
+            Self::ShipRestored(restored) => {
+                if restored.complete {
+                    Level::Info
+                } else {
+                    Level::Warn
+                }
+            }
             Self::StoreOff {}
             | Self::CapacityLimited { .. }
             | Self::CacheEntryRejected { .. }
@@ -80,7 +89,6 @@ impl Event {
             | Self::MemoryUsageFailed { .. }
             | Self::RequestRefused { .. }
             | Self::EvidenceFailed { .. }
-            | Self::ShipRestored { complete: false, .. }
             | Self::ShipFailed { .. }
             | Self::EvidenceLate { .. }
             | Self::TownConfigIgnored { .. }
@@ -128,7 +136,6 @@ impl Event {
             | Self::CoreDumpKept { .. }
             | Self::EvidenceFound { .. }
             | Self::EvidenceAvailable { .. }
-            | Self::ShipRestored { complete: true, .. }
             | Self::ShipAvailable { .. }
             | Self::AgentStart { .. }
             | Self::AgentStartJoined { .. }

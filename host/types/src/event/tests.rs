@@ -2,7 +2,7 @@ use super::*;
 
 #[test]
 fn a_line_carries_its_name_and_camel_case_fields() {
-    let event = Event::MemorySoftLimit {
+    let event = Event::MemorySoftLimit(MemorySoftLimit {
         agent: AgentTag {
             agent_id: AgentId::parse("a1").unwrap(),
             role: "mayor".into(),
@@ -12,7 +12,7 @@ fn a_line_carries_its_name_and_camel_case_fields() {
         host_bytes: 5,
         soft_bytes: 79,
         limit_bytes: 100,
-    };
+    });
     assert_eq!(
         serde_json::to_value(&event).unwrap(),
         serde_json::json!({

@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use bulkhead_types::event::ModelBudget;
 use bulkhead_types::{
     AgentState, Event, ExitReason, ModelCall, ModelCounts, RestartPolicy, RestartRules, TokenUsage,
 };
@@ -51,7 +52,7 @@ fn loops(same_tool_calls: u32, idle_continues: u32) -> RoleRules {
 
 /// Budgets that were reported: whether each was exhausted, and whether the agent ends for it.
 fn budgets(rig: &Rig) -> (usize, usize) {
-    let is = |exhausted: bool| move |event: &Event| matches!(event, Event::ModelBudget { exhausted: it, .. } if *it == exhausted);
+    let is = |exhausted: bool| move |event: &Event| matches!(event, Event::ModelBudget(ModelBudget { exhausted: it, .. }) if *it == exhausted);
     (rig.kept.count(is(false)), rig.kept.count(is(true)))
 }
 
