@@ -27,7 +27,6 @@
 //! `tests/slot-model` runs this file with `slot_entry.rs`, and broken versions of it, under a scheduler that goes
 //! through the interleavings.
 
-use bulkhead_tasks::watched;
 use bulkhead_types::restart::{Decision, PastEnd};
 use bulkhead_types::{IfRunning, Incarnation, RestartRules, RestartState};
 use std::time::Duration;
@@ -401,7 +400,7 @@ impl<T: SlotEntry, P> Slot<T, P> {
     }
 
     fn notify(&self) {
-        watched::set(&self.changed, ());
+        self.changed.send_replace(());
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<T, P>> {

@@ -8,7 +8,7 @@ pub fn set<T>(sender: &watch::Sender<T>, value: T) {
 }
 
 /// Changes what a channel holds. Unlike [`watch::Sender::send_modify`] it does not take the locks of tokio's eight lists of
-/// waiters while there is no receiver, as there is none in most turns of an agent and at most changes of a slot.
+/// waiters while there is no receiver, as in most turns of an agent.
 ///
 /// Nobody misses a change. A receiver counts from its `subscribe` on; what it looks at after that, the channel's value or
 /// what its sender changed under a lock before this call, is either the new one already, or it is counted here.
