@@ -1,4 +1,4 @@
-//! Small documents in a bucket of S3, or of what speaks it.
+//! Small documents in a bucket of S3, or of what speaks it, or in a directory.
 //!
 //! ```text
 //!   evidence ─┐                                            signatures, regions, credentials
@@ -7,13 +7,16 @@
 //! ```
 //!
 //! - `address`: `s3://bucket/prefix`, and names that are one part of a key
-//! - `bucket`: the calls
+//! - `bucket`: the calls of a bucket
+//! - `directory`: the same in a directory
 //! - `fault`: why one failed
 
 mod address;
 mod bucket;
+mod directory;
 mod fault;
 
 pub use address::{Name, NameError, S3, S3Error};
 pub use bucket::{Bucket, Limits, Object, Page, Put};
+pub use directory::{Directory, DirectoryRules};
 pub use fault::{Cause, Fault};

@@ -42,6 +42,19 @@ pub(crate) struct Made {
     kind: Kind,
 }
 
+/// The first segment of a copy of all pages.
+pub(crate) struct First {
+    number: u64,
+    digest: String,
+}
+
+impl Made {
+    /// Where the copy begins that this is the first part of.
+    pub fn first(&self) -> First {
+        First { number: self.number, digest: self.digest.clone() }
+    }
+}
+
 impl Log {
     /// Writes this epoch into the head, so that no lower one may write it any more. `is_known`: it was there before, as the
     /// local disk has it.
@@ -104,16 +117,12 @@ impl Log {
             let numbers = self.next..self.next + WINDOW;
             let keys: Vec<_> = numbers.clone().map(segment::key).collect();
             let found = join_all(keys.iter().map(|key| self.place.get(key))).await;
-            let mut is_at_end = false;
+            let (mut is_at_end, mut behind_it) = (false, None);
             for (number, found) in numbers.zip(found) {
                 let object = self.place.shown(&segment::key(number));
                 match found? {
                     None => is_at_end = true,
-                    Some(_) if is_at_end => {
-                        let why = format!("{object} is there");
-                        let object = self.place.shown(&segment::key(self.next));
-                        return Err(ShipError::Missing { object, why });
-                    }
+                    Some(_) if is_at_end => behind_it = Some(object),
                     Some((bytes, _)) => {
                         let segment = segment::decode(&object, &bytes)?;
                         self.check(&object, number, &segment)?;
@@ -124,6 +133,10 @@ impl Log {
                     }
                 }
             }
+            if let Some(behind_it) = behind_it {
+                self.look_again(&behind_it).await?;
+                continue;
+            }
             if !is_at_end {
                 continue;
             }
@@ -133,6 +146,19 @@ impl Log {
                 return Err(ShipError::Missing { object, why });
             }
             return Ok(());
+        }
+    }
+
+    /// The segments of a window are read beside each other: the next one may have been written after it was read, and before
+    /// the one behind it. Then it is there now.
+    async fn look_again(&self, behind_it: &str) -> Result<(), ShipError> {
+        let key = segment::key(self.next);
+        match self.place.get(&key).await? {
+            Some(_) => Ok(()),
+            None => {
+                let why = format!("{behind_it} is there");
+                Err(ShipError::Missing { object: self.place.shown(&key), why })
+            }
         }
     }
 
@@ -199,15 +225,18 @@ impl Log {
     }
 
     /// A copy of all pages is in the log, from `first` on: readers begin there, and what is older than the copy before it goes.
-    pub async fn begin_at(&mut self, first: &Made) -> Result<(), ShipError> {
-        let head = Head {
-            copy: first.number,
-            copy_digest: first.digest.clone(),
-            copy_before: self.head.copy.max(1),
-            seen: self.next - 1,
-            ..self.head.clone()
-        };
-        self.write_head(head).await?;
+    /// May be called again after an error that [may pass](ShipError::may_pass).
+    pub async fn begin_at(&mut self, first: &First) -> Result<(), ShipError> {
+        if self.head.copy != first.number {
+            let head = Head {
+                copy: first.number,
+                copy_digest: first.digest.clone(),
+                copy_before: self.head.copy.max(1),
+                seen: self.next - 1,
+                ..self.head.clone()
+            };
+            self.write_head(head).await?;
+        }
         while self.oldest < self.head.copy_before {
             self.place.remove(&segment::key(self.oldest)).await?;
             self.oldest += 1;

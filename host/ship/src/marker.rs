@@ -8,6 +8,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use bulkhead_memory::Kernel;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::ShipError;
@@ -61,10 +62,9 @@ pub fn forget(dir: &Path) -> std::io::Result<()> {
     })
 }
 
-/// The start of this machine's kernel.
+/// The start of this machine's kernel. Empty: nobody can tell.
 pub(crate) fn boot_id() -> String {
-    let read = fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    read.map_or_else(|_| String::new(), |text| text.trim().to_owned())
+    Kernel::here().boot_id().unwrap_or_default()
 }
 
 #[cfg(test)]

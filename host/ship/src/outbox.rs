@@ -158,7 +158,6 @@ impl Outbox {
         let mut state = self.state();
         state.segments += 1;
         state.sent_bytes += bytes as u64;
-        state.failing = None;
         if let Some(through) = through {
             state.in_hand_since = None;
             drop(state);
@@ -168,6 +167,10 @@ impl Outbox {
 
     pub(crate) fn fails(&self, why: &str) {
         self.state().failing = Some(why.to_owned());
+    }
+
+    pub(crate) fn is_well(&self) {
+        self.state().failing = None;
     }
 
     pub(crate) fn failing(&self) -> Option<String> {

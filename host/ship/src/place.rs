@@ -5,6 +5,7 @@ mod directory;
 
 use std::time::Duration;
 
+use bulkhead_bucket::{Cause, Fault};
 use bytes::Bytes;
 use tokio::time::timeout;
 
@@ -40,6 +41,22 @@ pub(crate) enum Put {
     Conflict,
 }
 
+impl From<bulkhead_bucket::Put> for Put {
+    fn from(put: bulkhead_bucket::Put) -> Self {
+        match put {
+            bulkhead_bucket::Put::Stored { etag } => Self::Stored(etag),
+            bulkhead_bucket::Put::Conflict => Self::Conflict,
+        }
+    }
+}
+
+fn of(fault: Fault) -> ShipError {
+    match fault.cause {
+        Cause::Connect | Cause::Protocol => ShipError::Unavailable(fault.message),
+        Cause::Refused | Cause::Full => ShipError::Refused(fault.message),
+    }
+}
+
 impl Place {
     pub fn new(settings: &Settings) -> Result<Self, ShipError> {
         let town = settings.town.as_str();
@@ -60,13 +77,13 @@ impl Place {
         format!("{}/{key}", self.shown)
     }
 
-    /// Whether the place has conditions, as far as that can be seen.
+    /// Whether the place has conditions, as far as that can be seen. Removes what dead writers left in a directory.
     pub async fn probe(&self) -> Result<(), ShipError> {
         match &self.kind {
             Kind::Bucket(objects) => {
                 self.bounded("try conditions at", "ship.probe", objects.probe(&self.shown)).await
             }
-            Kind::Directory(_) => Ok(()),
+            Kind::Directory(dir) => self.bounded("tidy", "", dir.tidy()).await,
         }
     }
 

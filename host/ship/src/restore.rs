@@ -69,6 +69,9 @@ pub async fn open(settings: Settings, epoch: u64, dir: &Path) -> Result<Opened, 
     });
     let opened = opened.await;
     let (log, restored) = opened.unwrap_or_else(|_| {
+        if let Some(local @ ShipError::Local(_)) = last {
+            return Err(local);
+        }
         let patience = settings.restore;
         let why = last.map_or_else(String::new, |error| format!(": {error}"));
         let text = format!("{} was not read in {patience:?} (ship.restore_ms){why}", settings.to);
@@ -133,8 +136,11 @@ async fn try_open(
         let ended = before.is_some_and(|(_, kind)| kind == Kind::End);
         let losses = image.losses();
         let Some(made) = image.finish()? else { return Ok((log, Restored::Nothing)) };
-        let set_aside = database::install(dir, &made, losses)
-            .map_err(|error| ShipError::damaged(&shown, error.to_string()))?;
+        let set_aside =
+            database::install(dir, &made, losses).map_err(|error| match error.is_damage {
+                true => ShipError::damaged(&shown, error.to_string()),
+                false => ShipError::Local(error.to_string()),
+            })?;
         mark(dir, &shown, [None, Some(log.session.clone())])?;
         let (bytes, took) = (pages, began.elapsed());
         return Ok((log, Restored::From { segments, bytes, took, ended, set_aside }));

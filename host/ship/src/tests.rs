@@ -16,6 +16,7 @@ use crate::{
     Address, NotShipped, Notice, Opened, Outbox, Restored, Settings, Ship, ShipError, open,
 };
 
+mod faults;
 mod figures;
 
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -6,10 +6,10 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use bulkhead_store::database::PageCopy;
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, timeout, timeout_at};
 
 use crate::fault::ShipError;
-use crate::log::{Log, Made};
+use crate::log::{First, Log, Made};
 use crate::outbox::{NotShipped, Outbox, Todo, Waiting};
 use crate::restore::Opened;
 use crate::segment::Kind;
@@ -69,6 +69,15 @@ struct Worker {
     bytes: u64,
     copy_bytes: u64,
     failing_since: Option<Instant>,
+    /// A copy that the head does not lead to yet. Readers only have more to read meanwhile.
+    head_due: Option<HeadDue>,
+}
+
+struct HeadDue {
+    first: First,
+    /// When it is tried again, and how long after that.
+    at: Instant,
+    pause: Duration,
 }
 
 impl Opened {
@@ -92,6 +101,7 @@ impl Opened {
             bytes: 0,
             copy_bytes: 0,
             failing_since: None,
+            head_due: None,
         };
         let work = move || {
             runtime.block_on(worker.work(&end));
@@ -129,10 +139,16 @@ impl Drop for Ship {
 impl Worker {
     async fn work(&mut self, end: &SyncSender<()>) {
         loop {
+            let due = self.head_due.as_ref().map(|due| due.at);
             let worked = match self.outbox.todo() {
                 Todo::Abandoned => return,
+                _ if due.is_some_and(|at| at <= Instant::now()) => self.move_head().await,
                 Todo::Nothing => {
-                    self.outbox.filled.notified().await;
+                    let filled = self.outbox.filled.notified();
+                    match due {
+                        Some(at) => _ = timeout_at(at.into(), filled).await,
+                        None => filled.await,
+                    }
                     continue;
                 }
                 Todo::Pages { since, hurry } => {
@@ -200,17 +216,29 @@ impl Worker {
             let kind = Kind::Copy { part: u32::try_from(part).unwrap_or(u32::MAX), is_last };
             let made = self.ship(kind, size, &pages, is_last.then_some(through)).await?;
             bytes += made.bytes.len() as u64;
-            first.get_or_insert(made);
+            first.get_or_insert_with(|| made.first());
         }
         (self.segments, self.bytes, self.copy_bytes) = (0, 0, bytes);
         let Some(first) = first else { return Ok(()) };
-        // What is shipped is shipped: readers only have more to read until this is done.
-        match self.log.begin_at(&first).await {
+        self.head_due = Some(HeadDue { first, at: Instant::now(), pause: AGAIN.0 });
+        Ok(())
+    }
+
+    async fn move_head(&mut self) -> Result<(), ShipError> {
+        let Some(due) = self.head_due.take() else { return Ok(()) };
+        match self.log.begin_at(&due.first).await {
+            Ok(()) => {
+                self.is_well();
+                Ok(())
+            }
+            // What is shipped is shipped.
             Err(error) if error.may_pass() => {
+                let (at, pause) = (Instant::now() + due.pause, (due.pause * 2).min(AGAIN.1));
+                self.head_due = Some(HeadDue { at, pause, ..due });
                 self.fail(error);
                 Ok(())
             }
-            done => done,
+            Err(error) => Err(error),
         }
     }
 
@@ -236,11 +264,18 @@ impl Worker {
             sleep(pause).await;
             pause = (pause * 2).min(AGAIN.1);
         }
-        if let Some(since) = self.failing_since.take() {
-            (self.notify)(Notice::Shipping { down: since.elapsed() });
+        if self.head_due.is_none() {
+            self.is_well();
         }
         self.outbox.is_shipped(made.bytes.len(), through);
         Ok(made)
+    }
+
+    fn is_well(&mut self) {
+        if let Some(since) = self.failing_since.take() {
+            self.outbox.is_well();
+            (self.notify)(Notice::Shipping { down: since.elapsed() });
+        }
     }
 
     fn fail(&mut self, error: ShipError) {

@@ -58,7 +58,7 @@ use crash_queue::CrashBounds;
 use first_look::First;
 pub use image::{AgentRow, Change, Private, RESERVED, TownKnows, Wanted};
 use image::{Follow, Image};
-pub use install::{NUMBERS_LEFT_OUT, install};
+pub use install::{InstallError, NUMBERS_LEFT_OUT, install};
 use lanes::{Bounds, Lanes, Work};
 pub use look::{NewerDatabase, ReadError, check_version, read_crashes, read_snapshot};
 use pages::Tap;

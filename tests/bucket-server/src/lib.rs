@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response};
+pub use http::{Method, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -31,6 +32,8 @@ struct State {
     version: u64,
     faults: Faults,
     dice: fastrand::Rng,
+    /// Requests that are answered with a status, and do nothing: method, end of the path, how many.
+    answers: Vec<(Method, String, StatusCode, u32)>,
 }
 
 /// A server. Dropping it ends it.
@@ -49,6 +52,7 @@ impl Server {
             version: 1,
             faults: Faults::default(),
             dice: fastrand::Rng::with_seed(0),
+            answers: Vec::new(),
         };
         let state = Arc::new(Mutex::new(state));
         let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
@@ -76,6 +80,11 @@ impl Server {
     pub fn set_faults(&self, faults: Faults, seed: u64) {
         let mut state = lock(&self.state);
         (state.faults, state.dice) = (faults, fastrand::Rng::with_seed(seed));
+    }
+
+    /// Answers the next requests of this method, for an object whose path ends so, with a status. They do nothing.
+    pub fn answer_next(&self, method: Method, end: &str, status: StatusCode, count: u32) {
+        lock(&self.state).answers.push((method, end.to_owned(), status, count));
     }
 
     /// The paths of all objects, `/bucket/key`.
@@ -147,6 +156,14 @@ impl State {
         body: Bytes,
     ) -> Response<Full<Bytes>> {
         let mut answer = Response::new(Full::default());
+        let is_next = |(of, end, _, count): &&mut (Method, String, StatusCode, u32)| {
+            of == method && path.ends_with(&**end) && *count > 0
+        };
+        if let Some((.., status, count)) = self.answers.iter_mut().find(is_next) {
+            *count -= 1;
+            *answer.status_mut() = *status;
+            return answer;
+        }
         let set = |answer: &mut Response<Full<Bytes>>, name: &'static str, value: &str| {
             if let Ok(value) = value.parse() {
                 answer.headers_mut().insert(name, value);

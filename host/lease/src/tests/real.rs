@@ -214,14 +214,15 @@ async fn a_writer_that_is_frozen_blocks_others_and_is_reported() {
     let settings = Settings { ttl: Ttl::new(Ttl::MIN).unwrap(), ..file(dir.path()) };
     let register = register::open(&settings).unwrap();
     register.probe().await.unwrap();
+    let version = stored(register.write_if(None, &record(1)).await);
     let lock = std::fs::File::open(dir.path().join("town-7.lease.lock")).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    let error = register.write_if(None, &record(1)).await.unwrap_err();
+    let error = register.write_if(Some(&version), &record(2)).await.unwrap_err();
     assert!(error.to_string().contains("another process has locked"), "{error}");
     // Readers see the record all the same.
-    assert_eq!(register.read().await.unwrap(), None);
+    assert_eq!(register.read().await.unwrap(), Some((version.clone(), record(1))));
     drop(lock);
-    stored(register.write_if(None, &record(1)).await);
+    stored(register.write_if(Some(&version), &record(2)).await);
 }
 
 #[tokio::test]
@@ -233,7 +234,7 @@ async fn a_damaged_record_is_no_free_lease() {
     for damaged in ["", "{}", "<html>"] {
         std::fs::write(&path, damaged).unwrap();
         assert!(matches!(register.read().await, Err(RegisterError::Misbehaves(_))));
-        assert!(register.write_if(None, &record(2)).await.is_err());
+        assert_eq!(register.write_if(None, &record(2)).await, Ok(Written::Conflict));
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use bulkhead_bucket::{Bucket, Cause, Fault, Limits, S3};
+use bulkhead_bucket::{Bucket, Limits, S3};
 use bulkhead_net::Connector;
 use bytes::Bytes;
 
-use super::{MAX_OBJECT_BYTES, Put};
+use super::{MAX_OBJECT_BYTES, Put, of};
 use crate::fault::ShipError;
 
 /// An object of which nothing matters but that it is there.
@@ -58,10 +58,7 @@ impl Objects {
         bytes: Bytes,
         version: Option<&str>,
     ) -> Result<Put, ShipError> {
-        match self.bucket.put_if(&self.key(key), bytes, version).await.map_err(of)? {
-            bulkhead_bucket::Put::Stored { etag } => Ok(Put::Stored(etag)),
-            bulkhead_bucket::Put::Conflict => Ok(Put::Conflict),
-        }
+        self.bucket.put_if(&self.key(key), bytes, version).await.map(Into::into).map_err(of)
     }
 
     pub async fn get(&self, key: &str) -> Result<Option<(Bytes, String)>, ShipError> {
@@ -71,12 +68,5 @@ impl Objects {
 
     pub async fn remove(&self, key: &str) -> Result<(), ShipError> {
         self.bucket.remove(&self.key(key)).await.map_err(of)
-    }
-}
-
-fn of(fault: Fault) -> ShipError {
-    match fault.cause {
-        Cause::Connect | Cause::Protocol => ShipError::Unavailable(fault.message),
-        Cause::Refused | Cause::Full => ShipError::Refused(fault.message),
     }
 }

@@ -62,12 +62,6 @@ pub fn read_snapshot(dir: &Path, agent: &AgentId) -> Result<Newest, ReadError> {
 #[error("{0}")]
 pub struct ReadError(String);
 
-impl ReadError {
-    pub(super) fn new(text: String) -> Self {
-        Self(text)
-    }
-}
-
 /// Times that a read is begun again because somebody changed the file under it.
 const ATTEMPTS: u32 = 3;
 

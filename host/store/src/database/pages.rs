@@ -156,23 +156,17 @@ impl Tap {
         fs::remove_file(&path)?;
         let bytes = io::copy(&mut database, &mut copy)?;
         let of_log = match File::open(file::log_path(&self.dir)) {
-            Ok(log) => match Position::at_start(&log)? {
-                Some(start) => start.read_commits(&log)?.1,
-                None => None,
-            },
+            Ok(log) => write_commits(&log, &copy)?,
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        let (page_bytes, page_count) = match &of_log {
-            Some(changed) => (changed.page_bytes, changed.page_count),
+        let (page_bytes, page_count) = match of_log {
+            Some(size) => size,
             None => {
                 let page_bytes = page_bytes_of(&copy)?;
                 (page_bytes, u32::try_from(bytes / u64::from(page_bytes)).unwrap_or(u32::MAX))
             }
         };
-        for (number, page) in of_log.into_iter().flat_map(|changed| changed.pages) {
-            copy.write_all_at(&page, u64::from(number - 1) * u64::from(page_bytes))?;
-        }
         copy.set_len(u64::from(page_count) * u64::from(page_bytes))?;
         Ok(PageCopy { page_bytes, page_count, file: copy })
     }
@@ -215,39 +209,82 @@ impl Position {
     }
 
     /// Reads up to the last commit.
-    fn read_commits(mut self, log: &File) -> io::Result<(Self, Option<Changed>)> {
+    fn read_commits(self, log: &File) -> io::Result<(Self, Option<Changed>)> {
+        let (mut begun, mut changed) = (Vec::new(), None::<Changed>);
+        let at = self.scan(log, |frame, page| {
+            begun.push((frame.page, Box::<[u8]>::from(page)));
+            if let Some(page_count) = frame.commits {
+                let none =
+                    Changed { page_bytes: self.page_bytes, page_count, pages: BTreeMap::new() };
+                let changed = changed.get_or_insert(none);
+                changed.page_count = page_count;
+                changed.pages.extend(begun.drain(..));
+            }
+            Ok(())
+        })?;
+        if let Some(changed) = &mut changed {
+            // Pages behind the end of a file that became smaller.
+            let count = changed.page_count;
+            changed.pages.retain(|number, _| *number <= count);
+        }
+        Ok((at, changed))
+    }
+
+    /// Each whole frame from here on, and the position behind the last commit.
+    fn scan(
+        mut self,
+        log: &File,
+        mut each: impl FnMut(Frame, &[u8]) -> io::Result<()>,
+    ) -> io::Result<Self> {
         let mut frame = vec![0; FRAME_HEADER + self.page_bytes as usize];
-        let (mut next, mut begun, mut changed) = (self, Vec::new(), None::<Changed>);
+        let mut next = self;
         loop {
             match log.read_exact_at(&mut frame, next.offset) {
-                Err(error) if error.kind() == ErrorKind::UnexpectedEof => break,
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(self),
                 read => read?,
             }
             let (header, page) = frame.split_at(FRAME_HEADER);
             let word = |at: usize| number(&header[at..]);
             let sums = add(add(next.sums, &header[..8], self.low_first), page, self.low_first);
             if [word(8), word(12)] != self.salts || (word(16), word(20)) != sums || word(0) == 0 {
-                break;
+                return Ok(self);
             }
             next = Self { sums, offset: next.offset + frame.len() as u64, ..next };
-            begun.push((word(0), Box::<[u8]>::from(page)));
-            let page_count = word(4);
-            if page_count > 0 {
-                let none =
-                    Changed { page_bytes: self.page_bytes, page_count, pages: BTreeMap::new() };
-                let changed = changed.get_or_insert(none);
-                changed.page_count = page_count;
-                changed.pages.extend(begun.drain(..));
+            let commits = Some(word(4)).filter(|page_count| *page_count > 0);
+            each(Frame { page: word(0), commits, end: next.offset }, page)?;
+            if commits.is_some() {
                 self = next;
             }
         }
-        if let Some(changed) = &mut changed {
-            // Pages behind the end of a file that became smaller.
-            let count = changed.page_count;
-            changed.pages.retain(|number, _| *number <= count);
-        }
-        Ok((self, changed))
     }
+}
+
+/// One page in the log.
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    page: u32,
+    /// It is the last one of a transaction, after which the file has so many pages.
+    commits: Option<u32>,
+    /// Where it ends.
+    end: u64,
+}
+
+/// Writes all that the log has over a copy of the file, one page in memory at a time. Returns the size of a page, and how many
+/// there are. `None`: the log has nothing.
+fn write_commits(log: &File, copy: &File) -> io::Result<Option<(u32, u32)>> {
+    let Some(start) = Position::at_start(log)? else { return Ok(None) };
+    let mut count = None;
+    let at = start.scan(log, |frame, _| {
+        count = frame.commits.or(count);
+        Ok(())
+    })?;
+    let Some(count) = count else { return Ok(None) };
+    let size = u64::from(start.page_bytes);
+    start.scan(log, |frame, page| match frame.end <= at.offset && frame.page <= count {
+        true => copy.write_all_at(page, u64::from(frame.page - 1) * size),
+        false => Ok(()),
+    })?;
+    Ok(Some((start.page_bytes, count)))
 }
 
 /// What the first page says.

@@ -131,6 +131,66 @@ fn a_file_from_elsewhere_is_checked_and_leaves_numbers_out() {
     broken[4096..end].fill(0x5a);
     fs::write(&made, &broken).unwrap();
     let error = crate::database::install(to.path(), &made, 0).unwrap_err();
+    assert!(error.is_damage);
     assert!(error.to_string().contains("the restored database"), "{error}");
     assert_eq!(open_clean(to.path()).1.len(), 1, "nothing was touched");
+}
+
+#[test]
+fn a_disk_that_is_full_is_not_taken_for_a_damaged_file() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (database, ..) = follow(from.path());
+    database.change(&id("a"), began(7, "order")).wait().unwrap();
+    let bytes = copy_of(&database);
+    let kib = (bytes.len() / 1024).to_string();
+    let size = format!("size={kib}k");
+    let mount = full_disk::mount(&["-t", "tmpfs", "-o", &size, "tmpfs"], to.path());
+    let Some(_unmount) = mount else { return };
+    let made = to.path().join("made");
+    fs::write(&made, &bytes).unwrap();
+    let error = crate::database::install(to.path(), &made, 1).unwrap_err();
+    assert!(!error.is_damage, "{error}");
+}
+
+/// The most memory that this process had, in KiB, since the last call.
+fn peak_kib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+    fs::write("/proc/self/clear_refs", "5").unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_copy_takes_no_memory_for_the_log() {
+    const MIB: u64 = 1024;
+    let dir = tempfile::tempdir().unwrap();
+    let follower = Arc::new(Mirror::default());
+    let (database, _, _notices) = open_with(dir.path(), |config| {
+        config.follower = Some(Arc::clone(&follower) as Arc<dyn Follower>);
+        config.max_log_bytes = 1 << 30;
+    });
+    database.change(&id("a"), began(1, "")).wait().unwrap();
+    // Who reads on holds up the log.
+    let reader = rusqlite::Connection::open(dir.path().join("bulkhead.db")).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM agents").unwrap();
+    let _: i64 = reader.query_row("SELECT count(*) FROM agents", [], |row| row.get(0)).unwrap();
+    for n in 0..64_u64 {
+        let snapshot = Snapshot {
+            agent: id(&format!("agent-{n}")),
+            incarnation: Incarnation(1),
+            taken_at: Timestamp(1),
+            bytes: vec![n as u8; 1 << 20].into(),
+        };
+        database.keep_snapshot(snapshot).unwrap().wait().unwrap();
+        *follower.state.lock().unwrap() = State::default();
+    }
+    let log = fs::metadata(dir.path().join("bulkhead.db-wal")).unwrap().len();
+    assert!(log > 60 << 20, "{log}");
+    peak_kib();
+    let before = peak_kib();
+    let (copy, ()) = database.copy(|| ()).unwrap().unwrap();
+    let more = peak_kib().saturating_sub(before);
+    assert!(more < 8 * MIB, "{more} KiB for a log of {log} bytes");
+    drop(reader);
+    assert_eq!(u64::from(copy.page_count) * u64::from(copy.page_bytes) >> 20, 64);
 }

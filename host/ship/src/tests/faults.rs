@@ -1,0 +1,103 @@
+//! What goes wrong around a boot and a copy, and must not be taken for something else.
+
+use bucket_server::{Method, StatusCode};
+
+use super::*;
+
+/// Segments are read beside each other. One that was written in between looks like a gap.
+#[test]
+fn a_segment_that_is_written_while_others_are_read_is_no_gap() {
+    let world = World::of_bucket();
+    let first = world.start("a", 1);
+    for n in 0..6 {
+        first.change(&format!("agent-{n}"), began(1));
+        first.shipped(PATIENCE).unwrap();
+    }
+    first.die();
+    let segments = world.segments();
+    let server = world.server.as_ref().unwrap();
+    server.answer_next(Method::GET, &segments[3], StatusCode::NOT_FOUND, 1);
+    let second = world.start("b", 2);
+    assert_eq!(second.agents().len(), 6);
+    second.end();
+}
+
+#[test]
+fn a_head_that_cannot_be_moved_is_tried_again() {
+    let world = World::of_bucket();
+    let first = world.start("a", 1);
+    first.change("agent", began(1));
+    first.shipped(PATIENCE).unwrap();
+    let copy = |first: &Copy| {
+        first.outbox.wants_copy();
+        first.outbox.filled.notify_one();
+        first.shipped(PATIENCE).unwrap();
+    };
+    let server = world.server.as_ref().unwrap();
+    server.answer_next(Method::PUT, "head.json", StatusCode::SERVICE_UNAVAILABLE, 1);
+    let before = world.segments();
+    copy(&first);
+    let next = || first.notices.recv_timeout(PATIENCE).unwrap();
+    assert!(matches!(next(), Notice::Failing { .. }));
+    assert!(matches!(next(), Notice::Shipping { .. }));
+    assert!(!first.outbox.figures().failing);
+    // An object that cannot be removed does not hold up what is shipped, and goes as well.
+    server.answer_next(Method::DELETE, &before[1], StatusCode::SERVICE_UNAVAILABLE, 1);
+    copy(&first);
+    first.change("other", began(1));
+    first.shipped(PATIENCE).unwrap();
+    assert!(matches!(next(), Notice::Failing { .. }));
+    assert!(matches!(next(), Notice::Shipping { .. }));
+    copy(&first);
+    let is_gone = || world.segments().iter().all(|segment| !before.contains(segment));
+    let until = Instant::now() + PATIENCE;
+    while !is_gone() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(is_gone(), "{before:?}, {:?}", world.segments());
+    first.end();
+}
+
+#[test]
+fn what_a_dead_writer_left_in_a_directory_goes() {
+    let world = World::of_directory();
+    world.start("a", 1).end();
+    let town = world.dir.path().join("place/town");
+    let left = [town.join(".0a.new"), town.join("log/.0b.new")];
+    // Another writer may be at this one.
+    let young = town.join("log/.0c.new");
+    fs::write(&young, "half a segm").unwrap();
+    for path in &left {
+        fs::write(path, "half a segm").unwrap();
+        let hour = std::time::SystemTime::now() - Duration::from_secs(3600);
+        fs::File::options().write(true).open(path).unwrap().set_modified(hour).unwrap();
+    }
+    world.start("b", 2).end();
+    assert!(left.iter().all(|path| !path.exists()) && young.exists());
+}
+
+#[test]
+fn a_disk_that_is_full_at_a_restore_is_no_damaged_place() {
+    let world = World::of_directory();
+    let first = world.start("a", 1);
+    let bytes: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(3 << 20).collect();
+    first.change("agent", began(1));
+    first.database.keep_snapshot(snapshot("agent", 1, bytes)).unwrap().wait().unwrap();
+    first.end();
+    let disk = world.disk("b");
+    fs::create_dir(&disk).unwrap();
+    let mount = |arguments: &[&str]| {
+        let done = std::process::Command::new("mount").args(arguments).arg(&disk).status();
+        done.is_ok_and(|status| status.success())
+    };
+    if !mount(&["-t", "tmpfs", "-o", "size=1m", "tmpfs"]) {
+        return support::skip(support::Need::Mount, "no file system can be mounted here");
+    }
+    let mut settings = world.settings();
+    settings.restore = Duration::from_millis(300);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let opened = runtime.block_on(open(settings, 2, &disk));
+    let _ = std::process::Command::new("umount").arg("-l").arg(&disk).status();
+    let Err(error) = opened else { panic!("it was opened") };
+    assert!(matches!(error, ShipError::Local(_)), "{error:?}");
+}
