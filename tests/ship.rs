@@ -5,8 +5,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bulkhead_store::database::{Newest, read_snapshot};
+use bulkhead_types::AgentId;
 use harness::client::Client;
-use harness::{Value, json, wait_until};
+use harness::{Value, files, json, wait_until};
 use rustix::process::Signal;
 
 use crate::lease::{Copy, Fleet};
@@ -26,8 +28,11 @@ impl World {
     fn copy(&self, name: &str) -> Copy {
         let more = format!(
             "[ship]\nto = \"file://{}\"\ninterval_ms = 100\n\
-             [roles.fleet]\ncomponent = \"echo\"\ndurable = \"fleet\"\n",
-            self.fleet.path("place").display()
+             [roles.fleet]\ncomponent = \"echo\"\ndurable = \"fleet\"\n\
+             [components.puppet]\npath = {:?}\n[roles.keeps]\ncomponent = \"puppet\"\n\
+             durable = \"fleet\"\nsnapshot = \"turn\"\nsnapshot_ms = 60000\n",
+            self.fleet.path("place").display(),
+            files::component("puppet"),
         );
         self.fleet.copy_with(name, &more)
     }
@@ -167,6 +172,36 @@ fn an_answer_that_has_to_be_shipped_says_when_it_is_not() {
     });
     client.start_with("b", "fleet", json!({})).expect(200);
     client.stop("b").expect(200);
+}
+
+#[test]
+fn a_turn_that_is_answered_as_shipped_left_its_snapshot_on_the_next_machine() {
+    let world = World::new();
+    let first = world.copy("first");
+    let client = world.client(&first, 1, "first");
+    assert_eq!(client.start("one-more", "echo")["durable"], "node");
+    assert_eq!(client.start("a", "keeps")["durable"], "fleet");
+    let answer = client.send_wait("a", "hello").expect(200);
+    assert_eq!((&answer["reply"], &answer["durable"]), (&"hello".into(), &"fleet".into()));
+    world.lose(first, "first");
+
+    let second = world.copy("second");
+    let client = world.client(&second, 1, "second");
+    let id = AgentId::parse("a").unwrap();
+    let newest = read_snapshot(&world.fleet.path("second/state/store"), &id);
+    assert!(matches!(newest, Ok(Newest::Kept(_))), "{newest:?}");
+    // An agent that gives none has none that is shipped, and one that is done leaves its end.
+    for prompt in ["refuse 1", "done"] {
+        let answer = client.send_wait("a", prompt).expect(200);
+        assert_eq!(answer["durable"], Value::Null, "{prompt}");
+    }
+    client.start("b", "keeps");
+    let (place, away) = (world.fleet.path("place"), world.fleet.path("away"));
+    fs::rename(&place, &away).unwrap();
+    let answer = client.send_wait("b", "hello").expect(200);
+    assert_eq!((&answer["reply"], &answer["durable"]), (&"hello".into(), &"node".into()));
+    assert_eq!(client.stop("one-more").expect(200)["durable"], "node");
+    fs::rename(&away, &place).unwrap();
 }
 
 /// Machines that are lost at random moments, with their disks or without.

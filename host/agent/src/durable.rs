@@ -7,6 +7,7 @@
 //! | an end | the history; whether it is to run | nobody; it is written in order, before what follows from it |
 //! | a stop is asked for | it has to be stopped | the answer of the stop, with the guest's `shutdown` beside it |
 //! | a message is delivered, and done with | the message, in the journal | nobody |
+//! | a turn ends whose sender waits, and the role ships it | its snapshot | the answer; the agent does not |
 //! | a turn after a death of the host | that it was not this | nobody |
 //! | settings are changed | the settings | nobody |
 //! | an equal start brings other credentials | its order | the answer of that start |
@@ -17,15 +18,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_runtime::ShutdownReason;
-use bulkhead_store::database::{Change, Private, Receipt, Wanted};
+use bulkhead_store::database::{Change, Database, Durability, Private, Receipt, Wanted};
 use bulkhead_types::restart::Decision;
-use bulkhead_types::{ExitReason, Incarnation, RestartPolicy, RestartState};
+use bulkhead_types::{Durable, ExitReason, Incarnation, RestartPolicy, RestartState};
 use tokio::time::timeout;
 
 use crate::incarnation::IncarnationState;
 
 /// How long anything of an agent waits for the disk. One that hangs lets it go on.
 pub(crate) const WRITING: Duration = Duration::from_secs(2);
+
+/// What everything that was changed before survives: resolves when it is shipped, or is not in time.
+pub(crate) async fn shipped(database: &Database) -> Option<Durable> {
+    let written = timeout(WRITING, database.receipt().durable()).await;
+    if !matches!(written, Ok(Ok(()))) || database.durability() != Durability::Kept {
+        return None;
+    }
+    match database.follower() {
+        Some(follower) if follower.all_kept().await.is_ok() => Some(Durable::Fleet),
+        _ => Some(Durable::Node),
+    }
+}
 
 impl IncarnationState {
     /// A start has its turn.

@@ -343,6 +343,8 @@ pub struct FinishedTurn {
     pub outcome: bulkhead_types::Outcome,
     /// What the incarnation that finished it used of language models for it, in all its turns.
     pub tokens: bulkhead_types::TokenUsage,
+    /// What its snapshot survives, of an agent whose snapshots are shipped before it answers. `None`: nothing is said of it.
+    pub durable: Option<bulkhead_types::Durable>,
 }
 
 /// How the turn of a message ended, as far as its sender is concerned.

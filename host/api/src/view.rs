@@ -8,8 +8,8 @@ use std::time::Duration;
 use bulkhead_types::restart::{PastEnd, Quarantine};
 use bulkhead_types::time::millis;
 use bulkhead_types::{
-    AgentId, ExitSummary, HostBytes, Incarnation, MessageSetAside, RestartPolicy, RestartRules,
-    RestartState, RingEvent, RingPage, RunningTool, Timestamp,
+    AgentId, Durable, ExitSummary, HostBytes, Incarnation, MessageSetAside, RestartPolicy,
+    RestartRules, RestartState, RingEvent, RingPage, RunningTool, Timestamp,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -288,6 +288,10 @@ pub struct StartAnswer {
     /// request. Never of an `ifRunning: "keep"` that kept one as it is.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub joined: bool,
+    /// `node`: the database of this machine has it, so that it survives the death of the process. `fleet`: it is shipped, and
+    /// survives the loss of the machine, as roles with `durable = "fleet"` need it. Absent: nothing is durable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durable: Option<Durable>,
 }
 
 /// `POST /agents/{id}/stop`.
@@ -298,6 +302,10 @@ pub struct StopAnswer {
     pub stopped: bool,
     /// How it ended.
     pub exit_reason: String,
+    /// `node`: the database of this machine has it, so that it survives the death of the process. `fleet`: it is shipped, and
+    /// survives the loss of the machine, as roles with `durable = "fleet"` need it. Absent: nothing is durable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durable: Option<Durable>,
 }
 
 /// How a turn ended, for `?wait`.
@@ -309,6 +317,10 @@ pub struct TurnView {
     /// The agent's answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reply: Option<String>,
+    /// Of a role with `durable = "fleet"` and `snapshot = "turn"`: what the snapshot of the turn survives. `fleet`: the loss of
+    /// the machine. `node`: the death of the process; it was not shipped in time. Absent: nothing is said of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durable: Option<Durable>,
 }
 
 /// `POST /agents/{id}/message`, 200; 202 when `?wait` was over before the turn.

@@ -55,7 +55,7 @@ use bulkhead_store::database::Durability;
 pub use bulkhead_store::database::FollowerFigures;
 use bulkhead_telemetry::{Telemetry, TraceContext};
 use bulkhead_types::time::millis;
-use bulkhead_types::{AgentId, Body, CrashRecord, ExitReason, Sender, Timestamp};
+use bulkhead_types::{AgentId, Body, CrashRecord, Durable, ExitReason, Sender, Timestamp};
 pub use bulkhead_workspace::Error as GitError;
 use bulkhead_workspace::{Inventory, Policy, Workspaces};
 pub use catalog::{Catalog, RigUrl, Role};
@@ -202,10 +202,9 @@ impl Supervisor {
         self.0.decided(id);
         self.0.desired.remove(id);
         let exit = agent.stop(ShutdownReason::Stopped, by).await;
-        self.0.written().await;
-        self.0.shipped(role.as_deref()).await.map_err(StopError::NotShipped)?;
+        let durable = self.0.durable(role.as_deref()).await.map_err(StopError::NotShipped)?;
         let exit_reason = exit.map_or(ExitReason::Stopped, |exit| exit.reason).as_str().to_owned();
-        Ok(StopAnswer { stopped: true, exit_reason })
+        Ok(StopAnswer { stopped: true, exit_reason, durable })
     }
 
     /// Resolves when boot has brought the agent back, or is not going to. Waits for 5 s at most: what an
@@ -337,24 +336,34 @@ const BOOT_PATIENCE: Duration = Duration::from_secs(5);
 const WRITING: Duration = Duration::from_secs(2);
 
 impl Inner {
-    /// Resolves when what was changed is durable, or will not be: the log says why.
-    async fn written(&self) {
+    /// Resolves when what was changed is durable, or will not be: the log says why. Says whether it is.
+    async fn written(&self) -> bool {
         let written = self.container.database.receipt().durable();
-        if tokio::time::timeout(WRITING, written).await.is_err() {
-            let waited_ms = millis(WRITING);
-            tracing::warn!(waited_ms, "an answer was given before the database had written it");
+        match tokio::time::timeout(WRITING, written).await {
+            Ok(written) => written.is_ok(),
+            Err(_) => {
+                let waited_ms = millis(WRITING);
+                tracing::warn!(waited_ms, "an answer was given before the database had written it");
+                false
+            }
         }
     }
 
-    /// Resolves when what was changed is shipped, if agents of this role need that before anybody hears of it.
-    async fn shipped(&self, role: Option<&str>) -> Result<(), Arc<str>> {
+    /// What everything that was changed survives: resolves when it is written, and for agents of a role that needs that when
+    /// it is shipped as well. An error is why that is not done. `None`: nothing of it is durable.
+    async fn durable(&self, role: Option<&str>) -> Result<Option<Durable>, Arc<str>> {
+        let is_kept = self.container.database.durability() == Durability::Kept;
+        let is_written = self.written().await && is_kept;
         let role = role.and_then(|role| self.config.catalog.roles.get(role));
         let (Some(true), Some(follower)) =
             (role.map(|role| role.durable_in_fleet), self.container.database.follower())
         else {
-            return Ok(());
+            return Ok(is_written.then_some(Durable::Node));
         };
-        follower.all_kept().await.map_err(|error| error.reason)
+        if !is_written {
+            return Err("the database has not written it".into());
+        }
+        follower.all_kept().await.map(|()| Some(Durable::Fleet)).map_err(|error| error.reason)
     }
 
     /// Somebody asked for a start or a stop of the agent: the town gets its row from here.

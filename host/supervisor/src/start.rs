@@ -65,18 +65,17 @@ impl Supervisor {
         let (asked, kept) = (Arc::clone(&admitted.spec), admitted.admission == Admission::Kept);
         let started = self.0.wait_for(admitted).await;
         let (agent, created) = started.inspect_err(|_| self.0.registry.forget_if_nothing(&id))?;
-        // It was being written while the agent started.
-        self.0.written().await;
         self.0.remember_mayor(&agent);
-        self.0.shipped(Some(&agent.spec().role)).await.map_err(|reason| {
+        // It was being written while the agent started.
+        let durable = self.0.durable(Some(&agent.spec().role)).await.map_err(|reason| {
             let text = format!("the agent runs, and this was not shipped: {reason}");
             StartError::new(StartPhase::Deadline, StartFailure::NotShipped, text)
         })?;
         // Of one that is kept as it is the credentials are not those of the request, whatever else is equal.
         let joined = !created && !kept && agent.spec().is_same_as(&asked);
         let restarts = self.0.registry.get(&id).map(|agent| agent.restarts());
-        let answer =
-            StartAnswer { agent: self.view_of(&agent, restarts.unwrap_or_default()), joined };
+        let agent = self.view_of(&agent, restarts.unwrap_or_default());
+        let answer = StartAnswer { agent, joined, durable };
         Ok(Started { answer, created })
     }
 

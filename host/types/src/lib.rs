@@ -58,7 +58,7 @@ pub use git::{GitAuthor, GitRules, GitSpec};
 pub use held::{HostBytes, HostKind};
 pub use http::{AddressClass, HttpDenied, HttpPolicy, HttpRule, HttpRuleError};
 pub use id::{AgentId, Digest, IdError, Incarnation};
-pub use message::{Body, Message, MessageSetAside, Next, Outcome, Sender};
+pub use message::{Body, Durable, Message, MessageSetAside, Next, Outcome, Sender};
 pub use model::{
     Cost, ModelCall, ModelCounts, TokenUsage, UsageChange, UsageDay, UsageKey, UsageRow,
 };

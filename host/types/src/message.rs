@@ -27,6 +27,16 @@ pub enum Sender {
     Continuation,
 }
 
+/// What something that was answered survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Durable {
+    /// The death of the process: the database of this machine has it.
+    Node,
+    /// The loss of the machine: it is shipped.
+    Fleet,
+}
+
 /// One entry of a mailbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {

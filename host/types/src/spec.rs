@@ -246,12 +246,14 @@ pub struct SnapshotRules {
     pub debounce: Duration,
     /// Largest snapshot. A larger one is refused, and the last good one stays.
     pub max_bytes: usize,
+    /// Who waits for a turn is answered when its snapshot is shipped. It is taken at once.
+    pub ships_turns: bool,
 }
 
 impl Default for SnapshotRules {
     fn default() -> Self {
         let debounce = Duration::from_secs(1);
-        Self { when: SnapshotPolicy::Off, debounce, max_bytes: 1024 * 1024 }
+        Self { when: SnapshotPolicy::Off, debounce, max_bytes: 1024 * 1024, ships_turns: false }
     }
 }
 

@@ -155,7 +155,11 @@ impl Actor<'_> {
             match outcome {
                 Ok(outcome) => {
                     let tokens = self.state.model_use.counts().tokens.since(used_before);
-                    answer(&mut envelope, TurnReport::Finished(FinishedTurn { outcome, tokens }));
+                    let finished = FinishedTurn { outcome, tokens, durable: None };
+                    if grace.is_none() && next != Next::Done && self.ships_turn(&envelope) {
+                        return self.answer_shipped(alive, envelope, finished).await;
+                    }
+                    answer(&mut envelope, TurnReport::Finished(finished));
                 }
                 Err(AgentFailure { code, message, .. }) => {
                     answer(&mut envelope, TurnReport::Failed { code, message });

@@ -31,9 +31,11 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::base::Actor;
 use super::drive::{Driven, OnStop, drive, next_order, stop_ordered};
-use super::step::{Step, failed};
-use crate::durable::WRITING;
+use super::step::{Step, answer, failed};
+use crate::durable::{WRITING, shipped};
 use crate::engine::{BoxInstance, CallEnd};
+use crate::mailbox::Envelope;
+use crate::refusal::{FinishedTurn, TurnReport};
 use attempt::Attempt;
 use lineage::Lineage;
 use state::Restored;
@@ -86,6 +88,40 @@ impl Actor<'_> {
             }
             _ => Ok((instance, ())),
         }
+    }
+
+    /// Whether somebody waits for this turn who is answered when its snapshot is shipped.
+    pub(super) fn ships_turn(&self, envelope: &Envelope) -> bool {
+        let is_waited_for = envelope.report.as_ref().is_some_and(|report| !report.is_closed());
+        is_waited_for && self.state.start.spec.snapshots.ships_turns
+    }
+
+    /// Takes the snapshot of a turn at once, and has its sender answered when that is shipped, or is not in time. The agent
+    /// does not wait for it.
+    pub(super) async fn answer_shipped(
+        &mut self,
+        instance: BoxInstance,
+        mut envelope: Envelope,
+        mut finished: FinishedTurn,
+    ) -> Step<()> {
+        let (instance, attempt) = match self.take_snapshot(instance, TAKING).await {
+            Ok(taken) => taken,
+            Err(ended) => {
+                answer(&mut envelope, TurnReport::Finished(finished));
+                return Err(ended);
+            }
+        };
+        if attempt != Attempt::Kept {
+            answer(&mut envelope, TurnReport::Finished(finished));
+            return Ok((instance, ()));
+        }
+        let database = Arc::clone(&self.container.database);
+        let name = format!("answer of {} when it is shipped", envelope.message.id);
+        self.container.spawner().spawn_infallible(name, async move {
+            finished.durable = shipped(&database).await;
+            answer(&mut envelope, TurnReport::Finished(finished));
+        });
+        Ok((instance, ()))
     }
 
     /// Takes the last snapshot of an incarnation, for at most this long, if there is anything new. Waits in that

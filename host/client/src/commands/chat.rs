@@ -245,7 +245,7 @@ impl TurnPage {
     /// The end of it, with the reply where it was not shown.
     fn end(&mut self, turn: Option<&TurnView>) -> String {
         let mut shown = self.break_line();
-        let Some(TurnView { outcome, reply }) = turn else { return shown };
+        let Some(TurnView { outcome, reply, .. }) = turn else { return shown };
         let reply = reply.as_deref().map(str::trim_end).unwrap_or_default();
         let is_shown = self.text.as_ref().is_some_and(|all| all.trim_end().ends_with(reply));
         if !is_shown {
@@ -387,7 +387,7 @@ mod tests {
         let mut page = TurnPage::new(PLAIN, true);
         let shown: String = deltas.iter().map(|delta| page.delta(delta)).collect();
         let reply = reply.map(str::to_owned);
-        shown + &page.end(Some(&TurnView { outcome: outcome.to_owned(), reply }))
+        shown + &page.end(Some(&TurnView { outcome: outcome.to_owned(), reply, durable: None }))
     }
 
     #[test]
@@ -433,7 +433,7 @@ mod tests {
         let mut page = TurnPage::new(PLAIN, false);
         let shown = page.delta(&text("hel")) + &page.gap();
         let (outcome, reply) = ("idle".to_owned(), Some("hello".to_owned()));
-        let shown = shown + &page.end(Some(&TurnView { outcome, reply }));
+        let shown = shown + &page.end(Some(&TurnView { outcome, reply, durable: None }));
         assert_eq!(
             shown,
             "hel\n· some of the turn is not shown: it came faster than it was read\nhello\n"

@@ -246,7 +246,7 @@ pub(crate) async fn run(args: &StartArgs, session: &Session) -> Result<(), Failu
     if !ignored.is_empty() {
         eprintln!("bulkhead: the host ignored unknown fields: {}", text::line(&ignored.join(", ")));
     }
-    let StartAnswer { agent, joined } = started;
+    let StartAnswer { agent, joined, .. } = started;
     let what = match (answer.status, joined) {
         (_, true) => "was already up",
         (201, false) => "started",

@@ -23,8 +23,8 @@ use bulkhead_api::{
     GapFrame, MessageAnswer, MessageRequest, Parsed, StreamFrame, TurnView, WithIgnored,
 };
 use bulkhead_feed::Item;
-use bulkhead_supervisor::Delivery;
-use bulkhead_types::{AgentId, Next, Outcome, Sender};
+use bulkhead_supervisor::{Delivery, FinishedTurn};
+use bulkhead_types::{AgentId, Next, Sender};
 use futures_util::StreamExt;
 use futures_util::stream;
 use hyper::StatusCode;
@@ -120,7 +120,7 @@ async fn wait_for(
     let Ok(ended) = timeout(wait, turn::end(&message_id, &mut report)).await else {
         return Ok(sent(StatusCode::ACCEPTED, message_id, Some(pending()), ignored));
     };
-    Ok(sent(StatusCode::OK, message_id, Some(view(ended?.outcome)), ignored))
+    Ok(sent(StatusCode::OK, message_id, Some(view(ended?)), ignored))
 }
 
 /// A turn as frames, up to its end or to the end of the wait.
@@ -148,9 +148,7 @@ pub(super) fn frames(turn: LiveTurn, wait: Option<Duration>, streams: Streams) -
                 streams.count_gap();
                 Frame::from(&StreamFrame::Gap(GapFrame::Deltas))
             }
-            Step::Ended(Ok(finished)) => {
-                Frame::from(&answer(turn.message_id(), view(finished.outcome)))
-            }
+            Step::Ended(Ok(finished)) => Frame::from(&answer(turn.message_id(), view(finished))),
             Step::Ended(Err(refusal)) => Frame::from(&StreamFrame::Error(refusal.body)),
         });
         let frames: Vec<_> = frames.collect();
@@ -160,7 +158,7 @@ pub(super) fn frames(turn: LiveTurn, wait: Option<Duration>, streams: Streams) -
 }
 
 fn pending() -> TurnView {
-    TurnView { outcome: "pending".to_owned(), reply: None }
+    TurnView { outcome: "pending".to_owned(), reply: None, durable: None }
 }
 
 fn sent(
@@ -173,11 +171,12 @@ fn sent(
     (status, Json(WithIgnored { answer, ignored })).into_response()
 }
 
-fn view(outcome: Outcome) -> TurnView {
+fn view(finished: FinishedTurn) -> TurnView {
+    let FinishedTurn { outcome, durable, .. } = finished;
     let next = match outcome.next {
         Next::Idle => "idle",
         Next::Continue => "continue",
         Next::Done => "done",
     };
-    TurnView { outcome: next.to_owned(), reply: outcome.reply }
+    TurnView { outcome: next.to_owned(), reply: outcome.reply, durable }
 }

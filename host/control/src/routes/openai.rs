@@ -118,7 +118,7 @@ pub(super) async fn complete<B: Backend>(
     }
     let mut delivery = agent.when_restored(send).await?;
     let ended = timeout(MAX_WAIT, turn::end(&delivery.message_id, &mut delivery.report)).await;
-    let FinishedTurn { outcome, tokens } =
+    let FinishedTurn { outcome, tokens, .. } =
         ended.map_err(|_| still_working(&delivery.message_id))??;
     let said = Said {
         role: Some("assistant".into()),
@@ -275,7 +275,7 @@ fn chunks(turn: LiveTurn, model: String, include_usage: bool) -> Frames {
                     );
                 }
                 Step::Gap => spoken.is_cut = true,
-                Step::Ended(Ok(FinishedTurn { outcome, tokens })) => {
+                Step::Ended(Ok(FinishedTurn { outcome, tokens, .. })) => {
                     let rest = outcome.reply.and_then(|reply| spoken.rest(&reply));
                     let rest = rest.map(|text| Said { content: Some(text), ..Said::default() });
                     frames.extend(rest.map(|said| about.chunk(said, false)));

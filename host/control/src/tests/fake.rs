@@ -28,9 +28,9 @@ use bulkhead_supervisor::{
 use bulkhead_telemetry::TraceContext;
 use bulkhead_types::memory::Psi;
 use bulkhead_types::{
-    AgentId, AgentState, Body, Cause, Confidence, CrashRecord, Event, ExitReason, Incarnation,
-    ModelCounts, Next, Outcome, RestartRules, RestartState, Secret, Sender, StartPhase, Timestamp,
-    TokenUsage,
+    AgentId, AgentState, Body, Cause, Confidence, CrashRecord, Durable, Event, ExitReason,
+    Incarnation, ModelCounts, Next, Outcome, RestartRules, RestartState, Secret, Sender,
+    StartPhase, Timestamp, TokenUsage,
 };
 use tokio::sync::{Semaphore, oneshot};
 
@@ -194,7 +194,11 @@ impl Backend for Fake {
             }
         }
         let created = request.role != "kept";
-        let answer = StartAnswer { agent: view(request.agent_id), joined: false };
+        let answer = StartAnswer {
+            agent: view(request.agent_id),
+            joined: false,
+            durable: Some(Durable::Node),
+        };
         Ok(Started { answer, created })
     }
 
@@ -212,7 +216,11 @@ impl Backend for Fake {
     async fn stop(&self, id: &AgentId, by: &str) -> Result<StopAnswer, StopError> {
         match id.as_str() {
             "ghost" => Err(StopError::NoSuchAgent(id.clone())),
-            _ => Ok(StopAnswer { stopped: true, exit_reason: format!("stopped by {by}") }),
+            _ => Ok(StopAnswer {
+                stopped: true,
+                exit_reason: format!("stopped by {by}"),
+                durable: Some(Durable::Node),
+            }),
         }
     }
 
@@ -247,7 +255,7 @@ impl Backend for Fake {
         let finished = |next| {
             let outcome = Outcome { reply: Some(format!("you said {body}")), next };
             let tokens = TokenUsage { input: 90, cached: 40, output: 9, reasoning: 4 };
-            TurnReport::Finished(FinishedTurn { outcome, tokens })
+            TurnReport::Finished(FinishedTurn { outcome, tokens, durable: None })
         };
         let reported = match body.as_ref() {
             "hang" => {

@@ -263,6 +263,7 @@ pub(super) fn snapshot_rules(name: &str, role: &file::Role) -> Result<SnapshotRu
     if let Some(when) = role.snapshot {
         rules.when = when;
     }
+    rules.ships_turns = role.durable == file::Durable::Fleet && rules.when.after_turns();
     set_ms(&mut rules.debounce, role.snapshot_ms);
     if let Some(kb) = &role.snapshot_kb {
         rules.max_bytes = kb.get_ref().as_usize().saturating_mul(1024);

@@ -327,7 +327,9 @@ pub const ROLES: &[Key] = &[
         r#""node""#,
         "when a start or a stop is answered: `node` once the database has it, so that it survives the death of the process; \
          `fleet` once it is [shipped](#ship), so that it survives the loss of the machine. When that takes longer than \
-         `ship.wait_ms` the answer is 503 `not-shipped`: the agent has started or stopped, and is shipped later",
+         `ship.wait_ms` the answer is 503 `not-shipped`: the agent has started or stopped, and is shipped later. With `fleet` and \
+         `snapshot = \"turn\"` who waits for a turn is answered when its snapshot is shipped; after `ship.wait_ms` the answer \
+         says `\"durable\": \"node\"`",
     ),
     key(
         "snapshot",
