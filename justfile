@@ -160,8 +160,8 @@ evidence:
     python3 -c 'import sys, urllib.request as r; r.urlopen(r.Request(sys.argv[1], method="PUT"))' "$url/evidence"
     EVIDENCE_S3="$url" cargo test -p bulkhead-evidence --lib s3:: -- --include-ignored
 
-# hold leases at a server that speaks S3 and at etcd, with and without a login, and move a town's state by the former; wants Python, takes moto with its server (60 MB)
-# from PyPI, and etcd from Debian (package etcd-server, without installing it) where there is none
+# hold leases at a server that speaks S3, at etcd and at nats-server, with and without a login, and move a town's state by the first and the last; wants Python, takes
+# moto with its server (60 MB) from PyPI, and etcd and nats-server from Debian (without installing them) where there are none
 lease:
     #!/usr/bin/env bash
     set -euo pipefail
@@ -175,6 +175,8 @@ lease:
     }
     etcd=$(command -v etcd || echo "$work/etcd/usr/bin/etcd")
     [ -x "$etcd" ] || (cd "$work" && apt-get download -qq etcd-server && dpkg -x etcd-server_*.deb etcd && rm etcd-server_*.deb)
+    nats=$(command -v nats-server || echo "$work/nats/usr/sbin/nats-server")
+    [ -x "$nats" ] || (cd "$work" && apt-get download -qq nats-server && dpkg -x nats-server_*.deb nats && rm nats-server_*.deb)
     cargo test -p bulkhead-lease -p bulkhead-ship --lib --no-run
     data=$(mktemp -d) servers=""
     trap 'kill $servers 2>/dev/null || true; wait; rm -rf "$data"' EXIT
@@ -209,8 +211,9 @@ lease:
     ask "http://$at/v3/auth/user/grant" '{"user":"root","role":"root"}'
     ask "http://$at/v3/auth/enable" '{}'
     serve_etcd open
-    LEASE_S3=$s3 LEASE_ETCD=$at LEASE_ETCD_LOGIN=$LEASE_ETCD_LOGIN cargo test -p bulkhead-lease --lib real:: -- --include-ignored
-    SHIP_S3=$s3 cargo test -p bulkhead-ship --lib real_server -- --include-ignored
+    export LEASE_S3=$s3 LEASE_ETCD=$at LEASE_ETCD_LOGIN NATS_SERVER=$nats
+    cargo test -p bulkhead-lease --lib real -- --include-ignored
+    SHIP_S3=$s3 cargo test -p bulkhead-ship --lib real -- --include-ignored
 
 # chat clients and MCP clients of PyPI and npm against a host; wants Python, Node.js and npm
 clients: _guest_target

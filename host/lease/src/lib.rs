@@ -1,7 +1,7 @@
 //! A lease of a town: at most one process holds it, and each holder has a number that is higher than all before.
 //!
 //! ```text
-//!   keeper ── hold ──▶ Lease ──▶ Protocol (what next?) ──▶ Register: a directory, a bucket of S3, etcd, Kubernetes
+//!   keeper ── hold ──▶ Lease ──▶ Protocol (what next?) ──▶ Register: a directory, S3, etcd, Kubernetes, NATS
 //!     ▲                  │
 //!     └── waiting, held, lost: Status
 //! ```
@@ -13,7 +13,7 @@
 //! - `clock`: `CLOCK_BOOTTIME`
 //! - `document`: a record as JSON
 //! - `fault`: why a call of the store failed
-//! - `register`: the store; `file`, `s3`, `etcd`, `kubernetes` in it
+//! - `register`: the store; `file`, `s3`, `etcd`, `kubernetes`, `nats` in it
 //! - `settings`: which store, for how long
 //! - `hold`: the loop
 //! - `fleet`: all towns of a register, for people
@@ -28,6 +28,7 @@ mod register;
 mod settings;
 
 pub use bulkhead_bucket::{Name, NameError, S3};
+pub use bulkhead_nats::{Login, LoginError, Nats};
 pub use clock::{Clock, System};
 pub use fault::RegisterError;
 pub use fleet::{Fleet, MAX_TOWNS, Seen, State, Town};

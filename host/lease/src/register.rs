@@ -3,6 +3,7 @@
 mod etcd;
 mod file;
 mod kubernetes;
+mod nats;
 mod s3;
 
 use std::time::Duration;
@@ -78,6 +79,9 @@ pub(crate) fn open(settings: &Settings) -> Result<Box<dyn Register>, RegisterErr
         Address::Kubernetes(at) => {
             Box::new(kubernetes::Object::new(at, connector, patience, &settings.town)?)
         }
+        Address::Nats(nats) => {
+            Box::new(nats::Key::new(nats.clone(), connector, patience, &settings.town))
+        }
     })
 }
 
@@ -92,5 +96,6 @@ pub(crate) fn open_all(
         Address::S3(s3) => Box::new(s3::Records::new(s3, connector, patience)?),
         Address::Etcd(etcd) => Box::new(etcd::Records::new(etcd.clone(), connector, patience)),
         Address::Kubernetes(at) => Box::new(kubernetes::Records::new(at, connector, patience)?),
+        Address::Nats(nats) => Box::new(nats::Records::new(nats.clone(), connector, patience)),
     })
 }

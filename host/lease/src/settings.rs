@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bulkhead_bucket::{Name, S3, S3Error};
+use bulkhead_nats::{Nats, NatsError};
 use bulkhead_net::{BaseUrl, Connector, UrlError};
 use bulkhead_types::Secret;
 
@@ -67,6 +68,8 @@ pub enum Address {
     Etcd(Etcd),
     /// In Lease objects of Kubernetes.
     Kubernetes(Kubernetes),
+    /// In a key-value bucket of NATS JetStream, version 2.9 or later.
+    Nats(Nats),
 }
 
 /// Lease objects in a namespace.
@@ -113,7 +116,9 @@ const MAX_OBJECT_NAME: usize = 253;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// Another scheme, or none.
-    #[error("it has to begin with file:///, s3://, etcd://, etcds:// or kubernetes://")]
+    #[error(
+        "it has to begin with file:///, s3://, etcd://, etcds://, kubernetes://, nats:// or tls://"
+    )]
     Scheme,
     /// A server that is none.
     #[error(transparent)]
@@ -121,6 +126,9 @@ pub enum AddressError {
     /// No bucket, or one that there cannot be.
     #[error(transparent)]
     Bucket(#[from] S3Error),
+    /// No servers of NATS, or no bucket.
+    #[error(transparent)]
+    Nats(#[from] NatsError),
     /// No servers, too many, or another prefix than there can be.
     #[error(
         "etcd:// is followed by 1 to 16 servers with commas between them, and perhaps a prefix of A-Z a-z 0-9 . _ - /"
@@ -135,7 +143,8 @@ pub enum AddressError {
 
 impl Address {
     /// Reads an address: `file:///directory`, `s3://bucket/prefix`, `etcd://host:2379,host:2379/prefix`, or the same with
-    /// `etcds` for TLS, `kubernetes://namespace/prefix`. It is without credentials.
+    /// `etcds` for TLS, `kubernetes://namespace/prefix`, `nats://host:4222,host:4222/bucket`, or the same with `tls`. It is
+    /// without credentials.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         if let Some(path) = text.strip_prefix("file://").filter(|path| path.starts_with('/')) {
             return Ok(Self::File(path.into()));
@@ -151,7 +160,10 @@ impl Address {
         if let Some(rest) = text.strip_prefix("kubernetes://") {
             return Kubernetes::parse(rest).map(Self::Kubernetes);
         }
-        Err(AddressError::Scheme)
+        match Nats::parse(text) {
+            Some(nats) => Ok(Self::Nats(nats?)),
+            None => Err(AddressError::Scheme),
+        }
     }
 }
 
@@ -229,6 +241,7 @@ impl fmt::Display for Address {
             Self::Kubernetes(Kubernetes { namespace, prefix, .. }) => {
                 write!(f, "kubernetes://{namespace}/{prefix}")
             }
+            Self::Nats(nats) => write!(f, "{nats}"),
         }
     }
 }
@@ -245,6 +258,7 @@ mod tests {
             "etcd://a:2379,[::1]:2379/towns",
             "etcds://etcd.example:443/a/b",
             "kubernetes://towns/of-us",
+            "nats://a:4222,[::1]:4222/towns",
         ] {
             assert_eq!(Address::parse(text).unwrap().to_string(), text);
         }
@@ -271,6 +285,7 @@ mod tests {
             "",
             "x.example",
             "nats://x",
+            "nats://u:hunter2@x/b",
             "file:relative",
             "s3://B/a",
             "etcd://",

@@ -1,6 +1,7 @@
 //! The loop beside a register that is late, loses requests and answers, and conflicts, with a paused clock.
 
 mod fake;
+mod nats;
 mod real;
 mod server;
 

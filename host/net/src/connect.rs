@@ -233,7 +233,8 @@ impl Connector {
         Ok(Connected { stream, route: Route::direct(to.clone()) })
     }
 
-    async fn encrypt(
+    /// Sets up TLS on a connection to a destination, for protocols that begin without.
+    pub async fn encrypt(
         &self,
         to: &Destination,
         stream: Stream,

@@ -12,7 +12,7 @@
 //! Each segment has the digest of the one before it.
 //!
 //! - `settings`: where to
-//! - `place`: objects in a bucket or a directory: create, read, replace, remove
+//! - `place`: objects in a bucket, a directory or NATS: create, read, replace, remove
 //! - `segment`: what an object of the log holds
 //! - `head`: where the newest copy of all pages begins, and which epoch may write
 //! - `log`: claiming the log, reading it to its end, and the next segment

@@ -2,6 +2,7 @@
 
 mod bucket;
 mod directory;
+mod nats;
 
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ pub(crate) struct Place {
 enum Kind {
     Bucket(bucket::Objects),
     Directory(directory::Directory),
+    Nats(nats::Objects),
 }
 
 /// What became of an object that was to be the first with its key, or to replace a certain one.
@@ -68,6 +70,10 @@ impl Place {
             Address::File(dir) => {
                 Kind::Directory(directory::Directory::new(dir, town, settings.call))
             }
+            Address::Nats(nats) => {
+                let connector = settings.connector.clone();
+                Kind::Nats(nats::Objects::new(nats, connector, settings.call, town))
+            }
         };
         Ok(Self { kind, shown: format!("{}/{town}", settings.to), call: settings.call })
     }
@@ -84,6 +90,9 @@ impl Place {
                 self.bounded("try conditions at", "ship.probe", objects.probe(&self.shown)).await
             }
             Kind::Directory(dir) => self.bounded("tidy", "", dir.tidy()).await,
+            Kind::Nats(it) => {
+                self.bounded("try conditions at", "ship.probe", it.probe(&self.shown)).await
+            }
         }
     }
 
@@ -102,6 +111,7 @@ impl Place {
         match &self.kind {
             Kind::Bucket(it) => self.bounded("write", key, it.put(key, bytes, version)).await,
             Kind::Directory(it) => self.bounded("write", key, it.put(key, bytes, version)).await,
+            Kind::Nats(it) => self.bounded("write", key, it.put(key, bytes, version)).await,
         }
     }
 
@@ -120,6 +130,7 @@ impl Place {
         match &self.kind {
             Kind::Bucket(objects) => self.bounded("read", key, objects.get(key)).await,
             Kind::Directory(dir) => self.bounded("read", key, dir.get(key)).await,
+            Kind::Nats(objects) => self.bounded("read", key, objects.get(key)).await,
         }
     }
 
@@ -129,6 +140,7 @@ impl Place {
         match &self.kind {
             Kind::Bucket(objects) => self.bounded("remove", key, objects.remove(key)).await,
             Kind::Directory(dir) => self.bounded("remove", key, dir.remove(key)).await,
+            Kind::Nats(objects) => self.bounded("remove", key, objects.remove(key)).await,
         }
     }
 

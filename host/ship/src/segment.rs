@@ -152,6 +152,11 @@ pub(crate) fn random() -> Result<u128, ShipError> {
     Ok(u128::from_ne_bytes(bytes))
 }
 
+/// The SHA-256 of bytes, as text.
+pub(crate) fn hex_digest(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {

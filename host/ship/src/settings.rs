@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bulkhead_bucket::{Name, S3, S3Error};
+use bulkhead_nats::{Nats, NatsError};
 use bulkhead_net::Connector;
 
 /// The shipping of a town.
@@ -33,27 +34,37 @@ pub enum Address {
     File(PathBuf),
     /// A bucket of S3, or of what speaks it and honours conditions.
     S3(S3),
+    /// A key-value bucket of NATS JetStream, which has to exist.
+    Nats(Nats),
 }
 
 /// A text that is no address of a place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// Another scheme, or none.
-    #[error("it has to begin with file:/// or s3://")]
+    #[error("it has to begin with file:///, s3://, nats:// or tls://")]
     Scheme,
     /// No bucket, or one that there cannot be.
     #[error(transparent)]
     Bucket(#[from] S3Error),
+    /// No servers of NATS, or no bucket.
+    #[error(transparent)]
+    Nats(#[from] NatsError),
 }
 
 impl Address {
-    /// Reads an address: `file:///directory` or `s3://bucket/prefix`. It is without credentials.
+    /// Reads an address: `file:///directory`, `s3://bucket/prefix` or `nats://host:4222/bucket` (`tls://`). It is without credentials.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         if let Some(path) = text.strip_prefix("file://").filter(|path| path.starts_with('/')) {
             return Ok(Self::File(path.into()));
         }
-        let rest = text.strip_prefix("s3://").ok_or(AddressError::Scheme)?;
-        Ok(Self::S3(S3::parse(rest)?))
+        if let Some(rest) = text.strip_prefix("s3://") {
+            return Ok(Self::S3(S3::parse(rest)?));
+        }
+        match Nats::parse(text) {
+            Some(nats) => Ok(Self::Nats(nats?)),
+            None => Err(AddressError::Scheme),
+        }
     }
 }
 
@@ -63,6 +74,7 @@ impl fmt::Display for Address {
         match self {
             Self::File(dir) => write!(f, "file://{}", dir.display()),
             Self::S3(s3) => write!(f, "{s3}"),
+            Self::Nats(nats) => write!(f, "{nats}"),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use bucket_server::{Faults, Server};
-use bulkhead_bucket::{Name, S3};
+use bulkhead_bucket::Name;
 use bulkhead_net::Connector;
 use bulkhead_store::Database;
 use bulkhead_store::database::{self, AgentRow, Change, Follower, Newest, Snapshot};
@@ -18,6 +18,8 @@ use crate::{
 
 mod faults;
 mod figures;
+mod nats;
+mod s3;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -25,8 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct World {
     dir: tempfile::TempDir,
     server: Option<Server>,
-    /// Of a bucket.
-    url: Option<String>,
+    /// Not the directory `place`.
+    to: Option<Address>,
 }
 
 /// A copy of the town that runs.
@@ -42,7 +44,7 @@ impl World {
     fn of_directory() -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("place")).unwrap();
-        Self { dir, server: None, url: None }
+        Self { dir, server: None, to: None }
     }
 
     fn of_bucket() -> Self {
@@ -50,8 +52,12 @@ impl World {
     }
 
     fn of_server(server: Server) -> Self {
-        let url = Some(server.url());
-        Self { dir: tempfile::tempdir().unwrap(), server: Some(server), url }
+        let to = s3::address(&server.url());
+        Self { server: Some(server), ..Self::at(to) }
+    }
+
+    fn at(address: Address) -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), server: None, to: Some(address) }
     }
 
     fn both() -> [Self; 2] {
@@ -59,19 +65,8 @@ impl World {
     }
 
     fn settings(&self) -> Settings {
-        let to = match &self.url {
-            None => Address::File(self.dir.path().join("place")),
-            Some(url) => {
-                let mut s3 = S3::parse("towns/a").unwrap();
-                s3.options = vec![
-                    ("AWS_REGION", "us-east-1".to_owned().into()),
-                    ("AWS_ENDPOINT_URL_S3", url.clone().into()),
-                    ("AWS_ACCESS_KEY_ID", "key".to_owned().into()),
-                    ("AWS_SECRET_ACCESS_KEY", "secret".to_owned().into()),
-                ];
-                Address::S3(s3)
-            }
-        };
+        let directory = || Address::File(self.dir.path().join("place"));
+        let to = self.to.clone().unwrap_or_else(directory);
         Settings {
             town: Name::parse("town").unwrap(),
             to,
@@ -236,14 +231,6 @@ fn snapshot(agent: &str, number: u64, bytes: Vec<u8>) -> Snapshot {
 #[test]
 fn an_empty_disk_goes_on_with_what_was_shipped() {
     World::both().iter().for_each(moves);
-}
-
-/// `SHIP_S3` is its URL. It has the bucket `towns`.
-#[test]
-#[ignore = "wants a server: just lease"]
-fn real_server() {
-    let url = std::env::var("SHIP_S3").unwrap();
-    moves(&World { dir: tempfile::tempdir().unwrap(), server: None, url: Some(url) });
 }
 
 fn moves(world: &World) {

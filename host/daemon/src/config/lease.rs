@@ -7,6 +7,7 @@ use bulkhead_net::{BaseUrl, Connector, Proxies};
 use toml::Spanned;
 
 use super::file;
+use super::nats::NatsKeys;
 use super::problem::{Problem, trust};
 use super::s3::{Given, S3Keys, refuse};
 
@@ -28,7 +29,8 @@ pub(super) fn check_lease(
     let Some(register) = &lease.register else {
         let why = "is set without a register; set lease.register (BULKHEAD_LEASE_REGISTER)";
         refuse("lease", &of_s3(&lease).given(), why)?;
-        refuse("lease", &of_etcd(&lease), why)?;
+        refuse("lease", &of_nats(&lease).given_of_users(), why)?;
+        refuse("lease", &of_nats(&lease).given(), why)?;
         return refuse("lease", &of_any(&lease), why).map(|()| None);
     };
     let span = register.span();
@@ -49,38 +51,19 @@ pub(super) fn check_lease(
             return Err(problem("needs a name for the town; set lease.name or town.id".into()));
         }
     };
+    refuse_what_is_of_others(&address, &lease)?;
     match &mut address {
         // A directory that is away may come back, and is waited for.
-        Address::File(_) => {
-            refuse("lease", &of_s3(&lease).given(), "is for a register in S3")?;
-            refuse("lease", &of_etcd(&lease), "is for a register in etcd")?;
-        }
-        Address::S3(s3) => {
-            refuse("lease", &of_etcd(&lease), "is for a register in etcd")?;
-            of_s3(&lease).set(s3).map_err(problem)?;
-        }
-        Address::Etcd(etcd) => {
-            refuse("lease", &of_s3(&lease).given(), "is for a register in S3")?;
-            etcd.login = match (&lease.username, &lease.password) {
-                (None, None) => None,
-                (Some(name), Some(password)) => {
-                    Some((name.get_ref().clone(), password.get_ref().clone()))
-                }
-                (..) => {
-                    let message = "needs both lease.username and lease.password, or neither";
-                    return Err(problem(message.into()));
-                }
-            };
-        }
+        Address::File(_) => {}
+        Address::S3(s3) => of_s3(&lease).set(s3).map_err(problem)?,
+        Address::Etcd(etcd) => etcd.login = of_nats(&lease).user().map_err(problem)?,
         Address::Kubernetes(at) => {
-            let of_s3 = of_s3(&lease).given().into_iter().filter(|(key, _)| *key != "endpoint");
-            refuse("lease", &of_s3.collect::<Vec<_>>(), "is for a register in S3")?;
-            refuse("lease", &of_etcd(&lease), "is for a register in etcd")?;
             at.object(&town).map_err(|error| {
                 problem(format!("cannot have a town with this name: {error}; set lease.name"))
             })?;
             reach(at, &lease)?;
         }
+        Address::Nats(nats) => of_nats(&lease).set(nats, base, problem)?,
     }
     let mut connector = outside.clone();
     if matches!(&address, Address::Kubernetes(_)) && lease.endpoint.is_none() {
@@ -98,6 +81,24 @@ pub(super) fn check_lease(
     let advertise = lease.advertise.map(Spanned::into_inner).unwrap_or_default();
     let settings = Settings { town, register: address, ttl, connector };
     Ok(Some(LeaseSettings { settings, advertise }))
+}
+
+/// Keys that are for another register.
+fn refuse_what_is_of_others(address: &Address, lease: &file::Lease) -> Result<(), Problem> {
+    let (of_s3, of_nats) = (of_s3(lease).given(), of_nats(lease));
+    let of_s3: Vec<_> = match address {
+        Address::S3(_) => Vec::new(),
+        Address::Kubernetes(_) => of_s3.into_iter().filter(|(key, _)| *key != "endpoint").collect(),
+        _ => of_s3.into(),
+    };
+    refuse("lease", &of_s3, "is for a register in S3")?;
+    if !matches!(address, Address::Etcd(_) | Address::Nats(_)) {
+        refuse("lease", &of_nats.given_of_users(), "is for a register in etcd or NATS")?;
+    }
+    if !matches!(address, Address::Nats(_)) {
+        refuse("lease", &of_nats.given(), "is for a register in NATS")?;
+    }
+    Ok(())
 }
 
 /// The API server, and how this pod is known to it.
@@ -145,9 +146,12 @@ fn of_s3(lease: &file::Lease) -> S3Keys<'_> {
     }
 }
 
-fn of_etcd(lease: &file::Lease) -> [Given; 2] {
-    [
-        ("username", lease.username.as_ref().map(Spanned::span)),
-        ("password", lease.password.as_ref().map(Spanned::span)),
-    ]
+fn of_nats(lease: &file::Lease) -> NatsKeys<'_> {
+    NatsKeys {
+        table: "lease",
+        username: &lease.username,
+        password: &lease.password,
+        token: &lease.token,
+        credentials_file: &lease.credentials_file,
+    }
 }

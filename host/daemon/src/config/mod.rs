@@ -32,6 +32,7 @@ mod keys;
 mod lease;
 mod memory;
 mod models;
+mod nats;
 mod problem;
 mod rigs;
 mod roles;

@@ -163,6 +163,8 @@ pub(super) fn settle_lease(
     settle_and_read("lease", "secret_access_key", key, file, base, lookup)?;
     let (password, file) = (&mut lease.password, &mut lease.password_file);
     settle_and_read("lease", "password", password, file, base, lookup)?;
+    let (token, file) = (&mut lease.token, &mut lease.token_file);
+    settle_and_read("lease", "token", token, file, base, lookup)?;
     lease.aws = of_aws(lease.register.is_some(), lookup)?;
     lease.api_server = of_kubernetes(lookup);
     Ok(())
@@ -175,6 +177,10 @@ fn settle_ship(
 ) -> Result<(), Problem> {
     let (key, file) = (&mut ship.secret_access_key, &mut ship.secret_access_key_file);
     settle_and_read("ship", "secret_access_key", key, file, base, lookup)?;
+    let (password, file) = (&mut ship.password, &mut ship.password_file);
+    settle_and_read("ship", "password", password, file, base, lookup)?;
+    let (token, file) = (&mut ship.token, &mut ship.token_file);
+    settle_and_read("ship", "token", token, file, base, lookup)?;
     ship.aws = of_aws(ship.to.is_some(), lookup)?;
     Ok(())
 }
@@ -331,7 +337,7 @@ pub(super) fn read_file(path: &Path) -> Result<Secret, String> {
 }
 
 /// What a file holds, but for one newline at its end.
-fn read_value(path: &Path) -> Result<Secret, String> {
+pub(super) fn read_value(path: &Path) -> Result<Secret, String> {
     let cannot = |error| format!("cannot read {}: {error}", path.display());
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(cannot)?;

@@ -9,6 +9,7 @@ use toml::Spanned;
 
 use super::file::{self, set_ms};
 use super::lease::LeaseSettings;
+use super::nats::NatsKeys;
 use super::problem::{Problem, trust};
 use super::s3::{Given, S3Keys, refuse};
 
@@ -39,10 +40,20 @@ pub(super) fn check_ship(
         secret_access_key: &ship.secret_access_key,
         aws: &ship.aws,
     };
+    let of_nats = NatsKeys {
+        table: "ship",
+        username: &ship.username,
+        password: &ship.password,
+        token: &ship.token,
+        credentials_file: &ship.credentials_file,
+    };
+    let [users, others] = [of_nats.given_of_users(), of_nats.given()];
     let Some(to) = &ship.to else {
         let why = "is set without a place; set ship.to (BULKHEAD_SHIP_TO)";
         let ca_file: Given = ("ca_file", ship.ca_file.as_ref().map(Spanned::span));
         refuse("ship", &[ca_file], why)?;
+        refuse("ship", &users, why)?;
+        refuse("ship", &others, why)?;
         return refuse("ship", &keys.given(), why).map(|()| None);
     };
     let span = to.span();
@@ -56,9 +67,17 @@ pub(super) fn check_ship(
         let why = "needs a lease, so that one copy of the town ships at a time; set lease.register";
         return Err(problem(why.into()));
     };
+    if !matches!(address, Address::S3(_)) {
+        refuse("ship", &keys.given(), "is for a place in S3")?;
+    }
+    if !matches!(address, Address::Nats(_)) {
+        refuse("ship", &users, "is for a place in NATS")?;
+        refuse("ship", &others, "is for a place in NATS")?;
+    }
     match &mut address {
-        Address::File(_) => refuse("ship", &keys.given(), "is for a place in S3")?,
+        Address::File(_) => {}
         Address::S3(s3) => keys.set(s3).map_err(problem)?,
+        Address::Nats(nats) => of_nats.set(nats, base, problem)?,
     }
     let mut connector = outside.clone();
     if let Some(file) = &ship.ca_file {

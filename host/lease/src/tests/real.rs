@@ -1,4 +1,4 @@
-//! Registers over real files and sockets. Against a real server of S3 and a real etcd: `just lease`.
+//! Registers over real files and sockets. Against a real server of S3, a real etcd and a real nats-server: `just lease`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::register::{self, Register, Written};
 use crate::tests::server::{Kind, Server};
 use crate::*;
 
-fn settings(address: &str) -> Settings {
+pub(super) fn settings(address: &str) -> Settings {
     Settings {
         town: Name::parse("town-7").unwrap(),
         register: Address::parse(address).unwrap(),
@@ -36,7 +36,7 @@ fn s3(endpoint: &str, bucket: &str) -> Settings {
     settings
 }
 
-fn record(counter: u64) -> Record {
+pub(super) fn record(counter: u64) -> Record {
     Record {
         holder: "a".into(),
         endpoint: "10.0.0.7:8080".into(),
@@ -49,7 +49,7 @@ fn record(counter: u64) -> Record {
 }
 
 #[track_caller]
-fn stored(written: Result<Written, RegisterError>) -> Version {
+pub(super) fn stored(written: Result<Written, RegisterError>) -> Version {
     match written.unwrap() {
         Written::Stored(version) => version,
         Written::Conflict => panic!("a conflict"),
@@ -57,7 +57,7 @@ fn stored(written: Result<Written, RegisterError>) -> Version {
 }
 
 /// What every register has to do.
-async fn keeps_its_word(settings: &Settings) {
+pub(super) async fn keeps_its_word(settings: &Settings) {
     let register = register::open(settings).unwrap();
     register.probe().await.unwrap();
     // A second time it finds what the first one left.
@@ -144,7 +144,7 @@ async fn is_held_by_one_after_the_other(settings: &Settings) {
     assert!(began.elapsed() > Duration::from_secs(2));
 }
 
-async fn is_a_register(settings: &Settings) {
+pub(super) async fn is_a_register(settings: &Settings) {
     keeps_its_word(settings).await;
     has_one_winner(settings).await;
     is_held_by_one_after_the_other(settings).await;
@@ -152,7 +152,7 @@ async fn is_a_register(settings: &Settings) {
     is_tried(settings).await;
 }
 
-fn fleet(settings: &Settings) -> Fleet {
+pub(super) fn fleet(settings: &Settings) -> Fleet {
     Fleet::open(&settings.register, settings.connector.clone()).unwrap()
 }
 

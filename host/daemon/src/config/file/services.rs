@@ -207,6 +207,9 @@ pub struct Lease {
     pub username: Option<Spanned<String>>,
     pub password: Option<Spanned<Secret>>,
     pub password_file: Option<Spanned<PathBuf>>,
+    pub token: Option<Spanned<Secret>>,
+    pub token_file: Option<Spanned<PathBuf>>,
+    pub credentials_file: Option<Spanned<PathBuf>>,
     /// What AWS's own variables say, by their names.
     #[serde(skip)]
     pub aws: Vec<(&'static str, Secret)>,
@@ -222,6 +225,7 @@ impl Lease {
         (self.access_key_id, self.username) = (None, None);
         (self.secret_access_key, self.secret_access_key_file) = (None, None);
         (self.password, self.password_file) = (None, None);
+        (self.token, self.token_file, self.credentials_file) = (None, None, None);
     }
 }
 
@@ -247,9 +251,26 @@ pub struct Ship {
     pub access_key_id: Option<Spanned<String>>,
     pub secret_access_key: Option<Spanned<Secret>>,
     pub secret_access_key_file: Option<Spanned<PathBuf>>,
+    pub username: Option<Spanned<String>>,
+    pub password: Option<Spanned<Secret>>,
+    pub password_file: Option<Spanned<PathBuf>>,
+    pub token: Option<Spanned<Secret>>,
+    pub token_file: Option<Spanned<PathBuf>>,
+    pub credentials_file: Option<Spanned<PathBuf>>,
     /// What AWS's own variables say, by their names.
     #[serde(skip)]
     pub aws: Vec<(&'static str, Secret)>,
+}
+
+impl Ship {
+    /// Another place than that of the file, whose credentials are not for it.
+    pub fn move_to(&mut self, place: String) {
+        self.to = Some(Spanned::new(0..0, place));
+        (self.access_key_id, self.username) = (None, None);
+        (self.secret_access_key, self.secret_access_key_file) = (None, None);
+        (self.password, self.password_file) = (None, None);
+        (self.token, self.token_file, self.credentials_file) = (None, None, None);
+    }
 }
 
 /// What an answer about an agent promises.

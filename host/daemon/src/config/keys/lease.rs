@@ -10,7 +10,8 @@ pub const LEASE: &[Key] = &[
          `file:///directory` (a directory that all copies share, on a filesystem with working locks; it must exist), \
          `s3://bucket/prefix` (S3, or what speaks it and honours conditional writes), \
          `etcd://host:2379,host:2379/prefix` (`etcds://` with TLS), `kubernetes://namespace/prefix` (Lease objects, by the service \
-         account of the pod; the prefix of their names is `bulkhead` by default). The variable discards the file's keys, which belong to \
+         account of the pod; the prefix of their names is `bulkhead` by default), `nats://host:4222,host:4222/bucket` (`tls://` with \
+         TLS; a key-value bucket of JetStream, which must exist). The variable discards the file's keys, which belong to \
          another register",
     )
     .text("BULKHEAD_LEASE_REGISTER", |file, text| {
@@ -43,7 +44,14 @@ pub const LEASE: &[Key] = &[
     derived("access_key_id", "`AWS_ACCESS_KEY_ID`", "for `s3://`: names the key"),
     derived("secret_access_key", "`AWS_SECRET_ACCESS_KEY`", "for `s3://`: the key, [a secret](#secrets)"),
     derived("secret_access_key_file", "none", "file that holds the key"),
-    derived("username", "none", "for `etcd://`: the user, where etcd has users"),
-    derived("password", "none", "for `etcd://`: the password, [a secret](#secrets)"),
+    derived("username", "none", "for `etcd://` and `nats://`: the user, where there are users"),
+    derived("password", "none", "for `etcd://` and `nats://`: the user's password, [a secret](#secrets)"),
     derived("password_file", "none", "file that holds the password"),
+    derived("token", "none", "for `nats://`: a token in place of a user, [a secret](#secrets)"),
+    derived("token_file", "none", "file that holds the token"),
+    derived(
+        "credentials_file",
+        "none",
+        "for `nats://`: a credentials file (`.creds`) with the JWT and the seed of a user, or a file with a seed (nkey) alone",
+    ),
 ];

@@ -1,7 +1,5 @@
 //! `[ship]`.
 
-use toml::Spanned;
-
 use super::{Key, derived};
 
 pub const SHIP: &[Key] = &[
@@ -10,14 +8,12 @@ pub const SHIP: &[Key] = &[
         "none: the state stays on this disk",
         "where the database of a town with a [lease](#lease) is shipped, so that a copy on another machine goes on with it, see \
          [operating.md](operating.md#state-that-travels): `file:///directory` (it must exist), `s3://bucket/prefix` (S3, or what \
-         speaks it and honours conditional writes). All copies of the town name the same. The variable discards the file's \
+         speaks it and honours conditional writes), `nats://host:4222,host:4222/bucket` (`tls://` with TLS; a key-value bucket of \
+         JetStream, which must exist). All copies of the town name the same. The variable discards the file's \
          key, which belongs to another place",
     )
     .text("BULKHEAD_SHIP_TO", |file, text| {
-        let ship = &mut file.ship;
-        ship.to = Some(Spanned::new(0..0, text));
-        ship.access_key_id = None;
-        (ship.secret_access_key, ship.secret_access_key_file) = (None, None);
+        file.ship.move_to(text);
         Ok(())
     }),
     derived(
@@ -28,7 +24,7 @@ pub const SHIP: &[Key] = &[
     derived(
         "wait_ms",
         "`5000`",
-        "how long the start or stop of a role with `durable = \"fleet\"` waits to be shipped, and the end of the host for the rest",
+        "how long a start, a stop, or a turn that somebody waits for, of a role with `durable = \"fleet\"` waits to be shipped, and the end of the host for the rest",
     ),
     derived("call_ms", "`10000`", "how long one object may take"),
     derived(
@@ -46,4 +42,14 @@ pub const SHIP: &[Key] = &[
     derived("access_key_id", "`AWS_ACCESS_KEY_ID`", "for `s3://`: names the key"),
     derived("secret_access_key", "`AWS_SECRET_ACCESS_KEY`", "for `s3://`: the key, [a secret](#secrets)"),
     derived("secret_access_key_file", "none", "file that holds the key"),
+    derived("username", "none", "for `nats://`: the user"),
+    derived("password", "none", "for `nats://`: the user's password, [a secret](#secrets)"),
+    derived("password_file", "none", "file that holds the password"),
+    derived("token", "none", "for `nats://`: a token in place of a user, [a secret](#secrets)"),
+    derived("token_file", "none", "file that holds the token"),
+    derived(
+        "credentials_file",
+        "none",
+        "for `nats://`: a credentials file (`.creds`) with the JWT and the seed of a user, or a file with a seed (nkey) alone",
+    ),
 ];

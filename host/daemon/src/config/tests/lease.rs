@@ -34,10 +34,48 @@ fn a_lease_in_kubernetes_is_reached_from_its_pod() {
 }
 
 #[test]
+fn a_lease_in_nats_has_one_login() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("seed");
+    std::fs::write(&file, "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY\n").unwrap();
+    for (more, shown) in [
+        (String::new(), "None"),
+        ("username = \"u\"\npassword = \"hunter2\"".into(), "User(\"u\", [redacted])"),
+        ("token = \"hunter2\"".into(), "Token([redacted])"),
+        (
+            format!("credentials_file = {file:?}"),
+            "Key(UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4, None)",
+        ),
+    ] {
+        let text = format!("[lease]\nregister = \"nats://a,b/towns\"\nname = \"hill\"\n{more}");
+        let register = settings(&text).unwrap().lease.unwrap().settings.register;
+        assert_eq!(register.to_string(), "nats://a:4222,b:4222/towns");
+        let bulkhead_lease::Address::Nats(nats) = register else { panic!() };
+        assert_eq!(format!("{:?}", nats.login), shown);
+    }
+}
+
+#[test]
 fn a_register_that_cannot_be_used_is_refused_and_no_secret_is_shown() {
     let lease = |register: &str, more: &str| format!("[lease]\nregister = {register:?}\n{more}");
     for (text, parts) in [
-        (lease("nats://x", "name = \"n\""), ["lease.register", "it has to begin with"]),
+        (lease("redis://x", "name = \"n\""), ["lease.register", "it has to begin with"]),
+        (lease("nats://x", "name = \"n\""), ["lease.register", "a bucket of"]),
+        (lease("nats://u:hunter2@x/b", "name = \"n\""), ["lease.register", "a password"]),
+        (lease("nats://x/b", "name = \"n\"\nregion = \"r\""), ["lease.region", "in S3"]),
+        (
+            lease("nats://x/b", "name = \"n\"\npassword = \"hunter2\""),
+            ["lease.register", "needs both"],
+        ),
+        (
+            lease("nats://x/b", "name = \"n\"\ntoken = \"hunter2\"\ncredentials_file = \"x\""),
+            ["lease.register", "takes one of"],
+        ),
+        (lease("etcd://a", "name = \"n\"\ntoken = \"hunter2\""), ["lease.token", "in NATS"]),
+        (
+            lease("nats://x/b", "name = \"n\"\ncredentials_file = \"/nowhere\""),
+            ["lease.credentials_file", "nowhere"],
+        ),
         (lease("file:///x", ""), ["lease.register", "lease.name or town.id"]),
         (lease("file:///x", "name = \"a/b\""), ["lease.name", "1 to 128"]),
         (lease("file:///x", "name = \"n\"\nregion = \"r\""), ["lease.region", "in S3"]),
