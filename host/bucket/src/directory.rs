@@ -85,9 +85,12 @@ impl Directory {
     pub async fn get(&self, key: &str) -> Result<Option<Object>, Fault> {
         let key = key.to_owned();
         self.call(move |at| {
-            at.is_there()?;
             let object = |bytes: Vec<u8>| Object { etag: digest(&bytes), bytes: bytes.into() };
-            Ok(at.get(&key)?.map(object))
+            let there = at.get(&key)?;
+            if there.is_none() {
+                at.is_there()?;
+            }
+            Ok(there.map(object))
         })
         .await
     }
@@ -108,9 +111,12 @@ impl Directory {
         self.call(move |at| at.tidy(&prefix)).await
     }
 
-    /// Whether the file system has locks, which a second descriptor of this process meets.
-    pub async fn has_locks(&self) -> Result<bool, Fault> {
+    /// Whether the file system has hard links, and locks, which a second descriptor of this process meets.
+    pub async fn honours_conditions(&self) -> Result<bool, Fault> {
         self.call(|at| {
+            if !at.has_links()? {
+                return Ok(false);
+            }
             let _lock = at.lock()?;
             match flock(&at.open_lock()?, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => Ok(false),
@@ -220,6 +226,27 @@ impl At {
             }
         }
         Ok(Put::Stored { etag: digest(bytes) })
+    }
+
+    /// What a process leaves that dies here is empty, and named as files are that are being written.
+    fn has_links(&self) -> Result<bool, Fault> {
+        let name = |number: u128| self.base.join(format!(".{number:032x}{NEW}"));
+        let (one, other) = (name(random()?), name(random()?));
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&one);
+        file.map_err(|error| of(&error))?;
+        let linked = fs::hard_link(&one, &other);
+        let _ = fs::remove_file(&other);
+        let _ = fs::remove_file(&one);
+        match linked {
+            Ok(()) => Ok(true),
+            // FAT, and network file systems without links.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::PermissionDenied) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(of(&error)),
+        }
     }
 
     fn open_lock(&self) -> Result<File, Fault> {

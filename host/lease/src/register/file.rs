@@ -47,11 +47,12 @@ impl Directory {
 
 #[async_trait]
 impl Register for Directory {
-    /// Whether the file system has locks.
+    /// Whether the file system has locks and hard links.
     async fn probe(&self) -> Result<(), RegisterError> {
         let failed = |fault| self.failed("lock", &fault);
-        if !self.at.has_locks().await.map_err(failed)? {
-            let text = format!("{} is on a file system without locks", self.dir.display());
+        if !self.at.honours_conditions().await.map_err(failed)? {
+            let text =
+                format!("{} is on a file system without locks or hard links", self.dir.display());
             return Err(RegisterError::misbehaves(text));
         }
         self.at.tidy(&self.record).await.map_err(failed)
