@@ -71,8 +71,8 @@ soak minutes="20" *args: build guests
 # what takes too long for CI: the soak, all schedules of the start slot, hundreds of kills, suites of others
 nightly: _guest_target
     just model-check
-    IN_FLIGHT_KILLS=500 DURABLE_KILLS=500 LEASE_BLOWS=500 TREE_KILLS=500 STREAM_KILLS=500 DATABASE_KILLS=400 BLACKBOX_KILLS=400 TOOLS_KILLS=500 WORKSPACE_KILLS=500 KILL_MATRIX_ROUNDS=10 KILL_TWICE_ROUNDS=60 \
-        EXIT_ROUNDS=5 TOWN_FLAP_SECONDS=60 PROPTEST_CASES=500 cargo nextest run --profile nightly -E 'binary(it) & test(/^(kill_matrix|kill_twice|durable_kills|tool_kills|exit_matrix|lease|ship|properties|streams)::/) \
+    IN_FLIGHT_KILLS=500 DURABLE_KILLS=500 LEASE_BLOWS=500 MACHINES_SEEDS=500 TREE_KILLS=500 STREAM_KILLS=500 DATABASE_KILLS=400 BLACKBOX_KILLS=400 TOOLS_KILLS=500 WORKSPACE_KILLS=500 KILL_MATRIX_ROUNDS=10 KILL_TWICE_ROUNDS=60 \
+        EXIT_ROUNDS=5 TOWN_FLAP_SECONDS=60 PROPTEST_CASES=500 cargo nextest run --profile nightly -E 'binary(it) & test(/^(kill_matrix|kill_twice|durable_kills|tool_kills|exit_matrix|lease|machines|ship|properties|streams)::/) \
         | binary(database_kill) | binary(kill) | test(flapping) | package(bulkhead-tools) & test(/^deaths::/) | test(after_a_kill_at_any_moment)'
     just soak 20
     just browser

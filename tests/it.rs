@@ -37,6 +37,7 @@ mod kill_twice;
 mod killed_run;
 mod lease;
 mod local_users;
+mod machines;
 mod mailbox;
 mod memory;
 mod memory_idle;

@@ -3,10 +3,10 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, Command};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::processes::{children, is_alive};
 use harness::{files, launcher, wait_until};
@@ -28,7 +28,7 @@ pub(crate) struct Fleet {
 /// One copy. Dropping it kills it.
 pub(crate) struct Copy {
     init: Child,
-    lines: Arc<Mutex<Vec<Value>>>,
+    lines: Arc<Mutex<Vec<(Instant, Value)>>>,
 }
 
 /// A run of a supervisor, as its log has it.
@@ -107,7 +107,12 @@ impl Fleet {
 
 impl Copy {
     fn start(config: &Path, dir: &Path) -> Self {
-        let mut init = launcher::spawn(harness::host::command(config, dir)).expect("start a copy");
+        Self::spawn(harness::host::command(config, dir))
+    }
+
+    /// Starts one by this command.
+    pub(crate) fn spawn(command: Command) -> Self {
+        let mut init = launcher::spawn(command).expect("start a copy");
         let lines = Arc::new(Mutex::new(Vec::new()));
         let streams: [Option<Box<dyn Read + Send>>; 2] = [
             init.stdout.take().map(|pipe| Box::new(pipe) as _),
@@ -117,8 +122,9 @@ impl Copy {
             let lines = Arc::clone(&lines);
             thread::spawn(move || {
                 for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    let now = Instant::now();
                     let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
-                    lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                    lines.lock().unwrap_or_else(PoisonError::into_inner).push((now, line));
                 }
             });
         }
@@ -126,6 +132,11 @@ impl Copy {
     }
 
     pub(crate) fn lines(&self) -> Vec<Value> {
+        self.arrivals().into_iter().map(|(_, line)| line).collect()
+    }
+
+    /// Its lines, with when they came.
+    pub(crate) fn arrivals(&self) -> Vec<(Instant, Value)> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -160,7 +171,7 @@ impl Copy {
     }
 
     /// The init process, the keeper and the supervisor.
-    fn processes(&self) -> Vec<Pid> {
+    pub(crate) fn processes(&self) -> Vec<Pid> {
         let init = Pid::from_child(&self.init);
         [vec![init], children(init)].concat()
     }
@@ -169,12 +180,17 @@ impl Copy {
         self.find(name).expect("such a process")
     }
 
-    fn find(&self, name: &str) -> Option<Pid> {
+    pub(crate) fn find(&self, name: &str) -> Option<Pid> {
         let is_it = |pid: &Pid| {
             let path = format!("/proc/{}/comm", pid.as_raw_nonzero());
             std::fs::read_to_string(path).is_ok_and(|comm| comm.trim() == name)
         };
         self.processes().into_iter().skip(1).find(is_it)
+    }
+
+    /// Whether its init process is there.
+    pub(crate) fn is_there(&self) -> bool {
+        is_alive(Pid::from_child(&self.init))
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

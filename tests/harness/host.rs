@@ -353,7 +353,7 @@ pub fn command(config: &Path, dir: &Path) -> Command {
 }
 
 /// `wrapper` as the command, with `command` as its last arguments.
-fn wrapped(wrapper: &[String], command: Command) -> Command {
+pub fn wrapped(wrapper: &[String], command: Command) -> Command {
     let Some((program, args)) = wrapper.split_first() else { return command };
     let mut outer = Command::new(program);
     outer.args(args).arg(command.get_program()).args(command.get_args());

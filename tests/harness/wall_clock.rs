@@ -1,10 +1,11 @@
 //! A wall clock that a test sets, for one host: a small library loaded before the C library, and a file that
-//! says by how much it is off. The machine's clock is left alone.
+//! says by how much it is off. The machine's clock is left alone. The same library makes a disk slow.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 
 use tempfile::TempDir;
 
@@ -16,8 +17,10 @@ const FAR: i64 = 1_000_000_000;
 
 /// A wall clock. Must outlive the hosts that are run by it.
 pub struct WallClock {
-    dir: TempDir,
-    offset: File,
+    dir: Arc<TempDir>,
+    /// The name of its file.
+    name: String,
+    settings: File,
 }
 
 impl WallClock {
@@ -26,9 +29,7 @@ impl WallClock {
     pub fn new() -> Result<Self, String> {
         let dir = tempfile::Builder::new().prefix("bulkhead-clock-").tempdir();
         let dir = dir.map_err(|error| format!("make a directory: {error}"))?;
-        let offset = File::create(dir.path().join("offset"));
-        let offset = offset.map_err(|error| format!("make a file: {error}"))?;
-        let clock = Self { dir, offset };
+        let clock = Self::of(Arc::new(dir), "offset")?;
         clock.build()?;
         clock.set(FAR);
         let (here, there) = (clock.read(&[])?, clock.read(&clock.entrance())?);
@@ -39,9 +40,26 @@ impl WallClock {
         Ok(clock)
     }
 
+    /// Another one that is right, of the same library, by a name of its own.
+    pub fn another(&self, name: &str) -> Result<Self, String> {
+        Self::of(Arc::clone(&self.dir), name)
+    }
+
+    fn of(dir: Arc<TempDir>, name: &str) -> Result<Self, String> {
+        let failed = |error| format!("make a file: {error}");
+        let settings = File::create(dir.path().join(name)).map_err(failed)?;
+        settings.set_len(16).map_err(failed)?;
+        Ok(Self { dir, name: name.to_owned(), settings })
+    }
+
+    /// Has each `fsync` of a host take this much longer, by the C library; system calls that go around it do not.
+    pub fn set_sync_delay(&self, ms: i64) {
+        self.settings.write_all_at(&ms.to_ne_bytes(), 8).expect("write the delay");
+    }
+
     /// Sets it this many seconds ahead of the machine's. A host notices at once.
     pub fn set(&self, seconds: i64) {
-        self.offset.write_all_at(&seconds.to_ne_bytes(), 0).expect("write the offset");
+        self.settings.write_all_at(&seconds.to_ne_bytes(), 0).expect("write the offset");
     }
 
     /// A command that becomes its arguments, with this clock: for
@@ -49,7 +67,7 @@ impl WallClock {
     pub fn entrance(&self) -> Vec<String> {
         let path = |name: &str| self.path(name).to_str().expect("a path in UTF-8").to_owned();
         let library = format!("LD_PRELOAD={}", path("wall_clock.so"));
-        vec!["env".into(), library, format!("WALL_CLOCK_OFFSET={}", path("offset"))]
+        vec!["env".into(), library, format!("WALL_CLOCK_OFFSET={}", path(&self.name))]
     }
 
     fn path(&self, name: &str) -> PathBuf {

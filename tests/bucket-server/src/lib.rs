@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -40,12 +41,23 @@ struct State {
 pub struct Server {
     at: SocketAddr,
     state: Arc<Mutex<State>>,
-    _end: oneshot::Sender<()>,
+    /// `None`: it is away.
+    serving: Option<Serving>,
+}
+
+struct Serving {
+    end: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
 }
 
 impl Server {
     /// Starts one, that honours conditions of writes or ignores them.
     pub fn start(conditions: bool) -> io::Result<Self> {
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), conditions)
+    }
+
+    /// The same at an address.
+    pub fn start_at(at: SocketAddr, conditions: bool) -> io::Result<Self> {
         let state = State {
             conditions,
             objects: BTreeMap::new(),
@@ -55,12 +67,29 @@ impl Server {
             answers: Vec::new(),
         };
         let state = Arc::new(Mutex::new(state));
-        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        let mut server = Self { at, state, serving: None };
+        server.resume()?;
+        Ok(server)
+    }
+
+    /// Nobody answers any more, and all connections are closed. What is stored stays.
+    pub fn pause(&mut self) {
+        if let Some(Serving { end, thread }) = self.serving.take() {
+            let _ = end.send(());
+            let _ = thread.join();
+        }
+    }
+
+    /// Serves again, at the same address.
+    pub fn resume(&mut self) -> io::Result<()> {
+        self.pause();
+        let listener = std::net::TcpListener::bind(self.at)?;
         listener.set_nonblocking(true)?;
-        let (at, (end, ended)) = (listener.local_addr()?, oneshot::channel());
+        self.at = listener.local_addr()?;
+        let (end, ended) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let shared = Arc::clone(&state);
-        std::thread::spawn(move || {
+        let shared = Arc::clone(&self.state);
+        let thread = std::thread::spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
                     _ = serve(listener, shared) => {}
@@ -68,7 +97,8 @@ impl Server {
                 }
             });
         });
-        Ok(Self { at, state, _end: end })
+        self.serving = Some(Serving { end, thread });
+        Ok(())
     }
 
     /// Where it is.

@@ -39,13 +39,17 @@ pub enum Need {
     Groff,
     /// `docker-registry`, `skopeo` and ORAS.
     Registry,
+    /// `etcd`.
+    Etcd,
+    /// `nats-server`.
+    Nats,
 }
 
 /// Needs of scripts, which have the same list.
 const OF_SCRIPTS: [&str; 4] = ["deploy", "image", "systemd", "dist"];
 
 impl Need {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 17] = [
         Self::Root,
         Self::Cgroup,
         Self::Netns,
@@ -61,6 +65,8 @@ impl Need {
         Self::Bash,
         Self::Groff,
         Self::Registry,
+        Self::Etcd,
+        Self::Nats,
     ];
 
     /// As [`REQUIRE`] names it.
@@ -81,6 +87,8 @@ impl Need {
             Self::Bash => "bash",
             Self::Groff => "groff",
             Self::Registry => "registry",
+            Self::Etcd => "etcd",
+            Self::Nats => "nats",
         }
     }
 }

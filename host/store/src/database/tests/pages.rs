@@ -192,5 +192,5 @@ fn a_copy_takes_no_memory_for_the_log() {
     let more = peak_kib().saturating_sub(before);
     assert!(more < 8 * MIB, "{more} KiB for a log of {log} bytes");
     drop(reader);
-    assert_eq!(u64::from(copy.page_count) * u64::from(copy.page_bytes) >> 20, 64);
+    assert_eq!((u64::from(copy.page_count) * u64::from(copy.page_bytes)) >> 20, 64);
 }
