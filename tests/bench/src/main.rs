@@ -13,6 +13,7 @@ mod crash;
 mod curves;
 mod durable;
 mod evidence;
+mod fleet;
 mod floors;
 mod freezes;
 mod inside;
@@ -112,6 +113,7 @@ enum Part {
     Models,
     Telemetry,
     Durable,
+    Fleet,
     Evidence,
     Symbols,
     Account,
@@ -173,6 +175,10 @@ impl Part {
             Self::Models => models::measure(args.rounds, report),
             Self::Telemetry => telemetry::measure(args.rounds, report),
             Self::Durable => durable::measure(args.rounds, report),
+            Self::Fleet => {
+                let idle = Duration::from_secs(args.idle_seconds);
+                fleet::measure(args.slow_rounds * 5, idle, report);
+            }
             Self::Evidence => evidence::measure(args.slow_rounds * 10, report),
             Self::Symbols => symbols::measure(report),
             Self::Account => account::measure(args.slow_rounds, report),
