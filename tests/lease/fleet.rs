@@ -72,7 +72,8 @@ fn a_register_that_cannot_be_listed_is_reported() {
         assert!(said.contains(part), "{said}");
     };
     fails(&["--register", "file:///no/such/directory"], 1, "/no/such/directory");
-    fails(&["--register", "nats://x"], 2, "it has to begin with");
+    fails(&["--register", "http://x"], 2, "it has to begin with");
+    fails(&["--register", "nats://x"], 2, "nats:// is followed by");
     fails(&[], 2, "there is no register");
     assert!(towns(&fleet, &["--register", &register(&fleet)]).is_empty());
 }
