@@ -17,9 +17,8 @@ use crate::process::Process;
 use crate::report::{Report, Row};
 use crate::samples::Samples;
 
-/// Agents of a town that moves, and of one that is restored.
+/// Agents of a town that moves.
 const AGENTS: usize = 100;
-const MANY: usize = 1000;
 
 /// Moves, and losses of a machine.
 const MOVES: usize = 10;
@@ -52,7 +51,6 @@ pub fn measure(rounds: usize, idle: Duration, report: &mut Report) {
     moves(report);
     losses(report);
     starts(rounds, report);
-    restore(report);
     idle_town(idle, report);
 }
 
@@ -79,7 +77,8 @@ fn losses(report: &mut Report) {
     let mut fleet = Fleet::new(SHORT_TTL);
     let mut holder = fleet.copy();
     holder.serves();
-    holder.fill(AGENTS, "node");
+    // Others may be lost with the machine.
+    holder.fill(AGENTS, "fleet");
     let mut losses = Samples::new();
     for _ in 0..LOSSES {
         let next = fleet.copy();
@@ -119,23 +118,6 @@ fn starts(rounds: usize, report: &mut Report) {
     report.add(Row::plain("one exchange with the bucket, 4 KiB", &exchange));
     let name = "a start that is shipped when answered, against both";
     report.add(Row::latency(name, &shipped, base, base + Duration::from_millis(1)));
-}
-
-fn restore(report: &mut Report) {
-    let mut fleet = Fleet::new(SHORT_TTL);
-    let holder = fleet.copy();
-    holder.serves();
-    holder.fill(MANY, "node");
-    holder.signal(Signal::TERM);
-    holder.ends();
-    let began = Instant::now();
-    let next = fleet.copy();
-    next.has(MANY);
-    let took = began.elapsed();
-    let mut samples = Samples::new();
-    samples.add(took);
-    let name = "a town with 1,000 agents on an empty disk: exec until all run";
-    report.add(Row::alone(name, &samples, Duration::from_secs(2)));
 }
 
 /// A town in which nothing happens.
@@ -192,7 +174,7 @@ impl Fleet {
             "[server]\nlisten = \"{address}\"\nallow_unauthenticated = true\n[log]\nlevel = \"error\"\n[state]\ndir = {state:?}\n\
              [limits]\nmax_agents = {}\n[lease]\nregister = \"s3://towns/leases\"\nname = \"town\"\nttl_ms = {}\n{bucket}\n\
              [ship]\nto = \"s3://towns/state\"\n{bucket}\n[components.echo]\npath = {echo:?}\n{}{}",
-            MANY + 100,
+            2 * AGENTS,
             self.ttl.as_millis(),
             role("node"),
             role("fleet"),
@@ -255,14 +237,11 @@ impl Copy {
         kill_process(self.pid(), signal).expect("signal a copy");
     }
 
-    fn ends(mut self) {
-        self.init.wait().expect("its end");
-    }
-
     /// All of its processes and its disk are gone at once.
     fn lose(&self) {
-        let mut all = children(self.pid());
-        all.push(self.pid());
+        // Init first: it starts what is gone again.
+        let mut all = vec![self.pid()];
+        all.extend(children(self.pid()));
         for process in all {
             let _ = kill_process(process, Signal::KILL);
         }
