@@ -84,7 +84,7 @@ pub(crate) async fn open(
     let mut request = request(target, ask)?;
     let mut step = Step::Resolving;
     let connect = target.connector.connect(&target.api.destination, &System, CONNECT, &mut step);
-    let Connected { stream, route } = match timeout(CONNECT, connect).await {
+    let Connected { stream, route, .. } = match timeout(CONNECT, connect).await {
         Ok(connected) => connected.map_err(|error| not_connected(target, &error))?,
         Err(_) => {
             return Err(format!(

@@ -14,6 +14,7 @@ use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::runtime::Id;
 
 /// Bounds the head of a response, and with it the buffer of a connection, which may grow past it by one read.
 pub(crate) const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -32,6 +33,7 @@ pub(crate) struct Connection {
     /// `None` when the connection has ended.
     driver: Option<Pin<Box<Driver>>>,
     route: Route,
+    pub(crate) runtime: Id,
     interim: Interim,
     /// It has carried a request before.
     pub(crate) is_reused: bool,
@@ -53,14 +55,14 @@ impl Connection {
         step: &mut Step,
     ) -> Result<Self, OpenError> {
         let connecting = connector.connect(to, addresses, patience, step);
-        let Connected { stream, route } = connecting.await.map_err(OpenError::Connect)?;
+        let Connected { stream, route, runtime } = connecting.await.map_err(OpenError::Connect)?;
         let interim = Interim::default();
         let mut client = http1::Builder::new();
         client.max_buf_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
         let shaking = client.handshake(TokioIo::new(interim.bound(stream)));
         let (sender, driver) = shaking.await.map_err(OpenError::Hyper)?;
         let driver = Some(Box::pin(driver));
-        Ok(Self { sender, driver, route, interim, is_reused: false })
+        Ok(Self { sender, driver, route, runtime, interim, is_reused: false })
     }
 
     /// Sends a request, of whose URL path and query count, and waits for the head of the response.

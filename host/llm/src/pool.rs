@@ -1,29 +1,26 @@
 //! Connections that wait for the next call.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bulkhead_net::Idle;
 use hyper::body::Incoming;
-use tokio::time::Instant;
 
 use crate::connection::Connection;
 
-/// Most connections that wait at one endpoint.
+/// Most connections of a thread that wait at one endpoint.
 const MAX_IDLE: usize = 8;
 
 /// After so long a wait a connection is not used again: many servers and routers have forgotten it by then. It closes
 /// at the next use of the endpoint, because nothing runs in between.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// Idle connections, the latest last.
-#[derive(Default)]
-pub(crate) struct Pool(Mutex<Vec<Idle>>);
+/// Idle connections, each with the end of its last response where that had not arrived when its answer was over.
+pub(crate) struct Pool(Idle<(Connection, Option<Incoming>)>);
 
-struct Idle {
-    connection: Connection,
-    /// The end of the last response, which had not arrived when its answer was over.
-    rest: Option<Incoming>,
-    since: Instant,
+impl Default for Pool {
+    fn default() -> Self {
+        Self(Idle::new(MAX_IDLE, MAX_WAIT))
+    }
 }
 
 impl Pool {
@@ -34,28 +31,16 @@ impl Pool {
             return;
         }
         connection.is_reused = true;
-        let since = Instant::now();
-        let mut idle = self.fresh();
-        if idle.len() == MAX_IDLE {
-            idle.remove(0);
-        }
-        idle.push(Idle { connection, rest, since });
+        self.0.put(connection.runtime, (connection, rest));
     }
 
     /// A connection that can be used at once. One that the server closed is noticed and left out.
     pub(crate) fn take(&self) -> Option<Connection> {
         loop {
-            let mut latest = self.fresh().pop()?;
-            if latest.connection.is_ready(&mut latest.rest) {
-                return Some(latest.connection);
+            let (mut connection, mut rest) = self.0.take()?;
+            if connection.is_ready(&mut rest) {
+                return Some(connection);
             }
         }
-    }
-
-    /// Those that have not waited for too long.
-    fn fresh(&self) -> MutexGuard<'_, Vec<Idle>> {
-        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|idle| idle.since.elapsed() < MAX_WAIT);
-        idle
     }
 }

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use bulkhead_net::{Connector, Proxies};
+use bulkhead_net::{Connector, Idle, Proxies};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -38,7 +37,7 @@ const NOT_ENABLED: [u32; 2] = [10039, 10076];
 
 /// How long a connection may wait to be used again. Servers ask every two minutes whether it is alive.
 const MAX_IDLE: Duration = Duration::from_secs(60);
-/// Connections that wait.
+/// Connections of a runtime that wait.
 const MAX_CONNECTIONS: usize = 16;
 
 /// A bucket. Nothing bounds the time of a call but its caller, who drops it; that closes its connection.
@@ -48,7 +47,9 @@ pub struct Bucket {
     patience: Duration,
     /// The server that is asked first.
     current: AtomicUsize,
-    idle: Mutex<Vec<(Connection, Instant)>>,
+    idle: Idle<Connection>,
+    /// What the server takes that was asked last. 0: none was.
+    max_payload: AtomicUsize,
 }
 
 /// A document that is there.
@@ -134,7 +135,9 @@ impl Bucket {
     /// Nothing is called yet. `patience` is for a connection to one server. Proxies are for HTTP, and not used.
     pub fn new(at: Nats, mut connector: Connector, patience: Duration) -> Self {
         connector.proxies = Proxies::default();
-        Self { at, connector, patience, current: AtomicUsize::new(0), idle: Mutex::default() }
+        let idle = Idle::new(MAX_CONNECTIONS, MAX_IDLE);
+        let (current, max_payload) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { at, connector, patience, current, idle, max_payload }
     }
 
     /// Whether the bucket is there, keeps what it is given, lets this user write, and honours conditions. A write on a
@@ -144,7 +147,8 @@ impl Bucket {
     pub async fn probe(&self, key: &str, at_least: usize) -> Result<(), Fault> {
         let info = self.api("STREAM.INFO", &json!({})).await?;
         self.check(&info.config.unwrap_or_default())?;
-        if let Some(max_payload) = self.max_payload().filter(|max| *max < at_least) {
+        let max_payload = self.max_payload.load(Ordering::Relaxed);
+        if max_payload < at_least {
             return Err(Fault::refused(format!(
                 "the NATS server takes messages of {max_payload} bytes at most (max_payload), and {at_least} are needed"
             )));
@@ -332,25 +336,19 @@ impl Bucket {
         let answer = connection.request(subject, headers, payload).await?;
         self.current.store(at, Ordering::Relaxed);
         asking.is_answered = true;
-        let mut idle = self.idle();
-        if idle.len() < MAX_CONNECTIONS {
-            idle.push((connection, Instant::now()));
-        }
+        self.max_payload.store(connection.info.max_payload, Ordering::Relaxed);
+        self.idle.put(connection.runtime, connection);
         Ok(answer)
     }
 
     /// One that the server has not closed. The one that was used last.
     async fn take_idle(&self) -> Option<Connection> {
         loop {
-            let (mut connection, since) = self.idle().pop()?;
-            if since.elapsed() < MAX_IDLE && connection.is_open().await {
+            let mut connection = self.idle.take()?;
+            if connection.is_open().await {
                 return Some(connection);
             }
         }
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Vec<(Connection, Instant)>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// To the first server that answers.
@@ -377,11 +375,6 @@ impl Bucket {
         }
         Err(failure)
     }
-
-    /// What the server of a connection takes.
-    fn max_payload(&self) -> Option<usize> {
-        self.idle().last().map(|(connection, _)| connection.info.max_payload)
-    }
 }
 
 /// A request under way. Where it is not answered, others on connections to the same server may not be either.
@@ -393,7 +386,7 @@ struct Asking<'a> {
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
         if !self.is_answered {
-            self.bucket.idle().clear();
+            self.bucket.idle.clear();
         }
     }
 }

@@ -6,11 +6,12 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use bulkhead_net::{Connector, Destination, Step, Stream, System};
+use bulkhead_net::{Connected, Connector, Destination, Step, Stream, System};
 use bulkhead_types::error::chain;
 use bytes::BytesMut;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::runtime::Id;
 
 use crate::fault::Fault;
 use crate::login::Login;
@@ -18,6 +19,7 @@ use crate::wire::{self, Info, Message, Op};
 
 pub(crate) struct Connection {
     stream: Stream,
+    pub runtime: Id,
     buffer: BytesMut,
     /// Begins the subject of every answer.
     inbox: String,
@@ -37,10 +39,11 @@ impl Connection {
         // A server speaks first, and says whether it wants TLS.
         let plain = Destination { tls: false, ..to.clone() };
         let connected = connector.connect(&plain, &System, patience, &mut step).await;
-        let stream = connected.map_err(|error| Fault::unavailable(chain(&error)))?.stream;
+        let connected = connected.map_err(|error| Fault::unavailable(chain(&error)))?;
+        let Connected { stream, runtime, .. } = connected;
         let buffer = BytesMut::with_capacity(4096);
         let inbox = format!("_INBOX.{}", random()?);
-        let mut it = Self { stream, buffer, inbox, requests: 0, info: Info::default() };
+        let mut it = Self { stream, runtime, buffer, inbox, requests: 0, info: Info::default() };
         it.info = match it.next().await? {
             Op::Info(info) => *info,
             Op::Error(text) => return Err(Fault::of_server(&text)),

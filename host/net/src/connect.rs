@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::runtime::{Handle, Id};
 use tower::{Service, ServiceExt};
 
 use crate::proxy::Proxy;
@@ -47,6 +48,15 @@ pub struct Connected {
     pub stream: Stream,
     /// How requests on it look.
     pub route: Route,
+    /// Hears of what arrives on it.
+    pub runtime: Id,
+}
+
+impl Connected {
+    /// It was opened in this runtime.
+    fn new(stream: Stream, route: Route) -> Self {
+        Self { stream, route, runtime: Handle::current().id() }
+    }
 }
 
 /// How a request on a connection looks: a server gets the path alone, a proxy that passes plain HTTP on gets the
@@ -215,7 +225,7 @@ impl Connector {
         let Some(proxy) = self.proxies.of(to) else {
             let stream: Stream = Box::pin(tcp(to, addresses, patience, step).await?);
             let stream = if to.tls { self.encrypt(to, stream, step).await? } else { stream };
-            return Ok(Connected { stream, route: Route::direct(to.clone()) });
+            return Ok(Connected::new(stream, Route::direct(to.clone())));
         };
         // Its name is the operator's, not the guest's.
         let mut stream: Stream = Box::pin(tcp(&proxy.at, &System, patience, step).await?);
@@ -225,12 +235,12 @@ impl Connector {
         if !to.tls {
             let authorization = proxy.authorization;
             let route = Route { to: to.clone(), forwarded: true, authorization };
-            return Ok(Connected { stream, route });
+            return Ok(Connected::new(stream, route));
         }
         *step = Step::Proxy;
         let stream = tunnel(&proxy, to, stream).await?;
         let stream = self.encrypt(to, stream, step).await?;
-        Ok(Connected { stream, route: Route::direct(to.clone()) })
+        Ok(Connected::new(stream, Route::direct(to.clone())))
     }
 
     /// Sets up TLS on a connection to a destination, for protocols that begin without.

@@ -3,8 +3,7 @@
 //! For clients that ask one server for small documents: evidence at a sink, the register of a lease.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bulkhead_types::error::chain;
 use bytes::Bytes;
@@ -12,9 +11,10 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::runtime::Id;
 
 use crate::{
-    Boxed, ConnectError, Connected, Connector, Destination, Route, Step, System, UrlError,
+    Boxed, ConnectError, Connected, Connector, Destination, Idle, Route, Step, System, UrlError,
 };
 
 /// Largest head of an answer, in bytes.
@@ -30,7 +30,7 @@ pub struct Exchanges {
     /// For a connection.
     patience: Duration,
     max_answer_bytes: usize,
-    idle: Mutex<Option<(Live, Instant)>>,
+    idle: Idle<Live>,
 }
 
 /// Why there is no whole answer. The text names no secret.
@@ -51,6 +51,7 @@ pub enum ExchangeError {
 struct Live {
     to: Destination,
     route: Route,
+    runtime: Id,
     requests: http1::SendRequest<Full<Bytes>>,
     connection: Boxed<'static, ()>,
 }
@@ -65,7 +66,7 @@ impl Exchanges {
     /// `patience` is for a connection, and is divided among the addresses of a server. Bodies above `max_answer_bytes`
     /// are an error.
     pub fn new(connector: Connector, patience: Duration, max_answer_bytes: usize) -> Self {
-        Self { connector, patience, max_answer_bytes, idle: Mutex::default() }
+        Self { connector, patience, max_answer_bytes, idle: Idle::new(1, MAX_IDLE) }
     }
 
     /// Sends a request with an absolute URL, and reads the whole answer. A request is sent once; on another connection
@@ -76,7 +77,7 @@ impl Exchanges {
     ) -> Result<Response<Bytes>, ExchangeError> {
         let to = Destination::of(request.uri())?;
         let mut request = request.map(Full::new);
-        if let Some(mut live) = self.take_idle(&to) {
+        if let Some(mut live) = self.idle.take().filter(|live| live.to == to) {
             // The server may have closed it meanwhile. What was not sent on it goes on another.
             match live.exchange(request, self.max_answer_bytes).await {
                 Ok(answer) => return Ok(self.done(live, answer)),
@@ -90,16 +91,9 @@ impl Exchanges {
         Ok(self.done(live, answer))
     }
 
-    fn take_idle(&self, to: &Destination) -> Option<Live> {
-        let taken = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let fits = |(live, since): &(Live, Instant)| live.to == *to && since.elapsed() < MAX_IDLE;
-        taken.filter(fits).map(|(live, _)| live)
-    }
-
     fn done(&self, live: Live, answer: Response<Bytes>) -> Response<Bytes> {
         if !live.requests.is_closed() {
-            let kept = Some((live, Instant::now()));
-            *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = kept;
+            self.idle.put(live.runtime, live);
         }
         answer
     }
@@ -107,14 +101,14 @@ impl Exchanges {
     async fn connect(&self, to: Destination) -> Result<Live, ExchangeError> {
         let mut step = Step::Resolving;
         let connected = self.connector.connect(&to, &System, self.patience, &mut step).await;
-        let Connected { stream, route } = connected?;
+        let Connected { stream, route, runtime } = connected?;
         let mut builder = http1::Builder::new();
         builder.max_buf_size(MAX_HEAD_BYTES);
         let shaken = builder.handshake(TokioIo::new(stream)).await;
         let (requests, connection) = shaken.map_err(|error| of_hyper(&error))?;
         // An exchange on it learns of its end.
         let connection = Box::pin(async move { drop(connection.await) });
-        Ok(Live { to, route, requests, connection })
+        Ok(Live { to, route, runtime, requests, connection })
     }
 }
 

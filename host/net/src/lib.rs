@@ -10,6 +10,7 @@
 //! - [`connect`]: from a destination to a stream
 //! - [`proxy`]: `HTTP_PROXY` and its kin
 //! - [`exchange`]: requests for small documents, one at a time
+//! - [`idle`]: connections that wait for the next request
 //! - [`trust`]: which certificates are believed
 //! - [`interim`]: a bound on interim answers
 //! - [`credential`]: a key that may change while the host runs
@@ -19,6 +20,7 @@
 pub mod connect;
 pub mod credential;
 pub mod exchange;
+pub mod idle;
 pub mod interim;
 pub mod proxy;
 mod reachable;
@@ -31,6 +33,7 @@ pub use connect::{
 };
 pub use credential::{Credential, ReadCredential};
 pub use exchange::{ExchangeError, Exchanges};
+pub use idle::Idle;
 pub use interim::Interim;
 pub use proxy::{Proxies, ProxyError};
 pub use reachable::reachable;

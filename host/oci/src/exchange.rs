@@ -47,7 +47,7 @@ pub(crate) async fn send(
         let reason = format!("{} took too long", step.doing());
         return Err(Cause::Unreachable { at, reason });
     };
-    let Connected { stream, route } =
+    let Connected { stream, route, .. } =
         connected.map_err(|error| Cause::Unreachable { at: at.clone(), reason: chain(&error) })?;
     let broken = |reason: String| Cause::Interrupted { at: at.clone(), reason };
     let mut request = request.map(|()| Empty::<Bytes>::new());

@@ -267,6 +267,24 @@ fn moves(world: &World) {
     second.end();
 }
 
+/// As the host does it: what it restored in waits for the end.
+#[test]
+fn the_end_is_shipped_while_the_runtime_of_the_boot_is_blocked() {
+    for world in World::both() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        // A request that hangs is not given up before the end.
+        let settings = Settings { call: 2 * PATIENCE, ..world.settings() };
+        let opened = runtime.block_on(open(settings, 1, &world.disk("a"))).unwrap();
+        let first = Copy::start(opened, &world.disk("a"));
+        first.change("agent", began(1));
+        first.end();
+        let second = world.start("b", 2);
+        assert!(matches!(second.restored, Restored::From { ended: true, .. }));
+        second.end();
+        drop(runtime);
+    }
+}
+
 #[test]
 fn after_a_death_numbers_are_left_out() {
     for world in World::both() {

@@ -60,7 +60,7 @@ impl Client {
 
     /// A connection for each batch: one in five seconds is not worth keeping.
     async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let Connected { stream, route } = self.connect().await?;
+        let Connected { stream, route, .. } = self.connect().await?;
         let mut builder = http1::Builder::new();
         builder.max_buf_size(MAX_HEAD_BYTES);
         let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await?;

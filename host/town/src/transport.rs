@@ -155,7 +155,7 @@ impl Transport {
         let patience = deadline.saturating_duration_since(Deadline::now());
         let connecting = &mut progress.connecting;
         let connected = self.connector.connect(&self.to, &System, patience, connecting).await;
-        let Connected { stream, route } =
+        let Connected { stream, route, .. } =
             connected.map_err(|error| Fault::of_connecting(&error))?;
         let mut client = http1::Builder::new();
         client.max_buf_size(MAX_HEAD_BYTES);

@@ -129,7 +129,7 @@ pub(super) async fn send(
     reserved: Reserved,
     agent: &Agent,
 ) -> Result<(Response<WasiBody>, Carried<Result<()>>)> {
-    let Connected { stream, route } = connected;
+    let Connected { stream, route, .. } = connected;
     let interim = Interim::default();
     let stream = interim.bound(stream);
     let (mut sender, connection) = timeout(times.connect, client().handshake(TokioIo::new(stream)))
