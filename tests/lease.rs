@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 mod fleet;
+mod moves;
 mod ports;
 mod probes;
 

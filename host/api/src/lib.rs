@@ -10,6 +10,7 @@
 //! - [`unknown`]: what becomes of fields that nobody knows
 //! - [`exec`], [`workspace`]: programs that run beside an agent, its files, its repository
 //! - [`upgrade`]: other code for the agents of a role
+//! - [`move_town`]: the town goes to another copy
 //! - [`view`], [`memory`], [`crashes`], [`usage`]: answers
 //! - [`error`]: the one shape of every refusal
 
@@ -18,6 +19,7 @@ pub mod error;
 pub mod exec;
 pub mod memory;
 pub mod message;
+pub mod move_town;
 pub mod nudge;
 pub mod openai;
 pub mod refresh_token;
@@ -38,6 +40,7 @@ pub use error::{ErrorBody, Issue, LeaseWait, text_issue};
 pub use exec::{ExecAnswer, ExecRequest};
 pub use memory::{AgentMemoryView, ContainerMemoryView, HeapView, SeriesView};
 pub use message::MessageRequest;
+pub use move_town::MoveAnswer;
 pub use nudge::NudgeRequest;
 pub use refresh_token::RefreshTokenRequest;
 pub use settings::{DashboardContextRequest, ModelRequest, SystemPromptRequest};

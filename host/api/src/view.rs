@@ -72,6 +72,9 @@ pub struct Readiness {
     /// Why the database cannot be written, when that is so, for callers that may see agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_error: Option<String>,
+    /// The epoch of the lease that the host runs under, where it runs under one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_epoch: Option<u64>,
 }
 
 /// An agent that an earlier run, the town or the configuration wants and that is not there.

@@ -12,6 +12,7 @@ use crate::commands::exec::{self, ExecArgs};
 use crate::commands::health::{self, HealthArgs};
 use crate::commands::logs::{self, LogsArgs};
 use crate::commands::memory::{self, MemoryArgs};
+use crate::commands::move_town::{self, MoveArgs};
 use crate::commands::nudge::{self, NudgeArgs};
 use crate::commands::ps::{self, PsArgs};
 use crate::commands::send::{self, SendArgs};
@@ -58,6 +59,8 @@ pub enum ClientCommand {
     Top(TopArgs),
     /// Upgrade the agents of a role to other code, without losing a message.
     Upgrade(UpgradeArgs),
+    /// Hand the town over to another copy, under a lease.
+    Move(MoveArgs),
     /// Show the use of language models, by agent and model, and how much of each budget is used.
     Usage(UsageArgs),
     /// List the workspaces of agents, or remove some.
@@ -87,6 +90,7 @@ impl Asked {
             Self::Command(ClientCommand::Logs(args)) => (&args.host, args.output),
             Self::Command(ClientCommand::Memory(args)) => (&args.host, args.output),
             Self::Command(ClientCommand::Upgrade(args)) => (&args.host, args.output),
+            Self::Command(ClientCommand::Move(args)) => (&args.host, args.output),
             Self::Command(ClientCommand::Usage(args)) => (&args.host, args.output),
             Self::Command(ClientCommand::Workspaces(args)) => args.where_and_how(),
             Self::Command(ClientCommand::Health(args)) => (&args.host, OutputArgs::default()),
@@ -141,6 +145,7 @@ impl Asked {
             Self::Command(ClientCommand::Logs(args)) => logs::run(args, session).await,
             Self::Command(ClientCommand::Memory(args)) => memory::run(args, session).await,
             Self::Command(ClientCommand::Upgrade(args)) => upgrade::run(args, session).await,
+            Self::Command(ClientCommand::Move(args)) => move_town::run(args, session).await,
             Self::Command(ClientCommand::Usage(args)) => usage::run(args, session).await,
             Self::Command(ClientCommand::Workspaces(args)) => workspaces::run(args, session).await,
             Self::Command(ClientCommand::Chat(args)) => chat::run(args, session).await,

@@ -9,6 +9,7 @@ pub(crate) mod health;
 mod input;
 pub(crate) mod logs;
 pub(crate) mod memory;
+pub(crate) mod move_town;
 pub(crate) mod nudge;
 pub(crate) mod ps;
 pub(crate) mod send;

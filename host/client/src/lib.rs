@@ -52,6 +52,7 @@ pub use commands::exec::ExecArgs;
 pub use commands::health::HealthArgs;
 pub use commands::logs::LogsArgs;
 pub use commands::memory::MemoryArgs;
+pub use commands::move_town::MoveArgs;
 pub use commands::nudge::NudgeArgs;
 pub use commands::ps::PsArgs;
 pub use commands::send::SendArgs;

@@ -97,6 +97,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn set_dashboard_context(&self, request: DashboardContextRequest);
     /// Changes the town's configuration values: all that are named, or none.
     fn sync_config(&self, config: &TownConfig) -> Result<(), TownConfigError>;
+    /// Has the town move to another copy. The epoch that is given back; `None`: there is no lease.
+    fn give_up(&self) -> Option<u64>;
     /// The workspaces of all agents.
     fn workspaces(&self) -> impl Future<Output = Result<WorkspaceList, WorkspaceError>> + Send;
     /// Removes one whose agent does not run. `force`: also with work that is nowhere else.
@@ -276,6 +278,10 @@ impl Backend for Supervisor {
 
     fn sync_config(&self, config: &TownConfig) -> Result<(), TownConfigError> {
         Supervisor::sync_config(self, config)
+    }
+
+    fn give_up(&self) -> Option<u64> {
+        bulkhead_fence::give_up()
     }
 
     async fn workspaces(&self) -> Result<WorkspaceList, WorkspaceError> {

@@ -28,6 +28,7 @@
 //! | `POST /agents/{id}/exec` | [`exec`] |
 //! | `GET /workspaces`, `DELETE /workspaces/{id}` | [`workspaces`] |
 //! | `POST /rigs/{rig}/prepare`, `/rigs/{rig}/merge` | [`rigs`] |
+//! | `POST /move` | [`move_town`] |
 //! | `POST`, `GET`, `DELETE /roles/{role}/upgrade` | [`upgrade`] |
 //! | `GET /console` and what is below it, for people | [`console`](mod@console) |
 //! | everything else | [`unknown`] |
@@ -57,6 +58,7 @@ mod memory;
 mod message;
 mod metrics;
 mod model;
+mod move_town;
 mod nudge;
 mod openai;
 mod openapi;
@@ -137,6 +139,7 @@ pub(crate) fn routes<B: Backend>() -> (Router<B>, Document) {
         .put("/agents/{id}/system-prompt", system_prompt::put::<B>, system_prompt::operation)
         .post("/dashboard-context", dashboard_context::post::<B>, dashboard_context::operation)
         .post("/sync-config", sync_config::post::<B>, sync_config::operation)
+        .post("/move", move_town::post::<B>, move_town::operation)
         .post("/refresh-token", refresh_token::post, refresh_token::operation)
         .get("/crashes", crashes::list::<B>, crashes::list_operation)
         .get("/agents/{id}/crashes", crashes::of_agent::<B>, crashes::of_agent_operation)

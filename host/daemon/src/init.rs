@@ -82,6 +82,7 @@ pub fn supervise(args: &RunArgs, is_leased: bool) -> Result<ExitCode, Failure> {
         notifier: Notifier::from_environment(),
         lease: is_leased.then(TownLease::new),
         is_fenced: false,
+        gives_up: false,
     };
     loop {
         let permit = match init.wait_for_lease() {
@@ -99,6 +100,15 @@ pub fn supervise(args: &RunArgs, is_leased: bool) -> Result<ExitCode, Failure> {
         let (end, asked) = init.watch(&child);
         let is_owed = init.ends.is_owed();
         init.ends.saw(end.clone());
+        if init.gives_up
+            && asked.is_none()
+            && is_drained(&end)
+            && let Some(lease) = &mut init.lease
+        {
+            lease.hand_over(&init.signals, &init.voice);
+            init.restart_seq += 1;
+            continue;
+        }
         if let Some(code) = final_code(&end, asked.is_some()) {
             if !is_final(&end) {
                 init.voice.print(&last_words(&end, asked));
@@ -131,6 +141,8 @@ struct Init {
     lease: Option<TownLease>,
     /// The supervisor said that it ends itself at its fence.
     is_fenced: bool,
+    /// It said that it ends for another copy.
+    gives_up: bool,
 }
 
 impl Init {
@@ -154,7 +166,7 @@ impl Init {
     /// any other.
     fn watch(&mut self, child: &Child) -> (ProcessEnd, Option<Signal>) {
         let (mut asked, mut lease_lost) = (None, false);
-        self.is_fenced = false;
+        (self.is_fenced, self.gives_up) = (false, false);
         loop {
             // What it says counts for the next supervisor.
             let keeper = self.lease.as_ref().and_then(TownLease::words).filter(|_| !lease_lost);
@@ -207,6 +219,7 @@ impl Init {
                 InitMessage::Draining => self.notifier.reached(Stage::Draining),
                 InitMessage::Alive => self.notifier.alive(),
                 InitMessage::Fenced => self.is_fenced = true,
+                InitMessage::GivesUp => self.gives_up = true,
             }
         }
     }
@@ -324,6 +337,11 @@ fn last_words(end: &ProcessEnd, asked: Option<Signal>) -> String {
         ),
         _ => format!("the supervisor {end} after it was asked to end; it is not restarted"),
     }
+}
+
+/// Whether it ended its agents in order, or what was left of them.
+fn is_drained(end: &ProcessEnd) -> bool {
+    [Exit::Clean, Exit::Unclean].iter().any(|exit| end.code == Some(i32::from(*exit as u8)))
 }
 
 /// Whether it ended as asked, or in a way that a restart cannot better.

@@ -79,6 +79,7 @@ pub fn run(args: &RunArgs, order: KeeperOrder) -> Result<ExitCode, Failure> {
     let standby = Standby::new(&settings.control, order.permit_until);
     let held = runtime.block_on(async {
         let mut it = Lease::open(&lease.settings, me, order.floor)?;
+        it.yields(order.yields);
         let release = async move { drop(asked.await) };
         // An init process that hears nothing for a TTL has no supervisor any more, which ends itself at its fence. Another copy
         // may have one, when all that init was told and has not heard yet is over: so nothing is given back.

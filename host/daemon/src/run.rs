@@ -61,6 +61,9 @@ const FLUSHING: Duration = Duration::from_secs(5);
 /// Who asks for the end when a newer run serves the town.
 const FENCED: &str = "town.fenced";
 
+/// The same of an end that somebody asked the API for.
+const MOVE: &str = "move";
+
 /// The configuration with what the command line says over it.
 pub fn settings(args: &RunArgs) -> Result<Settings, Failure> {
     let mut settings = match &args.test_model {
@@ -142,11 +145,15 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
         tokio::select! {
             by = signals.next() => by,
             () = fenced(&host, settings.on_fenced) => FENCED,
+            () = bulkhead_fence::given_up() => MOVE,
             never = get_ready(&host, &manager, booted) => match never {},
             never = keep_alive(&host, &manager) => match never {},
             never = faults::strike(args.inject_fault, &spawner) => match never {},
         }
     });
+    if let (MOVE, Some(handover)) = (by, &handover) {
+        handover.send(InitMessage::GivesUp);
+    }
     let report = drain(&host, &settings, by, &manager, &waiting, &mut signals);
     let run_id = host.recorder.log().context().run_id().to_owned();
     let exit = end(host, &report, &settings);
@@ -197,6 +204,7 @@ fn drain(
         by: by.into(),
         reason: match by {
             FENCED => "a newer run serves the town".into(),
+            MOVE => "another copy of the town is to take over".into(),
             _ => "a signal asked for it".into(),
         },
         drain_ms: Some(drain_ms),
@@ -390,12 +398,12 @@ async fn fenced(host: &Host, on_fenced: OnFenced) {
     }
 }
 
-/// SIGTERM and the fence let the agents finish what they are at, SIGINT where the configuration says so. The others come from a
+/// SIGTERM, the fence and a move let the agents finish what they are at, SIGINT where the configuration says so. The others come from a
 /// terminal: somebody waits.
 fn plan(by: &str, settings: &Settings) -> DrainPlan {
     let stop = settings.shutdown.min(settings.drain);
-    let drains =
-        matches!(by, "SIGTERM" | FENCED) || (by == "SIGINT" && settings.sigint == Interrupt::Drain);
+    let drains = matches!(by, "SIGTERM" | FENCED | MOVE)
+        || (by == "SIGINT" && settings.sigint == Interrupt::Drain);
     let settle = if drains { settings.drain - stop } else { Duration::ZERO };
     DrainPlan { settle, stop }
 }
@@ -414,6 +422,12 @@ async fn shut_down(
     one_wish: Instant,
 ) -> DrainReport {
     let cut = async {
+        let mut one_wish = one_wish;
+        if [FENCED, MOVE].contains(&by) {
+            let first = signals.next().await;
+            tracing::info!(signal = first, "a signal asks for the end, which is under way");
+            one_wish = Instant::now() + SIGNAL_DEBOUNCE;
+        }
         let again = loop {
             let again = signals.next().await;
             if Instant::now() >= one_wish {

@@ -15,12 +15,13 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use rustix::process::{Signal, getpid, kill_process};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 
 /// Nanoseconds of `CLOCK_BOOTTIME`.
 static MOMENT: AtomicU64 = AtomicU64::new(NEVER);
@@ -28,6 +29,10 @@ static EPOCH: AtomicU64 = AtomicU64::new(NONE);
 
 /// Called before the end.
 static LAST_WORD: OnceLock<fn()> = OnceLock::new();
+
+/// Somebody wants another process to take over.
+static IS_GIVEN_UP: AtomicBool = AtomicBool::new(false);
+static GIVEN_UP: Notify = Notify::const_new();
 
 const NEVER: u64 = u64::MAX;
 const NONE: u64 = 0;
@@ -52,6 +57,22 @@ pub fn epoch() -> Option<u64> {
     match EPOCH.load(Ordering::Relaxed) {
         NONE => None,
         epoch => Some(epoch),
+    }
+}
+
+/// Has this process end what it does in order, so that another one takes over before its time is over. The epoch that it gives up.
+/// `None`: it runs under none.
+pub fn give_up() -> Option<u64> {
+    let epoch = epoch()?;
+    IS_GIVEN_UP.store(true, Ordering::Release);
+    GIVEN_UP.notify_one();
+    Some(epoch)
+}
+
+/// Resolves when this process is to [give up](give_up). One waits at most.
+pub async fn given_up() {
+    while !IS_GIVEN_UP.load(Ordering::Acquire) {
+        GIVEN_UP.notified().await;
     }
 }
 

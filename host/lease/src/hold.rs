@@ -115,6 +115,11 @@ impl Lease {
         Self { register, protocol, clock, ttl, is_probed: false, failing: None }
     }
 
+    /// This machine gave the lease of this epoch back so that another one takes it. It leaves it to others for 30 % of the TTL.
+    pub fn yields(&mut self, epoch: u64) {
+        self.protocol.yields(epoch);
+    }
+
     /// The highest epoch that was seen. Worth keeping: see [`Lease::open`].
     pub fn floor(&self) -> u64 {
         self.protocol.floor()

@@ -46,6 +46,9 @@ const RENEW_PERCENT: u32 = 30;
 /// What others wait beyond the TTL, in hundredths of it. Two clocks of which one is slow and the other fast by 2.4 % each
 /// differ by so much; the kernel corrects a clock by 0.05 % at most.
 const MARGIN_PERCENT: u32 = 5;
+/// What a process leaves a lease to others that it [gave back](Protocol::yields) to them, in hundredths of the TTL. Who waits reads it
+/// a dozen times meanwhile.
+const YIELD_PERCENT: u32 = 30;
 /// Between two reads of what another holds, and before a try again, in thousandths of the TTL.
 const PAUSE_PERMILLE: u32 = 25;
 /// What a request may take, in hundredths of the TTL.
@@ -231,6 +234,8 @@ pub struct Protocol {
     holding: Option<Holding>,
     lost: Option<Lost>,
     releasing: bool,
+    /// The epoch that was given back for others to take.
+    yields: Option<u64>,
     /// The last request failed: the next one waits.
     not_before: Boottime,
 }
@@ -249,6 +254,7 @@ impl Protocol {
             holding: None,
             lost: None,
             releasing: false,
+            yields: None,
             not_before: Boottime(0),
         }
     }
@@ -275,6 +281,9 @@ impl Protocol {
             Some((_, record)) if !record.released => {
                 Some(seen.since.after(takeover_after(record.ttl)))
             }
+            Some((_, record)) if self.yields == Some(record.epoch) => {
+                Some(seen.since.after(percent(record.ttl, YIELD_PERCENT)))
+            }
             // Somebody removed it, and a holder learns that by its next renewal. Its TTL is gone with it, and
             // is the same for all copies of a town.
             None if self.floor > 0 => Some(seen.since.after(takeover_after(self.ttl))),
@@ -295,6 +304,11 @@ impl Protocol {
     /// Gives the lease back. There is no permit from here on. Nothing that needs one may run.
     pub fn release(&mut self) {
         self.releasing = true;
+    }
+
+    /// This process gave the lease of this epoch back so that another one takes it. It asks for it again only when nobody does.
+    pub fn yields(&mut self, epoch: u64) {
+        self.yields = Some(epoch);
     }
 
     /// Asks for the lease again, after it was given back.

@@ -74,5 +74,6 @@ pub(super) async fn get<B: Backend>(
         agents,
         store: health.store,
         store_error,
+        lease_epoch: bulkhead_fence::epoch(),
     }))
 }

@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use bulkhead_api::openai::{Completion, ModelCard, ModelList};
 use bulkhead_api::{
     AgentList, AgentMemoryView, AgentView, ContainerMemoryView, CrashesPage, ErrorBody, EventsPage,
-    Health, MessageAnswer, NudgeAnswer, Readiness, RefreshTokenAnswer, StartAnswer, StopAnswer,
-    SyncAnswer, TicketAnswer, UpdateAnswer, UsageView, WithIgnored,
+    Health, MessageAnswer, MoveAnswer, NudgeAnswer, Readiness, RefreshTokenAnswer, StartAnswer,
+    StopAnswer, SyncAnswer, TicketAnswer, UpdateAnswer, UsageView, WithIgnored,
 };
 use bulkhead_types::CrashRecord;
 use serde::Serialize;
@@ -164,6 +164,10 @@ fn samples() -> Vec<Sample> {
         sample("POST /agents/{id}/stop", "/agents/polecat-1/stop",
             of::<StopAnswer>(json!({"stopped": true, "exitReason": "stopped"})),
         ),
+        Sample {
+            status: 202,
+            ..sample("POST /move", "/move", of::<MoveAnswer>(json!({"epoch": 12})))
+        },
         sample("POST /agents/{id}/message", "/agents/polecat-1/message?wait=30000",
                 of::<MessageAnswer>(
                     json!({"sent": true, "messageId": "m-18", "outcome": "idle", "reply": "hello yourself"}),

@@ -352,6 +352,10 @@ impl Backend for Fake {
         upgrade::abort_upgrade(role)
     }
 
+    fn give_up(&self) -> Option<u64> {
+        Some(12)
+    }
+
     async fn workspaces(&self) -> Result<WorkspaceList, WorkspaceError> {
         workspaces::workspaces()
     }

@@ -59,12 +59,14 @@ pub enum InitMessage {
     Alive = b'a',
     /// The supervisor ends itself at its fence.
     Fenced = b'f',
+    /// It ends so that another copy of the town takes over.
+    GivesUp = b'g',
 }
 
 impl InitMessage {
     /// The word that a byte is.
     pub fn of(byte: u8) -> Option<Self> {
-        const ALL: [InitMessage; 7] = [
+        const ALL: [InitMessage; 8] = [
             InitMessage::Reported,
             InitMessage::LogIsJson,
             InitMessage::LogIsPretty,
@@ -72,6 +74,7 @@ impl InitMessage {
             InitMessage::Draining,
             InitMessage::Alive,
             InitMessage::Fenced,
+            InitMessage::GivesUp,
         ];
         ALL.into_iter().find(|it| *it as u8 == byte)
     }

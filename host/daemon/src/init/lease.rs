@@ -36,6 +36,8 @@ pub struct TownLease {
     /// The highest epoch that anybody held.
     floor: u64,
     was_held: bool,
+    /// The epoch that was given back for another copy to take, or 0.
+    yields: u64,
     /// What was said last of waiting for it.
     said: String,
     refused: Option<String>,
@@ -61,6 +63,7 @@ impl TownLease {
             permit: None,
             floor: 0,
             was_held: false,
+            yields: 0,
             said: String::new(),
             refused: None,
         }
@@ -91,6 +94,7 @@ impl TownLease {
             init_pid: std::process::id(),
             floor: self.floor,
             permit_until: self.permit().map_or(0, |permit| permit.fence_at),
+            yields: self.yields,
         };
         match self.program.spawn_keeper(order) {
             Ok((pid, words, stdin)) => {
@@ -203,6 +207,17 @@ impl TownLease {
         });
         // A millisecond too early costs another look.
         left.clamp(Duration::from_millis(1), LOOK)
+    }
+
+    /// Gives the lease back for another copy to take, and asks for it again as one that waits. Nothing of this one may run any more.
+    pub fn hand_over(&mut self, signals: &Signals, voice: &Voice) {
+        let epoch = self.permit.map_or(self.floor, |permit| permit.epoch);
+        self.release(signals);
+        self.yields = epoch;
+        self.not_before = Instant::now();
+        voice.print(&format!(
+            "the lease of the town is given back (epoch {epoch}) for another copy to take"
+        ));
     }
 
     /// Gives the lease back, so that the next copy need not wait. Nothing of this one may run any more. A signal that asks for

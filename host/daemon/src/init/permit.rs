@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// The variable, with a [`KeeperOrder`]. A process that has it set is a keeper.
 pub const KEEPER: &str = "BULKHEAD_KEEPER";
 
-/// What the init process hands to a keeper: three numbers with colons between them.
+/// What the init process hands to a keeper: four numbers with colons between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeeperOrder {
     /// The init process.
@@ -17,13 +17,15 @@ pub struct KeeperOrder {
     pub floor: u64,
     /// Until then it may run a supervisor by what an earlier keeper held, in nanoseconds of `CLOCK_BOOTTIME`. 0: it may not.
     pub permit_until: u64,
+    /// The epoch that was given back so that another copy takes it. 0: none.
+    pub yields: u64,
 }
 
 impl KeeperOrder {
     /// The value of the variable.
     pub fn to_value(self) -> String {
-        let Self { init_pid, floor, permit_until } = self;
-        format!("{init_pid}:{floor}:{permit_until}")
+        let Self { init_pid, floor, permit_until, yields } = self;
+        format!("{init_pid}:{floor}:{permit_until}:{yields}")
     }
 
     /// Reads it.
@@ -33,6 +35,7 @@ impl KeeperOrder {
             init_pid: parts.next()?.parse().ok()?,
             floor: parts.next()?.parse().ok()?,
             permit_until: parts.next()?.parse().ok()?,
+            yields: parts.next()?.parse().ok()?,
         };
         parts.next().is_none().then_some(order)
     }
@@ -99,9 +102,9 @@ mod tests {
 
     #[test]
     fn an_order_is_read_as_it_was_written() {
-        let order = KeeperOrder { init_pid: 7, floor: 12, permit_until: u64::MAX };
+        let order = KeeperOrder { init_pid: 7, floor: 12, permit_until: u64::MAX, yields: 11 };
         assert_eq!(KeeperOrder::parse(&order.to_value()), Some(order));
-        for bad in ["", "7", "7:12", "7:12:x", "7:12:3:4"] {
+        for bad in ["", "7", "7:12", "7:12:3", "7:12:3:x", "7:12:3:4:5"] {
             assert_eq!(KeeperOrder::parse(bad), None, "{bad}");
         }
     }
