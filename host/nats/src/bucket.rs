@@ -1,7 +1,7 @@
 //! The calls.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -48,8 +48,9 @@ pub struct Bucket {
     /// The server that is asked first.
     current: AtomicUsize,
     idle: Idle<Connection>,
-    /// What the server takes that was asked last. 0: none was.
+    /// Of the server that was asked last.
     max_payload: AtomicUsize,
+    has_racing_writes: AtomicBool,
 }
 
 /// A document that is there.
@@ -123,6 +124,8 @@ struct Config {
     max_age: i64,
     max_msgs: i64,
     max_bytes: i64,
+    max_msg_size: i64,
+    num_replicas: u32,
 }
 
 #[derive(Deserialize, Default)]
@@ -137,7 +140,8 @@ impl Bucket {
         connector.proxies = Proxies::default();
         let idle = Idle::new(MAX_CONNECTIONS, MAX_IDLE);
         let (current, max_payload) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { at, connector, patience, current, idle, max_payload }
+        let has_racing_writes = AtomicBool::new(false);
+        Self { at, connector, patience, current, idle, max_payload, has_racing_writes }
     }
 
     /// Whether the bucket is there, keeps what it is given, lets this user write, and honours conditions. A write on a
@@ -146,7 +150,16 @@ impl Bucket {
     /// `at_least`: messages have to be allowed that have so many bytes.
     pub async fn probe(&self, key: &str, at_least: usize) -> Result<(), Fault> {
         let info = self.api("STREAM.INFO", &json!({})).await?;
-        self.check(&info.config.unwrap_or_default())?;
+        let config = info.config.unwrap_or_default();
+        self.check(&config)?;
+        if let Ok(most @ 1..) = usize::try_from(config.max_msg_size)
+            && most < at_least
+        {
+            return Err(Fault::refused(format!(
+                "the bucket {} takes values of {most} bytes at most (max_msg_size), and {at_least} are needed",
+                self.at.bucket
+            )));
+        }
         let max_payload = self.max_payload.load(Ordering::Relaxed);
         if max_payload < at_least {
             return Err(Fault::refused(format!(
@@ -171,6 +184,8 @@ impl Bucket {
             "it removes what is old; make it without --ttl"
         } else if config.discard != "new" && (config.max_msgs > 0 || config.max_bytes > 0) {
             "it removes what is old when it is full; its stream needs discard = new"
+        } else if config.num_replicas > 1 && self.has_racing_writes.load(Ordering::Relaxed) {
+            "it has replicas, and a server before 2.9.21 lets two writes on one condition pass; upgrade the servers"
         } else {
             return Ok(());
         };
@@ -337,6 +352,7 @@ impl Bucket {
         self.current.store(at, Ordering::Relaxed);
         asking.is_answered = true;
         self.max_payload.store(connection.info.max_payload, Ordering::Relaxed);
+        self.has_racing_writes.store(connection.info.has_racing_writes(), Ordering::Relaxed);
         self.idle.put(connection.runtime, connection);
         Ok(answer)
     }

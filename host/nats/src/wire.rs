@@ -29,11 +29,22 @@ pub(crate) enum Op {
 #[serde(default)]
 pub(crate) struct Info {
     pub server_name: String,
+    pub version: String,
     pub headers: bool,
     pub tls_required: bool,
     pub max_payload: usize,
     pub jetstream: bool,
     pub nonce: String,
+}
+
+impl Info {
+    /// Whether the server lets several writes on one version of a key pass, where the stream has replicas: before 2.9.21 it looks at
+    /// the condition of a write before the others have agreed on the one before it.
+    pub fn has_racing_writes(&self) -> bool {
+        let parts = self.version.split(['.', '-']).map(str::parse::<u64>);
+        let numbers: Vec<_> = parts.map_while(Result::ok).take(3).collect();
+        !numbers.is_empty() && *numbers < [2, 9, 21][..]
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]

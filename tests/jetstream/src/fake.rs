@@ -105,7 +105,7 @@ impl Fake {
 fn serve(stream: &TcpStream, state: &Mutex<State>) -> Option<()> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let mut writer = stream;
-    let info = json!({ "server_name": "fake", "headers": true, "max_payload": 1 << 20, "jetstream": true });
+    let info = json!({ "server_name": "fake", "version": "2.9.20", "headers": true, "max_payload": 1 << 20, "jetstream": true });
     writer.write_all(format!("INFO {info} \r\nPING\r\n").as_bytes()).ok()?;
     loop {
         let mut line = String::new();

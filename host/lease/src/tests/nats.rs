@@ -60,6 +60,8 @@ async fn jetstream_that_ignores_conditions_or_loses_documents_is_refused() {
         ("storage", json!("memory")),
         ("max_age", json!(1_000_000_000_u64)),
         ("subjects", json!(["x.>"])),
+        // The fake is as old as such servers.
+        ("num_replicas", json!(3)),
     ] {
         let server = Fake::start("towns", true).unwrap();
         server.configure(key, value);
