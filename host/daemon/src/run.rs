@@ -484,13 +484,19 @@ fn end(host: Host, report: &DrainReport, settings: &Settings) -> Exit {
             tracing::warn!(dropped, failed, "spans were not exported");
         }
     }
-    if !database.flush(FLUSHING) {
+    let is_written = database.flush(FLUSHING);
+    if !is_written {
         tracing::warn!("the database was not written in time");
     }
-    if let (Some(ship), Some(settings)) = (ship, &settings.ship)
-        && let Err(error) = ship.finish(settings.wait)
-    {
-        tracing::error!(%error, "the next copy of the town does not have everything that this one did");
+    if let (Some(ship), Some(settings)) = (ship, &settings.ship) {
+        let shipped = match is_written {
+            true => ship.finish(settings.wait),
+            // What comes now would be behind the end.
+            false => Err(ship.abandon("the database was not written in time")),
+        };
+        if let Err(error) = shipped {
+            tracing::error!(%error, "the next copy of the town does not have everything that this one did");
+        }
     }
     let crash_records = database.counts().crashes_waiting;
     if crash_records > 0 && database.has_file() {

@@ -21,8 +21,10 @@ pub(crate) struct Head {
     /// The first segment of the newest copy of all pages, with its digest. 0: there is none yet.
     pub copy: u64,
     pub copy_digest: String,
-    /// The same of the copy before it. Segments below are removed.
+    /// The same of the copy before it. Segments below are removed, but the first one, which says that there is a log.
     pub copy_before: u64,
+    /// Those below this one are gone.
+    pub removed: u64,
     /// A segment with this number was there when the head was written, and none below `copy_before` is needed.
     pub seen: u64,
 }
@@ -37,6 +39,7 @@ impl Head {
             copy: 0,
             copy_digest: String::new(),
             copy_before: 0,
+            removed: 0,
             seen: 0,
         }
     }

@@ -14,6 +14,9 @@ use crate::segment::{self, Kind, Segment, SegmentHead};
 /// Segments that are read at once. So many behind the end must not be there either: then one is missing.
 const WINDOW: u64 = 8;
 
+/// The first segment. It stays, so that a log whose head is lost is not taken for a new one.
+const FIRST: u64 = 1;
+
 /// Times that a head is read again which another process has just written.
 const CLAIMS: u32 = 8;
 
@@ -30,7 +33,7 @@ pub(crate) struct Log {
     previous: String,
     /// Who wrote that, and what.
     pub last: Option<(String, Kind)>,
-    /// The lowest number that may not be removed yet.
+    /// The lowest number that is there, beside the first one.
     oldest: u64,
 }
 
@@ -65,7 +68,7 @@ impl Log {
             let found = head::read(&place).await?;
             let (head, put) = match found {
                 None => {
-                    let first = segment::key(1);
+                    let first = segment::key(FIRST);
                     if is_known {
                         let why = "this disk has shipped there before: name the right place, or remove shipped.json from the \
                                    store in the state directory to begin anew";
@@ -89,7 +92,7 @@ impl Log {
                 }
             };
             if let Put::Stored(head_version) = put {
-                let (next, oldest) = (head.first(), head.copy_before.max(1));
+                let (next, oldest) = (head.first(), head.removed.max(FIRST + 1));
                 let previous = String::new();
                 let last = None;
                 return Ok(Self {
@@ -224,20 +227,31 @@ impl Log {
         Ok(())
     }
 
-    /// A copy of all pages is in the log, from `first` on: readers begin there, and what is older than the copy before it goes.
-    /// May be called again after an error that [may pass](ShipError::may_pass).
+    /// A copy of all pages is in the log, from `first` on: readers begin there, and what is older than the copy before it [may
+    /// go](Self::remove_oldest). May be called again after an error that [may pass](ShipError::may_pass).
     pub async fn begin_at(&mut self, first: &First) -> Result<(), ShipError> {
         if self.head.copy != first.number {
             let head = Head {
                 copy: first.number,
                 copy_digest: first.digest.clone(),
                 copy_before: self.head.copy.max(1),
+                removed: self.oldest,
                 seen: self.next - 1,
                 ..self.head.clone()
             };
             self.write_head(head).await?;
         }
-        while self.oldest < self.head.copy_before {
+        Ok(())
+    }
+
+    /// How many segments nobody reads any more.
+    pub fn old_segments(&self) -> u64 {
+        self.head.copy_before.saturating_sub(self.oldest)
+    }
+
+    /// Removes the oldest one of them.
+    pub async fn remove_oldest(&mut self) -> Result<(), ShipError> {
+        if self.old_segments() > 0 {
             self.place.remove(&segment::key(self.oldest)).await?;
             self.oldest += 1;
         }
@@ -257,9 +271,10 @@ impl Log {
                 Some((there, version)) if there.session == self.session => {
                     self.head_version = version;
                 }
-                _ => break,
+                _ => return Err(ShipError::Fenced { object }),
             }
         }
-        Err(ShipError::Fenced { object })
+        // One that was given up may still be on its way.
+        Err(ShipError::Unavailable(format!("{object} is not written, and is this host's")))
     }
 }

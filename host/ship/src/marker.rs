@@ -18,7 +18,7 @@ const NAME: &str = "shipped.json";
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Marker {
-    /// Where it ships to, for people.
+    /// [Where](crate::Address::identity) it ships to.
     pub to: String,
     /// Sessions whose end this disk is, or is newer than.
     pub sessions: Vec<String>,

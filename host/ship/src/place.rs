@@ -16,6 +16,12 @@ use crate::settings::{Address, Settings};
 /// Largest object that is written or read, in bytes.
 pub(crate) const MAX_OBJECT_BYTES: usize = 16 * 1024 * 1024;
 
+/// What [`Settings::call`] is for.
+const CALL_BYTES: usize = 1024 * 1024;
+
+/// A read, whose size nobody knows before, has so many times [`Settings::call`].
+const READ_CALLS: u32 = 4;
+
 /// Times that an object is read before there is no answer.
 const READS: u32 = 3;
 
@@ -24,7 +30,7 @@ pub(crate) struct Place {
     kind: Kind,
     /// `s3://bucket/prefix/town`, for people.
     shown: String,
-    /// For one object.
+    /// For one object of up to a MiB.
     call: Duration,
 }
 
@@ -87,11 +93,11 @@ impl Place {
     pub async fn probe(&self) -> Result<(), ShipError> {
         match &self.kind {
             Kind::Bucket(objects) => {
-                self.bounded("try conditions at", "ship.probe", objects.probe(&self.shown)).await
+                self.bounded(1, "try conditions at", "ship.probe", objects.probe(&self.shown)).await
             }
-            Kind::Directory(dir) => self.bounded("tidy", "", dir.tidy()).await,
+            Kind::Directory(dir) => self.bounded(1, "tidy", "", dir.tidy()).await,
             Kind::Nats(it) => {
-                self.bounded("try conditions at", "ship.probe", it.probe(&self.shown)).await
+                self.bounded(1, "try conditions at", "ship.probe", it.probe(&self.shown)).await
             }
         }
     }
@@ -108,10 +114,15 @@ impl Place {
 
     async fn put(&self, key: &str, bytes: Bytes, version: Option<&str>) -> Result<Put, ShipError> {
         bulkhead_fence::pass();
+        let calls = u32::try_from(bytes.len().div_ceil(CALL_BYTES)).unwrap_or(u32::MAX).max(1);
         match &self.kind {
-            Kind::Bucket(it) => self.bounded("write", key, it.put(key, bytes, version)).await,
-            Kind::Directory(it) => self.bounded("write", key, it.put(key, bytes, version)).await,
-            Kind::Nats(it) => self.bounded("write", key, it.put(key, bytes, version)).await,
+            Kind::Bucket(it) => {
+                self.bounded(calls, "write", key, it.put(key, bytes, version)).await
+            }
+            Kind::Directory(it) => {
+                self.bounded(calls, "write", key, it.put(key, bytes, version)).await
+            }
+            Kind::Nats(it) => self.bounded(calls, "write", key, it.put(key, bytes, version)).await,
         }
     }
 
@@ -128,9 +139,9 @@ impl Place {
 
     async fn read(&self, key: &str) -> Result<Option<(Bytes, String)>, ShipError> {
         match &self.kind {
-            Kind::Bucket(objects) => self.bounded("read", key, objects.get(key)).await,
-            Kind::Directory(dir) => self.bounded("read", key, dir.get(key)).await,
-            Kind::Nats(objects) => self.bounded("read", key, objects.get(key)).await,
+            Kind::Bucket(objects) => self.bounded(READ_CALLS, "read", key, objects.get(key)).await,
+            Kind::Directory(dir) => self.bounded(READ_CALLS, "read", key, dir.get(key)).await,
+            Kind::Nats(objects) => self.bounded(READ_CALLS, "read", key, objects.get(key)).await,
         }
     }
 
@@ -138,20 +149,22 @@ impl Place {
     pub async fn remove(&self, key: &str) -> Result<(), ShipError> {
         bulkhead_fence::pass();
         match &self.kind {
-            Kind::Bucket(objects) => self.bounded("remove", key, objects.remove(key)).await,
-            Kind::Directory(dir) => self.bounded("remove", key, dir.remove(key)).await,
-            Kind::Nats(objects) => self.bounded("remove", key, objects.remove(key)).await,
+            Kind::Bucket(objects) => self.bounded(1, "remove", key, objects.remove(key)).await,
+            Kind::Directory(dir) => self.bounded(1, "remove", key, dir.remove(key)).await,
+            Kind::Nats(objects) => self.bounded(1, "remove", key, objects.remove(key)).await,
         }
     }
 
     async fn bounded<T>(
         &self,
+        calls: u32,
         doing: &str,
         key: &str,
         call: impl Future<Output = Result<T, ShipError>>,
     ) -> Result<T, ShipError> {
         let object = self.shown(key);
-        match timeout(self.call, call).await {
+        let patience = self.call * calls;
+        match timeout(patience, call).await {
             Ok(Err(ShipError::Unavailable(text))) => {
                 Err(ShipError::Unavailable(format!("cannot {doing} {object}: {text}")))
             }
@@ -160,7 +173,6 @@ impl Place {
             }
             Ok(answer) => answer,
             Err(_) => {
-                let patience = self.call;
                 let text =
                     format!("cannot {doing} {object}: no answer in {patience:?} (ship.call_ms)");
                 Err(ShipError::Unavailable(text))

@@ -90,7 +90,8 @@ async fn try_open(
     let place = Arc::new(Place::new(settings)?);
     place.probe().await?;
     let shown = settings.to.to_string();
-    let marker = marker::read(dir).filter(|marker| marker.to == shown).unwrap_or_default();
+    let to = settings.to.identity();
+    let marker = marker::read(dir).filter(|marker| marker.to == to).unwrap_or_default();
     let has_database = database::exists(dir);
     let is_known = has_database && !marker.sessions.is_empty();
     let mut log = Log::claim(place, epoch, is_known).await?;
@@ -111,14 +112,11 @@ async fn try_open(
             has_database && marker.sessions.contains(session) && marker.is_of_this_start()
         });
         let before = log.last.clone();
+        let session_before = before.as_ref().map(|it| it.0.clone()).filter(|_| is_here);
         let keeps = is_here || !image.is_whole();
         match keeps {
             // First: a log with this session and a disk that does not know it would be newer than the disk.
-            true => mark(
-                dir,
-                &shown,
-                [before.as_ref().map(|it| it.0.clone()), Some(log.session.clone())],
-            )?,
+            true => mark(dir, &to, [session_before, Some(log.session.clone())])?,
             // First: until the database is made, this disk is older than the log.
             false => marker::forget(dir)
                 .map_err(|error| ShipError::local("remove shipped.json", &error))?,
@@ -141,7 +139,7 @@ async fn try_open(
                 true => ShipError::damaged(&shown, error.to_string()),
                 false => ShipError::Local(error.to_string()),
             })?;
-        mark(dir, &shown, [None, Some(log.session.clone())])?;
+        mark(dir, &to, [None, Some(log.session.clone())])?;
         let (bytes, took) = (pages, began.elapsed());
         return Ok((log, Restored::From { segments, bytes, took, ended, set_aside }));
     }

@@ -21,7 +21,7 @@ pub struct Settings {
     pub restore: Duration,
     /// How long a commit waits for others that are shipped with it, unless somebody waits for it.
     pub every: Duration,
-    /// How long one object may take.
+    /// How long one object may take, for each MiB that is written. One that is read has four times as long.
     pub call: Duration,
     /// How long a start or stop waits that has to be shipped, and the end for the rest.
     pub wait: Duration,
@@ -64,6 +64,14 @@ impl Address {
         match Nats::parse(text) {
             Some(nats) => Ok(Self::Nats(nats?)),
             None => Err(AddressError::Scheme),
+        }
+    }
+
+    /// The place, however its servers are reached: the same text for the same place.
+    pub(crate) fn identity(&self) -> String {
+        match self {
+            Self::Nats(nats) => format!("nats:{}", nats.bucket),
+            Self::File(_) | Self::S3(_) => self.to_string(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use bulkhead_store::database::PageCopy;
-use tokio::time::{sleep, timeout, timeout_at};
+use tokio::time::{sleep, timeout_at};
 
 use crate::fault::ShipError;
 use crate::log::{First, Log, Made};
@@ -22,6 +22,9 @@ const COPY_AFTER_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Bytes of pages in one part of a copy.
 const PART_BYTES: u32 = 4 * 1024 * 1024;
+
+/// Old segments that may wait for a moment without work. Of more, one goes with each segment that comes.
+const MANY_OLD: u64 = 512;
 
 /// Between two tries, at first and at most.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
@@ -71,13 +74,30 @@ struct Worker {
     failing_since: Option<Instant>,
     /// A copy that the head does not lead to yet. Readers only have more to read meanwhile.
     head_due: Option<HeadDue>,
+    /// An old segment that could not be removed is tried again.
+    removes_again: Option<Again>,
 }
 
 struct HeadDue {
     first: First,
-    /// When it is tried again, and how long after that.
+    again: Again,
+}
+
+/// When something is tried, and how long after that.
+#[derive(Clone, Copy)]
+struct Again {
     at: Instant,
     pause: Duration,
+}
+
+impl Again {
+    fn now() -> Self {
+        Self { at: Instant::now(), pause: AGAIN.0 }
+    }
+
+    fn later(self) -> Self {
+        Self { at: Instant::now() + self.pause, pause: (self.pause * 2).min(AGAIN.1) }
+    }
 }
 
 impl Opened {
@@ -102,6 +122,7 @@ impl Opened {
             copy_bytes: 0,
             failing_since: None,
             head_due: None,
+            removes_again: None,
         };
         let work = move || {
             runtime.block_on(worker.work(&end));
@@ -127,6 +148,11 @@ impl Ship {
             NotShipped { reason: reason.unwrap_or_else(|| format!("no answer in {patience:?}")) }
         })
     }
+
+    /// Ships nothing more, and leaves the log without an end.
+    pub fn abandon(self, reason: &str) -> NotShipped {
+        NotShipped { reason: reason.to_owned() }
+    }
 }
 
 impl Drop for Ship {
@@ -139,26 +165,19 @@ impl Drop for Ship {
 impl Worker {
     async fn work(&mut self, end: &SyncSender<()>) {
         loop {
-            let due = self.head_due.as_ref().map(|due| due.at);
+            let due = self.head_due.as_ref().map(|due| due.again.at);
             let worked = match self.outbox.todo() {
                 Todo::Abandoned => return,
                 _ if due.is_some_and(|at| at <= Instant::now()) => self.move_head().await,
-                Todo::Nothing => {
-                    let filled = self.outbox.filled.notified();
-                    match due {
-                        Some(at) => _ = timeout_at(at.into(), filled).await,
-                        None => filled.await,
-                    }
-                    continue;
-                }
+                Todo::Nothing => self.rest(due).await,
                 Todo::Pages { since, hurry } => {
-                    let left = self.every.saturating_sub(since.elapsed());
-                    if !hurry && !left.is_zero() {
-                        let _ = timeout(left, self.outbox.filled.notified()).await;
-                        continue;
+                    let at = since + self.every;
+                    if !hurry && Instant::now() < at {
+                        self.rest(Some(at)).await
+                    } else {
+                        let waiting = self.outbox.take();
+                        self.ship_changes(waiting).await
                     }
-                    let waiting = self.outbox.take();
-                    self.ship_changes(waiting).await
                 }
                 Todo::Copy => self.ship_copy().await,
                 Todo::End => {
@@ -186,12 +205,50 @@ impl Worker {
         }
     }
 
+    /// Nothing has to be shipped before this moment: what nobody reads any more goes, one segment at a time.
+    async fn rest(&mut self, mut until: Option<Instant>) -> Result<(), ShipError> {
+        if self.log.old_segments() > 0 {
+            let at = self.removes_again.map_or(Instant::now(), |again| again.at);
+            if at <= Instant::now() {
+                return self.remove_oldest().await;
+            }
+            until = Some(until.map_or(at, |until| until.min(at)));
+        }
+        let filled = self.outbox.filled.notified();
+        match until {
+            Some(until) => _ = timeout_at(until.into(), filled).await,
+            None => filled.await,
+        }
+        Ok(())
+    }
+
+    async fn remove_oldest(&mut self) -> Result<(), ShipError> {
+        match self.log.remove_oldest().await {
+            Ok(()) => {
+                if self.removes_again.take().is_some() && self.head_due.is_none() {
+                    self.is_well();
+                }
+                Ok(())
+            }
+            // It takes room, and nothing else.
+            Err(error) if error.may_pass() => {
+                self.removes_again = Some(self.removes_again.unwrap_or_else(Again::now).later());
+                self.fail(error);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     async fn ship_changes(&mut self, waiting: Waiting) -> Result<(), ShipError> {
         let Waiting { pages, size, through } = waiting;
         let pages: Vec<_> = pages.iter().map(|(number, page)| (*number, &**page)).collect();
         let made = self.ship(Kind::Changes, size, &pages, Some(through)).await?;
         self.segments += 1;
         self.bytes += made.bytes.len() as u64;
+        if self.log.old_segments() > MANY_OLD && self.removes_again.is_none() {
+            self.remove_oldest().await?;
+        }
         let bound = COPY_AFTER_BYTES.max(4 * self.copy_bytes);
         if self.segments >= COPY_AFTER_SEGMENTS || self.bytes >= bound {
             self.outbox.wants_copy();
@@ -220,7 +277,7 @@ impl Worker {
         }
         (self.segments, self.bytes, self.copy_bytes) = (0, 0, bytes);
         let Some(first) = first else { return Ok(()) };
-        self.head_due = Some(HeadDue { first, at: Instant::now(), pause: AGAIN.0 });
+        self.head_due = Some(HeadDue { first, again: Again::now() });
         Ok(())
     }
 
@@ -228,13 +285,14 @@ impl Worker {
         let Some(due) = self.head_due.take() else { return Ok(()) };
         match self.log.begin_at(&due.first).await {
             Ok(()) => {
-                self.is_well();
+                if self.removes_again.is_none() {
+                    self.is_well();
+                }
                 Ok(())
             }
             // What is shipped is shipped.
             Err(error) if error.may_pass() => {
-                let (at, pause) = (Instant::now() + due.pause, (due.pause * 2).min(AGAIN.1));
-                self.head_due = Some(HeadDue { at, pause, ..due });
+                self.head_due = Some(HeadDue { again: due.again.later(), ..due });
                 self.fail(error);
                 Ok(())
             }
@@ -264,7 +322,7 @@ impl Worker {
             sleep(pause).await;
             pause = (pause * 2).min(AGAIN.1);
         }
-        if self.head_due.is_none() {
+        if self.head_due.is_none() && self.removes_again.is_none() {
             self.is_well();
         }
         self.outbox.is_shipped(made.bytes.len(), through);

@@ -114,7 +114,10 @@ impl Server {
 
     /// Answers the next requests of this method, for an object whose path ends so, with a status. They do nothing.
     pub fn answer_next(&self, method: Method, end: &str, status: StatusCode, count: u32) {
-        lock(&self.state).answers.push((method, end.to_owned(), status, count));
+        let mut state = lock(&self.state);
+        // What was said of them before does not count any more.
+        state.answers.retain(|(of, before, ..)| (of, &**before) != (&method, end));
+        state.answers.push((method, end.to_owned(), status, count));
     }
 
     /// The paths of all objects, `/bucket/key`.

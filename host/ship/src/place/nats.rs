@@ -9,7 +9,7 @@
 //! ```
 //!
 //! All parts are there before the object is written, on its condition: that one write makes it visible. They are named by the
-//! digest of the whole. A writer that tries again finds its own and writes what is missing, two writers with other bytes are not
+//! digest of the whole. A writer that tries again asks which are there and writes what is missing, two writers with other bytes are not
 //! in each other's way, and what one leaves that died goes with the object.
 
 use std::time::Duration;
@@ -103,7 +103,11 @@ impl Objects {
             return self.put_one(&key, &bytes, None, version).await;
         }
         let parts = Parts::of(&bytes);
-        let chunks: Vec<_> = bytes.chunks(PART_BYTES).enumerate().collect();
+        let there = format!("{key}.{}", parts.digest);
+        let there = self.bucket.keys(&there, parts.count).await.map_err(of)?.keys;
+        let chunks = bytes.chunks(PART_BYTES).enumerate();
+        let chunks: Vec<_> =
+            chunks.filter(|(part, _)| !there.contains(&part.to_string())).collect();
         for some in chunks.chunks(AT_ONCE) {
             let put = some.iter().map(|(part, bytes)| {
                 let key = parts.key(&key, *part);

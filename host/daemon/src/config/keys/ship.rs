@@ -26,7 +26,7 @@ pub const SHIP: &[Key] = &[
         "`5000`",
         "how long a start, a stop, or a turn that somebody waits for, of a role with `durable = \"fleet\"` waits to be shipped, and the end of the host for the rest",
     ),
-    derived("call_ms", "`10000`", "how long one object may take"),
+    derived("call_ms", "`10000`", "how long one object may take, for each MiB that is written; reading one may take four times as long"),
     derived(
         "restore_ms",
         "`120000`",
