@@ -115,8 +115,8 @@ fn permit_until(keeper: Pid) -> u64 {
     let environment = std::fs::read(path).expect("read the environment");
     let mut variables = environment.split(|byte| *byte == 0);
     let order = variables.find_map(|it| it.strip_prefix(b"BULKHEAD_KEEPER=")).expect("an order");
-    let last = order.rsplit(|byte| *byte == b':').next().expect("a number");
-    String::from_utf8_lossy(last).parse().expect("a number")
+    let third = order.split(|byte| *byte == b':').nth(2).expect("a number");
+    String::from_utf8_lossy(third).parse().expect("a number")
 }
 
 /// A new keeper waits while the supervisor still runs by what the old one held. It must not take the port of one that is

@@ -105,7 +105,9 @@ pub fn supervise(args: &RunArgs, is_leased: bool) -> Result<ExitCode, Failure> {
             && is_drained(&end)
             && let Some(lease) = &mut init.lease
         {
-            lease.hand_over(&init.signals, &init.voice);
+            if lease.hand_over(&init.signals, &init.voice) {
+                return Ok(init.end(args, Exit::Clean.into()));
+            }
             init.restart_seq += 1;
             continue;
         }
@@ -282,7 +284,7 @@ impl Init {
     /// Nothing runs here any more.
     fn let_go(&mut self) {
         if let Some(lease) = &mut self.lease {
-            lease.release(&self.signals);
+            let _ = lease.release(&self.signals);
         }
         self.voice.flush();
     }

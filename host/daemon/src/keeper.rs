@@ -28,6 +28,7 @@ use crate::cli::RunArgs;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::init::{KEEPER, KeeperMessage, KeeperOrder};
+use crate::lease_floor::LeaseFloor;
 use crate::run::settings;
 
 /// What init hands to this process, if it is a keeper. Binds its lifetime to that of its init process.
@@ -76,17 +77,21 @@ pub fn run(args: &RunArgs, order: KeeperOrder) -> Result<ExitCode, Failure> {
             drop(ask);
         })
         .map_err(|error| Failure::cannot_run("cannot hold the lease", &error))?;
+    let town = lease.settings.town.as_str().to_owned();
+    let kept = LeaseFloor { dir: settings.state_dir.clone(), town };
     let standby = Standby::new(&settings.control, order.permit_until);
     let held = runtime.block_on(async {
-        let mut it = Lease::open(&lease.settings, me, order.floor)?;
+        let mut it = Lease::open(&lease.settings, me, order.floor.max(kept.read()))?;
         it.yields(order.yields);
         let release = async move { drop(asked.await) };
         // An init process that hears nothing for a TTL has no supervisor any more, which ends itself at its fence. Another copy
         // may have one, when all that init was told and has not heard yet is over: so nothing is given back.
         let (deaf, patience) = (Notify::new(), lease.settings.ttl.get());
         let mut listener = Listener::default();
+        let mut keeping = Keeping { floor: kept, newest: 0 };
         let notify = |status: &Status| {
             probed(&standby, status);
+            keeping.hears(status);
             match listener.hears(patience) {
                 true => tell(&message_of(status)),
                 false => deaf.notify_one(),
@@ -103,6 +108,33 @@ pub fn run(args: &RunArgs, order: KeeperOrder) -> Result<ExitCode, Failure> {
     match held {
         Ok(Ended::Released | Ended::Abandoned | Ended::Lost(_)) => Ok(ExitCode::SUCCESS),
         Err(error) => refused(format!("{}: {error}", lease.settings.register)),
+    }
+}
+
+/// Has the disk know of each epoch.
+struct Keeping {
+    floor: LeaseFloor,
+    newest: u64,
+}
+
+impl Keeping {
+    /// A disk that hangs holds up nobody here.
+    fn hears(&mut self, status: &Status) {
+        let Status::Held(permit) = status else { return };
+        if permit.epoch <= self.newest {
+            return;
+        }
+        self.newest = permit.epoch;
+        let (floor, epoch) = (self.floor.clone(), permit.epoch);
+        let spawned = std::thread::Builder::new().name("bulkhead-floor".into()).spawn(move || {
+            if let Err(error) = floor.raise(epoch) {
+                let dir = floor.dir.display();
+                eprintln!("bulkhead: the epoch {epoch} of the lease is not kept in {dir}: {error}");
+            }
+        });
+        if let Err(error) = spawned {
+            eprintln!("bulkhead: the epoch {epoch} of the lease is not kept: {error}");
+        }
     }
 }
 

@@ -27,6 +27,7 @@ mod host;
 mod init;
 mod keeper;
 mod kept;
+mod lease_floor;
 mod leased;
 mod manager;
 mod manual;

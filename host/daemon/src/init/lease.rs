@@ -20,8 +20,8 @@ const REFUSED_AGAIN: Duration = Duration::from_secs(5);
 /// A keeper that says nothing for so long, when it has to, hangs.
 const HANGS: Duration = Duration::from_secs(2);
 
-/// A keeper has so long to give the lease back.
-const GIVING_BACK: Duration = Duration::from_secs(2);
+/// A keeper has so long to give the lease back, at least, and at most: to the fence in between.
+const GIVING_BACK: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(10)];
 
 /// How long at most nobody looks at the clock. The clock of a wait stands still while the machine sleeps.
 const LOOK: Duration = Duration::from_millis(250);
@@ -50,6 +50,8 @@ struct Keeper {
     stdin: PipeWriter,
     /// The beginning of a line.
     begun: Vec<u8>,
+    /// It said that it holds the lease.
+    holds: bool,
     /// Since when it should have said something, or be gone.
     owes_since: Option<Instant>,
 }
@@ -73,7 +75,8 @@ impl TownLease {
     /// that started it.
     pub fn keep(&mut self, voice: &Voice) {
         if let Some(keeper) = &mut self.keeper {
-            let is_silent = self.permit.is_some_and(LeasePermit::is_over);
+            // One that took the place of another holds nothing, and may wait for long.
+            let is_silent = keeper.holds && self.permit.is_some_and(LeasePermit::is_over);
             if is_silent {
                 keeper.owes_since.get_or_insert_with(Instant::now);
             }
@@ -98,8 +101,8 @@ impl TownLease {
         };
         match self.program.spawn_keeper(order) {
             Ok((pid, words, stdin)) => {
-                self.keeper =
-                    Some(Keeper { pid, words, stdin, begun: Vec::new(), owes_since: None });
+                let (begun, holds, owes_since) = (Vec::new(), false, None);
+                self.keeper = Some(Keeper { pid, words, stdin, begun, holds, owes_since });
             }
             Err(error) => voice.print(&format!("cannot start the keeper of the lease: {error}")),
         }
@@ -109,7 +112,7 @@ impl TownLease {
     pub fn hear(&mut self, voice: &Voice) -> Option<LeasePermit> {
         let before = self.permit;
         let (messages, is_gone) = self.keeper.as_mut().map(Keeper::messages).unwrap_or_default();
-        let mut has_reason = false;
+        let (mut has_reason, mut holds) = (false, false);
         for message in messages {
             match message {
                 KeeperMessage::Held { epoch, fence_at } => {
@@ -122,6 +125,7 @@ impl TownLease {
                     self.floor = self.floor.max(epoch);
                     self.was_held = true;
                     self.permit = Some(LeasePermit { epoch, fence_at });
+                    holds = true;
                 }
                 KeeperMessage::Waiting { holder, epoch, failing } => {
                     self.floor = self.floor.max(epoch);
@@ -147,6 +151,7 @@ impl TownLease {
             }
         }
         if let Some(keeper) = &mut self.keeper {
+            keeper.holds |= holds;
             // After its last words it ends.
             keeper.owes_since = has_reason.then(Instant::now).or(keeper.owes_since);
         }
@@ -210,38 +215,43 @@ impl TownLease {
     }
 
     /// Gives the lease back for another copy to take, and asks for it again as one that waits. Nothing of this one may run any more.
-    pub fn hand_over(&mut self, signals: &Signals, voice: &Voice) {
+    /// Says whether a signal asked for the end meanwhile.
+    pub fn hand_over(&mut self, signals: &Signals, voice: &Voice) -> bool {
         let epoch = self.permit.map_or(self.floor, |permit| permit.epoch);
-        self.release(signals);
+        let ends = self.release(signals);
         self.yields = epoch;
         self.not_before = Instant::now();
         voice.print(&format!(
             "the lease of the town is given back (epoch {epoch}) for another copy to take"
         ));
+        ends
     }
 
     /// Gives the lease back, so that the next copy need not wait. Nothing of this one may run any more. A signal that asks for
-    /// the end ends this as well.
-    pub fn release(&mut self, signals: &Signals) {
-        let Some(Keeper { words, stdin, .. }) = self.keeper.take() else { return };
+    /// the end ends this as well, and is said.
+    pub fn release(&mut self, signals: &Signals) -> bool {
+        let fence = self.permit.take().map_or(0, |permit| permit.fence_at);
+        let Some(Keeper { words, stdin, .. }) = self.keeper.take() else { return false };
         drop(stdin);
-        self.permit = None;
-        let until = Instant::now() + GIVING_BACK;
+        let left = Duration::from_nanos(fence.saturating_sub(bulkhead_fence::now()));
+        let [least, most] = GIVING_BACK;
+        let until = Instant::now() + left.clamp(least, most);
         let mut bytes = [0; 512];
         while Instant::now() < until {
             match (&words).read(&mut bytes) {
                 // Its end is the end of what it says.
-                Ok(0) => return,
+                Ok(0) => return false,
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     match signals.wait_beside(&[words.as_fd()], Some(LOOK)) {
-                        Some(SignalEvent::Asked(signal)) if signals::ends(signal) => return,
+                        Some(SignalEvent::Asked(signal)) if signals::ends(signal) => return true,
                         Some(_) | None => {}
                     }
                 }
-                Err(_) => return,
+                Err(_) => return false,
             }
         }
+        false
     }
 }
 
