@@ -152,7 +152,7 @@ impl Session {
         let question = model::Message::user(framed(message));
         self.limits.admit(&question)?;
         let mut exchange = vec![question];
-        for _ in 0..self.max_tool_rounds.saturating_add(1) {
+        for round in 0..=self.max_tool_rounds {
             let so_far = std::iter::once(&self.system).chain(history.messages()).chain(&exchange);
             let completion = model::complete(&Request::new(so_far).tools(&self.tools))?;
             let (text, answer) = (completion.text(), completion.message);
@@ -160,6 +160,10 @@ impl Session {
             exchange.push(answer);
             if calls.is_empty() {
                 return Ok((exchange, Outcome::reply(text)));
+            }
+            // What they did would stay done, and nobody would hear of it.
+            if round == self.max_tool_rounds {
+                break;
             }
             let mut finished = None;
             for call in &calls {

@@ -9,6 +9,8 @@ const MAX_ROUNDS = 8;
 /** What is remembered; as much as the mayor of the repository keeps. A snapshot holds 1 MiB. */
 const MAX_MESSAGES = 200;
 const MAX_BYTES = 256 * 1024;
+/** Of a tool's result so much of it is remembered. */
+const RESULT_PART = 8;
 
 const TRUNCATED = { length: "the model reached its length limit", "content-filter": "a content filter stopped the model" };
 
@@ -50,6 +52,8 @@ export class Chat {
         this.text = cause ? `${answer.content}\n\n[cut off: ${cause}]` : answer.content;
         return;
       }
+      // What they did would stay done, and nobody would hear of it.
+      if (round === rounds) break;
       exchange.push(...(await this.#run(answer.tool_calls, tools)));
     }
     throw new AgentError("too-many-tool-rounds", `the model called tools in ${rounds} answers and would go on`);
@@ -90,8 +94,13 @@ export class Chat {
   }
 
   #remember(exchange) {
-    this.history.push(exchange);
     const { maxMessages = MAX_MESSAGES, maxBytes = MAX_BYTES } = this.#spec.history ?? {};
+    for (const message of exchange) if (message.role === "tool") message.content = shortened(message.content, maxBytes / RESULT_PART);
+    if (exchange.length > maxMessages || toJson([exchange]).length > maxBytes) {
+      host.log.warn(`an exchange of ${exchange.length} messages is not remembered: it is larger than the history`);
+      return;
+    }
+    this.history.push(exchange);
     let messages = this.history.flat().length;
     let bytes = toJson(this.history).length;
     while (this.history.length > 0 && (messages > maxMessages || bytes > maxBytes)) {
@@ -100,6 +109,11 @@ export class Chat {
       bytes -= toJson(oldest).length;
     }
   }
+}
+
+/** The beginning, and how much was left out. */
+function shortened(text, most) {
+  return text.length <= most ? text : `${text.slice(0, most)}\n[${text.length - Math.floor(most)} characters left out]`;
 }
 
 /** What the model reads of a tool call. A failure that the tool reports, or the host, is something that the model can act

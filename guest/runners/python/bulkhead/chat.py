@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 #: One message, in the form of OpenAI's chat completions.
 Message = dict[str, Any]
 
+#: Of a tool's result so much of the history is remembered.
+_RESULT_PART = 8
+
 _TRUNCATED = {"length": "the model reached its length limit", "content-filter": "a content filter stopped the model"}
 
 
@@ -135,15 +138,19 @@ class Stream:
         history, tools = self._ctx.history, {tool.name: tool for tool in self._tools()}
         before = list(history) if self._options.remember else []
         exchange = [self._question]
-        for _ in range(self._ctx.agent.max_rounds + 1):
+        rounds = self._ctx.agent.max_rounds
+        for round in range(rounds + 1):
             calls = yield from self._answer([self._system(), *before, *exchange], list(tools.values()))
             exchange.append(_answer_message(self.text, calls, self._reasoning_state))
             if not calls:
                 return self._commit(exchange)
+            if round == rounds:
+                # What they did would stay done, and nobody would hear of it.
+                break
             for call in calls:
                 text = yield _Call(self._ctx, tools.get(call.name), call)
                 exchange.append({"role": "tool", "content": text, "tool_call_id": call.id})
-        raise AgentError("too-many-tool-rounds", f"model called tools in more than {self._ctx.agent.max_rounds} answers in a row")
+        raise AgentError("too-many-tool-rounds", f"the model called tools in {rounds} answers and would go on")
 
     def _answer(self, messages: list[Message], tools: list[Tool]) -> Generator[str, Any, list[model.ToolCall]]:
         self.text, self.reasoning, calls = "", "", []
@@ -227,11 +234,26 @@ class History(list[Message]):
 
     def commit(self, exchange: list[Message]) -> None:
         """Adds an exchange that has its answer, and drops the oldest ones that are over the bounds."""
+        for message in exchange:
+            if message["role"] == "tool":
+                message["content"] = _shortened(message["content"], self.max_bytes // _RESULT_PART)
+        if len(exchange) > self.max_messages or sum(map(_size, exchange)) > self.max_bytes:
+            host.log(host.Level.WARN, f"an exchange of {len(exchange)} messages is not remembered: it is larger than the history", [])
+            return
         self.extend(exchange)
-        sizes = [len(json.dumps(message, ensure_ascii=False).encode()) for message in self]
+        sizes = [_size(message) for message in self]
         while self and (len(self) > self.max_messages or sum(sizes) > self.max_bytes):
             oldest = next((i for i, message in enumerate(self) if i and message["role"] == "user"), len(self))
             del self[:oldest], sizes[:oldest]
+
+
+def _size(message: Message) -> int:
+    return len(json.dumps(message, ensure_ascii=False).encode())
+
+
+def _shortened(text: str, most: int) -> str:
+    """The beginning, and how much was left out."""
+    return text if len(text) <= most else f"{text[:most]}\n[{len(text) - most} characters left out]"
 
 
 def as_tool(function: Any) -> Tool:

@@ -85,6 +85,21 @@ class Conversation(Stage):
         self.send("x")
         self.assertEqual(len(self.requests[-1].messages), 2)
 
+    def test_the_tools_of_the_answer_too_many_are_not_run(self) -> None:
+        self.answers = [calls("add", '{"a": 2}')] * 3
+        self.start(PLAIN)
+        self.refused(self.send)
+        self.assertEqual(self.tools, [["add"], []] * 2)
+
+    def test_of_a_long_result_the_beginning_is_remembered(self) -> None:
+        history = History([], max_bytes=8000)
+        history.commit([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
+        history.commit([{"role": "user", "content": "c"}, {"role": "tool", "content": "ü" * 3000}, {"role": "assistant", "content": "d"}])
+        self.assertEqual(history[3]["content"], "ü" * 1000 + "\n[2000 characters left out]")
+        self.assertEqual([message["content"] for message in history if message["role"] == "user"], ["a", "c"])
+        history.commit([{"role": "user", "content": "e"}, {"role": "assistant", "content": "x" * 9000}])
+        self.assertEqual(len(history), 5)
+
     def test_a_failure_of_the_model_fails_the_turn(self) -> None:
         self.answers = [[model.Part_Text("he"), Err(model.ModelError_RateLimited(1500))]]
         self.start(PLAIN)

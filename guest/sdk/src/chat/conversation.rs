@@ -54,7 +54,7 @@ impl<A: ChatAgent> Chat<A> {
         let system = host::instructions(&agent.system());
         let system = (!system.is_empty()).then(|| Message::system(system));
         let mut exchange = vec![question];
-        for _ in 0..=self.max_rounds {
+        for round in 0..=self.max_rounds {
             let so_far = system.iter().chain(self.history.messages()).chain(&exchange);
             let request = shape(Request::new(so_far).tools(self.tools.offered()));
             let answer = answer(&request, &mut part)?;
@@ -64,6 +64,10 @@ impl<A: ChatAgent> Chat<A> {
             if calls.is_empty() {
                 self.history.commit(exchange, &self.limits);
                 return Ok(text);
+            }
+            // What they did would stay done, and nobody would hear of it.
+            if round == self.max_rounds {
+                break;
             }
             for call in &calls {
                 exchange.push(Message::tool_result(call, self.run(agent, call)?));

@@ -5,7 +5,10 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::AgentError;
-use crate::model::Message;
+use crate::model::{Message, Role};
+
+/// Of a tool's result so much of [`Limits::max_bytes`] is remembered.
+const RESULT_PART: usize = 8;
 
 /// How much is remembered. [`config::load`](crate::config::load) reads it from keys (`max-messages`, `max-bytes`).
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -61,14 +64,22 @@ impl History {
         self.exchanges.is_empty()
     }
 
-    /// Adds an exchange that has its answer. Returns how many messages were dropped for it.
-    pub fn commit(&mut self, exchange: Vec<Message>, limits: &Limits) -> usize {
+    /// Adds an exchange that has its answer, with the beginnings of results that are longer than an eighth of the limit. Returns how
+    /// many messages were dropped for it: of an exchange that is too large alone its own.
+    pub fn commit(&mut self, mut exchange: Vec<Message>, limits: &Limits) -> usize {
+        for message in exchange.iter_mut().filter(|message| message.role == Role::Tool) {
+            message.shorten(limits.max_bytes / RESULT_PART);
+        }
+        let (messages, bytes) =
+            (exchange.len(), exchange.iter().map(Message::json_bytes).sum::<usize>());
+        if messages > limits.max_messages || bytes > limits.max_bytes {
+            return messages;
+        }
         self.exchanges.push_back(exchange);
         self.trim(limits)
     }
 
-    /// Drops the oldest exchanges until the limits hold, in the end even the newest. Returns how
-    /// many messages that were.
+    /// Drops the oldest exchanges until the limits hold. Returns how many messages that were.
     pub fn trim(&mut self, limits: &Limits) -> usize {
         let mut messages = self.len();
         let mut bytes: usize = self.messages().map(Message::json_bytes).sum();
@@ -88,6 +99,7 @@ mod tests {
     use std::borrow::Cow;
 
     use super::*;
+    use crate::model::ToolCall;
 
     const WIDE: Limits = Limits { max_messages: 1000, max_bytes: 1_000_000 };
 
@@ -128,8 +140,22 @@ mod tests {
         let limits = Limits { max_messages: 3, ..WIDE };
         let mut history = History::default();
         history.commit(exchange("a", 2), &limits);
-        assert_eq!(history.commit(exchange("b", 9), &limits), 11);
-        assert_eq!(history.len(), 0);
+        assert_eq!(history.commit(exchange("b", 9), &limits), 9);
+        assert_eq!(questions(&history), ["a"]);
+    }
+
+    #[test]
+    fn of_a_long_result_the_beginning_is_remembered() {
+        let limits = Limits { max_bytes: 8000, ..WIDE };
+        let mut history = History::default();
+        history.commit(exchange("a", 2), &limits);
+        let call = ToolCall { id: "c".into(), name: "read".into(), arguments: "{}".into() };
+        let mut long = exchange("b", 2);
+        long.insert(1, Message::tool_result(&call, "ü".repeat(50_000)));
+        assert_eq!(history.commit(long, &limits), 0);
+        assert_eq!(questions(&history), ["a", "b"]);
+        let result = history.messages().find(|message| message.role == Role::Tool).unwrap();
+        assert_eq!(result.text(), format!("{}\n[99000 bytes left out]", "ü".repeat(500)));
     }
 
     #[test]

@@ -44,6 +44,18 @@ impl Message {
         texts.fold(Cow::Borrowed(first), |text, more| text + more)
     }
 
+    /// Keeps so many bytes of the text, and says how many are left out.
+    pub(crate) fn shorten(&mut self, most: usize) {
+        let text = self.text();
+        if text.len() <= most {
+            return;
+        }
+        let most = text.floor_char_boundary(most);
+        let left_out = text.len() - most;
+        let text = format!("{}\n[{left_out} bytes left out]", &text[..most]);
+        self.content = vec![Content::Text(text)];
+    }
+
     /// Bytes as JSON, which is what a snapshot holds.
     pub fn json_bytes(&self) -> usize {
         serde_json::to_vec(self).map_or(0, |json| json.len())
