@@ -149,3 +149,44 @@ fn a_disk_that_is_full_at_a_restore_is_no_damaged_place() {
     let Err(error) = opened else { panic!("it was opened") };
     assert!(matches!(error, ShipError::Local(_)), "{error:?}");
 }
+
+#[test]
+fn a_place_that_lost_its_head_is_no_new_place() {
+    let world = World::of_directory();
+    let first = world.start("a", 1);
+    first.change("agent", began(1));
+    first.end();
+    let place = world.dir.path().join("place/town");
+    // Also when old segments were removed.
+    let aged = world.start("a", 1);
+    for _ in 0..3 {
+        aged.change("agent", began(1));
+        aged.outbox.wants_copy();
+        aged.outbox.filled.notify_one();
+        aged.shipped(PATIENCE).unwrap();
+    }
+    let until = Instant::now() + PATIENCE;
+    while world.segments().len() > 4 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    aged.end();
+    fs::remove_file(place.join("head.json")).unwrap();
+    let error = world.error("b", 2);
+    assert!(error.contains("head.json is missing"), "{error}");
+    fs::remove_dir_all(&place).unwrap();
+    let error = world.error("a", 2);
+    assert!(error.contains("this disk has shipped there before"), "{error}");
+}
+
+#[test]
+fn a_place_that_is_away_is_named_with_the_setting() {
+    let world = World::of_directory();
+    let mut settings = world.settings();
+    settings.restore = Duration::from_millis(300);
+    settings.to = Address::File(world.dir.path().join("nowhere"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let opened = runtime.block_on(open(settings, 1, &world.disk("a")));
+    let Err(error) = opened else { panic!("it was opened") };
+    let error = error.to_string();
+    assert!(error.contains("nowhere") && error.contains("ship.restore_ms"), "{error}");
+}
