@@ -20,9 +20,13 @@ use crate::samples::Samples;
 /// Agents of a town that moves.
 const AGENTS: usize = 100;
 
-/// Moves, and losses of a machine.
+/// Moves, and losses of a machine, and restores.
 const MOVES: usize = 10;
 const LOSSES: usize = 5;
+const RESTORES: usize = 3;
+
+/// Agents of a town that is restored.
+const MANY: usize = 1000;
 
 /// Of a town whose machine is lost, and of one that is idle, which is the default.
 const SHORT_TTL: Duration = Duration::from_secs(2);
@@ -50,6 +54,7 @@ struct Copy {
 pub fn measure(rounds: usize, idle: Duration, report: &mut Report) {
     moves(report);
     losses(report);
+    restores(report);
     starts(rounds, report);
     idle_town(idle, report);
 }
@@ -91,6 +96,25 @@ fn losses(report: &mut Report) {
     }
     let name = "a machine is lost with its disk, TTL 2 s, until all 100 agents run elsewhere";
     report.add(Row::alone(name, &losses, SHORT_TTL + Duration::from_secs(1)));
+}
+
+/// Nobody holds the lease, and the disk is empty.
+fn restores(report: &mut Report) {
+    let mut fleet = Fleet::new(TTL);
+    let mut holder = fleet.copy();
+    holder.serves();
+    holder.fill(MANY, "node");
+    let mut restores = Samples::new();
+    for _ in 0..RESTORES {
+        holder.signal(Signal::TERM);
+        holder.init.wait().expect("its end");
+        let began = Instant::now();
+        holder = fleet.copy();
+        holder.has(MANY);
+        restores.add(began.elapsed());
+    }
+    let name = "a machine takes over 1,000 agents: start of its process until all run";
+    report.add(Row::alone(name, &restores, Duration::from_secs(2)));
 }
 
 /// Starts that the database has, those that are shipped, and the exchange with the bucket that is between them, in turn.
@@ -174,7 +198,7 @@ impl Fleet {
             "[server]\nlisten = \"{address}\"\nallow_unauthenticated = true\n[log]\nlevel = \"error\"\n[state]\ndir = {state:?}\n\
              [limits]\nmax_agents = {}\n[lease]\nregister = \"s3://towns/leases\"\nname = \"town\"\nttl_ms = {}\n{bucket}\n\
              [ship]\nto = \"s3://towns/state\"\n{bucket}\n[components.echo]\npath = {echo:?}\n{}{}",
-            2 * AGENTS,
+            2 * MANY,
             self.ttl.as_millis(),
             role("node"),
             role("fleet"),
