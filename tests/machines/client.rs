@@ -254,3 +254,8 @@ pub fn ready(at: SocketAddr) -> Option<Line> {
     let mut line = Line::open(at, SOON).ok()?;
     matches!(line.ask("GET", "/readyz", ""), Ok((200, _))).then_some(line)
 }
+
+/// Asks for a move. Who is frozen, or serves no town, does not hear of it.
+pub fn hand_over(at: SocketAddr) {
+    let _ = Line::open(at, SOON).and_then(|mut line| line.ask("POST", "/move", ""));
+}

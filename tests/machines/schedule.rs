@@ -26,6 +26,8 @@ pub enum Blow {
     Skew(i64),
     /// It is asked to end.
     Move,
+    /// It is asked to hand the town over, and to stay.
+    HandOver,
     RegisterKilled,
     RegisterFrozen,
     BucketAway,
@@ -72,7 +74,7 @@ fn blow(dice: &mut fastrand::Rng) -> Blow {
         1 => Way::In,
         _ => Way::Both,
     };
-    match dice.u8(0..20) {
+    match dice.u8(0..21) {
         0..3 => Blow::Kill(which(dice)),
         3 => Blow::Lose,
         4..8 => Blow::Freeze(which(dice)),
@@ -83,6 +85,7 @@ fn blow(dice: &mut fastrand::Rng) -> Blow {
         15 => Blow::RegisterKilled,
         16 => Blow::RegisterFrozen,
         17 | 18 => Blow::BucketAway,
+        19 => Blow::HandOver,
         _ => Blow::BucketLossy(dice.u32(2..6)),
     }
 }

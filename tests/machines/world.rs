@@ -13,7 +13,7 @@ use super::client::{self, Client};
 use super::engine::{Engine, Register};
 use super::machine::Machine;
 use super::schedule::{self, Blow, SPAN, Strike, Which};
-use super::{MACHINES, TTL_MS, network};
+use super::{MACHINES, network};
 
 /// From the end of the last fault until the town is served again: the TTL and its margin, a pause of the orchestrator, a
 /// boot, and what a busy machine takes for all of it.
@@ -120,6 +120,7 @@ impl World {
             Blow::SlowDisk(ms) => machine.clock.set_sync_delay(ms),
             Blow::Skew(seconds) => machine.clock.set(seconds),
             Blow::Move => machine.signal(Which::Init, Signal::TERM),
+            Blow::HandOver => client::hand_over(machine.address()),
             Blow::RegisterKilled => self.engine.kill(),
             Blow::RegisterFrozen => self.engine.freeze(),
             Blow::BucketAway => self.engine.pause_bucket(),
@@ -137,7 +138,7 @@ impl World {
         };
         let machine = &mut self.machines[machine];
         match blow {
-            Blow::Kill(_) | Blow::Lose | Blow::Skew(_) | Blow::Move => {}
+            Blow::Kill(_) | Blow::Lose | Blow::Skew(_) | Blow::Move | Blow::HandOver => {}
             Blow::Freeze(_) => {
                 self.frozen.retain(|(of, pids)| {
                     if *of == index {
@@ -251,7 +252,8 @@ pub fn play(seed: u64, register: Register, moto: Option<&str>) {
         }
         panic!("{} things do not hold:\n{}", found.len(), found.join("\n"));
     }
-    assert!(said.starts > 0 && TTL_MS > 0, "nothing was tried");
+    let tried = [said.starts, said.stops.len(), said.counted, said.claims.len()];
+    assert!(tried.iter().all(|count| *count > 0), "something was not tried: {tried:?}");
 }
 
 /// Says that it is over, also when something panics.
