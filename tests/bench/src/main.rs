@@ -34,6 +34,7 @@ mod storm;
 mod streams;
 mod symbols;
 mod telemetry;
+mod towns;
 mod wake;
 mod warden;
 
@@ -114,6 +115,7 @@ enum Part {
     Telemetry,
     Durable,
     Fleet,
+    Towns,
     Evidence,
     Symbols,
     Account,
@@ -134,7 +136,8 @@ impl Part {
     fn is_long(self) -> bool {
         matches!(
             self,
-            Self::Curves
+            Self::Towns
+                | Self::Curves
                 | Self::PeerStarts
                 | Self::PeerMessages
                 | Self::PeerRates
@@ -179,6 +182,7 @@ impl Part {
                 let idle = Duration::from_secs(args.idle_seconds);
                 fleet::measure(args.slow_rounds * 5, idle, report);
             }
+            Self::Towns => towns::measure(report),
             Self::Evidence => evidence::measure(args.slow_rounds * 10, report),
             Self::Symbols => symbols::measure(report),
             Self::Account => account::measure(args.slow_rounds, report),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Sub;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 pub use http::{Method, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
@@ -26,7 +27,20 @@ pub struct Faults {
     pub lost_answers: u32,
 }
 
+/// What was asked for, and what bodies held. Answers that were lost count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Requests.
+    pub requests: u64,
+    /// In their bodies.
+    pub bytes_in: u64,
+    /// In the bodies of answers.
+    pub bytes_out: u64,
+}
+
 struct State {
+    /// By method and the first two parts of the path.
+    traffic: Vec<(Method, String, Traffic)>,
     conditions: bool,
     /// By path: version and content.
     objects: BTreeMap<String, (u64, Bytes)>,
@@ -59,6 +73,7 @@ impl Server {
     /// The same at an address.
     pub fn start_at(at: SocketAddr, conditions: bool) -> io::Result<Self> {
         let state = State {
+            traffic: Vec::new(),
             conditions,
             objects: BTreeMap::new(),
             version: 1,
@@ -120,6 +135,13 @@ impl Server {
         state.answers.push((method, end.to_owned(), status, count));
     }
 
+    /// What was asked for by this method of objects whose paths begin with `/bucket/part`, since the server began.
+    pub fn traffic(&self, method: &Method, below: &str) -> Traffic {
+        let state = lock(&self.state);
+        let found = state.traffic.iter().find(|(of, part, _)| of == method && part == below);
+        found.map_or_else(Traffic::default, |(.., traffic)| *traffic)
+    }
+
     /// The paths of all objects, `/bucket/key`.
     pub fn paths(&self) -> Vec<String> {
         lock(&self.state).objects.keys().cloned().collect()
@@ -173,14 +195,43 @@ async fn answer(
     if no_request {
         return Err(io::ErrorKind::ConnectionReset.into());
     }
+    let bytes_in = body.len() as u64;
     let answer = state.object(&parts.method, parts.uri.path(), &parts.headers, body);
+    let bytes_out = answer.body().size_hint().lower();
+    state.count(&parts.method, parts.uri.path(), bytes_in, bytes_out);
     match no_answer {
         true => Err(io::ErrorKind::ConnectionReset.into()),
         false => Ok(answer),
     }
 }
 
+impl Sub for Traffic {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            requests: self.requests - before.requests,
+            bytes_in: self.bytes_in - before.bytes_in,
+            bytes_out: self.bytes_out - before.bytes_out,
+        }
+    }
+}
+
 impl State {
+    fn count(&mut self, method: &Method, path: &str, bytes_in: u64, bytes_out: u64) {
+        let end = path.match_indices('/').nth(2).map_or(path.len(), |(end, _)| end);
+        let part = &path[..end];
+        let known = self.traffic.iter().position(|(of, it, _)| of == method && it == part);
+        let index = known.unwrap_or_else(|| {
+            self.traffic.push((method.clone(), part.to_owned(), Traffic::default()));
+            self.traffic.len() - 1
+        });
+        let traffic = &mut self.traffic[index].2;
+        traffic.requests += 1;
+        traffic.bytes_in += bytes_in;
+        traffic.bytes_out += bytes_out;
+    }
+
     fn object(
         &mut self,
         method: &Method,

@@ -41,6 +41,11 @@ impl Real {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Its process, while there is one.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// Starts it again where it was.
     pub fn begin(&mut self) -> io::Result<()> {
         let log = File::options().create(true).append(true).open(self.dir.join("log"))?;
