@@ -12,6 +12,7 @@ use harness::{Value, files, json, wait_until};
 use rustix::process::Signal;
 
 use crate::lease::{Copy, Fleet};
+use crate::repositories::remote::Remote;
 
 /// A fleet with a place for the town.
 struct World {
@@ -26,8 +27,13 @@ impl World {
     }
 
     fn copy(&self, name: &str) -> Copy {
+        self.copy_with(name, "")
+    }
+
+    /// The same with more in `[ship]`.
+    fn copy_with(&self, name: &str, ship: &str) -> Copy {
         let more = format!(
-            "[ship]\nto = \"file://{}\"\ninterval_ms = 100\n\
+            "[ship]\nto = \"file://{}\"\ninterval_ms = 100\n{ship}\n\
              [roles.fleet]\ncomponent = \"echo\"\ndurable = \"fleet\"\n\
              [components.puppet]\npath = {:?}\n[roles.keeps]\ncomponent = \"puppet\"\n\
              durable = \"fleet\"\nsnapshot = \"turn\"\nsnapshot_ms = 60000\n",
@@ -56,8 +62,11 @@ impl World {
 }
 
 fn restored(copy: &Copy) -> Value {
-    let is_it = |line: &Value| line["event"] == "container.ship_restored";
-    copy.lines().into_iter().find(is_it).expect("what was restored")
+    first_of(copy, "container.ship_restored").expect("what was restored")
+}
+
+fn first_of(copy: &Copy, event: &str) -> Option<Value> {
+    copy.lines().into_iter().find(|line| line["event"] == event)
 }
 
 /// Agents that run, with their numbers.
@@ -114,6 +123,162 @@ fn a_planned_move_loses_nothing() {
     assert_eq!(after.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
     assert!(!after.contains_key("agent-7"));
     assert_eq!(restored(&second)["complete"], true);
+}
+
+#[test]
+fn a_workspace_moves_with_its_agent_and_back() {
+    let world = World::new();
+    let notes = |machine: &str| {
+        let path = world.fleet.path(machine).join("state/workspaces/a/notes");
+        fs::read_to_string(path).map(|text| text.lines().count()).unwrap_or(0)
+    };
+    let mut first = world.copy("first");
+    let client = world.client(&first, 1, "first");
+    client.start("a", "keeps");
+    client.start("idle", "keeps");
+    assert_eq!(client.ask("a", "note one"), "one");
+    first.signal(Signal::TERM);
+    first.ends(0);
+    let shipped =
+        first.lines().into_iter().filter(|line| line["event"] == "agent.workspace_shipped");
+    assert_eq!(shipped.map(|line| line["agentId"].clone()).collect::<Vec<_>>(), ["a"]);
+    drop(first);
+
+    let second = world.copy("second");
+    let client = world.client(&second, 1, "second");
+    assert_eq!(notes("second"), 1);
+    let arrived = first_of(&second, "agent.workspace_arrived").expect("that it is here");
+    assert_eq!((&arrived["agentId"], &arrived["entries"]), (&"a".into(), &1.into()), "{arrived}");
+    assert_eq!(client.ask("a", "note two"), "two");
+    // An end of the agent alone, and its machine is lost while it runs again.
+    client.stop("a").expect(200);
+    assert!(first_of(&second, "agent.workspace_shipped").is_some());
+    client.start("a", "keeps");
+    assert_eq!(client.ask("a", "note three"), "three");
+    second.signal_all(Signal::KILL);
+    world.lose(second, "second");
+
+    // Back on the disk of the first one, which has an older state.
+    let third = world.copy("first");
+    let client = world.client(&third, 1, "first");
+    let arrived = first_of(&third, "agent.workspace_arrived").expect("that it is here");
+    assert_eq!(arrived["keptAs"], Value::Null, "what was here is shipped: {arrived}");
+    assert_eq!(notes("first"), 2, "what its last end shipped");
+    client.stop("a").expect(200);
+    let workspaces = fs::read_dir(world.fleet.path("place/town/workspaces")).unwrap().count();
+    assert_eq!(workspaces, 1);
+    client.delete("/workspaces/a?force=true").expect(200);
+    let workspaces = fs::read_dir(world.fleet.path("place/town/workspaces")).unwrap().count();
+    assert_eq!(workspaces, 0, "the archive goes with it");
+    client.start("a", "keeps");
+    assert_eq!(notes("first"), 0, "and does not come back");
+}
+
+#[test]
+fn a_workspace_that_is_too_large_is_named_and_the_agent_goes_on() {
+    let world = World::new();
+    let mut first = world.copy_with("first", "workspace_mb = 1");
+    let client = world.client(&first, 1, "first");
+    client.start("a", "keeps");
+    assert_eq!(client.ask("a", "note one"), "one");
+    client.stop("a").expect(200);
+    client.start("a", "keeps");
+    let large = world.fleet.path("first/state/workspaces/a/large");
+    fs::write(&large, vec![7; 1_500_000]).unwrap();
+    client.stop("a").expect(200);
+    let said = first_of(&first, "agent.workspace_not_shipped").expect("that it is too large");
+    assert_eq!((&said["agentId"], &said["code"]), (&"a".into(), &"too-large".into()), "{said}");
+    assert!(said["bytes"].as_u64().unwrap() > 1_500_000 && said["limitBytes"] == 1 << 20, "{said}");
+    let metrics = client.get("/metrics").text;
+    assert!(metrics.contains("bulkhead_ship_workspaces_due 1"), "{metrics}");
+    client.start("a", "keeps");
+    assert_eq!(client.ask("a", "note two"), "two");
+    first.signal(Signal::TERM);
+    first.ends(0);
+    world.lose(first, "first");
+
+    // What was shipped before counts.
+    let second = world.copy_with("second", "workspace_mb = 1");
+    world.client(&second, 1, "second");
+    let notes = world.fleet.path("second/state/workspaces/a/notes");
+    assert_eq!(fs::read_to_string(notes).unwrap().lines().count(), 1);
+}
+
+#[test]
+fn a_workspace_that_is_damaged_where_it_is_shipped_keeps_its_agent_from_starting() {
+    let world = World::new();
+    let mut first = world.copy("first");
+    let client = world.client(&first, 1, "first");
+    client.start("a", "keeps");
+    assert_eq!(client.ask("a", "note one"), "one");
+    first.signal(Signal::TERM);
+    first.ends(0);
+    world.lose(first, "first");
+    let archive = fs::read_dir(world.fleet.path("place/town/workspaces")).unwrap().next();
+    let archive = archive.unwrap().unwrap().path();
+    let mut bytes = fs::read(&archive).unwrap();
+    bytes.truncate(40);
+    fs::write(&archive, bytes).unwrap();
+
+    let second = world.copy("second");
+    let client = world.client(&second, 1, "second");
+    assert!(!running(&client).contains_key("a") && running(&client).contains_key("one"));
+    second.waits_for("why", |line| {
+        line["event"] == "agent.crash" && line["code"] == "workspace-not-here"
+    });
+    assert!(!world.fleet.path("second/state/workspaces/a").exists());
+}
+
+#[test]
+fn a_repository_of_which_nobody_pushed_anything_moves_as_well() {
+    let (world, remote) = (World::new(), Remote::new());
+    let more = format!(
+        "[rigs.demo]\nurl = \"{}\"\n[components.toolbox]\npath = {:?}\n[roles.toolbox]\n\
+         component = \"toolbox\"\ngit = true\ntools = [\"git\", \"sh\"]",
+        remote.server.url("demo.git"),
+        files::component("toolbox"),
+    );
+    let ask = |client: &Client, order: Value| -> Value {
+        serde_json::from_str(&client.ask("toast", &order.to_string())).unwrap()
+    };
+    let mut first = world.copy_with("first", &more);
+    let client = world.client(&first, 1, "first");
+    client.start_with("toast", "toolbox", json!({"rigId": "demo"})).expect(201);
+    ask(&client, json!({"do": "write-file", "directory": "done", "stdin": "x"}));
+    let commit = ask(&client, json!({"do": "commit", "say": "not pushed"}));
+    ask(&client, json!({"do": "write-file", "directory": "draft", "stdin": "half"}));
+    first.signal(Signal::TERM);
+    first.ends(0);
+    world.lose(first, "first");
+
+    let second = world.copy_with("second", &more);
+    let client = world.client(&second, 1, "second");
+    let prepared = first_of(&second, "agent.workspace_prepared").expect("its repository");
+    assert_eq!(
+        (&prepared["reused"], &prepared["head"]),
+        (&true.into(), &commit["commit"]),
+        "{prepared}"
+    );
+    assert_eq!(ask(&client, json!({"do": "status"}))["changes"], json!(["draft"]));
+    assert_eq!(ask(&client, json!({"do": "push"})), commit);
+    assert_eq!(remote.git(&["rev-parse", "bulkhead/toast"]), commit["commit"]);
+}
+
+#[test]
+fn workspaces_stay_where_the_configuration_says_so() {
+    let world = World::new();
+    let mut first = world.copy_with("first", "workspaces = false");
+    let client = world.client(&first, 1, "first");
+    client.start("a", "keeps");
+    assert_eq!(client.ask("a", "note one"), "one");
+    first.signal(Signal::TERM);
+    first.ends(0);
+    world.lose(first, "first");
+    assert!(!world.fleet.path("place/town/workspaces.json").exists());
+    let second = world.copy_with("second", "workspaces = false");
+    let client = world.client(&second, 1, "second");
+    assert!(running(&client).contains_key("a"));
+    assert!(!world.fleet.path("second/state/workspaces/a/notes").exists());
 }
 
 #[test]

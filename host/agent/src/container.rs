@@ -6,6 +6,7 @@ use bulkhead_blackbox::InFlightTable;
 use bulkhead_feed::Feed;
 use bulkhead_log::{RunContext, SharedSink};
 use bulkhead_memory::{Memory, Shortage};
+use bulkhead_ship::Archives;
 use bulkhead_store::crashes::CrashStore;
 use bulkhead_store::database::Newest;
 use bulkhead_store::{Database, Journal};
@@ -76,6 +77,8 @@ pub struct Container {
     pub workspace_use: WorkspaceUse,
     /// Notes when workspaces are used, if that matters.
     pub(crate) inventory: Option<Inventory>,
+    /// Brings workspaces here that another machine has shipped, and ships them. `None`: they stay on this disk.
+    pub archives: Option<Archives>,
     /// The native programs of all of them, counted.
     pub tools: ToolCounts,
     /// Records turns, if somebody wants to see them.
@@ -141,6 +144,7 @@ impl Container {
             workspaces: None,
             workspace_use: WorkspaceUse::default(),
             inventory: None,
+            archives: None,
             tools: ToolCounts::default(),
             telemetry: None,
             town_values: Arc::default(),
@@ -205,6 +209,12 @@ impl Container {
     #[must_use]
     pub fn noting_uses(self, inventory: Option<Inventory>) -> Self {
         Self { inventory, ..self }
+    }
+
+    /// The same with workspaces that travel.
+    #[must_use]
+    pub fn with_archives(self, archives: Option<Archives>) -> Self {
+        Self { archives, ..self }
     }
 
     /// The same with turns recorded.

@@ -351,6 +351,9 @@ impl From<WorkspaceError> for Refusal {
             WorkspaceError::NotPushed { .. } => Self::new(StatusCode::CONFLICT, text)
                 .kind("not-pushed")
                 .action("push it, or remove it with force"),
+            WorkspaceError::Archived { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, text)
+                .kind("archived")
+                .retry_after(START_RETRY_S),
             WorkspaceError::NoInventory => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, text).kind("no-inventory")
             }

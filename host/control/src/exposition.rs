@@ -8,8 +8,8 @@ use std::fmt::Error;
 use std::time::Duration;
 
 use bulkhead_supervisor::{
-    DurationFigures, EndpointFigures, FollowerFigures, MemorySnapshot, Metrics, RoleMetrics,
-    SinkStats, SpanFigures, ToolFigures,
+    ArchiveFigures, DurationFigures, EndpointFigures, FollowerFigures, MemorySnapshot, Metrics,
+    RoleMetrics, SinkStats, SpanFigures, ToolFigures,
 };
 use bulkhead_types::{TokenUsage, TownFigures};
 use prometheus_client::collector::Collector;
@@ -307,6 +307,23 @@ impl Page<'_> {
         self.gauge("bulkhead_ship_failing", help, None, u32::from(of.failing))
     }
 
+    fn archives(&mut self, of: ArchiveFigures) -> Result<(), Error> {
+        let help = "Workspaces at the end of an incarnation, by what became of them.";
+        let ends = [
+            ("shipped", of.shipped),
+            ("unchanged", of.unchanged),
+            ("failed", of.failed),
+            ("too-large", of.too_large),
+        ];
+        self.counters("bulkhead_ship_workspaces", help, "outcome", &ends)?;
+        let help = "Bytes of workspaces that were shipped.";
+        self.counter("bulkhead_ship_workspace", help, Some(Unit::Bytes), of.bytes)?;
+        let help = "Workspaces that were brought here from another machine.";
+        self.counter("bulkhead_ship_workspaces_arrived", help, None, of.arrived)?;
+        let help = "Workspaces of agents that ended, and are not shipped as they are.";
+        self.gauge("bulkhead_ship_workspaces_due", help, None, of.due)
+    }
+
     fn crashes(&mut self, metrics: &Metrics) -> Result<(), Error> {
         let of = &metrics.symbolizer;
         let help = "Crashes whose frames were symbolized.";
@@ -398,6 +415,9 @@ impl Page<'_> {
         self.gauge("bulkhead_draining", help, None, u32::from(metrics.draining))?;
         if let Some(ship) = metrics.ship {
             self.ship(ship)?;
+        }
+        if let Some(archives) = metrics.archives {
+            self.archives(archives)?;
         }
         if let (Some(epoch), Some(left)) = (bulkhead_fence::epoch(), bulkhead_fence::left()) {
             let help = "Epoch of the lease that this run holds.";

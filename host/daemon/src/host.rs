@@ -17,7 +17,7 @@ use bulkhead_memory::Kernel;
 use bulkhead_memory::Memory;
 use bulkhead_memory::MemoryWatch;
 use bulkhead_runtime::{HostCallNames, Runtime, RuntimeConfig, Tools};
-use bulkhead_ship::Ship;
+use bulkhead_ship::{Archives, Carrier, Ship};
 use bulkhead_store::ownership::explain;
 use bulkhead_store::{Database, Journal};
 use bulkhead_supervisor::{Stores, Supervisor};
@@ -91,6 +91,8 @@ pub struct Host {
     pub tools: Option<ToolThread>,
     /// Ships what is committed.
     pub ship: Option<Ship>,
+    /// Ships workspaces.
+    pub travel: Option<(Archives, Carrier)>,
     runs: RefCell<Runs>,
     /// From the init process, if there is one.
     handover: Option<Handover>,
@@ -119,8 +121,14 @@ impl Host {
         handover: Option<&Handover>,
         begun: Begun,
     ) -> Step<Self> {
-        let Ground { state_dir, confinement, problems: unconfined, launcher, components, shipping } =
-            ground;
+        let Ground {
+            state_dir,
+            confinement,
+            problems: unconfined,
+            launcher,
+            components,
+            mut shipping,
+        } = ground;
         let Begun { run, context, mut before, at_sink, sink_is_newer, doubts, .. } = begun;
         let recorder = start_recorder(settings, &context, begun.blackbox, begun.owes_newline)?;
         let sink: SharedSink = Arc::clone(&recorder) as SharedSink;
@@ -159,8 +167,13 @@ impl Host {
         let inventory = inventory.map_err(|error| {
             unkept.push(format!("workspaces are neither listed nor removed: {error}"))
         });
+        let travel =
+            ship::archives(shipping.as_mut(), &settings.workspaces_dir(), Arc::clone(&sink));
+        let (archives, carrier) = travel.map_err(|failure| ("ship", failure))?.unzip();
+        let inventory = inventory.ok();
+        let opened = Opened { workspaces, inventory, archives: archives.clone(), components };
         let (runtime, supervisor, telemetry, control, token) = serve(
-            (settings, Opened { workspaces, inventory: inventory.ok(), components }),
+            (settings, opened),
             &runtime,
             &recorder,
             kept,
@@ -182,6 +195,7 @@ impl Host {
             telemetry,
             tools: programs.thread.take(),
             ship: None,
+            travel: archives.zip(carrier),
             runs: RefCell::new(begun.runs),
             handover: handover.cloned(),
             _state_dir: state_dir,

@@ -222,8 +222,10 @@ fn drain(
     });
     if !report.cut {
         let left =
-            settings.drain.saturating_sub(heard.elapsed()).clamp(LAST_WORDS_LEAST, LAST_WORDS);
-        waiting.block_on(last_words(host, notice, left));
+            || settings.drain.saturating_sub(heard.elapsed()).clamp(LAST_WORDS_LEAST, LAST_WORDS);
+        waiting.block_on(async {
+            tokio::join!(last_words(host, notice, left()), last_workspaces(host, left()))
+        });
     }
     report
 }
@@ -455,6 +457,18 @@ async fn last_words(host: &Host, notice: Option<JoinHandle<Option<()>>>, patienc
     }
 }
 
+/// Ships workspaces that were not shipped when their agents ended.
+async fn last_workspaces(host: &Host, patience: Duration) {
+    let Some((archives, _)) = &host.travel else { return };
+    let due = archives.finish(patience).await;
+    if due > 0 {
+        tracing::error!(
+            due,
+            "workspaces are not shipped as they are: the next copy of the town finds older ones, or none"
+        );
+    }
+}
+
 fn end(host: Host, report: &DrainReport, settings: &Settings) -> Exit {
     host.earlier_runs_are_reported(FLUSHING / 2);
     let Host {
@@ -471,6 +485,7 @@ fn end(host: Host, report: &DrainReport, settings: &Settings) -> Exit {
         telemetry,
         tools,
         ship,
+        travel,
         ..
     } = host;
     let log = recorder.log();
@@ -523,6 +538,7 @@ fn end(host: Host, report: &DrainReport, settings: &Settings) -> Exit {
     }));
     log.close(FLUSHING);
     drop(town);
+    drop(travel);
     drop(supervisor);
     if let Some(runtime) = Arc::into_inner(runtime) {
         runtime.shut_down();

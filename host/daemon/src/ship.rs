@@ -1,13 +1,19 @@
 //! State that travels: restored before anything is opened, and shipped until the end.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bulkhead_log::SharedSink;
-use bulkhead_ship::{Notice, Opened, Outbox, Restored, Ship};
+use bulkhead_ship::{
+    ArchiveError, ArchiveNotice, Archives, Carrier, Notice, Opened, Outbox, Restored, Ship,
+};
 use bulkhead_store::{Database, database};
-use bulkhead_types::Event;
-use bulkhead_types::event::{ShipAvailable, ShipFailed, ShipRestored};
+use bulkhead_types::event::{
+    ShipAvailable, ShipFailed, ShipRestored, WorkspaceArrived, WorkspaceNotShipped,
+    WorkspaceShipped,
+};
 use bulkhead_types::time::millis;
+use bulkhead_types::{AgentId, Event};
 
 use crate::config::Settings;
 use crate::exit::Exit;
@@ -47,6 +53,51 @@ pub async fn restore(
             Ok(opened) => Ok(Some(Some(opened))),
             Err(error) => Err(failed(&error.to_string())),
         },
+    }
+}
+
+/// Ships workspaces, where the configuration says so.
+pub fn archives(
+    opened: Option<&mut Opened>,
+    folder: &Path,
+    sink: SharedSink,
+) -> Result<Option<(Archives, Carrier)>, Failure> {
+    let Some(opened) = opened else { return Ok(None) };
+    let notify = move |agent: &AgentId, notice| sink.record(event(agent.clone(), notice));
+    let begun = opened.archives(folder, notify);
+    begun.map_err(|error| Failure::cannot_run("cannot ship workspaces", &error))
+}
+
+fn event(agent_id: AgentId, notice: ArchiveNotice) -> Event {
+    match notice {
+        ArchiveNotice::Shipped(shipped) => Event::WorkspaceShipped(WorkspaceShipped {
+            agent_id,
+            bytes: shipped.bytes,
+            packed_bytes: shipped.packed_bytes,
+            entries: shipped.entries,
+            skipped: shipped.skipped,
+            duration_ms: millis(shipped.took),
+        }),
+        ArchiveNotice::NotShipped(error) => {
+            let (bytes, limit_bytes) = match &error {
+                ArchiveError::TooLarge { bytes, limits, .. } => (Some(*bytes), Some(limits.bytes)),
+                _ => (None, None),
+            };
+            Event::WorkspaceNotShipped(WorkspaceNotShipped {
+                agent_id,
+                code: error.code().to_owned(),
+                message: error.to_string(),
+                bytes,
+                limit_bytes,
+            })
+        }
+        ArchiveNotice::Arrived(arrived) => Event::WorkspaceArrived(WorkspaceArrived {
+            agent_id,
+            bytes: arrived.bytes,
+            entries: arrived.entries,
+            duration_ms: millis(arrived.took),
+            kept_as: arrived.kept_as.map(|path| path.display().to_string()),
+        }),
     }
 }
 

@@ -21,7 +21,9 @@
 //! - `restore`: what happens at a boot
 //! - `outbox`: what was committed and is not there yet
 //! - `worker`: the thread
+//! - `archives`: workspaces of agents, beside the log
 
+mod archives;
 mod fault;
 mod head;
 mod image;
@@ -34,6 +36,9 @@ mod segment;
 mod settings;
 mod worker;
 
+pub use archives::{
+    ArchiveError, ArchiveFigures, ArchiveNotice, Archives, Arrived, Carrier, Limits, Shipped,
+};
 pub use fault::ShipError;
 pub use marker::forget;
 pub use outbox::{NotShipped, Outbox};

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bulkhead_store::database;
 use tokio::time::{sleep, timeout};
 
+use crate::archives::Index;
 use crate::fault::ShipError;
 use crate::image::Image;
 use crate::log::Log;
@@ -23,6 +24,7 @@ const AGAIN: Duration = Duration::from_millis(500);
 pub struct Opened {
     pub(crate) settings: Settings,
     pub(crate) log: Log,
+    pub(crate) index: Option<Index>,
     /// Hears what is committed from now on.
     pub outbox: Arc<Outbox>,
     /// What was done.
@@ -68,7 +70,7 @@ pub async fn open(settings: Settings, epoch: u64, dir: &Path) -> Result<Opened, 
         }
     });
     let opened = opened.await;
-    let (log, restored) = opened.unwrap_or_else(|_| {
+    let (log, index, restored) = opened.unwrap_or_else(|_| {
         if let Some(local @ ShipError::Local(_)) = last {
             return Err(local);
         }
@@ -78,14 +80,14 @@ pub async fn open(settings: Settings, epoch: u64, dir: &Path) -> Result<Opened, 
         Err(ShipError::Unavailable(text))
     })?;
     let outbox = Arc::new(Outbox::new(settings.wait));
-    Ok(Opened { settings, log, outbox, restored })
+    Ok(Opened { settings, log, index, outbox, restored })
 }
 
 async fn try_open(
     settings: &Settings,
     epoch: u64,
     dir: &Path,
-) -> Result<(Log, Restored), ShipError> {
+) -> Result<(Log, Option<Index>, Restored), ShipError> {
     let began = Instant::now();
     let place = Arc::new(Place::new(settings)?);
     place.probe().await?;
@@ -94,7 +96,11 @@ async fn try_open(
     let marker = marker::read(dir).filter(|marker| marker.to == to).unwrap_or_default();
     let has_database = database::exists(dir);
     let is_known = has_database && !marker.sessions.is_empty();
-    let mut log = Log::claim(place, epoch, is_known).await?;
+    let mut log = Log::claim(Arc::clone(&place), epoch, is_known).await?;
+    let index = match settings.workspace_bytes {
+        Some(_) => Some(Index::claim(&place, epoch, &log.session).await?),
+        None => None,
+    };
     make_dir(dir)?;
     let mut image = Image::new(dir)?;
     let (mut segments, mut pages) = (0, 0);
@@ -129,11 +135,11 @@ async fn try_open(
         }
         if keeps {
             let restored = if is_here { Restored::Kept } else { Restored::Nothing };
-            return Ok((log, restored));
+            return Ok((log, index, restored));
         }
         let ended = before.is_some_and(|(_, kind)| kind == Kind::End);
         let losses = image.losses();
-        let Some(made) = image.finish()? else { return Ok((log, Restored::Nothing)) };
+        let Some(made) = image.finish()? else { return Ok((log, index, Restored::Nothing)) };
         let set_aside =
             database::install(dir, &made, losses).map_err(|error| match error.is_damage {
                 true => ShipError::damaged(&shown, error.to_string()),
@@ -141,7 +147,7 @@ async fn try_open(
             })?;
         mark(dir, &to, [None, Some(log.session.clone())])?;
         let (bytes, took) = (pages, began.elapsed());
-        return Ok((log, Restored::From { segments, bytes, took, ended, set_aside }));
+        return Ok((log, index, Restored::From { segments, bytes, took, ended, set_aside }));
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Settings {
     pub call: Duration,
     /// How long a start or stop waits that has to be shipped, and the end for the rest.
     pub wait: Duration,
+    /// Files of a workspace that are shipped with it, in bytes. `None`: workspaces are not shipped.
+    pub workspace_bytes: Option<u64>,
 }
 
 /// A place for objects.

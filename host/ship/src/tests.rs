@@ -16,12 +16,16 @@ use crate::{
     Address, NotShipped, Notice, Opened, Outbox, Restored, Settings, Ship, ShipError, open,
 };
 
+mod archives;
 mod faults;
 mod figures;
 mod nats;
 mod s3;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What is shipped of a workspace.
+const MAX_WORKSPACE: u64 = 16 * 1024 * 1024;
 
 /// A place for a town, and disks of machines.
 struct World {
@@ -75,6 +79,7 @@ impl World {
             every: Duration::from_millis(20),
             call: Duration::from_secs(5),
             wait: PATIENCE,
+            workspace_bytes: Some(MAX_WORKSPACE),
         }
     }
 

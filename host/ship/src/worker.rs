@@ -1,13 +1,16 @@
 //! The thread `bulkhead-ship`: one segment at a time. What is committed meanwhile goes with the next one.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use bulkhead_store::database::PageCopy;
+use bulkhead_types::AgentId;
 use tokio::time::{sleep, timeout_at};
 
+use crate::archives::{ArchiveNotice, Archives, Carrier};
 use crate::fault::ShipError;
 use crate::log::{First, Log, Made};
 use crate::outbox::{NotShipped, Outbox, Todo, Waiting};
@@ -104,6 +107,19 @@ impl Opened {
     /// Where the town's objects are, for people.
     pub fn place(&self) -> String {
         format!("{}/{}", self.settings.to, self.settings.town.as_str())
+    }
+
+    /// Ships the workspaces in `folder`, and brings here what another machine has shipped of them. `None`: the settings do not
+    /// say so, or it was begun already.
+    pub fn archives(
+        &mut self,
+        folder: &Path,
+        notify: impl Fn(&AgentId, ArchiveNotice) + Send + Sync + 'static,
+    ) -> Result<Option<(Archives, Carrier)>, ShipError> {
+        let Some((index, limit)) = self.index.take().zip(self.settings.workspace_bytes) else {
+            return Ok(None);
+        };
+        Archives::begin(&self.settings, index, limit, folder, notify).map(Some)
     }
 
     /// Starts the thread.

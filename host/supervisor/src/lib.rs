@@ -50,6 +50,8 @@ use bulkhead_memory::Memory;
 pub use bulkhead_memory::Snapshot as MemorySnapshot;
 pub use bulkhead_runtime::ExecError;
 use bulkhead_runtime::{Runtime, ShutdownReason};
+pub use bulkhead_ship::ArchiveFigures;
+use bulkhead_ship::Archives;
 pub use bulkhead_store::crashes::{CrashStore, Filter as CrashFilter, Page as CrashPage};
 use bulkhead_store::database::Durability;
 pub use bulkhead_store::database::FollowerFigures;
@@ -102,6 +104,8 @@ pub struct SupervisorConfig {
     /// The directories in `workspaces_dir`.
     /// `None`: the disk does not let anybody list them.
     pub inventory: Option<Inventory>,
+    /// Brings workspaces here that another machine has shipped, and ships them. `None`: they stay on this disk.
+    pub archives: Option<Archives>,
     /// How long they stay. `None`: for good.
     pub retention: Option<Policy>,
 }
@@ -161,7 +165,8 @@ impl Supervisor {
                 .keeping(ended)
                 .traced(config.telemetry.clone())
                 .with_workspaces(config.workspaces.clone())
-                .noting_uses(config.inventory.clone());
+                .noting_uses(config.inventory.clone())
+                .with_archives(config.archives.clone());
             let ledger = usage::ledger(&config, &container.database, &mut earlier);
             let container = Arc::new(container.measured_by(ledger));
             container.context.counts().set_roles(config.catalog.roles.keys().cloned());

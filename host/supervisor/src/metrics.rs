@@ -9,6 +9,7 @@ use bulkhead_log::Counts;
 pub use bulkhead_log::{DurationFigures, RoleFigures};
 use bulkhead_runtime::CoreDumps;
 pub use bulkhead_runtime::{CoreDumpFigures, DiskFigures, SymbolizerFigures};
+use bulkhead_ship::{ArchiveFigures, Archives};
 pub use bulkhead_store::crashes::{SinkStats, Stats as CrashStats};
 use bulkhead_store::database::{Durability, FollowerFigures};
 pub use bulkhead_telemetry::Figures as SpanFigures;
@@ -73,6 +74,8 @@ pub struct Metrics {
     pub durable: bool,
     /// What is shipped of the state, where it is.
     pub ship: Option<FollowerFigures>,
+    /// What is shipped of workspaces, where they are.
+    pub archives: Option<ArchiveFigures>,
     /// Why the run before this one ended, and how sure that is.
     pub previous_run: Option<(Cause, Confidence)>,
     /// How long this run has lasted.
@@ -162,6 +165,7 @@ impl Supervisor {
             untracked_messages: journal.untracked(),
             durable: self.0.container.database.durability() == Durability::Kept,
             ship: self.0.container.database.follower().map(|follower| follower.figures()),
+            archives: self.0.container.archives.as_ref().map(Archives::figures),
             previous_run: counts.previous_run(),
             uptime: context.uptime(),
             started_at: context.started_at(),

@@ -126,6 +126,16 @@ impl Inner {
         }
     }
 
+    fn has_archive(&self, id: &AgentId) -> bool {
+        self.container.archives.as_ref().is_some_and(|archives| archives.has(id))
+    }
+
+    async fn remove_archive(&self, id: &AgentId) -> Result<bool, WorkspaceError> {
+        let Some(archives) = &self.container.archives else { return Ok(false) };
+        let removed = archives.remove(id).await;
+        removed.map_err(|error| WorkspaceError::Archived { id: id.clone(), why: error.to_string() })
+    }
+
     /// `None`: there is none, or it was used since. `why` is for the log.
     async fn remove(
         &self,
@@ -138,12 +148,16 @@ impl Inner {
             return Err(in_use());
         }
         let inventory = self.inventory()?;
-        let aside = {
+        let (aside, had_archive) = {
             let _vacant = self.container.workspace_use.vacate(id).ok_or_else(in_use)?;
             let seen = match unless {
                 Unless::Nothing => None,
                 Unless::UsedAfter(seen) => Some(seen),
                 Unless::NotPushed => match inventory.pushed(id).await? {
+                    None if self.has_archive(id) => {
+                        let why = "it is not on this machine, and only its archive is there";
+                        return Err(WorkspaceError::NotPushed { id: id.clone(), why: why.into() });
+                    }
                     None => return Ok(None),
                     Some(Pushed::Yes) => None,
                     Some(Pushed::No { why }) => {
@@ -151,10 +165,15 @@ impl Inner {
                     }
                 },
             };
-            inventory.set_aside(id, seen).await?
+            // First: one that is there would come back with the next start.
+            let had_archive = self.remove_archive(id).await?;
+            (inventory.set_aside(id, seen).await?, had_archive)
         };
-        let Some(aside) = aside else { return Ok(None) };
-        let freed = aside.delete().await?;
+        let freed = match aside {
+            Some(aside) => aside.delete().await?,
+            None if had_archive => Freed::default(),
+            None => return Ok(None),
+        };
         let Freed { bytes, entries, left } = freed.clone();
         let agent_id = id.clone();
         self.sink().record(Event::WorkspaceRemoved(WorkspaceRemoved {

@@ -57,6 +57,14 @@ pub enum WorkspaceError {
         /// What is only there.
         why: String,
     },
+    /// Its archive is where the town is shipped, and that cannot be reached: it would come back.
+    #[error("the workspace of agent {id} was not removed: its archive could not be removed: {why}")]
+    Archived {
+        /// Whose.
+        id: AgentId,
+        /// Why not.
+        why: String,
+    },
     /// This host makes no repositories.
     #[error("this host has no repositories: no role of its configuration has `git = true`")]
     NoRepositories,

@@ -44,7 +44,10 @@ pub use town::{
     RefreshTokenReceived, TownCallFailed, TownCallGivenUp, TownCallSwitchedOff, TownConfigIgnored,
     TownDropped, TownFenced, TownReachable, TownTokenRefreshed, TownUnreachable,
 };
-pub use workspace::{WorkNotSaved, WorkSaved, WorkspacePrepared, WorkspaceRemoved, WorkspacesFull};
+pub use workspace::{
+    WorkNotSaved, WorkSaved, WorkspaceArrived, WorkspaceNotShipped, WorkspacePrepared,
+    WorkspaceRemoved, WorkspaceShipped, WorkspacesFull,
+};
 
 use crate::crash::CoreDumpRef;
 use parts::is_zero;
@@ -497,6 +500,15 @@ pub enum Event {
     /// The repository that the agent works on is there, before the agent begins.
     #[serde(rename = "agent.workspace_prepared")]
     WorkspacePrepared(WorkspacePrepared),
+    /// The workspace of the agent was brought here before the agent begins: another machine had shipped it.
+    #[serde(rename = "agent.workspace_arrived")]
+    WorkspaceArrived(WorkspaceArrived),
+    /// The workspace of the agent is shipped, as it is at the end of an incarnation.
+    #[serde(rename = "agent.workspace_shipped")]
+    WorkspaceShipped(WorkspaceShipped),
+    /// The workspace of the agent is not shipped as it is: a copy of the town on another machine finds an older one there, or none.
+    #[serde(rename = "agent.workspace_not_shipped")]
+    WorkspaceNotShipped(WorkspaceNotShipped),
     /// What the agent did in its repository is on the remote: an incarnation ended, and its role wants that then.
     #[serde(rename = "agent.work_saved")]
     WorkSaved(WorkSaved),

@@ -90,6 +90,7 @@ fn request(folder: &Path, agent: String) -> Request {
         agent,
         start_point: None,
         lightweight: false,
+        was_brought: false,
         author: Author { name: "A".to_owned(), email: "a@example.com".to_owned() },
         limit: DiskLimit { bytes: 1 << 30, entries: 65_536 },
     }

@@ -78,6 +78,7 @@ async fn clone(folder: &Path, workspaces: &Workspaces) -> Result<(), Box<dyn std
             agent,
             start_point: None,
             lightweight: false,
+            was_brought: false,
             author: Author { name: "A".to_owned(), email: "a@example.com".to_owned() },
             limit: DiskLimit { bytes: 1 << 30, entries: 65_536 },
         };

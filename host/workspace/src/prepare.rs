@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! record fits, repository there ─▶ reuse it as it is
+//! brought from another machine, repository there ─▶ fetch the mirror ─▶ write record ─▶ reuse it as it is
 //! otherwise ─▶ fetch the mirror ─▶ choose where to start ─▶ build in preparing/ ─▶ write record ─▶ rename into place
 //! ```
 //!
@@ -75,13 +76,24 @@ async fn prepare_unlimited(
     let exclusive = shared.exclusive(&request.agent).await?;
     let building = clear(shared, &request.agent).await?;
     match existing(shared, rig, request).await? {
-        Some(record) => {
-            let record = update(shared, record, rig, request).await?;
+        Existing::Here(record) => {
+            let record = update(shared, *record, rig, request).await?;
             reuse(shared, record, exclusive).await
         }
-        None if request.lightweight => lightweight(shared, rig, request, exclusive, building).await,
-        None => create(shared, rig, request, exclusive, building, progress).await,
+        Existing::Brought => adopt(shared, rig, request, exclusive, progress).await,
+        Existing::None if request.lightweight => {
+            lightweight(shared, rig, request, exclusive, building).await
+        }
+        Existing::None => create(shared, rig, request, exclusive, building, progress).await,
     }
+}
+
+/// What there is of a workspace.
+enum Existing {
+    Here(Box<Record>),
+    /// Without a record of this host's.
+    Brought,
+    None,
 }
 
 /// Removes what an interrupted request of the agent left, and returns where to build.
@@ -91,17 +103,20 @@ async fn clear(shared: &Shared, agent: &str) -> Result<PathBuf, Error> {
     Ok(building)
 }
 
-/// The record of the workspace, if it is there and the one that is wanted.
-async fn existing(shared: &Shared, rig: &Rig, request: &Request) -> Result<Option<Record>, Error> {
+/// What there is, if it is the workspace that is wanted.
+async fn existing(shared: &Shared, rig: &Rig, request: &Request) -> Result<Existing, Error> {
     let record = Record::read(&shared.root, &request.agent).await?;
     let (is_there, is_empty) = disk::on(&request.path, look).await?;
     match record {
-        Some(record) if is_there && record.serves(rig, request) => Ok(Some(record)),
+        Some(record) if is_there && record.serves(rig, request) => {
+            Ok(Existing::Here(Box::new(record)))
+        }
         Some(record) if is_there => Err(Error::Occupied(record.contents())),
+        None if is_there && request.was_brought => Ok(Existing::Brought),
         _ if !is_empty => {
             Err(Error::Occupied("files that are no workspace of this agent".to_owned()))
         }
-        _ => Ok(None),
+        _ => Ok(Existing::None),
     }
 }
 
@@ -138,6 +153,38 @@ async fn reuse(shared: &Shared, record: Record, exclusive: Exclusive) -> Result<
     tree.recover().await?;
     let head = tree.commit_of("HEAD").await?.ok_or(Error::Unprepared(agent))?;
     Ok(Prepared { branch, head, upstream, reused: true })
+}
+
+/// Takes a repository over that another machine's host made and shipped. Its own commits are in it, and the others in the mirror,
+/// unless the remote has lost them since.
+async fn adopt(
+    shared: &Arc<Shared>,
+    rig: &Rig,
+    request: &Request,
+    exclusive: Exclusive,
+    progress: &OnProgress,
+) -> Result<Prepared, Error> {
+    let (mut upstream, mut is_partial) = (request.branch.clone(), false);
+    if !request.lightweight {
+        let mirror = shared.mirror(&rig.name)?;
+        let refs = mirror.fetch(rig, progress).await?;
+        upstream = choose(&mirror, &refs, rig, request).await?.upstream;
+        is_partial = mirror.is_partial().await?;
+    }
+    let record = Record::new(rig, request, &upstream);
+    let (git, path) = (Arc::clone(&shared.git), record.path.clone());
+    let mirrored = record.rig.as_ref().map(|rig| objects(shared, rig)).transpose()?;
+    let (author, limit) = (record.author.clone(), record.limit);
+    let mut tree = Tree::new(git, path, mirrored, author, limit, exclusive).await?;
+    tree.recover().await?;
+    let call = tree.git("rev-list").arg("--quiet");
+    // Contents of files may be missing in a partial clone.
+    let call = if is_partial { call } else { call.arg("--objects") };
+    tree.call(call.args(["HEAD", "--not", "--remotes=origin"])).await?;
+    let head = tree.commit_of("HEAD").await?;
+    let head = head.ok_or_else(|| Error::Unprepared(record.agent.clone()))?;
+    record.write(&shared.root).await?;
+    Ok(Prepared { branch: record.branch, head, upstream, reused: true })
 }
 
 fn objects(shared: &Shared, rig: &Rig) -> Result<PathBuf, Error> {

@@ -53,6 +53,8 @@ pub struct Request {
     pub start_point: Option<String>,
     /// An empty repository without a remote, for an agent that only writes things down. It needs no network.
     pub lightweight: bool,
+    /// What is at the path may have been brought from another machine, where it was the workspace already: then it is adopted.
+    pub was_brought: bool,
     /// Who the agent's commits are by.
     pub author: Author,
     /// What may lie in the workspace, the repository included.

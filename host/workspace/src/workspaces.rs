@@ -98,6 +98,16 @@ impl Workspaces {
         Ok(())
     }
 
+    /// Forgets the workspace of an agent, which stays where it is: another one is about to take its place. The agent does not run.
+    pub async fn forget(&self, agent: &str) -> Result<(), Error> {
+        // An id that names no agent of this crate has no record either.
+        if check_segment("agent", agent).is_err() {
+            return Ok(());
+        }
+        let _exclusive = self.shared.exclusive(agent).await?;
+        Record::remove(&self.shared.root, agent).await
+    }
+
     /// Moves the workspace of an agent out of the way, and forgets it. The agent does not run.
     pub(crate) async fn set_aside(
         &self,

@@ -59,6 +59,7 @@ impl Inside {
                 components: None,
                 workspaces: None,
                 inventory: None,
+                archives: None,
                 retention: None,
                 catalog,
                 workspaces_dir,

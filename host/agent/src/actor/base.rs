@@ -28,6 +28,8 @@ pub(super) struct Actor<'a> {
     pub stop: StopOrders,
     /// It is at its workspace, which nobody takes away meanwhile.
     pub workspace_use: Option<InUse>,
+    /// Its workspace is on this disk as it was shipped last, or newer.
+    pub workspace_is_here: bool,
     /// Its workspace is the repository of its spec.
     pub has_repository: bool,
     /// Something was asked to end for this start.
@@ -54,6 +56,7 @@ impl<'a> Actor<'a> {
             timings: StartTimings::default(),
             stop: state.stop.subscribe(),
             workspace_use: None,
+            workspace_is_here: false,
             has_repository: false,
             displaces: false,
             snapshots: Snapshots::default(),

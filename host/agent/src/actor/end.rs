@@ -17,7 +17,7 @@ use crate::report::{Reporter, start_error};
 impl Actor<'_> {
     /// Writes the record, gives the store up, publishes the end, gives the slot back, and answers everyone who still waits, in
     /// this order: no copy of a store holds up the record, and no incarnation lives beside it.
-    /// What it did goes to its remote before that, if its role wants so.
+    /// What it did goes to its remote before that, if its role wants so, and its workspace to where the town is shipped.
     /// Nothing is logged or counted after the slot is given back, but what is found out about a crash: the next start may be at
     /// work on another thread. Of code that a bundler made, the record is logged when the places of its sources are
     /// known, and callers that wait for its turn or its start are answered after that.
@@ -55,7 +55,8 @@ impl Actor<'_> {
         }
         let keeping = self.keep_core(remains, crash_id.as_deref()).await;
         self.end_tools().await;
-        self.save_work(&exit).await;
+        let is_saved = self.save_work(&exit).await;
+        self.ship_workspace(is_saved).await;
         self.release_workspace().await;
         let After { backoff, unanswered, logged } = self.guard.release(keeping);
         let state = Arc::clone(&self.state);

@@ -19,6 +19,7 @@ impl Actor<'_> {
     /// Gets the agent to running.
     pub(super) async fn start_instance(&mut self, loaded: &Arc<dyn Component>) -> Step<()> {
         self.acquire_workspace().await?;
+        self.receive_workspace().await?;
         self.prepare_workspace().await?;
         let began = Instant::now();
         self.mark_in_flight(Phase::Instantiate.as_str(), None);

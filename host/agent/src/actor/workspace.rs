@@ -68,6 +68,59 @@ impl Actor<'_> {
         }
     }
 
+    /// Brings its workspace here, if another machine has shipped a newer one: it never begins with an older one. It has a limit of
+    /// its own.
+    pub(super) async fn receive_workspace(&mut self) -> Result<(), IncarnationEnd> {
+        let (Some(archives), Some(_)) = (&self.container.archives, &self.workspace_use) else {
+            return Ok(());
+        };
+        let (archives, id) = (archives.clone(), self.state.id().clone());
+        if archives.is_newer(&id).await {
+            self.mark_in_flight(Phase::Workspace.as_str(), None);
+            let began = Instant::now();
+            if let Some(workspaces) = &self.container.workspaces {
+                // What is known of a repository is not of the one that comes.
+                let forgotten = workspaces.forget(id.as_str()).await;
+                forgotten.map_err(|error| failed(error.code(), &error.to_string()))?;
+            }
+            let mut stop = self.stop.clone();
+            let arrived = tokio::select! {
+                biased;
+                _ = stop_ordered(&mut stop) => {
+                    return Err(self.stopped_at_start(Phase::Workspace).into());
+                }
+                arrived = archives.arrive(&id) => arrived,
+            };
+            self.stand_still(began);
+            arrived.map_err(|error| {
+                let message = format!("its workspace was not brought here: {error}");
+                failed("workspace-not-here", &message)
+            })?;
+        }
+        self.workspace_is_here = true;
+        Ok(())
+    }
+
+    /// Ships its workspace, for a copy of the town on another machine. What is on its remote already needs no archive. A kill
+    /// ends it.
+    pub(super) async fn ship_workspace(&mut self, is_saved: bool) {
+        let archives = self.container.archives.as_ref().filter(|_| self.workspace_is_here);
+        let Some(archives) = archives else { return };
+        let (id, mut stop) = (self.state.id(), self.stop.clone());
+        let ship = async {
+            // An older one would be taken for the newest.
+            if !is_saved || (archives.has(id) && archives.remove(id).await.is_err()) {
+                // What becomes of it is reported there.
+                let _ = archives.ship(id).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = ship => {}
+            () = killed(&mut stop) => {}
+        }
+    }
+
     /// Makes the repository that the agent works on, or finds it as the agent left it. It has a limit of its own: the
     /// deadline of the start stands still.
     pub(super) async fn prepare_workspace(&mut self) -> Result<(), IncarnationEnd> {
@@ -89,10 +142,11 @@ impl Actor<'_> {
         Ok(())
     }
 
-    /// Brings what the agent did to its remote, if its role wants so and something is not there. A kill ends it.
-    pub(super) async fn save_work(&mut self, exit: &Exit) {
+    /// Brings what the agent did to its remote, if its role wants so and something is not there. A kill ends it. Whether all of it
+    /// is there.
+    pub(super) async fn save_work(&mut self, exit: &Exit) -> bool {
         let git = self.state.start.spec.git.clone().filter(|git| git.save && !git.lightweight);
-        let (true, Some(git)) = (self.has_repository, git) else { return };
+        let (true, Some(git)) = (self.has_repository, git) else { return false };
         let began = Instant::now();
         let mut stop = self.stop.clone();
         let saved = tokio::select! {
@@ -104,7 +158,7 @@ impl Actor<'_> {
         let (agent, rig, branch) = (self.state.tag(), git.rig.clone(), git.branch.clone());
         let duration_ms = millis(began.elapsed());
         let event = match saved {
-            Ok(Saved::Nothing) => return,
+            Ok(Saved::Nothing) => return true,
             Ok(Saved::All(commit)) => Event::WorkSaved(WorkSaved {
                 agent,
                 rig,
@@ -121,7 +175,9 @@ impl Actor<'_> {
                 Event::WorkNotSaved(WorkNotSaved { agent, rig, branch, code, message, duration_ms })
             }
         };
+        let is_saved = matches!(event, Event::WorkSaved(_));
         self.container.sink.record(event);
+        is_saved
     }
 
     async fn save(
@@ -149,12 +205,17 @@ impl Actor<'_> {
             url: git.url.clone(),
             default_branch: git.default_branch.clone(),
         };
+        let was_brought = match &self.container.archives {
+            Some(archives) => archives.knows(&spec.id).await,
+            None => false,
+        };
         let request = Request {
             agent: spec.id.to_string(),
             path: path.clone(),
             branch: git.branch.clone(),
             start_point: git.start_point.clone(),
             lightweight: git.lightweight,
+            was_brought,
             author: Author { name: git.author.name.clone(), email: git.author.email.clone() },
             limit: DiskLimit {
                 bytes: spec.limits.workspace_bytes,

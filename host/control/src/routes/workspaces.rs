@@ -19,6 +19,11 @@ const QUERY: &[Param] = &[FORCE];
 const NOT_NOW: &str = "The directory of workspaces could not be used at boot (`no-inventory`), the host is at work in the \
      workspace (`locked`), or too many requests are under way (`busy`).";
 
+/// The same of what may have an archive.
+const NOT_REMOVED: &str = "The directory of workspaces could not be used at boot (`no-inventory`), the host is at work in the \
+     workspace (`locked`), its archive could not be removed from where the town is shipped (`archived`), or too many requests are \
+     under way (`busy`).";
+
 pub(super) fn list_operation() -> Operation {
     Operation::new(Group::Workspaces, "Returns the workspaces of all agents, also of those that are gone")
         .about(
@@ -36,7 +41,7 @@ pub(super) fn remove_operation() -> Operation {
         .answers::<RemovedWorkspace>(200, "It is gone.")
         .refuses(404, "The agent has no workspace (`no-workspace`).")
         .refuses(409, "The agent is up or restarts by itself (`in-use`), or there is work that is nowhere else (`not-pushed`).")
-        .refuses(503, NOT_NOW)
+        .refuses(503, NOT_REMOVED)
         .refuses(507, "The disk is full (`no-space`).")
 }
 

@@ -105,9 +105,12 @@ fn a_workspace_is_removed_unless_somebody_needs_it() {
     let rig = Rig::start();
     let mut client = rig.client();
     assert_eq!(client.get("/workspaces").json()["workspaces"][0]["agentId"], "a1");
-    for (path, status, kind) in
-        [("ghost", 404, "no-workspace"), ("up?force", 409, "in-use"), ("work", 409, "not-pushed")]
-    {
+    for (path, status, kind) in [
+        ("ghost", 404, "no-workspace"),
+        ("up?force", 409, "in-use"),
+        ("work", 409, "not-pushed"),
+        ("shipped", 503, "archived"),
+    ] {
         let refused = client.ask("DELETE", &format!("/workspaces/{path}"), "", "");
         assert_eq!((refused.status, &refused.json()["error_type"]), (status, &json!(kind)));
     }

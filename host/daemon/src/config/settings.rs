@@ -12,6 +12,7 @@ use bulkhead_log::{Format, LogConfig};
 use bulkhead_net::Connector;
 use bulkhead_oci::Bounds;
 use bulkhead_runtime::{CoreDumpRules, DiskFloor, RuntimeConfig};
+use bulkhead_ship::Archives;
 use bulkhead_supervisor::{Catalog, ComponentSource, HydrationRules, Role, SupervisorConfig};
 use bulkhead_telemetry::Telemetry;
 use bulkhead_terminal::{ColourChoice, Look};
@@ -43,6 +44,8 @@ pub struct Opened {
     /// Makes repositories for agents.
     pub workspaces: Option<Workspaces>,
     pub inventory: Option<Inventory>,
+    /// Ships workspaces.
+    pub archives: Option<Archives>,
     pub components: Arc<dyn ComponentSource>,
 }
 
@@ -145,7 +148,7 @@ impl Settings {
 
     /// The supervisor's part.
     pub fn supervisor(&self, telemetry: Option<Telemetry>, opened: Opened) -> SupervisorConfig {
-        let Opened { workspaces, inventory, components } = opened;
+        let Opened { workspaces, inventory, archives, components } = opened;
         SupervisorConfig {
             catalog: self.catalog.clone(),
             workspaces_dir: self.workspaces_dir(),
@@ -156,6 +159,7 @@ impl Settings {
             telemetry,
             workspaces,
             inventory,
+            archives,
             components: Some(components),
             retention: self.retention,
         }

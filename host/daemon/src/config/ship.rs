@@ -25,6 +25,9 @@ const RESTORE: Duration = Duration::from_secs(120);
 /// What an answer waits for that has to be shipped, and an end.
 const WAIT: Duration = Duration::from_secs(5);
 
+/// Files of one workspace. It is written while a stop waits.
+const WORKSPACE_BYTES: u64 = 64 * 1024 * 1024;
+
 /// The shipping. Without a place everything else of the table is a mistake, and without a lease the place is one.
 pub(super) fn check_ship(
     ship: file::Ship,
@@ -91,6 +94,10 @@ pub(super) fn check_ship(
         every: INTERVAL,
         call: CALL,
         wait: WAIT,
+        workspace_bytes: ship
+            .workspaces
+            .unwrap_or(true)
+            .then(|| ship.workspace_mb.map_or(WORKSPACE_BYTES, |mb| mb.mebibytes())),
     };
     set_ms(&mut settings.restore, ship.restore_ms);
     set_ms(&mut settings.every, ship.interval_ms);

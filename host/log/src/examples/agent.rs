@@ -4,7 +4,8 @@ use bulkhead_types::crash::{Consequence, CoreDumpRef, LastEvent};
 use bulkhead_types::event::{
     AgentMessage, AgentQuarantined, AgentStuck, AgentTag, MemorySoftLimit, MessageSetAside,
     ModelBudget, RestartCancelled, RestartScheduled, StartTimings, ToolExited, ToolStarted,
-    WorkNotSaved, WorkSaved, WorkspacePrepared,
+    WorkNotSaved, WorkSaved, WorkspaceArrived, WorkspaceNotShipped, WorkspacePrepared,
+    WorkspaceShipped,
 };
 use bulkhead_types::exit::Location;
 use bulkhead_types::memory::MemorySample;
@@ -73,7 +74,7 @@ fn starts() -> [Event; 4] {
     ]
 }
 
-fn turns() -> [Event; 13] {
+fn turns() -> [Event; 16] {
     let turn = |outcome, error: Option<&str>| Event::AgentTurn {
         agent: agent(),
         message_id: MESSAGE.into(),
@@ -111,6 +112,30 @@ fn turns() -> [Event; 13] {
             head: "1c7a9e0b5d2f4a68c3e1b7d9f0a2c4e6b8d0f1a3".into(),
             reused: false,
             duration_ms: 2_140,
+        }),
+        Event::WorkspaceArrived(WorkspaceArrived {
+            agent_id: agent().agent_id,
+            bytes: 1_204_118,
+            entries: 73,
+            duration_ms: 118,
+            kept_as: Some("/var/lib/bulkhead/workspaces/.older/toast".into()),
+        }),
+        Event::WorkspaceShipped(WorkspaceShipped {
+            agent_id: agent().agent_id,
+            bytes: 1_310_720,
+            packed_bytes: 402_113,
+            entries: 81,
+            skipped: 1,
+            duration_ms: 164,
+        }),
+        Event::WorkspaceNotShipped(WorkspaceNotShipped {
+            agent_id: agent().agent_id,
+            code: "too-large".into(),
+            message: "the workspace has 81264640 bytes in 412 entries, and 67108864 bytes (ship.workspace_mb) in 65536 entries \
+                      are shipped"
+                .into(),
+            bytes: Some(81_264_640),
+            limit_bytes: Some(67_108_864),
         }),
         Event::WorkSaved(WorkSaved {
             agent: agent(),

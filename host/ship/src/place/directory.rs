@@ -32,7 +32,7 @@ impl Directory {
 
     /// Removes what dead writers left.
     pub async fn tidy(&self) -> Result<(), ShipError> {
-        for dir in ["", "log/"] {
+        for dir in ["", "log/", "workspaces/"] {
             self.at.tidy(&self.key(dir)).await.map_err(of)?;
         }
         Ok(())

@@ -28,3 +28,14 @@ fn restore_of_a_thousand_agents() {
         second.end();
     }
 }
+
+/// The same of workspaces: small files and one large one.
+#[test]
+#[ignore = "a measurement"]
+fn workspaces_of_three_sizes() {
+    for world in World::both() {
+        for (files, bytes) in [(10, 1_000), (1_000, 10_000), (100, 600_000)] {
+            archives::figures(&world, files, bytes);
+        }
+    }
+}

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use bulkhead_types::event::{
     AgentMessage, AgentQuarantined, AgentStuck, MemorySoftLimit, MessageSetAside, ModelBudget,
     RestartCancelled, RestartScheduled, StartTimings, ToolExited, ToolStarted, WorkNotSaved,
-    WorkSaved, WorkspacePrepared,
+    WorkSaved, WorkspaceArrived, WorkspaceNotShipped, WorkspacePrepared, WorkspaceShipped,
 };
 use bulkhead_types::{Event, ExitReason, Next, ToolEnd};
 
@@ -168,6 +168,39 @@ fn work(event: &Event) -> Option<Sentence<'_>> {
             let (rig, branch, took) = (word(rig), word(branch), ms(*duration_ms));
             let text = format!("{how} repository of {rig}, on {branch}, after {took}");
             Sentence::new(Who::Agent(&agent.agent_id), text)
+        }
+        Event::WorkspaceArrived(WorkspaceArrived {
+            agent_id,
+            bytes: size,
+            duration_ms,
+            kept_as,
+            ..
+        }) => {
+            let (size, took) = (bytes(*size), ms(*duration_ms));
+            let older = kept_as.as_ref().map_or_else(String::new, |path| {
+                format!("; the one of this disk is kept as {}", quoted(path))
+            });
+            let text = format!("has its workspace from another machine, {size} in {took}{older}");
+            Sentence::new(Who::Agent(agent_id), text)
+        }
+        Event::WorkspaceShipped(WorkspaceShipped {
+            agent_id,
+            bytes: size,
+            skipped,
+            duration_ms,
+            ..
+        }) => {
+            let without = match *skipped {
+                0 => String::new(),
+                some => format!(", {some} skipped"),
+            };
+            let text =
+                format!("workspace shipped, {} in {}{without}", bytes(*size), ms(*duration_ms));
+            Sentence::new(Who::Agent(agent_id), text).detail()
+        }
+        Event::WorkspaceNotShipped(WorkspaceNotShipped { agent_id, message, .. }) => {
+            let text = format!("its workspace is not shipped: {}", quoted(message));
+            Sentence::new(Who::Agent(agent_id), text)
         }
         Event::WorkSaved(WorkSaved { agent, rig, branch, commit, duration_ms }) => {
             let commit = &commit[..commit.floor_char_boundary(SHORT_COMMIT)];

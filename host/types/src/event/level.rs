@@ -101,6 +101,7 @@ impl Event {
             | Self::AgentStuck { .. }
             | Self::SnapshotSetAside { .. }
             | Self::WorkNotSaved { .. }
+            | Self::WorkspaceNotShipped { .. }
             | Self::AgentUnhandledRejection { .. }
             | Self::WorkspacesFull { .. }
             | Self::AgentCpuThrottled { .. }
@@ -129,6 +130,8 @@ impl Event {
             | Self::MemoryUsage(_)
             | Self::SecretUsed { .. }
             | Self::WorkspacePrepared { .. }
+            | Self::WorkspaceArrived { .. }
+            | Self::WorkspaceShipped { .. }
             | Self::WorkSaved { .. }
             | Self::WorkspaceRemoved { .. }
             | Self::RestartCancelled { .. }

@@ -34,6 +34,62 @@ pub struct WorkspacesFull {
     pub max_bytes: u64,
 }
 
+/// See [`Event::WorkspaceShipped`](super::Event::WorkspaceShipped).
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct WorkspaceShipped {
+    /// Whose.
+    pub agent_id: AgentId,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Bytes that were written.
+    pub packed_bytes: u64,
+    /// Files, directories and links.
+    pub entries: u64,
+    /// What is none of them, or cannot be read, and is not shipped.
+    pub skipped: u64,
+    /// How long that took.
+    pub duration_ms: u64,
+}
+
+/// See [`Event::WorkspaceNotShipped`](super::Event::WorkspaceNotShipped).
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct WorkspaceNotShipped {
+    /// Whose.
+    pub agent_id: AgentId,
+    /// Why not, for programs.
+    pub code: String,
+    /// Why not.
+    pub message: String,
+    /// Bytes of its files, of one that is too large.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// How many are shipped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit_bytes: Option<u64>,
+}
+
+/// See [`Event::WorkspaceArrived`](super::Event::WorkspaceArrived).
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct WorkspaceArrived {
+    /// Whose.
+    pub agent_id: AgentId,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Files, directories and links.
+    pub entries: u64,
+    /// How long that took.
+    pub duration_ms: u64,
+    /// Where the workspace is now that was on this disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept_as: Option<String>,
+}
+
 /// See [`Event::WorkspacePrepared`](super::Event::WorkspacePrepared).
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -189,6 +189,72 @@ async fn a_lightweight_workspace_needs_no_remote() {
     assert!(bench.prepare(&workspaces, &request).await.unwrap().reused);
 }
 
+/// The directory of an agent alone gets to another machine.
+fn move_machines(bench: &Bench, agent: &str) {
+    let (path, away) = (bench.path(agent), bench.path("away"));
+    std::fs::rename(&path, &away).unwrap();
+    std::fs::remove_dir_all(bench.root()).unwrap();
+    std::fs::rename(&away, &path).unwrap();
+}
+
+#[tokio::test]
+async fn a_workspace_that_was_brought_from_another_machine_is_adopted_with_all_that_is_in_it() {
+    let bench = Bench::new();
+    bench.ready(&bench.workspaces(), "ann").await;
+    bench.write("ann", "committed", "x");
+    let path = bench.path("ann");
+    git(&path, ["add", "committed"]);
+    git(&path, ["commit", "--quiet", "-m", "not pushed"]);
+    bench.write("ann", "draft", "half");
+    let head = git(&path, ["rev-parse", "HEAD"]);
+    move_machines(&bench, "ann");
+
+    let workspaces = bench.workspaces();
+    let stranger = bench.prepare(&workspaces, &bench.request("ann")).await.unwrap_err();
+    assert_eq!(stranger.code(), "occupied");
+    let request = Request { was_brought: true, ..bench.request("ann") };
+    let prepared = bench.prepare(&workspaces, &request).await.unwrap();
+    assert_eq!((prepared.head.as_str(), prepared.upstream.as_str()), (head.as_str(), "main"));
+    assert!(prepared.reused);
+    let workspace = workspaces.workspace("ann").await.unwrap();
+    let status = workspace.status().await.unwrap();
+    assert_eq!((status.ahead, status.changes.len()), (1, 1), "{status:?}");
+    assert_eq!(workspace.push().await.unwrap().as_str(), head);
+    assert_eq!(bench.remote("agent/ann"), head);
+    // From now on it is this machine's.
+    bench.server.misbehave(Some(Fault::Status(500)));
+    assert!(bench.prepare(&workspaces, &request).await.unwrap().reused);
+}
+
+#[tokio::test]
+async fn a_lightweight_workspace_that_was_brought_needs_no_remote() {
+    let bench = Bench::new();
+    let request = Request { lightweight: true, was_brought: true, ..bench.request("ann") };
+    let made = bench.prepare(&bench.workspaces(), &request).await.unwrap();
+    assert!(!made.reused);
+    move_machines(&bench, "ann");
+    let brought = bench.prepare(&bench.workspaces(), &request).await.unwrap();
+    assert_eq!((brought.head, brought.reused), (made.head, true));
+    assert_eq!(bench.server.counts().requests, 0);
+}
+
+#[tokio::test]
+async fn a_repository_whose_beginning_the_remote_has_lost_is_not_taken_for_one() {
+    let bench = Bench::new();
+    let first = bench.remote("main");
+    bench.commit("main", &[("later", "x")], "second");
+    bench.ready(&bench.workspaces(), "ann").await;
+    let bare = bench.server.path("town.git");
+    git(&bare, ["update-ref", "refs/heads/main", &first]);
+    move_machines(&bench, "ann");
+    let workspaces = bench.workspaces();
+    let request = Request { was_brought: true, ..bench.request("ann") };
+    let error = bench.prepare(&workspaces, &request).await.unwrap_err();
+    assert_eq!(error.code(), "git-failed", "{error}");
+    assert!(bench.path("ann").join("later").exists(), "it stays");
+    assert!(bench.prepare(&workspaces, &request).await.is_err(), "and again");
+}
+
 #[tokio::test]
 async fn a_refused_credential_is_replaced_once() {
     let bench = Bench::new();

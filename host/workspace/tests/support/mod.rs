@@ -369,6 +369,7 @@ impl Bench {
             branch: format!("agent/{agent}"),
             start_point: None,
             lightweight: false,
+            was_brought: false,
             author: author(),
             limit: DiskLimit { bytes: 1 << 30, entries: 65_536 },
         }

@@ -31,6 +31,7 @@ pub(super) fn remove_workspace(
         "ghost" => Err(WorkspaceError::None(id)),
         "up" => Err(WorkspaceError::InUse(id)),
         "work" if !force => Err(WorkspaceError::NotPushed { id, why: "a.txt is new".into() }),
+        "shipped" => Err(WorkspaceError::Archived { id, why: "no answer in 5s".into() }),
         _ => Ok(RemovedWorkspace { bytes: 4096, entries: 1, left: None }),
     }
 }

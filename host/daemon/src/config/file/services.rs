@@ -8,7 +8,7 @@ use bulkhead_types::Secret;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Kibibytes, Millis, MillisOrNone, Rule};
+use super::{Kibibytes, Mebibytes, Millis, MillisOrNone, Rule};
 
 /// Name of a model endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -245,6 +245,8 @@ pub struct Ship {
     pub wait_ms: Option<Millis>,
     pub call_ms: Option<Millis>,
     pub restore_ms: Option<Millis>,
+    pub workspaces: Option<bool>,
+    pub workspace_mb: Option<Mebibytes>,
     pub ca_file: Option<Spanned<PathBuf>>,
     pub region: Option<Spanned<String>>,
     pub endpoint: Option<Spanned<String>>,

@@ -32,6 +32,18 @@ pub const SHIP: &[Key] = &[
         "`120000`",
         "how long a boot may take to read what was shipped. The host does not run without it",
     ),
+    derived(
+        "workspaces",
+        "`true`",
+        "whether the workspaces of agents are shipped as well, each at the end of an incarnation that changed it, see \
+         [operating.md](operating.md#workspaces-that-travel)",
+    ),
+    derived(
+        "workspace_mb",
+        "`64`",
+        "files of a workspace that are shipped, in MiB. A larger one stays on this machine, which \
+         `agent.workspace_not_shipped` reports. All copies of the town have the same limit",
+    ),
     derived("ca_file", "none", "PEM file with the CA certificates to trust instead of the public CAs"),
     derived("region", "`AWS_REGION`, else `us-east-1`", "for `s3://`: the region of the bucket"),
     derived(

@@ -1,0 +1,464 @@
+//! Workspaces that travel: what an agent leaves on this disk, packed and beside the log, so that it finds it on another machine.
+//!
+//! ```text
+//!   an incarnation ends ─▶ survey ─ unchanged ─▶ nothing
+//!                            │ changed
+//!                            ▼
+//!                          pack ── parts ─▶ TOWN/workspaces/AGENT.ID.0 …  ── then ─▶ TOWN/workspaces.json names ID
+//!
+//!   an agent begins ─▶ the index names an archive that this disk has not seen ─▶ unpack beside ─▶ rename ─▶ note
+//! ```
+//!
+//! No object is ever written twice: an archive has a random number in the names of its parts. So a reader of the index finds the
+//! archive that it names, or none, and never parts of two. The index has one writer, by its epoch and its version.
+//!
+//! What is here is believed before what is there only if this disk is known to have gone on from it (`note`).
+
+mod index;
+mod note;
+mod pack;
+mod unpack;
+mod walk;
+mod work;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bulkhead_types::AgentId;
+use futures_util::future::join_all;
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+
+use crate::fault::ShipError;
+use crate::place::Place;
+use crate::settings::Settings;
+
+pub(crate) use index::Index;
+
+/// Files, directories and links of a workspace that are packed at most: as many as a role allows, unless it says otherwise.
+const MAX_ENTRIES: u64 = 65_536;
+
+/// Workspaces that are packed or unpacked at a time.
+const AT_ONCE: usize = 2;
+
+/// Longest time to ship a workspace. A start that replaces the agent waits for it.
+const SHIPPING: Duration = Duration::from_secs(15);
+
+/// What is packed of a workspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Of files.
+    pub bytes: u64,
+    /// Files, directories and links.
+    pub entries: u64,
+}
+
+/// Why a workspace was not shipped, or not brought here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ArchiveError {
+    /// It is larger than what is shipped. If there are too many entries, not all were counted.
+    #[error(
+        "the workspace has {bytes} bytes in {entries} entries, and {} bytes (ship.workspace_mb) in {} entries are shipped",
+        .limits.bytes,
+        .limits.entries
+    )]
+    TooLarge {
+        /// Of files.
+        bytes: u64,
+        /// Files, directories and links.
+        entries: u64,
+        /// What is shipped.
+        limits: Limits,
+    },
+    /// A file became shorter while it was read.
+    #[error("{} was changed while it was read", .0.display())]
+    Changed(PathBuf),
+    /// The archive is not what was written.
+    #[error("the archive is damaged: {0}")]
+    Damaged(String),
+    /// The place of the town.
+    #[error(transparent)]
+    Place(#[from] ShipError),
+    /// It took longer than it may.
+    #[error("it was not done in {0:?}")]
+    Slow(Duration),
+    /// Another machine has shipped a newer one, which was not brought here.
+    #[error("another machine has shipped a newer one, which is not here")]
+    Overtaken,
+    /// The agent had no time left.
+    #[error("it was interrupted")]
+    Interrupted,
+    /// This disk.
+    #[error("{0}")]
+    Disk(String),
+}
+
+impl ArchiveError {
+    fn disk(doing: &str, path: &Path, error: &io::Error) -> Self {
+        Self::Disk(format!("cannot {doing} {}: {error}", path.display()))
+    }
+
+    /// For programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } => "too-large",
+            Self::Changed(_) => "changed",
+            Self::Damaged(_) => "damaged",
+            Self::Place(ShipError::Unavailable(_)) => "unavailable",
+            Self::Place(ShipError::Refused(_)) => "refused",
+            Self::Place(ShipError::Newer { .. } | ShipError::Fenced { .. }) => "fenced",
+            Self::Place(ShipError::Missing { .. }) => "missing",
+            Self::Place(ShipError::Damaged { .. }) => "damaged",
+            Self::Place(ShipError::Local(_)) | Self::Disk(_) => "disk",
+            Self::Slow(_) => "timeout",
+            Self::Overtaken => "overtaken",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// A workspace that was shipped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shipped {
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Bytes that were written.
+    pub packed_bytes: u64,
+    /// Files, directories and links.
+    pub entries: u64,
+    /// What is none of them, or cannot be read.
+    pub skipped: u64,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// A workspace that another machine had shipped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrived {
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Files, directories and links.
+    pub entries: u64,
+    /// How long it took.
+    pub took: Duration,
+    /// Where the workspace is now that was on this disk, and had something that was not shipped.
+    pub kept_as: Option<PathBuf>,
+}
+
+/// What became of a workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ArchiveNotice {
+    /// It is shipped.
+    Shipped(Shipped),
+    /// It is not. One that is too large is reported once, until it is shipped.
+    NotShipped(ArchiveError),
+    /// It was brought here.
+    Arrived(Arrived),
+}
+
+/// Counts since the process began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ArchiveFigures {
+    /// Workspaces that were shipped.
+    pub shipped: u64,
+    /// Of those, the bytes that were written.
+    pub bytes: u64,
+    /// That were as they had been shipped.
+    pub unchanged: u64,
+    /// That could not be shipped.
+    pub failed: u64,
+    /// That are too large.
+    pub too_large: u64,
+    /// That were brought here.
+    pub arrived: u64,
+    /// Workspaces of agents that ended, and are not shipped as they are now.
+    pub due: u64,
+}
+
+type Notify = Box<dyn Fn(&AgentId, ArchiveNotice) + Send + Sync>;
+
+/// The archives of a town. Cheap to clone.
+#[derive(Clone)]
+pub struct Archives(Arc<Inner>);
+
+/// What carries archives. Dropping it ends what is under way.
+pub struct Carrier(Option<Runtime>);
+
+struct Inner {
+    place: Arc<Place>,
+    index: Index,
+    /// Of all workspaces.
+    folder: PathBuf,
+    limits: Limits,
+    /// How long the place may not answer.
+    wait: Duration,
+    /// How long a workspace may take to be brought here.
+    restore: Duration,
+    runtime: Handle,
+    at_once: Semaphore,
+    /// Workspaces that are being shipped.
+    under_way: watch::Sender<usize>,
+    /// Agents whose workspace is not shipped as it is, and whether it may be in another try.
+    due: Mutex<BTreeMap<AgentId, bool>>,
+    /// Objects that nothing names any more.
+    garbage: Mutex<Vec<String>>,
+    /// Objects of archives of which it is not known whether they are named. With the next write of the index they are not.
+    doubtful: Mutex<Vec<String>>,
+    /// When the place did not answer, if that was the last that was heard of it.
+    failing: Mutex<Option<Instant>>,
+    counts: Counts,
+    notify: Notify,
+}
+
+#[derive(Default)]
+struct Counts {
+    shipped: AtomicU64,
+    bytes: AtomicU64,
+    unchanged: AtomicU64,
+    failed: AtomicU64,
+    too_large: AtomicU64,
+    arrived: AtomicU64,
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Archives {
+    /// Of the workspaces in `folder`, by an index that was claimed. `notify` is called on threads of the carrier.
+    pub(crate) fn begin(
+        settings: &Settings,
+        index: Index,
+        limit_bytes: u64,
+        folder: &Path,
+        notify: impl Fn(&AgentId, ArchiveNotice) + Send + Sync + 'static,
+    ) -> Result<(Self, Carrier), ShipError> {
+        for below in work::DIRECTORIES {
+            let below = folder.join(below);
+            let made = std::fs::create_dir_all(&below);
+            made.map_err(|error| ShipError::local(&format!("make {}", below.display()), &error))?;
+        }
+        work::clear(folder);
+        // One thread for calls, and as many as there are archives for what may block.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(4 * AT_ONCE)
+            .thread_name("bulkhead-spaces")
+            .enable_all()
+            .build();
+        let runtime = runtime.map_err(|error| ShipError::local("start a thread", &error))?;
+        let inner = Inner {
+            place: Arc::new(Place::new(settings)?),
+            index,
+            folder: folder.to_owned(),
+            limits: Limits { bytes: limit_bytes, entries: MAX_ENTRIES },
+            wait: settings.wait,
+            restore: settings.restore,
+            runtime: runtime.handle().clone(),
+            at_once: Semaphore::new(AT_ONCE),
+            under_way: watch::Sender::new(0),
+            due: Mutex::default(),
+            garbage: Mutex::default(),
+            doubtful: Mutex::default(),
+            failing: Mutex::default(),
+            counts: Counts::default(),
+            notify: Box::new(notify),
+        };
+        Ok((Self(Arc::new(inner)), Carrier(Some(runtime))))
+    }
+
+    /// Whether there is an archive of an agent.
+    pub fn has(&self, agent: &AgentId) -> bool {
+        self.0.index.get(agent).is_some()
+    }
+
+    /// Whether the workspace of an agent on this disk was ever brought here or shipped.
+    pub async fn knows(&self, agent: &AgentId) -> bool {
+        let (inner, agent) = (Arc::clone(&self.0), agent.clone());
+        let known = self.0.runtime.spawn_blocking(move || inner.note(&agent).is_some());
+        known.await.unwrap_or(false)
+    }
+
+    /// Whether another machine has shipped a workspace of an agent that this disk has not seen.
+    pub async fn is_newer(&self, agent: &AgentId) -> bool {
+        let Some(packed) = self.0.index.get(agent) else { return false };
+        let (inner, agent) = (Arc::clone(&self.0), agent.clone());
+        let is_here = self.0.runtime.spawn_blocking(move || inner.is_here(&agent, &packed.id));
+        !is_here.await.unwrap_or(false)
+    }
+
+    /// Brings the workspace of an agent here, if another machine has shipped a newer one. The agent does not run. What was
+    /// here and was not shipped stays, under another name.
+    pub async fn arrive(&self, agent: &AgentId) -> Result<Option<Arrived>, ArchiveError> {
+        let Some(packed) = self.0.index.get(agent) else { return Ok(None) };
+        let (inner, of) = (Arc::clone(&self.0), agent.clone());
+        let arrived = self.carry(async move {
+            let restore = inner.restore;
+            let arrived = timeout(restore, inner.arrive(&of, &packed)).await;
+            arrived.unwrap_or(Err(ArchiveError::Slow(restore)))
+        });
+        let arrived = arrived.await?;
+        if let Some(arrived) = &arrived {
+            self.0.counts.arrived.fetch_add(1, Ordering::Relaxed);
+            (self.0.notify)(agent, ArchiveNotice::Arrived(arrived.clone()));
+        }
+        Ok(arrived)
+    }
+
+    /// Ships the workspace of an agent, if it was changed since that was done last. Nobody writes to it meanwhile. If this is
+    /// dropped, it is not shipped.
+    pub async fn ship(&self, agent: &AgentId) -> Result<Option<Shipped>, ArchiveError> {
+        let _counted = UnderWay::begin(&self.0.under_way);
+        let interrupted = OnDrop(Some((&self.0, agent)));
+        let (inner, of) = (Arc::clone(&self.0), agent.clone());
+        let shipped = self.carry(async move {
+            let patience = SHIPPING.max(inner.wait);
+            let shipped = timeout(patience, inner.ship(&of)).await;
+            shipped.unwrap_or(Err(ArchiveError::Slow(patience)))
+        });
+        let shipped = shipped.await;
+        interrupted.disarm();
+        self.0.judge(agent, &shipped);
+        shipped
+    }
+
+    /// Removes the archive of an agent, which does not run. Whether there was one.
+    pub async fn remove(&self, agent: &AgentId) -> Result<bool, ArchiveError> {
+        let (inner, agent) = (Arc::clone(&self.0), agent.clone());
+        let patience = SHIPPING.max(inner.wait);
+        self.carry(async move {
+            let removed = timeout(patience, inner.remove(&agent)).await;
+            removed.unwrap_or(Err(ArchiveError::Slow(patience)))
+        })
+        .await
+    }
+
+    /// Waits for what is being shipped, ships what could not be shipped when its agent ended, and removes what nothing names any more, for `patience`. Returns how
+    /// many workspaces are not shipped as they are.
+    pub async fn finish(&self, patience: Duration) -> usize {
+        let inner = Arc::clone(&self.0);
+        let work = async {
+            // An error would say that the sender is gone, which is ours.
+            let _ = self.0.under_way.subscribe().wait_for(|count| *count == 0).await;
+            let may_pass = |(agent, may_pass): (&AgentId, &bool)| may_pass.then(|| agent.clone());
+            let due: Vec<_> = lock(&self.0.due).iter().filter_map(may_pass).collect();
+            join_all(due.iter().map(|agent| self.ship(agent))).await;
+            self.carry(async move {
+                inner.sweep().await;
+                Ok(())
+            })
+            .await
+        };
+        let _ = timeout(patience, work).await;
+        lock(&self.0.due).len()
+    }
+
+    /// Counts since the process began.
+    pub fn figures(&self) -> ArchiveFigures {
+        let Counts { shipped, bytes, unchanged, failed, too_large, arrived } = &self.0.counts;
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        ArchiveFigures {
+            shipped: read(shipped),
+            bytes: read(bytes),
+            unchanged: read(unchanged),
+            failed: read(failed),
+            too_large: read(too_large),
+            arrived: read(arrived),
+            due: lock(&self.0.due).len() as u64,
+        }
+    }
+
+    /// Does something on the carrier. Dropping the future ends it.
+    async fn carry<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, ArchiveError>> + Send + 'static,
+    ) -> Result<T, ArchiveError> {
+        let work = self.0.runtime.spawn(work);
+        let _abort = Abort(work.abort_handle());
+        work.await.unwrap_or(Err(ArchiveError::Interrupted))
+    }
+}
+
+impl Inner {
+    /// What became of a try to ship.
+    fn judge(&self, agent: &AgentId, shipped: &Result<Option<Shipped>, ArchiveError>) {
+        let count = |count: &AtomicU64, more| count.fetch_add(more, Ordering::Relaxed);
+        let error = match shipped {
+            Ok(done) => {
+                lock(&self.due).remove(agent);
+                match done {
+                    None => drop(count(&self.counts.unchanged, 1)),
+                    Some(done) => {
+                        count(&self.counts.shipped, 1);
+                        count(&self.counts.bytes, done.packed_bytes);
+                        (self.notify)(agent, ArchiveNotice::Shipped(done.clone()));
+                    }
+                }
+                return;
+            }
+            Err(error) => error,
+        };
+        let is_large = matches!(error, ArchiveError::TooLarge { .. });
+        let before = lock(&self.due).insert(agent.clone(), !is_large);
+        count(if is_large { &self.counts.too_large } else { &self.counts.failed }, 1);
+        if !is_large || before != Some(false) {
+            (self.notify)(agent, ArchiveNotice::NotShipped(error.clone()));
+        }
+    }
+}
+
+/// Counts one that is being shipped, until it is dropped.
+struct UnderWay<'a>(&'a watch::Sender<usize>);
+
+impl<'a> UnderWay<'a> {
+    fn begin(count: &'a watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+/// Says that a workspace was not shipped, unless it is disarmed.
+struct OnDrop<'a>(Option<(&'a Inner, &'a AgentId)>);
+
+impl OnDrop<'_> {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for OnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some((inner, agent)) = self.0.take() {
+            inner.judge(agent, &Err(ArchiveError::Interrupted));
+        }
+    }
+}
+
+struct Abort(AbortHandle);
+
+impl Drop for Abort {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Drop for Carrier {
+    fn drop(&mut self) {
+        // A volume or a look-up of a name may hang for longer.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
