@@ -227,9 +227,10 @@ impl Index {
                 Some((there, _)) if there.epoch > epoch => {
                     return Err(ShipError::Newer { object, found: there.epoch, own: epoch });
                 }
-                _ => break,
+                _ => return Err(ShipError::Fenced { object }),
             }
         }
-        Err(ShipError::Fenced { object })
+        // One that was given up may still be on its way.
+        Err(ShipError::Unavailable(format!("{object} is not written, and is this host's")))
     }
 }
