@@ -9,7 +9,6 @@ use bytes::Bytes;
 use crate::{Address, Fault, Name, Settings};
 
 /// The one seam: whole documents in and out.
-#[expect(clippy::large_enum_variant, reason = "a process has one")]
 pub(crate) enum Sink {
     Http(http::Http),
     S3(s3::Bucket),

@@ -37,7 +37,7 @@ pub(crate) struct Place {
 enum Kind {
     Bucket(bucket::Objects),
     Directory(directory::Directory),
-    Nats(nats::Objects),
+    Nats(Box<nats::Objects>),
 }
 
 /// What became of an object that was to be the first with its key, or to replace a certain one.
@@ -78,7 +78,7 @@ impl Place {
             }
             Address::Nats(nats) => {
                 let connector = settings.connector.clone();
-                Kind::Nats(nats::Objects::new(nats, connector, settings.call, town))
+                Kind::Nats(Box::new(nats::Objects::new(nats, connector, settings.call, town)))
             }
         };
         Ok(Self { kind, shown: format!("{}/{town}", settings.to), call: settings.call })
