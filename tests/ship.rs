@@ -174,6 +174,27 @@ fn a_workspace_moves_with_its_agent_and_back() {
     assert_eq!(notes("first"), 0, "and does not come back");
 }
 
+/// What waits in a mailbox is done before the agent ends.
+#[test]
+fn no_message_that_was_taken_is_lost_by_a_move() {
+    const MESSAGES: usize = 30;
+    let world = World::new();
+    let mut first = world.copy("first");
+    let client = world.client(&first, 1, "first");
+    client.start("a", "keeps");
+    for n in 0..MESSAGES {
+        client.send("a", &format!("note {n}")).expect(200);
+    }
+    first.signal(Signal::TERM);
+    first.ends(0);
+    world.lose(first, "first");
+    let second = world.copy("second");
+    let client = world.client(&second, 1, "second");
+    assert_eq!(client.ask("a", "note last"), "last");
+    let notes = fs::read_to_string(world.fleet.path("second/state/workspaces/a/notes")).unwrap();
+    assert_eq!(notes.lines().count(), MESSAGES + 1, "{notes}");
+}
+
 #[test]
 fn a_workspace_that_is_too_large_is_named_and_the_agent_goes_on() {
     let world = World::new();

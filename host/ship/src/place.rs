@@ -30,6 +30,8 @@ pub(crate) struct Place {
     kind: Kind,
     /// `s3://bucket/prefix/town`, for people.
     shown: String,
+    /// The same however its servers are reached.
+    identity: String,
     /// For one object of up to a MiB.
     call: Duration,
 }
@@ -81,7 +83,14 @@ impl Place {
                 Kind::Nats(Box::new(nats::Objects::new(nats, connector, settings.call, town)))
             }
         };
-        Ok(Self { kind, shown: format!("{}/{town}", settings.to), call: settings.call })
+        let shown = format!("{}/{town}", settings.to);
+        let identity = format!("{}/{town}", settings.to.identity());
+        Ok(Self { kind, shown, identity, call: settings.call })
+    }
+
+    /// What names the town at this place, and no other one.
+    pub fn identity(&self) -> &str {
+        &self.identity
     }
 
     /// An object as people know it.

@@ -72,7 +72,7 @@ impl Inner {
 
     /// What this disk knows.
     pub(super) fn note(&self, agent: &AgentId) -> Option<Note> {
-        Note::read(&self.note_path(agent), &self.place.shown(""))
+        Note::read(&self.note_path(agent), self.place.identity())
     }
 
     /// Whether the workspace on this disk is as new as an archive, or newer.
@@ -114,7 +114,7 @@ impl Inner {
         let id = format!("{:032x}", random()?);
         let (packed, seen) = self.put_parts(agent, id).await?;
         let ids = before.iter().map(|before| before.id.clone()).chain([packed.id.clone()]);
-        let note = Note { to: self.place.shown(""), ids: ids.collect(), fingerprint };
+        let note = Note { to: self.place.identity().to_owned(), ids: ids.collect(), fingerprint };
         // First: an archive that is named and that this disk does not know would be newer than the disk.
         let (inner, of) = (Arc::clone(self), agent.clone());
         on_disk(move || inner.write_note(&of, &note)).await?;
@@ -261,7 +261,7 @@ impl Inner {
         File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
         let fingerprint = survey(&path, self.limits)?.map(|survey| survey.fingerprint);
         let fingerprint = fingerprint.unwrap_or_default();
-        self.write_note(agent, &Note { to: self.place.shown(""), ids: vec![id], fingerprint })?;
+        self.write_note(agent, &Note { to: self.place.identity().to_owned(), ids: vec![id], fingerprint })?;
         Ok(kept_as)
     }
 
