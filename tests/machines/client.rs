@@ -141,6 +141,10 @@ impl Client {
         let (status, list) = line.ask("GET", "/agents", "")?;
         let answered = Instant::now();
         let Some(list) = list.as_array().filter(|_| status == 200) else { return Ok(false) };
+        // What drains ends its agents.
+        if line.ask("GET", "/readyz", "")?.0 != 200 {
+            return Ok(false);
+        }
         let status_of = |id: &str| {
             let found = list.iter().find(|agent| agent["agentId"] == id);
             found.map_or("absent", |agent| agent["status"].as_str().unwrap_or_default())

@@ -261,7 +261,10 @@ impl Inner {
         File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
         let fingerprint = survey(&path, self.limits)?.map(|survey| survey.fingerprint);
         let fingerprint = fingerprint.unwrap_or_default();
-        self.write_note(agent, &Note { to: self.place.identity().to_owned(), ids: vec![id], fingerprint })?;
+        self.write_note(
+            agent,
+            &Note { to: self.place.identity().to_owned(), ids: vec![id], fingerprint },
+        )?;
         Ok(kept_as)
     }
 
