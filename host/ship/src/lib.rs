@@ -20,6 +20,7 @@
 //! - `marker`: which of the log's writers this disk has seen
 //! - `restore`: what happens at a boot
 //! - `outbox`: what was committed and is not there yet
+//! - `whole`: small files on this disk
 //! - `worker`: the thread
 //! - `archives`: workspaces of agents, beside the log
 
@@ -34,6 +35,7 @@ mod place;
 mod restore;
 mod segment;
 mod settings;
+mod whole;
 mod worker;
 
 pub use archives::{

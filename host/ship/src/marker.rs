@@ -3,15 +3,14 @@
 //! The disk is at least as new as the log if the log's last writer is among them and the machine was not started since: what a
 //! process has committed survives its death, and not that of its machine.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::path::Path;
 
 use bulkhead_memory::Kernel;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::ShipError;
+use crate::whole;
 
 const NAME: &str = "shipped.json";
 
@@ -39,17 +38,9 @@ pub(crate) fn read(dir: &Path) -> Option<Marker> {
 }
 
 pub(crate) fn write(dir: &Path, marker: &Marker) -> Result<(), ShipError> {
-    let (path, new) = (dir.join(NAME), dir.join("shipped.json.new"));
-    let written = || {
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        let mut file = options.open(&new)?;
-        file.write_all(&serde_json::to_vec(marker).unwrap_or_default())?;
-        file.sync_all()?;
-        fs::rename(&new, &path)?;
-        File::open(dir)?.sync_all()
-    };
-    written().map_err(|error| ShipError::local(&format!("write {}", path.display()), &error))
+    let path = dir.join(NAME);
+    let written = whole::write(&path, marker);
+    written.map_err(|error| ShipError::local(&format!("write {}", path.display()), &error))
 }
 
 /// For a run that does not ship: what it commits is in no log. An error is one that is there and stays. Where nothing can be
