@@ -2,6 +2,8 @@
 
 use std::process::{Command, Output};
 
+use harness::client::Client;
+
 use super::ports::Ports;
 use super::*;
 
@@ -77,6 +79,33 @@ fn a_signal_ends_a_copy_that_has_moved() {
     first.ends(0);
     second.serves(1);
     assert_eq!(one_at_a_time(&[&first, &second]), [1, 2]);
+}
+
+/// It is asked to end, and not to be quicker about it.
+#[test]
+fn a_signal_does_not_cut_the_drain_of_a_move_short() {
+    let fleet = Fleet::new();
+    let puppet = files::component("puppet");
+    let more =
+        format!("[components.puppet]\npath = {puppet:?}\n[roles.puppet]\ncomponent = \"puppet\"\n");
+    let mut copy = fleet.copy_with("first", &more);
+    let address = copy.serves(1);
+    wait_until("it is ready", || request_of(&copy).is_some());
+    let client = Client::new(address, &fleet.path("first"));
+    client.start("a", "puppet");
+    client.send("a", "wait well").expect(200);
+    wait_until("it is at work", || client.view("a").busy);
+    assert!(move_from(address, &["--detach"]).status.success());
+    copy.waits_for("the drain", |line| line["event"] == "container.stop_intent");
+    copy.signal(Signal::TERM);
+    copy.waits_for("that it heard the signal", |line| {
+        line["message"].as_str().is_some_and(|text| text.contains("which is under way"))
+    });
+    std::fs::write(fleet.path("first/state/workspaces/a/go"), "").expect("let it go on");
+    copy.ends(0);
+    let lines = copy.lines();
+    let stopped = lines.iter().find(|line| line["event"] == "container.stopped");
+    assert_eq!(stopped.expect("its end")["killed"], 0, "{lines:#?}");
 }
 
 #[test]

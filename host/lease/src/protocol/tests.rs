@@ -204,3 +204,30 @@ fn a_gate_refuses_what_is_older_than_what_it_saw() {
     assert!(!gate.admit(2) && gate.admit(3) && gate.admit(5) && gate.admit(5) && !gate.admit(4));
     assert_eq!(gate.newest(), 5);
 }
+
+#[test]
+fn who_gave_it_back_for_others_leaves_it_to_them_for_a_while() {
+    let (_, record) = holder();
+    let released = Record { counter: 1, released: true, ..record };
+    let read = |protocol: &mut Protocol, epoch: u64| {
+        assert_eq!(protocol.step(at(0), 1), Step::Read);
+        let record = Record { epoch, ..released.clone() };
+        protocol.read(at(0), Some(Some((version("v2"), record))));
+    };
+    let mut moved = protocol("a");
+    moved.yields(1);
+    read(&mut moved, 1);
+    assert_eq!(moved.free_at(), Some(at(3_000)));
+    assert_eq!(moved.step(at(0), 2), wait(250));
+    let (expected, taken) = write(&mut moved, 3_000, 3);
+    assert_eq!((expected, taken.epoch), (Some(version("v2")), 2));
+    // Neither another process nor another release waits for it.
+    let (mut other, mut later) = (protocol("b"), protocol("a"));
+    read(&mut other, 1);
+    later.yields(1);
+    read(&mut later, 2);
+    for mut at_once in [other, later] {
+        assert_eq!(at_once.free_at(), None);
+        write(&mut at_once, 0, 2);
+    }
+}
