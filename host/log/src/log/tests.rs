@@ -66,20 +66,24 @@ fn lines_of_an_agent_are_held_by_it_until_they_are_written_and_dropped_without_r
     let (log, open, _written) = gated(1024 * 1024);
     let account = Arc::new(Account::default());
     account.begin(4096, 80, None);
+    // With one line in hand the writer stands at the gate, and takes none of those that follow.
+    log.record_for(info(), &account);
+    while !log.shared.lock().writing || account.reading().host.log > 0 {
+        std::thread::yield_now();
+    }
     for _ in 0..100 {
         log.record_for(info(), &account);
     }
     let held = account.reading().host.log;
     assert!((3000..=4096).contains(&held), "{held} bytes are held");
     assert_eq!(log.dropped(), account.reading().refused);
-    // What the writer has in hand when it stops at the gate is held no longer: at most as much again.
-    assert!(log.dropped() > 60, "{} dropped", log.dropped());
+    assert!(log.dropped() > 80, "{} dropped", log.dropped());
     log.record(info());
     assert_eq!(log.dropped(), account.reading().refused, "others have room");
     drop(open);
     assert!(log.flush(Duration::from_secs(10)));
     assert_eq!(account.reading().host.log, 0);
-    assert_eq!(log.last_seq(), Some(100), "dropped lines spend their numbers");
+    assert_eq!(log.last_seq(), Some(101), "dropped lines spend their numbers");
 }
 
 /// A disk: takes as many bytes as there is room, and refuses the rest.
