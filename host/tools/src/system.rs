@@ -164,7 +164,7 @@ pub fn bring_up_loopback() -> io::Result<()> {
         request.ifr_name[0] = b'l' as libc::c_char;
         request.ifr_name[1] = b'o' as libc::c_char;
         request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
-        libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request)
+        libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as libc::Ioctl, &raw const request)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
@@ -226,7 +226,7 @@ impl HeldSignals {
     /// Waits for the next one, for no longer than `patience`. Of others than the kernel only this process's parent counts.
     pub fn take(&self, patience: Option<Duration>) -> Option<i32> {
         let patience = patience.map(|it| libc::timespec {
-            tv_sec: libc::time_t::try_from(it.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_sec: i32::try_from(it.as_secs()).unwrap_or(i32::MAX).into(),
             tv_nsec: it.subsec_nanos().into(),
         });
         let patience = patience.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
