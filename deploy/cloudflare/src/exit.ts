@@ -9,8 +9,8 @@ export interface Exit {
   reason: string;
 }
 
-/** No restart changes these: a clean end, which was asked for or follows a newer run, and an invalid configuration. */
-const FINAL = [0, 2];
+/** An invalid configuration: no restart changes it. */
+const FINAL = [2];
 
 /** `monitor()` of a container resolves at exit code 0, and rejects otherwise, with the code in its words alone. */
 export function exitOf(error: unknown, at: Date, stopping: boolean): Exit {
@@ -29,6 +29,7 @@ export function unseen(at: Date): Exit {
   return { at: at.toISOString(), reason: "ended while nobody watched" };
 }
 
+/** Also after a clean end, unless the object asked for it: a platform that takes a machine stops what runs there in order. */
 export function restarts(exit: Exit): boolean {
   return exit.code === undefined || !FINAL.includes(exit.code);
 }

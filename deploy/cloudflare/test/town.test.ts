@@ -48,6 +48,16 @@ test("a stop drains, is no reason to restart, and is known to the next run", asy
   assert.deepEqual(previous(container.starts[1]!), { code: 0, reason: "stop by the Durable Object: exited" });
 });
 
+test("a container that the platform stopped in order is followed by another", async () => {
+  const { container, storage, wake, ask, end } = platform(new FakeContainer());
+  const town = await wake();
+  await ask(town, "/agents");
+  await end();
+  assert.ok(storage.alarm! > Date.now(), "nobody restarts it");
+  await town.alarm();
+  assert.deepEqual(previous(container.starts[1]!), { code: 0, reason: "exited" });
+});
+
 test("an invalid configuration is not started again", async () => {
   const { storage, wake, ask, end } = platform(new FakeContainer());
   await ask(await wake(), "/agents");
