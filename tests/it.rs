@@ -44,6 +44,7 @@ mod memory_idle;
 mod memory_return;
 mod metrics;
 mod model_endpoints;
+mod old_kernel;
 mod oom_kill;
 mod outgoing;
 mod previous_run;
