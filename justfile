@@ -96,9 +96,10 @@ nightly: _guest_target
 
 # Takes QEMU and the kernel (27 MB) from Debian where they are missing; wants mke2fs and perl. Arguments go to the test program.
 #
-# run the tests of native programs on version 2 of cgroups, in a virtual machine with Debian's kernel
-vm *args: _compiler
-    tests/vm/run {{ args }}
+# run native programs, and a host under a memory limit, on version 2 of cgroups, in a virtual machine with Debian's kernel
+vm *args: guests
+    [ -x "$CARGO_TARGET_DIR/debug/bulkhead" ] || just build
+    tests/vm/run "$CARGO_TARGET_DIR/debug/bulkhead" "{{ guest_dir }}" "$CARGO_TARGET_DIR/{{ guest_target }}/programs/examples" {{ args }}
 
 # a real browser against the control API and the console; wants Debian's packages chromium and chromium-driver, and npm,
 # which takes axe-core (4 MB). `UPDATE_EXPECT=1` takes the pictures of docs/images anew
