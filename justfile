@@ -362,7 +362,8 @@ image: guests
     deploy/image/build "$CARGO_TARGET_DIR/release/bulkhead" "{{ guest_dir }}" "bulkhead:$version" "$runners"
 
 # Programs for GNU's C library and musl, x86-64 and aarch64, by Zig; docs/releasing.md has the rest. Half an hour each
-# the first time. Takes Zig and others from PyPI (120 MB); wants QEMU (Debian's package qemu-user-static) for aarch64.
+# the first time. Takes Zig and others from PyPI (120 MB); wants QEMU and an aarch64 glibc (Debian's packages qemu-user-static and
+# libc6-arm64-cross) for aarch64.
 #
 # make what is released in target/dist: archives, Debian packages, lists of parts, the contract, checksums; takes targets
 dist *targets: _compiler

@@ -50,11 +50,11 @@ pack() {
     tar --sort=name --format=ustar --numeric-owner --owner=0 --group=0 --mtime="@$SOURCE_DATE_EPOCH" --mode=u+rw,go+r-w,a+X \
         -C "$(dirname "$1")" -cf - "$(basename "$1")" | gzip -9 -n >"$2"
 }
-# Runs a program of that architecture: as it is, or by QEMU.
+# Runs a program of that architecture: as it is, or by QEMU. The libraries of another one are Debian's (libc6-arm64-cross).
 on_this_machine() {
     case "$1" in
     "$(uname -m)"-*) "${@:2}" ;;
-    *) "qemu-${1%%-*}-static" "${@:2}" ;;
+    *) QEMU_LD_PREFIX="/usr/${1%%-*}-linux-gnu" "qemu-${1%%-*}-static" "${@:2}" ;;
     esac
 }
 # LLVM's of the toolchain, which knows all architectures. It looks for its library in another directory than rustup has it in.
