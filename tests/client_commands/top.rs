@@ -164,8 +164,7 @@ fn an_order_that_is_left_behind_is_named() {
 
 #[test]
 fn a_host_that_is_down_is_waited_for() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
-    let address = free.expect("a free port").to_string();
+    let address = harness::free_address().to_string();
     let mut host = Host::builder().guest("puppet").args(&["--listen", &address]).start().ready();
     let person = Person::of(&host);
     host.client().start("one", "puppet");

@@ -69,8 +69,7 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 
 #[test]
 fn who_follows_sees_every_event_once_over_two_runs_of_the_host() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
-    let address = free.expect("a free port").to_string();
+    let address = harness::free_address().to_string();
     let mut host = Host::builder().guest("puppet").args(&["--listen", &address]).start().ready();
     let person = Person::of(&host);
     let mut follow = Running::of(person.command(&["events", "one", "--follow", "--json"]));

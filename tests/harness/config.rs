@@ -1,13 +1,12 @@
 //! What a test may say about the configuration. Everything else has a default that suits tests.
 
-use std::net::TcpListener;
 use std::path::Path;
 
 use model_server::ModelServer;
 use toml::{Table, Value};
 
 use crate::host::Launch;
-use crate::{Host, files, seeds};
+use crate::{Host, files, free_address, seeds};
 
 /// Limits of a role that a test says nothing about: far above what a busy machine needs.
 const ROOMY: &str = r"
@@ -132,8 +131,7 @@ impl HostBuilder {
     /// The host is two processes: see [`Host::supervisor_pid`]. It keeps its port over restarts.
     #[must_use]
     pub fn supervise(self) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let address = free.expect("a free port").to_string();
+        let address = free_address().to_string();
         self.args(&["--supervise", "--listen", &address])
     }
 

@@ -52,7 +52,7 @@ pub use host::Host;
 pub use model_server::ModelServer;
 pub use model_server::record::{End, Record};
 pub use serde_json::{Value, json};
-pub use support::{Need, launcher, skip};
+pub use support::{Need, free_address, launcher, skip};
 pub use trial::{Bystander, Trial};
 
 /// How long a wait may take before it is a failure. Long: the machine may be busy with other tests.

@@ -1,6 +1,8 @@
 //! Ports for copies whose ports have to be known.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
+
+use harness::free_address;
 
 /// Two ports that are free: for the control API, and for probes.
 pub struct Ports {
@@ -10,10 +12,7 @@ pub struct Ports {
 
 impl Ports {
     pub fn free() -> Self {
-        let bound = || TcpListener::bind("127.0.0.1:0").expect("a port");
-        let (control, probes) = (bound(), bound());
-        let address = |listener: &TcpListener| listener.local_addr().expect("an address");
-        Self { control: address(&control), probes: address(&probes) }
+        Self { control: free_address(), probes: free_address() }
     }
 
     pub fn configured(&self) -> String {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -24,7 +24,7 @@ impl Real {
     /// Starts one with JetStream in this directory, at a free port of 127.0.0.1. `config` is more of its configuration, such as
     /// `authorization { token: "x" }`.
     pub fn start(program: &Path, dir: &Path, config: &str) -> io::Result<Self> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = support::free_address().port();
         let text = format!(
             "host: 127.0.0.1\nport: {port}\njetstream {{ store_dir: {:?} }}\n{config}\n",
             dir.join("data")

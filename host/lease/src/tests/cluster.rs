@@ -1,6 +1,5 @@
 //! A register in a bucket with three replicas, on three real servers of NATS: `just lease`.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -24,9 +23,7 @@ struct Cluster {
 
 impl Cluster {
     fn start(program: &Path) -> Self {
-        let bound: Vec<_> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let ports: Vec<_> = bound.iter().map(|it| it.local_addr().unwrap().port()).collect();
-        drop(bound);
+        let ports: Vec<_> = (0..3).map(|_| support::free_address().port()).collect();
         let routes: Vec<_> = ports.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
         let routes = routes.join(", ");
         let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
