@@ -9,8 +9,8 @@ export interface Exit {
   reason: string;
 }
 
-/** An invalid configuration: no restart changes it. */
-const FINAL = [2];
+/** No restart changes it. */
+const INVALID_CONFIGURATION = 2;
 
 /** `monitor()` of a container resolves at exit code 0, and rejects otherwise, with the code in its words alone. */
 export function exitOf(error: unknown, at: Date, stopping: boolean): Exit {
@@ -29,9 +29,9 @@ export function unseen(at: Date): Exit {
   return { at: at.toISOString(), reason: "ended while nobody watched" };
 }
 
-/** Also after a clean end, unless the object asked for it: a platform that takes a machine stops what runs there in order. */
+/** For ends that the object did not ask for. Clean ones are among them: a platform that takes a machine stops what runs there in order. */
 export function restarts(exit: Exit): boolean {
-  return exit.code === undefined || !FINAL.includes(exit.code);
+  return exit.code !== INVALID_CONFIGURATION;
 }
 
 /** The value of BULKHEAD_PREVIOUS_EXIT. */

@@ -7,11 +7,11 @@ use std::sync::atomic::Ordering::Relaxed;
 const FIRST: u32 = 12_000;
 const COUNT: u32 = 20_000;
 
-/// An address of the loopback for a server that is started later, or again: with a port that nobody has now, and that no other call
-/// of a test that runs at this time is given.
+/// An address of the loopback for a server that is started later, or again: with a port that nobody has now. Each call in a process
+/// is given another, and tests that run at the same time hardly ever the same.
 pub fn free_address() -> SocketAddr {
     static CALLS: AtomicU32 = AtomicU32::new(0);
-    // Processes that run at the same time have different numbers, mostly near each other.
+    // Sixteen for each process: its neighbours have the next ones.
     let first = process::id().wrapping_mul(16);
     (0..COUNT)
         .map(|_| first.wrapping_add(CALLS.fetch_add(1, Relaxed)) % COUNT + FIRST)
