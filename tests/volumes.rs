@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use harness::host::{CLEAN, Launch, command, run_to_end};
 use harness::{Host, HostBuilder, Need, Value, files, json, skip};
-use rustix::process::{Pid, Signal, geteuid, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 fn builder() -> HostBuilder {
     Host::builder().role("plain", "echo", "workspace = false")
@@ -63,13 +63,10 @@ fn on_a_read_only_volume_the_host_works_and_nothing_is_durable() {
 
 #[test]
 fn where_permission_is_missing_the_host_works_and_names_owner_and_mode() {
-    const AS: [&str; 6] =
-        ["setpriv", "--reuid=65532", "--regid=65532", "--clear-groups", "--pdeathsig=KILL", "--"];
-    let probe = Command::new(AS[0]).args(&AS[1..]).arg(files::binary()).arg("--version").output();
-    if !geteuid().is_root() || !probe.is_ok_and(|output| output.status.success()) {
+    let Some(launch) = Launch::default().by_user(65_532) else {
         return skip(Need::Root, "it takes root, setpriv, and a binary that everybody may run");
-    }
-    let host = Host::start_with(Launch::default().run_by(&AS), |state| {
+    };
+    let host = Host::start_with(launch, |state| {
         let dir = state.parent().expect("a directory");
         std::os::unix::fs::chown(dir, Some(65_532), None).expect("give it away");
         std::fs::create_dir(state).expect("make the state directory");

@@ -9,7 +9,7 @@ use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use hyper::Method;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::flag;
@@ -64,6 +64,16 @@ impl Launch {
     #[must_use]
     pub fn run_by(self, command: &[&str]) -> Self {
         Self { wrapper: command.iter().map(ToString::to_string).collect(), ..self }
+    }
+
+    /// As the user with this number, who has nothing. None without root, setpriv, and a binary that everybody may run.
+    pub fn by_user(self, uid: u32) -> Option<Self> {
+        let [user, group] = [format!("--reuid={uid}"), format!("--regid={uid}")];
+        let setpriv = ["setpriv", &user, &group, "--clear-groups", "--pdeathsig=KILL", "--"];
+        let mut probe = Command::new(setpriv[0]);
+        let probe = probe.args(&setpriv[1..]).arg(files::binary()).arg("--version").output();
+        let runs = geteuid().is_root() && probe.is_ok_and(|output| output.status.success());
+        runs.then(|| self.run_by(&setpriv))
     }
 }
 
