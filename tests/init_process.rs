@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use harness::host::{CLEAN, UNCLEAN, command};
 use harness::{Host, HostBuilder, Need, Value, json, processes, skip, wait_until};
-use rustix::process::{Pid, Signal, geteuid, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Exit code of wrong input.
 const BAD_INPUT: i32 = 2;
@@ -182,19 +182,15 @@ fn a_signal_between_two_supervisors_ends_the_init_process() {
     );
 }
 
-/// Runs the host as a user who has no right to as many processes as he likes.
-const AS_NOBODY: [&str; 6] =
-    ["setpriv", "--reuid=65533", "--regid=65533", "--clear-groups", "--pdeathsig=KILL", "--"];
-
 #[test]
 fn a_supervisor_that_cannot_be_started_is_tried_again_and_init_says_so() {
-    let mut probe = Command::new(AS_NOBODY[0]);
-    let probe = probe.args(&AS_NOBODY[1..]).arg(harness::files::binary()).arg("--version").output();
-    if !geteuid().is_root() || !probe.is_ok_and(|output| output.status.success()) {
-        return skip(Need::Root, "it takes root, setpriv, and a binary that everybody may run");
-    }
     let builder = supervised().args(&["--max-restarts", "1000"]);
-    let host = Host::start_with(builder.launch().run_by(&AS_NOBODY), |state| {
+    // A user who has no right to as many processes as he likes.
+    let Some(launch) = builder.launch().by_user(65_533) else {
+        return skip(Need::Root, "it takes root, setpriv, and a binary that everybody may run");
+    };
+    let as_nobody = launch.wrapper.clone();
+    let host = Host::start_with(launch, |state| {
         let dir = state.parent().expect("a directory");
         std::os::unix::fs::chown(dir, Some(65_533), None).expect("give it away");
         builder.render(state)
@@ -202,9 +198,9 @@ fn a_supervisor_that_cannot_be_started_is_tried_again_and_init_says_so() {
     .ready();
     // As the same user, and below the hard limit: that takes no right that the tests may lack.
     let limit = |soft: &str| {
-        let mut command = Command::new(AS_NOBODY[0]);
+        let mut command = Command::new(&as_nobody[0]);
         let limit = [format!("--pid={}", host.pid()), format!("--nproc={soft}:")];
-        let set = command.args(&AS_NOBODY[1..]).arg("prlimit").args(limit).output();
+        let set = command.args(&as_nobody[1..]).arg("prlimit").args(limit).output();
         assert!(set.as_ref().is_ok_and(|set| set.status.success()), "set its limit: {set:?}");
     };
     limit("1");
