@@ -122,7 +122,13 @@ impl Sink for Recorder {
             leave(evidence, &event);
         }
         if let Some(feed) = self.feed.get().filter(|_| is_published(&event)) {
-            feed.publish(event.name(), data(&event));
+            match event {
+                // A component that is compiled for a start that was stopped may still come.
+                Event::Stopped(_) => feed.end(event.name(), data(&event)),
+                _ => {
+                    feed.publish(event.name(), data(&event));
+                }
+            }
         }
         self.log.record(event);
         self.alive();

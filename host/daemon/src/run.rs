@@ -527,7 +527,6 @@ fn end(host: Host, report: &DrainReport, settings: &Settings) -> Exit {
     if let Err(error) = feed.sync() {
         tracing::warn!(%error, "the event file was not synced");
     }
-    memory.hush();
     // So that the count below knows of every line before it.
     log.flush(FLUSHING / 2);
     sink.record(Event::Stopped(Stopped {

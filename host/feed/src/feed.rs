@@ -48,6 +48,8 @@ struct Inner {
     recent: VecDeque<Entry>,
     bytes: u64,
     journal: Option<Journal>,
+    /// The last event of the run is there.
+    ended: bool,
     /// Where in `recent` the events of each agent are.
     of_agents: HashMap<AgentId, VecDeque<u64>>,
 }
@@ -83,6 +85,7 @@ impl Feed {
             recent: VecDeque::new(),
             bytes: 0,
             journal,
+            ended: false,
             of_agents: HashMap::new(),
         };
         found.entries.into_iter().for_each(|entry| inner.keep(entry));
@@ -94,6 +97,15 @@ impl Feed {
         self.append(None, event.into(), data.into()).id
     }
 
+    /// The last event of the run. Those that come after it have numbers, and are not kept.
+    pub fn end(&self, event: impl Into<Arc<str>>, data: Box<RawValue>) {
+        let mut inner = self.lock();
+        inner.append(None, event.into(), data.into());
+        inner.ended = true;
+        drop(inner);
+        self.watch.mark(&self.bell);
+    }
+
     /// Numbers and keeps an event. What follows from it for its agent is the caller's business.
     pub(crate) fn append(
         &self,
@@ -101,15 +113,7 @@ impl Feed {
         event: Arc<str>,
         data: Arc<RawValue>,
     ) -> RingEvent {
-        let mut inner = self.lock();
-        inner.last_id += 1;
-        let event = RingEvent { id: inner.last_id, event, data, timestamp: now() };
-        let entry = Entry { agent: agent.cloned(), event: event.clone() };
-        if let Some(journal) = &mut inner.journal {
-            journal.append(&entry);
-        }
-        inner.keep(entry);
-        drop(inner);
+        let event = self.lock().append(agent, event, data);
         self.watch.mark(&self.bell);
         event
     }
@@ -167,6 +171,24 @@ impl Feed {
 }
 
 impl Inner {
+    fn append(
+        &mut self,
+        agent: Option<&AgentId>,
+        event: Arc<str>,
+        data: Arc<RawValue>,
+    ) -> RingEvent {
+        self.last_id += 1;
+        let event = RingEvent { id: self.last_id, event, data, timestamp: now() };
+        if !self.ended {
+            let entry = Entry { agent: agent.cloned(), event: event.clone() };
+            if let Some(journal) = &mut self.journal {
+                journal.append(&entry);
+            }
+            self.keep(entry);
+        }
+        event
+    }
+
     fn keep(&mut self, entry: Entry) {
         self.bytes += size(&entry);
         if let Some(agent) = &entry.agent {

@@ -365,6 +365,25 @@ fn a_run_goes_on_where_the_one_before_was_killed() {
 }
 
 #[test]
+fn nothing_is_kept_after_the_end_of_the_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let (feed, _) = Feed::open(dir.path());
+    let null = || RawValue::NULL.to_owned();
+    feed.publish("container.drained", null());
+    feed.end("container.stopped", null());
+    let late = feed.publish("container.component_loaded", null());
+    let last = |feed: &Feed| feed.after(0, |_| true).entries.pop().unwrap().event;
+    assert_eq!(&*last(&feed).event, "container.stopped");
+    assert!(last(&feed).id < late);
+    drop(feed);
+    let (next, problems) = Feed::open(dir.path());
+    assert!(problems.is_empty(), "{problems:?}");
+    assert_eq!(&*last(&next).event, "container.stopped");
+    next.publish("container.cold_start", null());
+    assert_eq!(&*last(&next).event, "container.cold_start");
+}
+
+#[test]
 fn the_journal_goes_round_and_says_what_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let mut dice = fastrand::Rng::with_seed(3);

@@ -1,6 +1,6 @@
-//! What may not be logged before the run's first line, nor after its last one.
+//! What may not be logged before the run's first line.
 
-/// Holds values back until they may pass, and lets none pass after the end.
+/// Holds values back until they may pass.
 pub enum Held<T> {
     /// There is no first line yet. Values wait, up to a bound.
     Waiting {
@@ -11,8 +11,6 @@ pub enum Held<T> {
     },
     /// Values pass.
     Open,
-    /// No value passes any more.
-    Closed,
 }
 
 impl<T> Held<T> {
@@ -21,21 +19,12 @@ impl<T> Held<T> {
         Self::Waiting { values: Vec::new(), max }
     }
 
-    /// Lets values pass from now on, unless it is closed. Returns what waited.
+    /// Lets values pass from now on. Returns what waited.
     pub fn open(&mut self) -> Vec<T> {
         match std::mem::replace(self, Self::Open) {
             Self::Waiting { values, .. } => values,
             Self::Open => Vec::new(),
-            Self::Closed => {
-                *self = Self::Closed;
-                Vec::new()
-            }
         }
-    }
-
-    /// Lets no value pass any more.
-    pub fn close(&mut self) {
-        *self = Self::Closed;
     }
 
     /// The value, if it may pass now.
@@ -43,7 +32,7 @@ impl<T> Held<T> {
         match self {
             Self::Open => return Some(value),
             Self::Waiting { values, max } if values.len() < *max => values.push(value),
-            Self::Waiting { .. } | Self::Closed => {}
+            Self::Waiting { .. } => {}
         }
         None
     }
@@ -54,13 +43,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_passes_before_the_first_line_or_after_the_last_one() {
+    fn nothing_passes_before_the_first_line() {
         let mut held = Held::new(2);
         assert!([1, 2, 3].into_iter().all(|value| held.pass(value).is_none()));
         assert_eq!(held.open(), [1, 2], "the third had no room");
         assert_eq!(held.pass(4), Some(4));
         assert!(held.open().is_empty());
-        held.close();
-        assert!(held.open().is_empty() && held.pass(5).is_none());
     }
 }

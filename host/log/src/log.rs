@@ -127,6 +127,28 @@ struct Waiting {
     _held: Option<Charge>,
 }
 
+/// How an event stands to the others of its run.
+#[derive(Clone, Copy, PartialEq)]
+enum Standing {
+    Plain,
+    /// It has a reserve of the buffer.
+    Error,
+    /// The end of the run: nothing comes after it, whatever its threads are still at.
+    Last,
+}
+
+impl Standing {
+    fn of(event: &Event) -> Self {
+        match event {
+            Event::Stopped(_) => Self::Last,
+            // Guests choose the level of their lines, so theirs do not reach the reserve.
+            Event::AgentLog { .. } => Self::Plain,
+            _ if event.level() >= Level::Error => Self::Error,
+            _ => Self::Plain,
+        }
+    }
+}
+
 /// What is written of an event.
 enum Draft {
     Json(line::Draft),
@@ -178,7 +200,7 @@ impl Log {
     /// Shows a text to a person, if the log is for one. Takes a number like a line.
     pub fn show(&self, text: impl FnOnce(&Look) -> String) {
         if let Format::Text(look) = &self.shared.config.format {
-            self.shared.queue(Level::Info, vec![Draft::Text(text(look))], None, false);
+            self.shared.queue(Level::Info, vec![Draft::Text(text(look))], None, Standing::Plain);
         }
     }
 
@@ -214,7 +236,8 @@ impl Log {
         queue.lines.is_empty() && !queue.writing
     }
 
-    /// Writes what is queued, for `patience` at most, and ends the writer. Later lines are dropped.
+    /// Writes what is queued, for `patience` at most, and ends the writer. Later lines are dropped, as those after
+    /// `container.stopped` are.
     pub fn close(&self, patience: Duration) {
         let flushed = self.flush(patience);
         self.shared.lock().closed = true;
@@ -246,18 +269,17 @@ impl Shared {
     fn record(&self, event: &Event, account: Option<&Arc<Account>>) {
         self.context.counts().count(event);
         let level = event.level();
-        // Guests choose the level of their lines, so theirs do not reach the reserve.
-        let matters = level >= Level::Error && !matches!(event, Event::AgentLog { .. });
+        let standing = Standing::of(event);
         match &self.config.format {
             Format::Json if level < self.config.level => {}
             Format::Json => {
                 let drafts = line::lines(event, now(), &self.context, self.config.max_line_bytes);
                 let drafts = drafts.into_iter().map(Draft::Json).collect();
-                self.queue(level, drafts, account, matters);
+                self.queue(level, drafts, account, standing);
             }
             Format::Text(look) => {
                 if let Some(text) = self.text(event, look) {
-                    self.queue(level, vec![Draft::Text(text)], account, matters);
+                    self.queue(level, vec![Draft::Text(text)], account, standing);
                 }
             }
         }
@@ -291,6 +313,9 @@ impl Shared {
     /// Queues the crashes that were held until `due`; without it, all.
     fn show_crashes(&self, queue: &mut Queue, due: Option<Instant>) {
         let Format::Text(look) = &self.config.format else { return };
+        if queue.closed {
+            return;
+        }
         for record in queue.crashes.due(due) {
             let draft = Draft::Text(look.crash(&record));
             let seq = self.take_numbers(queue, 1);
@@ -305,7 +330,7 @@ impl Shared {
         level: Level,
         drafts: Vec<Draft>,
         account: Option<&Arc<Account>>,
-        matters: bool,
+        standing: Standing,
     ) {
         let bytes: usize = drafts.iter().map(held).sum();
         // Before the queue is locked: an account may have something to record itself.
@@ -313,14 +338,19 @@ impl Shared {
         let Ok(mut charge) = account.map(charge).transpose() else {
             return self.lose(level, drafts.len());
         };
-        let reserve = if matters { self.config.buffer_bytes / 2 } else { 0 };
+        let reserve = if standing == Standing::Plain { 0 } else { self.config.buffer_bytes / 2 };
         let room = self.config.buffer_bytes + reserve;
         let (mut queue, count) = (self.lock(), drafts.len());
+        let is_last = standing == Standing::Last;
+        if is_last {
+            self.show_crashes(&mut queue, None);
+        }
         let seq = self.take_numbers(&mut queue, count);
         if queue.closed || queue.bytes + bytes > room {
             return self.context.counts().drop_lines(level, count);
         }
         queue.bytes += bytes;
+        queue.closed = is_last;
         let was_empty = queue.lines.is_empty();
         for (part, (seq, draft)) in (1..).zip((seq..).zip(drafts)) {
             let _held = if part == count { charge.take() } else { None };

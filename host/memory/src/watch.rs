@@ -125,11 +125,6 @@ impl MemoryWatch {
         self.shared.report();
     }
 
-    /// It logs nothing after this. It goes on recording.
-    pub fn hush(&self) {
-        self.shared.held().close();
-    }
-
     /// Ends the thread.
     pub fn stop(self) {
         self.shared.stop.store(true, Release);
@@ -214,9 +209,8 @@ impl Shared {
     }
 
     fn log(&self, event: Event) {
-        // Under the lock, so that nothing comes after the last line.
-        let mut held = self.held();
-        if let Some(event) = held.pass(event) {
+        let passed = self.held().pass(event);
+        if let Some(event) = passed {
             self.sink.record(event);
         }
     }
@@ -296,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_logs_nothing_before_the_first_line_of_the_run_nor_after_it_was_hushed() {
+    fn a_watch_logs_nothing_before_the_first_line_of_the_run() {
         let count = Arc::new(Count::default());
         let logged = || *count.0.lock().unwrap();
         let (config, sink) = (MemoryConfig::default(), Arc::clone(&count) as SharedSink);
@@ -307,10 +301,6 @@ mod tests {
         assert_eq!(logged(), 0, "it waits");
         watch.watch(Box::new(Empty), |_| Box::new(Empty));
         assert!(logged() >= 1, "what waited");
-        watch.hush();
-        let before = logged();
-        watch.report();
-        assert_eq!(logged(), before);
         watch.stop();
     }
 

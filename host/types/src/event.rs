@@ -186,7 +186,7 @@ pub enum Event {
     /// The drain is through: every agent is gone.
     #[serde(rename = "container.drained")]
     Drained(Drained),
-    /// The process is about to end, after all agents ended.
+    /// The process is about to end, after all agents ended. Nothing is logged after it.
     #[serde(rename = "container.stopped")]
     Stopped(Stopped),
     /// How the memory of the container is, every 30 s and when a drain begins.

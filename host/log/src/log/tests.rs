@@ -243,6 +243,42 @@ fn flush_waits_for_the_write_itself() {
 }
 
 #[test]
+fn nothing_comes_after_the_end_of_the_run() {
+    let (log, open, written) = gated(1024 * 1024);
+    drop(open);
+    let stopped =
+        crate::examples::all().into_iter().find(|event| matches!(event, Event::Stopped(_)));
+    log.record(info());
+    log.record(stopped.unwrap());
+    log.record(info());
+    let [crash, _] = crash_and_its_lines();
+    log.record(crash);
+    log.close(Duration::from_secs(10));
+    let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
+    assert!(text.trim_end().lines().last().unwrap().contains("container.stopped"), "{text}");
+    assert_eq!(seqs(&text), [0, 1]);
+    assert_eq!(log.dropped(), 2);
+}
+
+#[test]
+fn a_person_is_shown_a_crash_before_the_end_of_the_run_and_none_after_it() {
+    let (log, disk) = for_a_person();
+    let [crash, symbolized] = crash_and_its_lines();
+    let stopped =
+        crate::examples::all().into_iter().find(|event| matches!(event, Event::Stopped(_)));
+    log.record(crash.clone());
+    log.record(stopped.unwrap());
+    log.record(crash);
+    log.record(symbolized);
+    let began = Instant::now();
+    log.close(Duration::from_secs(60));
+    assert!(began.elapsed() < Duration::from_secs(60), "nobody writes it, and nobody waits for it");
+    let text = disk.text();
+    assert_eq!(text.matches("crashed").count(), 1, "{text}");
+    assert!(text.find("crashed") < text.find("stopped"), "{text}");
+}
+
+#[test]
 fn lines_below_the_level_get_no_number() {
     let (log, open, written) = gated(1024 * 1024);
     drop(open);
