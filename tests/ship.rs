@@ -174,6 +174,28 @@ fn a_workspace_moves_with_its_agent_and_back() {
     assert_eq!(notes("first"), 0, "and does not come back");
 }
 
+#[test]
+fn an_older_directory_goes_without_the_archive_of_a_newer_one() {
+    let world = World::new();
+    for (machine, text) in [("first", "one"), ("second", "two")] {
+        let mut copy = world.copy(machine);
+        let client = world.client(&copy, 1, machine);
+        client.start("a", "keeps");
+        assert_eq!(client.ask("a", &format!("note {text}")), text);
+        client.stop("a").expect(200);
+        copy.signal(Signal::TERM);
+        copy.ends(0);
+    }
+    let third = world.copy_with("first", "[workspaces]\nkeep_hours = 0\n");
+    let client = world.client(&third, 1, "first");
+    wait_until("the older one is gone", || {
+        first_of(&third, "container.workspace_removed").is_some()
+    });
+    client.start("a", "keeps");
+    let notes = world.fleet.path("first/state/workspaces/a/notes");
+    assert_eq!(fs::read_to_string(notes).unwrap().lines().count(), 2);
+}
+
 /// What waits in a mailbox is done before the agent ends.
 #[test]
 fn no_message_that_was_taken_is_lost_by_a_move() {

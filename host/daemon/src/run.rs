@@ -141,6 +141,7 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
     let booted = boot(&host, &settings, &spawner);
     drop(keep_fetching(components, &host));
     drop(spawner.spawn_infallible("workspaces", host.supervisor.keep_workspaces()));
+    drop(spawner.spawn_infallible("shipping", host.supervisor.ship_workspaces()));
     let by = waiting.block_on(async {
         tokio::select! {
             by = signals.next() => by,

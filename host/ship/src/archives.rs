@@ -31,13 +31,15 @@ use std::time::{Duration, Instant};
 use bulkhead_types::AgentId;
 use futures_util::future::join_all;
 use tokio::runtime::{Handle, Runtime};
-use tokio::sync::{Semaphore, watch};
-use tokio::task::AbortHandle;
+use tokio::sync::{Mutex as Turn, Semaphore, watch};
+use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use crate::fault::ShipError;
 use crate::place::Place;
 use crate::settings::Settings;
+
+use index::Packed;
 
 pub(crate) use index::Index;
 
@@ -47,7 +49,7 @@ const MAX_ENTRIES: u64 = 65_536;
 /// Workspaces that are packed or unpacked at a time.
 const AT_ONCE: usize = 2;
 
-/// Longest time to ship a workspace. A start that replaces the agent waits for it.
+/// Longest time to ship a workspace, and before it to wait for others. A start that replaces the agent waits for both.
 const SHIPPING: Duration = Duration::from_secs(15);
 
 /// What is packed of a workspace.
@@ -208,8 +210,10 @@ struct Inner {
     due: Mutex<BTreeMap<AgentId, bool>>,
     /// Objects that nothing names any more.
     garbage: Mutex<Vec<String>>,
-    /// Objects of archives of which it is not known whether they are named. With the next write of the index they are not.
-    doubtful: Mutex<Vec<String>>,
+    /// Archives of which it is not known whether they are named.
+    doubtful: Mutex<Vec<(AgentId, Packed)>>,
+    /// Who ships what is due. Nobody ships a workspace twice at a time.
+    shipping_due: Turn<()>,
     /// When the place did not answer, if that was the last that was heard of it.
     failing: Mutex<Option<Instant>>,
     counts: Counts,
@@ -266,6 +270,7 @@ impl Archives {
             due: Mutex::default(),
             garbage: Mutex::default(),
             doubtful: Mutex::default(),
+            shipping_due: Turn::default(),
             failing: Mutex::default(),
             counts: Counts::default(),
             notify: Box::new(notify),
@@ -281,60 +286,128 @@ impl Archives {
     /// Whether the workspace of an agent on this disk was ever brought here or shipped.
     pub async fn knows(&self, agent: &AgentId) -> bool {
         let (inner, agent) = (Arc::clone(&self.0), agent.clone());
-        let known = self.0.runtime.spawn_blocking(move || inner.note(&agent).is_some());
-        known.await.unwrap_or(false)
+        // Calls of a place that hangs may fill the carrier's threads.
+        spawn_blocking(move || inner.note(&agent).is_some()).await.unwrap_or(false)
     }
 
-    /// Whether another machine has shipped a workspace of an agent that this disk has not seen.
-    pub async fn is_newer(&self, agent: &AgentId) -> bool {
-        let Some(packed) = self.0.index.get(agent) else { return false };
+    /// Whether another machine has shipped a workspace of an agent that this disk has not seen, or this disk may have lost some of
+    /// what was shipped.
+    pub async fn is_newer(&self, agent: &AgentId) -> Result<bool, ArchiveError> {
+        let Some(packed) = self.0.index.get(agent) else { return Ok(false) };
         let (inner, agent) = (Arc::clone(&self.0), agent.clone());
-        let is_here = self.0.runtime.spawn_blocking(move || inner.is_here(&agent, &packed.id));
-        !is_here.await.unwrap_or(false)
+        let is_here = spawn_blocking(move || inner.is_here(&agent, &packed.id)).await;
+        is_here.unwrap_or(Err(ArchiveError::Interrupted)).map(|is_here| !is_here)
     }
 
-    /// Brings the workspace of an agent here, if another machine has shipped a newer one. The agent does not run. What was
-    /// here and was not shipped stays, under another name.
-    pub async fn arrive(&self, agent: &AgentId) -> Result<Option<Arrived>, ArchiveError> {
+    /// Brings the workspace of an agent here, if [`Self::is_newer`]. The agent does not run, and nobody else is at its workspace
+    /// as long as there is `guard`. What was here and was not shipped stays, under another name.
+    pub async fn arrive(
+        &self,
+        agent: &AgentId,
+        guard: impl Send + 'static,
+    ) -> Result<Option<Arrived>, ArchiveError> {
         let Some(packed) = self.0.index.get(agent) else { return Ok(None) };
+        if !self.is_newer(agent).await? {
+            return Ok(None);
+        }
         let (inner, of) = (Arc::clone(&self.0), agent.clone());
         let arrived = self.carry(async move {
+            let _permit = inner.at_once.acquire().await;
             let restore = inner.restore;
-            let arrived = timeout(restore, inner.arrive(&of, &packed)).await;
+            let arrived = timeout(restore, inner.arrive(&of, &packed, guard)).await;
             arrived.unwrap_or(Err(ArchiveError::Slow(restore)))
         });
         let arrived = arrived.await?;
-        if let Some(arrived) = &arrived {
-            self.0.counts.arrived.fetch_add(1, Ordering::Relaxed);
-            (self.0.notify)(agent, ArchiveNotice::Arrived(arrived.clone()));
-        }
-        Ok(arrived)
+        self.0.counts.arrived.fetch_add(1, Ordering::Relaxed);
+        (self.0.notify)(agent, ArchiveNotice::Arrived(arrived.clone()));
+        Ok(Some(arrived))
+    }
+
+    /// The agent begins in its workspace, which is here.
+    pub async fn begins(&self, agent: &AgentId) -> Result<(), ArchiveError> {
+        let (inner, agent) = (Arc::clone(&self.0), agent.clone());
+        let noted = spawn_blocking(move || inner.begins(&agent)).await;
+        noted.unwrap_or(Err(ArchiveError::Interrupted))
     }
 
     /// Ships the workspace of an agent, if it was changed since that was done last. Nobody writes to it meanwhile. If this is
     /// dropped, it is not shipped.
     pub async fn ship(&self, agent: &AgentId) -> Result<Option<Shipped>, ArchiveError> {
+        self.try_to_ship(agent, Manner::Plain).await
+    }
+
+    async fn try_to_ship(
+        &self,
+        agent: &AgentId,
+        manner: Manner,
+    ) -> Result<Option<Shipped>, ArchiveError> {
         let _counted = UnderWay::begin(&self.0.under_way);
-        let interrupted = OnDrop(Some((&self.0, agent)));
+        let interrupted = OnDrop(Some((&self.0, agent, manner)));
         let (inner, of) = (Arc::clone(&self.0), agent.clone());
         let shipped = self.carry(async move {
             let patience = SHIPPING.max(inner.wait);
-            let shipped = timeout(patience, inner.ship(&of)).await;
-            shipped.unwrap_or(Err(ArchiveError::Slow(patience)))
+            let slow = |_| ArchiveError::Slow(patience);
+            // Others that are packed meanwhile take nothing of its own time.
+            let queued = async {
+                let Some(changed) = inner.changed(&of).await? else { return Ok(None) };
+                Ok::<_, ArchiveError>(Some((changed, inner.at_once.acquire().await)))
+            };
+            let queued = timeout(patience, queued).await.map_err(slow)??;
+            let Some((changed, _permit)) = queued else { return Ok(None) };
+            timeout(patience, inner.ship(&of, changed)).await.map_err(slow)?.map(Some)
         });
         let shipped = shipped.await;
         interrupted.disarm();
-        self.0.judge(agent, &shipped);
+        self.0.judge(agent, &shipped, manner);
         shipped
     }
 
-    /// Removes the archive of an agent, which does not run. Whether there was one.
-    pub async fn remove(&self, agent: &AgentId) -> Result<bool, ArchiveError> {
+    /// Ships workspaces that could not be shipped when their agents ended, one after the other, until the place does not take
+    /// one. `vacate` keeps an agent away from its workspace meanwhile, if it is not there.
+    pub async fn ship_due<G>(&self, vacate: impl Fn(&AgentId) -> Option<G>) {
+        for agent in self.0.due() {
+            let _turn = self.0.shipping_due.lock().await;
+            let Some(_vacant) = vacate(&agent) else { continue };
+            let is_due = lock(&self.0.due).contains_key(&agent);
+            let shipped = match is_due {
+                true => self.try_to_ship(&agent, Manner::Again).await,
+                false => Ok(None),
+            };
+            if matches!(shipped, Err(ArchiveError::Place(_) | ArchiveError::Slow(_))) {
+                return;
+            }
+        }
+    }
+
+    /// Something that is not the archive may be newer than it: the workspace of this agent is to be shipped, when it can be.
+    pub fn owe(&self, agent: &AgentId) {
+        lock(&self.0.due).entry(agent.clone()).or_insert(true);
+    }
+
+    /// Removes the archive of an agent, which does not run, because all of its work is elsewhere. Whether there was one.
+    pub async fn withdraw(&self, agent: &AgentId) -> Result<bool, ArchiveError> {
+        // One that stays would be taken for the newest.
+        self.owe(agent);
         let (inner, agent) = (Arc::clone(&self.0), agent.clone());
-        let patience = SHIPPING.max(inner.wait);
+        self.brief(async move { inner.withdraw(&agent).await }).await
+    }
+
+    /// Removes all that is kept of the workspace of an agent, which does not run, but what is in its place. Whether there was an
+    /// archive.
+    pub async fn remove(&self, agent: &AgentId) -> Result<bool, ArchiveError> {
+        let was_there = self.withdraw(agent).await?;
+        let (inner, agent) = (Arc::clone(&self.0), agent.clone());
+        self.brief(async move { inner.delete_older(&agent).await }).await?;
+        Ok(was_there)
+    }
+
+    async fn brief<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, ArchiveError>> + Send + 'static,
+    ) -> Result<T, ArchiveError> {
+        let patience = SHIPPING.max(self.0.wait);
         self.carry(async move {
-            let removed = timeout(patience, inner.remove(&agent)).await;
-            removed.unwrap_or(Err(ArchiveError::Slow(patience)))
+            timeout(patience, work).await.unwrap_or(Err(ArchiveError::Slow(patience)))
         })
         .await
     }
@@ -344,10 +417,10 @@ impl Archives {
     pub async fn finish(&self, patience: Duration) -> usize {
         let inner = Arc::clone(&self.0);
         let work = async {
+            let _turn = self.0.shipping_due.lock().await;
             // An error would say that the sender is gone, which is ours.
             let _ = self.0.under_way.subscribe().wait_for(|count| *count == 0).await;
-            let may_pass = |(agent, may_pass): (&AgentId, &bool)| may_pass.then(|| agent.clone());
-            let due: Vec<_> = lock(&self.0.due).iter().filter_map(may_pass).collect();
+            let due = self.0.due();
             join_all(due.iter().map(|agent| self.ship(agent))).await;
             self.carry(async move {
                 inner.sweep().await;
@@ -386,8 +459,19 @@ impl Archives {
 }
 
 impl Inner {
+    /// Agents whose workspace may be shipped in another try.
+    fn due(&self) -> Vec<AgentId> {
+        let may_pass = |(agent, may_pass): (&AgentId, &bool)| may_pass.then(|| agent.clone());
+        lock(&self.due).iter().filter_map(may_pass).collect()
+    }
+
     /// What became of a try to ship.
-    fn judge(&self, agent: &AgentId, shipped: &Result<Option<Shipped>, ArchiveError>) {
+    fn judge(
+        &self,
+        agent: &AgentId,
+        shipped: &Result<Option<Shipped>, ArchiveError>,
+        manner: Manner,
+    ) {
         let count = |count: &AtomicU64, more| count.fetch_add(more, Ordering::Relaxed);
         let error = match shipped {
             Ok(done) => {
@@ -407,10 +491,24 @@ impl Inner {
         let is_large = matches!(error, ArchiveError::TooLarge { .. });
         let before = lock(&self.due).insert(agent.clone(), !is_large);
         count(if is_large { &self.counts.too_large } else { &self.counts.failed }, 1);
-        if !is_large || before != Some(false) {
+        let is_news = match (is_large, manner) {
+            (true, _) => before != Some(false),
+            (false, Manner::Again) => false,
+            (false, Manner::Plain) => true,
+        };
+        if is_news {
             (self.notify)(agent, ArchiveNotice::NotShipped(error.clone()));
         }
     }
+}
+
+/// A try to ship.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// It is reported if it fails.
+    Plain,
+    /// After one that was.
+    Again,
 }
 
 /// Counts one that is being shipped, until it is dropped.
@@ -430,7 +528,7 @@ impl Drop for UnderWay<'_> {
 }
 
 /// Says that a workspace was not shipped, unless it is disarmed.
-struct OnDrop<'a>(Option<(&'a Inner, &'a AgentId)>);
+struct OnDrop<'a>(Option<(&'a Inner, &'a AgentId, Manner)>);
 
 impl OnDrop<'_> {
     fn disarm(mut self) {
@@ -440,8 +538,8 @@ impl OnDrop<'_> {
 
 impl Drop for OnDrop<'_> {
     fn drop(&mut self) {
-        if let Some((inner, agent)) = self.0.take() {
-            inner.judge(agent, &Err(ArchiveError::Interrupted));
+        if let Some((inner, agent, manner)) = self.0.take() {
+            inner.judge(agent, &Err(ArchiveError::Interrupted), manner);
         }
     }
 }

@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const MAX_WORKSPACE: u64 = 16 * 1024 * 1024;
 
 /// A place for a town, and disks of machines.
-struct World {
+pub(crate) struct World {
     dir: tempfile::TempDir,
     server: Option<Server>,
     /// Not the directory `place`.
@@ -45,7 +45,7 @@ struct Copy {
 }
 
 impl World {
-    fn of_directory() -> Self {
+    pub(crate) fn of_directory() -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("place")).unwrap();
         Self { dir, server: None, to: None }
@@ -68,7 +68,7 @@ impl World {
         [Self::of_directory(), Self::of_bucket()]
     }
 
-    fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self) -> Settings {
         let directory = || Address::File(self.dir.path().join("place"));
         let to = self.to.clone().unwrap_or_else(directory);
         Settings {
@@ -83,7 +83,7 @@ impl World {
         }
     }
 
-    fn disk(&self, name: &str) -> PathBuf {
+    pub(crate) fn disk(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 

@@ -18,6 +18,9 @@ use tokio::time::sleep;
 use crate::workspaces::WorkspaceError;
 use crate::{Inner, Supervisor};
 
+/// Between two tries to ship what could not be shipped.
+const SHIP_AGAIN: Duration = Duration::from_secs(60);
+
 /// Between two looks at all workspaces.
 const SWEEP: Duration = Duration::from_secs(600);
 
@@ -67,6 +70,20 @@ impl Supervisor {
             while let Some(inner) = supervisor.upgrade() {
                 Self(inner).sweep(&inventory, &policy).await;
                 sleep(SWEEP).await;
+            }
+        }
+    }
+
+    /// Ships workspaces that could not be shipped when their agents ended, now and then, until there is no supervisor any more,
+    /// which it does not keep.
+    pub fn ship_workspaces(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (supervisor, archives) = (Arc::downgrade(&self.0), self.0.container.archives.clone());
+        async move {
+            let Some(archives) = archives else { return };
+            loop {
+                sleep(SHIP_AGAIN).await;
+                let Some(inner) = supervisor.upgrade() else { return };
+                archives.ship_due(|id| inner.container.workspace_use.vacate(id)).await;
             }
         }
     }
@@ -130,6 +147,14 @@ impl Inner {
         self.container.archives.as_ref().is_some_and(|archives| archives.has(id))
     }
 
+    /// Whether another machine has shipped a newer workspace. If nobody can tell, it may have.
+    async fn is_overtaken(&self, id: &AgentId) -> bool {
+        match &self.container.archives {
+            Some(archives) => archives.is_newer(id).await.unwrap_or(true),
+            None => false,
+        }
+    }
+
     async fn remove_archive(&self, id: &AgentId) -> Result<bool, WorkspaceError> {
         let Some(archives) = &self.container.archives else { return Ok(false) };
         let removed = archives.remove(id).await;
@@ -150,8 +175,13 @@ impl Inner {
         let inventory = self.inventory()?;
         let (aside, had_archive) = {
             let _vacant = self.container.workspace_use.vacate(id).ok_or_else(in_use)?;
+            // What is here is not what the archive has.
+            let is_overtaken = self.is_overtaken(id).await;
             let seen = match unless {
                 Unless::Nothing => None,
+                Unless::UsedAfter(seen) if inventory.is_used_after(id, seen).await? => {
+                    return Ok(None);
+                }
                 Unless::UsedAfter(seen) => Some(seen),
                 Unless::NotPushed => match inventory.pushed(id).await? {
                     None if self.has_archive(id) => {
@@ -159,6 +189,10 @@ impl Inner {
                         return Err(WorkspaceError::NotPushed { id: id.clone(), why: why.into() });
                     }
                     None => return Ok(None),
+                    Some(_) if is_overtaken => {
+                        let why = "another machine has shipped a newer one, which is not here";
+                        return Err(WorkspaceError::NotPushed { id: id.clone(), why: why.into() });
+                    }
                     Some(Pushed::Yes) => None,
                     Some(Pushed::No { why }) => {
                         return Err(WorkspaceError::NotPushed { id: id.clone(), why });
@@ -166,8 +200,16 @@ impl Inner {
                 },
             };
             // First: one that is there would come back with the next start.
-            let had_archive = self.remove_archive(id).await?;
-            (inventory.set_aside(id, seen).await?, had_archive)
+            let had_archive = match unless {
+                Unless::UsedAfter(_) if is_overtaken => false,
+                _ => self.remove_archive(id).await?,
+            };
+            let aside = inventory.set_aside(id, seen).await;
+            if let (true, Err(_), Some(archives)) = (had_archive, &aside, &self.container.archives)
+            {
+                archives.owe(id);
+            }
+            (aside?, had_archive)
         };
         let freed = match aside {
             Some(aside) => aside.delete().await?,

@@ -193,12 +193,11 @@ impl Inventory {
         unless_used_after: Option<Timestamp>,
     ) -> Result<Option<Aside>, Error> {
         let (path, note) = (self.folder.join(agent.as_str()), self.notes().join(agent.as_str()));
-        let noted = self.recent().get(agent).map(|(last, _)| *last);
-        let of = path.clone();
-        let read = move |note: &Path| Ok((read_note(note), disk::is_directory(&of)));
-        let (used, is_there) = disk::on(&note, read).await?;
-        let used = used.max(noted);
-        let is_newer = unless_used_after.is_some_and(|seen| used.is_some_and(|used| used > seen));
+        let is_there = disk::on(&path, |path| Ok(disk::is_directory(path))).await?;
+        let is_newer = match unless_used_after {
+            Some(seen) => self.is_used_after(agent, seen).await?,
+            None => false,
+        };
         if is_newer || !is_there {
             return Ok(None);
         }
@@ -211,6 +210,14 @@ impl Inventory {
         }
         self.recent().remove(agent);
         Ok(Some(Aside(aside)))
+    }
+
+    /// Whether it was used after a time.
+    pub async fn is_used_after(&self, agent: &AgentId, seen: Timestamp) -> Result<bool, Error> {
+        let noted = self.recent().get(agent).map(|(last, _)| *last);
+        let read = |note: &Path| Ok(read_note(note));
+        let used = disk::on(&self.notes().join(agent.as_str()), read).await?;
+        Ok(used.max(noted).is_some_and(|used| used > seen))
     }
 
     /// Deletes what earlier removals left: of a host that was killed, or whose disk did not let it.

@@ -75,27 +75,39 @@ impl Actor<'_> {
             return Ok(());
         };
         let (archives, id) = (archives.clone(), self.state.id().clone());
-        if archives.is_newer(&id).await {
+        let not_here = |error: bulkhead_ship::ArchiveError| {
+            failed("workspace-not-here", &format!("its workspace was not brought here: {error}"))
+        };
+        let (began, mut stop) = (Instant::now(), self.stop.clone());
+        let is_newer = tokio::select! {
+            biased;
+            _ = stop_ordered(&mut stop) => {
+                return Err(self.stopped_at_start(Phase::Workspace).into());
+            }
+            is_newer = archives.is_newer(&id) => is_newer,
+        };
+        if is_newer.map_err(not_here)? {
             self.mark_in_flight(Phase::Workspace.as_str(), None);
-            let began = Instant::now();
             if let Some(workspaces) = &self.container.workspaces {
                 // What is known of a repository is not of the one that comes.
                 let forgotten = workspaces.forget(id.as_str()).await;
                 forgotten.map_err(|error| failed(error.code(), &error.to_string()))?;
             }
-            let mut stop = self.stop.clone();
+            // Of its own: what is under way goes on for a moment after a stop.
+            let guard = self.container.workspace_use.begin(&id).await;
             let arrived = tokio::select! {
                 biased;
                 _ = stop_ordered(&mut stop) => {
                     return Err(self.stopped_at_start(Phase::Workspace).into());
                 }
-                arrived = archives.arrive(&id) => arrived,
+                arrived = archives.arrive(&id, guard) => arrived,
             };
             self.stand_still(began);
-            arrived.map_err(|error| {
-                let message = format!("its workspace was not brought here: {error}");
-                failed("workspace-not-here", &message)
-            })?;
+            arrived.map_err(not_here)?;
+        }
+        if let Err(error) = archives.begins(&id).await {
+            // After a loss of power its archive may be taken for newer.
+            tracing::warn!(agent = %id, %error, "that its workspace is used is not noted");
         }
         self.workspace_is_here = true;
         Ok(())
@@ -109,7 +121,7 @@ impl Actor<'_> {
         let (id, mut stop) = (self.state.id(), self.stop.clone());
         let ship = async {
             // An older one would be taken for the newest.
-            if !is_saved || (archives.has(id) && archives.remove(id).await.is_err()) {
+            if !is_saved || (archives.has(id) && archives.withdraw(id).await.is_err()) {
                 // What becomes of it is reported there.
                 let _ = archives.ship(id).await;
             }

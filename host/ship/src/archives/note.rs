@@ -1,7 +1,8 @@
 //! What this disk knows of the archive of an agent: a file `.shipped/AGENT` beside the workspaces.
 //!
 //! The workspace here is at least as new as the archives that its note names. If the index names another one, another machine
-//! has been at work since.
+//! has been at work since. After a start of the machine that is so only if the tree is still the one of the archive, or its agent
+//! has begun since: the disk may have lost what was written last, and the archive has it.
 
 use std::fs;
 use std::io;
@@ -9,19 +10,26 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::whole;
+use crate::{marker, whole};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Note {
     /// Where the archives are. Those of another place are others.
     pub to: String,
-    /// Archives that the workspace has gone on from, and the one that was made of it last, if it is not known whether it is
-    /// named.
+    /// Archives that the workspace has gone on from, and those that were made of it since of which it is not known whether they
+    /// are named.
     pub ids: Vec<String>,
-    /// The tree, when the last of them was made of it or was unpacked.
+    /// The tree as it is in the last of them. Empty: it is not known whether that one is named.
     pub fingerprint: String,
+    /// The start of the machine's kernel when this was written.
+    pub boot_id: String,
+    /// Whether the agent has begun since.
+    pub is_used: bool,
 }
+
+/// Archives that a note names, at most. Above that the oldest one goes which is not known to be named.
+const MAX_IDS: usize = 256;
 
 impl Note {
     /// Reads it. One that is damaged counts as none: then the archive is newer.
@@ -30,16 +38,53 @@ impl Note {
         (note.to == to).then_some(note)
     }
 
+    /// Of a tree that is as it is in an archive that is named.
+    pub fn of(to: &str, id: String, fingerprint: String) -> Self {
+        let (to, ids, boot_id) = (to.to_owned(), vec![id], marker::boot_id());
+        Self { to, ids, fingerprint, boot_id, is_used: false }
+    }
+
+    /// The same with one more archive, of which it is not known whether it is named.
+    pub fn with(mut self, to: &str, id: String) -> Self {
+        if self.ids.len() >= MAX_IDS {
+            self.ids.remove(1);
+        }
+        self.ids.push(id);
+        let (to, boot_id) = (to.to_owned(), marker::boot_id());
+        Self { to, ids: self.ids, fingerprint: String::new(), boot_id, is_used: false }
+    }
+
+    /// The same at a begin or an end of the agent.
+    pub fn used(self, is_used: bool) -> Self {
+        Self { is_used, boot_id: marker::boot_id(), ..self }
+    }
+
+    /// Whether the machine was not started since it was written. If nobody can tell, it may have been.
+    pub fn is_of_this_start(&self) -> bool {
+        !self.boot_id.is_empty() && self.boot_id == marker::boot_id()
+    }
+
     pub fn knows(&self, id: &str) -> bool {
         self.ids.iter().any(|known| known == id)
     }
 
-    /// Whether the tree is as it was in this archive.
+    /// Whether the tree is as it is in this archive.
     pub fn is_unchanged(&self, id: &str, fingerprint: &str) -> bool {
         self.ids.last().is_some_and(|last| last == id) && self.fingerprint == fingerprint
     }
 
+    /// Whether the tree is as it is in an archive that is or was named.
+    pub fn is_shipped(&self, fingerprint: &str) -> bool {
+        !self.fingerprint.is_empty() && self.fingerprint == fingerprint
+    }
+
+    /// It is on the disk then.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         whole::write(path, self)
+    }
+
+    /// For what only spares work, or is known otherwise.
+    pub fn write_soon(&self, path: &Path) -> io::Result<()> {
+        whole::write_soon(path, self)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -19,6 +20,9 @@ pub(super) const PART_BYTES: usize = 4 * 1024 * 1024;
 
 /// Permissions that are kept: no set-user-id.
 const MODE: u32 = 0o777;
+
+/// What an entry is called that has the name or the target of the next one.
+const LONG: &[u8] = b"././@LongLink";
 
 /// Packs a tree. Blocks while `parts` is full.
 pub(super) fn pack(top: &Path, limits: Limits, parts: Sender<Bytes>) -> Result<Seen, ArchiveError> {
@@ -40,35 +44,72 @@ fn add(
     stat: &Stat,
     found: Found,
 ) -> Result<(), ArchiveError> {
-    let mut header = Header::new_gnu();
+    let (kind, size) = match &found {
+        Found::Directory => (EntryType::Directory, 0),
+        Found::Link(_) => (EntryType::Symlink, 0),
+        Found::File(_) => (EntryType::Regular, stat.st_size.cast_unsigned()),
+    };
+    let mut header = header(kind, size);
     header.set_mode(stat.st_mode & MODE);
     header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or(0));
+    let failed = |error: io::Error| ArchiveError::disk("pack", path, &error);
+    name(archive, &mut header, path, Field::Name).map_err(failed)?;
+    if let Found::Link(target) = &found {
+        name(archive, &mut header, target, Field::Target).map_err(failed)?;
+    }
+    header.set_cksum();
+    let Found::File(file) = found else {
+        return archive.append(&header, io::empty()).map_err(failed);
+    };
+    let mut contents = File::from(file).take(size);
+    archive.append(&header, &mut contents).map_err(failed)?;
+    // Its size is written already.
+    match contents.limit() {
+        0 => Ok(()),
+        _ => Err(ArchiveError::Changed(path.to_owned())),
+    }
+}
+
+fn header(kind: EntryType, size: u64) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_size(size);
+    header.set_mode(0o600);
+    header.set_mtime(0);
     header.set_uid(0);
     header.set_gid(0);
-    header.set_size(0);
-    let added = match found {
-        Found::Directory => {
-            header.set_entry_type(EntryType::Directory);
-            archive.append_data(&mut header, path, io::empty())
-        }
-        Found::Link(target) => {
-            header.set_entry_type(EntryType::Symlink);
-            archive.append_link(&mut header, path, target)
-        }
-        Found::File(file) => {
-            let size = stat.st_size.cast_unsigned();
-            header.set_size(size);
-            header.set_entry_type(EntryType::Regular);
-            let mut contents = File::from(file).take(size);
-            let added = archive.append_data(&mut header, path, &mut contents);
-            // Its size is written already.
-            if contents.limit() > 0 {
-                return Err(ArchiveError::Changed(path.to_owned()));
-            }
-            added
-        }
+    header
+}
+
+#[derive(Clone, Copy)]
+enum Field {
+    Name,
+    Target,
+}
+
+/// Writes a name or a target, whatever its bytes are. The library takes no long one whose first hundred bytes begin with something
+/// that is no UTF-8.
+fn name(
+    archive: &mut Builder<impl Write>,
+    header: &mut Header,
+    path: &Path,
+    field: Field,
+) -> io::Result<()> {
+    let bytes = path.as_os_str().as_bytes();
+    let old = header.as_old_mut();
+    let (room, long) = match field {
+        Field::Name => (&mut old.name, EntryType::GNULongName),
+        Field::Target => (&mut old.linkname, EntryType::GNULongLink),
     };
-    added.map_err(|error| ArchiveError::disk("pack", path, &error))
+    let in_header = bytes.len().min(room.len());
+    room[..in_header].copy_from_slice(&bytes[..in_header]);
+    if in_header == bytes.len() {
+        return Ok(());
+    }
+    let mut header = self::header(long, bytes.len() as u64 + 1);
+    header.as_old_mut().name[..LONG.len()].copy_from_slice(LONG);
+    header.set_cksum();
+    archive.append(&header, bytes.chain(&[0][..]))
 }
 
 /// Sends what is written in parts.

@@ -43,7 +43,7 @@ pub(super) struct Seen {
     pub bytes: u64,
     /// Files, directories and links.
     pub entries: u64,
-    /// What is none of them, not readable, too deep or on another file system.
+    /// What is none of them, what the host may not read, what is too deep or on another file system.
     pub skipped: u64,
 }
 
@@ -131,9 +131,10 @@ impl Walk {
         depth: usize,
         each: &mut Each<'_>,
     ) -> Result<(), ArchiveError> {
-        let Ok(names) = self.names(dir.as_fd()) else {
-            self.seen.skipped += 1;
-            return Ok(());
+        let names = match self.names(dir.as_fd()) {
+            // It is gone by now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            names => names.map_err(|error| ArchiveError::disk("read", path, &error))?,
         };
         for name in names {
             self.seen.entries += 1;
@@ -145,13 +146,15 @@ impl Walk {
             path.pop();
             match taken {
                 Ok(()) => {}
-                // It is gone, or something else by now.
-                Err(Step::Errno(Errno::NOENT | Errno::LOOP | Errno::NOTDIR)) => {
-                    self.seen.entries -= 1;
-                }
-                Err(Step::Errno(_)) => {
+                Err(Step::Gone) => self.seen.entries -= 1,
+                Err(Step::LeftOut) => {
                     self.seen.entries -= 1;
                     self.seen.skipped += 1;
+                }
+                // A part of it would be taken for all of it.
+                Err(Step::Errno(errno)) => {
+                    let path = path.join(OsStr::from_bytes(name.to_bytes()));
+                    return Err(ArchiveError::disk("read", &path, &errno.into()));
                 }
                 Err(Step::Ends(error)) => return Err(error),
             }
@@ -186,10 +189,10 @@ impl Walk {
     ) -> Result<(), Step> {
         let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
         if stat.st_dev != self.device {
-            return Err(Errno::XDEV.into());
+            return Err(Step::LeftOut);
         }
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory if depth >= MAX_DEPTH => Err(Errno::NAMETOOLONG.into()),
+            FileType::Directory if depth >= MAX_DEPTH => Err(Step::LeftOut),
             FileType::Directory => {
                 let below = openat(dir, name, DIRECTORY, Mode::empty())?;
                 each(path, &stat, Some(Found::Directory))?;
@@ -203,7 +206,7 @@ impl Walk {
                 let file = openat(dir, name, FILE, Mode::empty())?;
                 let stat = fstat(&file)?;
                 if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-                    return Err(Errno::NOENT.into());
+                    return Err(Step::Gone);
                 }
                 self.seen.bytes = self.seen.bytes.saturating_add(stat.st_size.cast_unsigned());
                 if self.seen.bytes > self.limits.bytes {
@@ -217,13 +220,17 @@ impl Walk {
                 Ok(each(path, &stat, Some(Found::Link(target)))?)
             }
             // Sockets, pipes, devices.
-            _ => Err(Errno::INVAL.into()),
+            _ => Err(Step::LeftOut),
         }
     }
 }
 
 /// Why an entry was not taken.
 enum Step {
+    /// It is gone, or something else by now.
+    Gone,
+    /// It is nothing that is packed, or the host may not read it.
+    LeftOut,
     Errno(Errno),
     /// Of the whole walk.
     Ends(ArchiveError),
@@ -231,7 +238,13 @@ enum Step {
 
 impl From<Errno> for Step {
     fn from(errno: Errno) -> Self {
-        Self::Errno(errno)
+        match errno {
+            Errno::NOENT | Errno::LOOP | Errno::NOTDIR => Self::Gone,
+            // A link that is none any more, and a pipe or socket in the place of a file.
+            Errno::INVAL | Errno::NXIO => Self::Gone,
+            Errno::ACCESS | Errno::PERM => Self::LeftOut,
+            errno => Self::Errno(errno),
+        }
     }
 }
 
@@ -301,6 +314,16 @@ mod tests {
         fs::write(top.join("11"), "").unwrap();
         assert!(matches!(survey(&top, LIMITS), Err(ArchiveError::TooLarge { entries: 11, .. })));
         assert!(walk(&top, LIMITS, &mut |_, _, _| Ok(())).is_err());
+    }
+
+    #[test]
+    fn only_what_may_not_be_read_is_left_out_and_what_cannot_be_ends_the_walk() {
+        let left_out = [Errno::ACCESS, Errno::PERM];
+        assert!(left_out.into_iter().all(|errno| matches!(Step::from(errno), Step::LeftOut)));
+        let gone = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP];
+        assert!(gone.into_iter().all(|errno| matches!(Step::from(errno), Step::Gone)));
+        let ends = [Errno::IO, Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::STALE];
+        assert!(ends.into_iter().all(|errno| matches!(Step::from(errno), Step::Errno(_))));
     }
 
     #[test]

@@ -4,9 +4,10 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bulkhead_types::AgentId;
+use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc::{Sender, channel};
 use tokio::task::spawn_blocking;
@@ -17,6 +18,7 @@ use super::note::Note;
 use super::walk::{Seen, Survey, survey};
 use super::{ArchiveError, Arrived, Inner, Shipped, lock, pack, unpack};
 use crate::fault::ShipError;
+use crate::place::Put;
 use crate::segment::{hex, random};
 
 /// Directories beside those of agents. No id of an agent begins with a dot.
@@ -35,8 +37,7 @@ const OLDER: &str = ".older";
 const REMOVED: &str = ".removed";
 
 /// Between two tries, at first and at most.
-const AGAIN: (std::time::Duration, std::time::Duration) =
-    (std::time::Duration::from_millis(200), std::time::Duration::from_secs(2));
+const AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 
 /// Objects that nothing names and that are still to be removed, at most.
 const MAX_GARBAGE: usize = 4096;
@@ -44,8 +45,21 @@ const MAX_GARBAGE: usize = 4096;
 /// Removes what an earlier process was about to unpack.
 pub(super) fn clear(folder: &Path) {
     for entry in fs::read_dir(folder.join(ARRIVING)).into_iter().flatten().flatten() {
-        let _ = fs::remove_dir_all(entry.path());
+        let _ = delete(folder, &entry.path());
     }
+}
+
+/// Deletes a directory, if it is there. What cannot be deleted is out of the way, and deleted at a boot.
+fn delete(folder: &Path, path: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(path).is_err() {
+        return Ok(());
+    }
+    let number = random().map_err(io::Error::other)?;
+    let aside = folder.join(REMOVED).join(format!("{number:032x}"));
+    fs::create_dir_all(&aside)?;
+    fs::rename(path, aside.join(path.file_name().unwrap_or_default()))?;
+    let _ = fs::remove_dir_all(&aside);
+    Ok(())
 }
 
 fn key(agent: &AgentId, id: &str, part: u32) -> String {
@@ -76,10 +90,30 @@ impl Inner {
     }
 
     /// Whether the workspace on this disk is as new as an archive, or newer.
-    pub(super) fn is_here(&self, agent: &AgentId, id: &str) -> bool {
+    pub(super) fn is_here(&self, agent: &AgentId, id: &str) -> Result<bool, ArchiveError> {
         let path = self.folder.join(agent.as_str());
-        fs::symlink_metadata(path).is_ok_and(|it| it.is_dir())
-            && self.note(agent).is_some_and(|note| note.knows(id))
+        if !fs::symlink_metadata(&path).is_ok_and(|it| it.is_dir()) {
+            return Ok(false);
+        }
+        let Some(note) = self.note(agent).filter(|note| note.knows(id)) else { return Ok(false) };
+        if note.is_used || note.is_of_this_start() {
+            return Ok(true);
+        }
+        match survey(&path, self.limits) {
+            Ok(now) => Ok(now.is_some_and(|now| note.is_shipped(&now.fingerprint))),
+            Err(ArchiveError::TooLarge { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The agent begins: from now on there may be more here than in the archive.
+    pub(super) fn begins(&self, agent: &AgentId) -> Result<(), ArchiveError> {
+        match self.note(agent) {
+            Some(note) if !note.is_used || !note.is_of_this_start() => {
+                self.write_note_soon(agent, &note.used(true))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn write_note(&self, agent: &AgentId, note: &Note) -> Result<(), ArchiveError> {
@@ -87,12 +121,16 @@ impl Inner {
         note.write(&path).map_err(|error| ArchiveError::disk("write", &path, &error))
     }
 
+    fn write_note_soon(&self, agent: &AgentId, note: &Note) -> Result<(), ArchiveError> {
+        let path = self.note_path(agent);
+        note.write_soon(&path).map_err(|error| ArchiveError::disk("write", &path, &error))
+    }
+
     /// Nothing: it is shipped as it is, or there is nothing.
-    pub(super) async fn ship(
+    pub(super) async fn changed(
         self: &Arc<Self>,
         agent: &AgentId,
-    ) -> Result<Option<Shipped>, ArchiveError> {
-        let began = Instant::now();
+    ) -> Result<Option<Changed>, ArchiveError> {
         let before = self.index.get(agent);
         let (inner, of) = (Arc::clone(self), agent.clone());
         let looked = on_disk(move || {
@@ -103,44 +141,58 @@ impl Inner {
         match &before {
             None if seen.entries == 0 => return Ok(None),
             Some(before) if !note.knows(&before.id) => return Err(ArchiveError::Overtaken),
-            Some(before) if note.is_unchanged(&before.id, &fingerprint) => return Ok(None),
+            Some(before) if note.is_unchanged(&before.id, &fingerprint) => {
+                if note.is_used {
+                    let (inner, of) = (Arc::clone(self), agent.clone());
+                    on_disk(move || inner.write_note_soon(&of, &note.used(false))).await?;
+                }
+                return Ok(None);
+            }
             _ => {}
         }
         if !self.index.takes(agent) {
             let text = format!("{} names as many archives as it may", self.place.shown(KEY));
             return Err(ShipError::Refused(text).into());
         }
-        let _permit = self.at_once.acquire().await;
+        Ok(Some(Changed { before, note, fingerprint }))
+    }
+
+    /// Packs it, and has the index name it.
+    pub(super) async fn ship(
+        self: &Arc<Self>,
+        agent: &AgentId,
+        Changed { before, note, fingerprint }: Changed,
+    ) -> Result<Shipped, ArchiveError> {
+        let began = Instant::now();
         let id = format!("{:032x}", random()?);
-        let (packed, seen) = self.put_parts(agent, id).await?;
-        let ids = before.iter().map(|before| before.id.clone()).chain([packed.id.clone()]);
-        let note = Note { to: self.place.identity().to_owned(), ids: ids.collect(), fingerprint };
+        let (packed, seen, written) = self.put_parts(agent, id).await?;
+        let note = note.with(self.place.identity(), packed.id.clone());
         // First: an archive that is named and that this disk does not know would be newer than the disk.
         let (inner, of) = (Arc::clone(self), agent.clone());
         on_disk(move || inner.write_note(&of, &note)).await?;
-        let doubtful = std::mem::take(&mut *lock(&self.doubtful));
-        let changed = self.retried(|| self.index.change(&self.place, agent, Some(packed.clone())));
-        if let Err(error) = changed.await {
-            lock(&self.doubtful).extend(doubtful.into_iter().chain(keys(agent, &packed)));
-            return Err(error.into());
-        }
-        self.discard(doubtful.into_iter());
-        if let Some(before) = &before {
-            self.discard(keys(agent, before));
-        }
+        let both = before.into_iter().chain([packed.clone()]);
+        let doubts = Doubts::take(self, both.map(|packed| (agent.clone(), packed)));
+        written.keep();
+        self.retried(self.wait, || self.index.change(&self.place, agent, Some(packed.clone())))
+            .await?;
+        doubts.settle();
+        // Now what is here is known to be there. Without this it is shipped once more.
+        let note = Note::of(self.place.identity(), packed.id.clone(), fingerprint);
+        let (inner, of) = (Arc::clone(self), agent.clone());
+        let _ = on_disk(move || inner.write_note_soon(&of, &note)).await;
         let inner = Arc::clone(self);
         drop(self.runtime.spawn(async move { inner.sweep().await }));
         let Seen { bytes, entries, skipped } = seen;
         let packed_bytes = packed.packed_bytes;
-        Ok(Some(Shipped { bytes, packed_bytes, entries, skipped, took: began.elapsed() }))
+        Ok(Shipped { bytes, packed_bytes, entries, skipped, took: began.elapsed() })
     }
 
-    /// Packs the tree, part by part, and writes each. What is written is removed after an error.
+    /// Packs the tree, part by part, and writes each. What is written is removed, unless it is kept.
     async fn put_parts(
-        self: &Arc<Self>,
+        &self,
         agent: &AgentId,
         id: String,
-    ) -> Result<(Packed, Seen), ArchiveError> {
+    ) -> Result<(Packed, Seen, Written<'_>), ArchiveError> {
         let (sender, mut receiver) = channel(1);
         let (path, limits) = (self.folder.join(agent.as_str()), self.limits);
         let packing = spawn_blocking(move || pack::pack(&path, limits, sender));
@@ -151,12 +203,10 @@ impl Inner {
             packed_bytes += part.len() as u64;
             let key = key(agent, &id, parts);
             written.keys.push(key.clone());
-            // One that is there already is this one: nobody else knows its name.
-            self.retried(|| self.place.create(&key, part.clone())).await?;
+            self.retried(self.patience(part.len()), || self.put_part(&key, &part)).await?;
             parts += 1;
         }
         let seen = packing.await.unwrap_or(Err(ArchiveError::Interrupted))?;
-        written.keys.clear();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let packed = Packed {
             id,
@@ -168,27 +218,44 @@ impl Inner {
             entries: seen.entries,
             written_at: i64::try_from(now.as_millis()).unwrap_or(i64::MAX),
         };
-        Ok((packed, seen))
+        Ok((packed, seen, written))
     }
 
-    /// Nothing: this disk has it, or something newer.
+    async fn put_part(&self, key: &str, part: &Bytes) -> Result<(), ShipError> {
+        if let Put::Stored(_) = self.place.create(key, part.clone()).await? {
+            return Ok(());
+        }
+        // Nobody else knows its name. It is the same part, or a server that is still busy with another try of it.
+        match self.place.get(key).await? {
+            Some((there, _)) if there == *part => Ok(()),
+            Some(_) => {
+                let what = "it is not what was written";
+                Err(ShipError::damaged(&self.place.shown(key), what.to_owned()))
+            }
+            None => {
+                let shown = self.place.shown(key);
+                Err(ShipError::Unavailable(format!("{shown} is refused, and is not there")))
+            }
+        }
+    }
+
+    /// Brings an archive here. `guard` keeps others away from the workspace, also while it is put in its place after this was
+    /// dropped.
     pub(super) async fn arrive(
         self: &Arc<Self>,
         agent: &AgentId,
         packed: &Packed,
-    ) -> Result<Option<Arrived>, ArchiveError> {
+        guard: impl Send + 'static,
+    ) -> Result<Arrived, ArchiveError> {
         let began = Instant::now();
+        let (staging, seen) = self.fetch(agent, packed).await?;
         let (inner, of, id) = (Arc::clone(self), agent.clone(), packed.id.clone());
-        if on_disk(move || Ok(inner.is_here(&of, &id))).await? {
-            return Ok(None);
-        }
-        let _permit = self.at_once.acquire().await;
-        let staging = Staging(self.folder.join(ARRIVING).join(format!("{:032x}", random()?)));
-        let seen = self.fetch(agent, packed, &staging.0).await?;
-        let (inner, of, id) = (Arc::clone(self), agent.clone(), packed.id.clone());
-        let kept_as = on_disk(move || inner.install(&of, id, staging)).await?;
-        let Seen { bytes, entries, .. } = seen;
-        Ok(Some(Arrived { bytes, entries, took: began.elapsed(), kept_as }))
+        let installed = on_disk(move || {
+            let _guard = guard;
+            inner.install(&of, id, staging)
+        });
+        let (Seen { bytes, entries, .. }, kept_as) = (seen, installed.await?);
+        Ok(Arrived { bytes, entries, took: began.elapsed(), kept_as })
     }
 
     /// Unpacks an archive into a new directory, and checks that it is all of it.
@@ -196,39 +263,45 @@ impl Inner {
         self: &Arc<Self>,
         agent: &AgentId,
         packed: &Packed,
-        into: &Path,
-    ) -> Result<Seen, ArchiveError> {
+    ) -> Result<(Staging, Seen), ArchiveError> {
         let (sender, receiver) = channel(1);
-        let (into, limits) = (into.to_owned(), self.limits);
+        let (inner, number) = (Arc::clone(self), random()?);
+        // It is removed where it is written, and not before that has ended.
         let unpacking = spawn_blocking(move || {
             use std::os::unix::fs::DirBuilderExt;
-            let made = fs::DirBuilder::new().mode(0o700).create(&into);
-            made.map_err(|error| ArchiveError::disk("make", &into, &error))?;
-            unpack::unpack(receiver, &into, limits)
+            let path = inner.folder.join(ARRIVING).join(format!("{number:032x}"));
+            let made = fs::DirBuilder::new().mode(0o700).create(&path);
+            made.map_err(|error| ArchiveError::disk("make", &path, &error))?;
+            let limits = inner.limits;
+            let staging = Staging { inner, path };
+            let (seen, digest) = unpack::unpack(receiver, &staging.path, limits)?;
+            Ok((staging, seen, digest))
         });
         let sent = self.send_parts(agent, packed, sender).await;
         let unpacked = unpacking.await.unwrap_or(Err(ArchiveError::Interrupted));
         // What is missing is why it cannot be unpacked.
         sent?;
-        let (seen, digest) = unpacked?;
-        match digest == packed.digest {
-            true => Ok(seen),
-            false => Err(ArchiveError::Damaged(format!(
-                "{} has another checksum than {} says",
-                self.place.shown(&key(agent, &packed.id, 0)),
-                self.place.shown(KEY)
-            ))),
+        let (staging, seen, digest) = unpacked?;
+        if digest == packed.digest {
+            return Ok((staging, seen));
         }
+        let _ = spawn_blocking(move || drop(staging)).await;
+        Err(ArchiveError::Damaged(format!(
+            "{} has another checksum than {} says",
+            self.place.shown(&key(agent, &packed.id, 0)),
+            self.place.shown(KEY)
+        )))
     }
 
     async fn send_parts(
         &self,
         agent: &AgentId,
         packed: &Packed,
-        to: Sender<bytes::Bytes>,
+        to: Sender<Bytes>,
     ) -> Result<(), ArchiveError> {
+        let patience = self.patience(pack::PART_BYTES);
         for key in keys(agent, packed) {
-            let Some((part, _)) = self.retried(|| self.place.get(&key)).await? else {
+            let Some((part, _)) = self.retried(patience, || self.place.get(&key)).await? else {
                 let why = format!("{} names it", self.place.shown(KEY));
                 return Err(ShipError::Missing { object: self.place.shown(&key), why }.into());
             };
@@ -257,63 +330,58 @@ impl Inner {
             }
             _ => None,
         };
-        fs::rename(&staging.0, &path).map_err(failed)?;
+        // Before it is there: a tree without this would be one that was never shipped, and push that out which is kept.
+        let print = survey(&staging.path, self.limits)?.map(|survey| survey.fingerprint);
+        let note = Note::of(self.place.identity(), id, print.unwrap_or_default());
+        self.write_note(agent, &note)?;
+        fs::rename(&staging.path, &path).map_err(failed)?;
         File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
-        let fingerprint = survey(&path, self.limits)?.map(|survey| survey.fingerprint);
-        let fingerprint = fingerprint.unwrap_or_default();
-        self.write_note(
-            agent,
-            &Note { to: self.place.identity().to_owned(), ids: vec![id], fingerprint },
-        )?;
         Ok(kept_as)
     }
 
     fn set_aside(&self, agent: &AgentId, path: &Path) -> io::Result<Option<PathBuf>> {
-        let last = self.note(agent).and_then(|note| Some((note.ids.last()?.clone(), note)));
         let now = survey(path, self.limits).ok().flatten();
-        let is_shipped = last
-            .zip(now)
-            .is_some_and(|((last, note), now)| note.is_unchanged(&last, &now.fingerprint));
+        let is_shipped =
+            self.note(agent).zip(now).is_some_and(|(note, now)| note.is_shipped(&now.fingerprint));
         if is_shipped {
-            return self.delete(path).map(|()| None);
+            return delete(&self.folder, path).map(|()| None);
         }
         let older = self.folder.join(OLDER).join(agent.as_str());
-        self.delete(&older)?;
+        delete(&self.folder, &older)?;
         fs::rename(path, &older)?;
         Ok(Some(older))
     }
 
-    /// Deletes a directory, if it is there. What cannot be deleted is out of the way, and deleted at a boot.
-    fn delete(&self, path: &Path) -> io::Result<()> {
-        let name = path.file_name().unwrap_or_default();
-        let number = random().map_err(io::Error::other)?;
-        let aside = self.folder.join(REMOVED).join(format!("{number:032x}"));
-        if fs::symlink_metadata(path).is_err() {
-            return Ok(());
-        }
-        fs::create_dir_all(&aside)?;
-        fs::rename(path, aside.join(name))?;
-        let _ = fs::remove_dir_all(&aside);
-        Ok(())
-    }
-
-    /// Whether there was one.
-    pub(super) async fn remove(self: &Arc<Self>, agent: &AgentId) -> Result<bool, ArchiveError> {
+    /// Whether there was an archive.
+    pub(super) async fn withdraw(self: &Arc<Self>, agent: &AgentId) -> Result<bool, ArchiveError> {
         let packed = self.index.get(agent);
-        if let Some(packed) = &packed {
-            self.retried(|| self.index.change(&self.place, agent, None)).await?;
-            self.discard(keys(agent, packed));
+        if let Some(packed) = packed.clone() {
+            let doubts = Doubts::take(self, [(agent.clone(), packed)].into_iter());
+            self.retried(self.wait, || self.index.change(&self.place, agent, None)).await?;
+            doubts.settle();
         }
         lock(&self.due).remove(agent);
         let (inner, of) = (Arc::clone(self), agent.clone());
-        on_disk(move || {
+        let forget = move || {
             let _ = fs::remove_file(inner.note_path(&of));
-            let older = inner.folder.join(OLDER).join(of.as_str());
-            inner.delete(&older).map_err(|error| ArchiveError::disk("remove", &older, &error))
-        })
-        .await?;
+            Ok(())
+        };
+        on_disk(forget).await?;
         self.sweep().await;
         Ok(packed.is_some())
+    }
+
+    /// Deletes what was kept of a workspace when a newer one arrived.
+    pub(super) async fn delete_older(
+        self: &Arc<Self>,
+        agent: &AgentId,
+    ) -> Result<(), ArchiveError> {
+        let (inner, older) = (Arc::clone(self), self.folder.join(OLDER).join(agent.as_str()));
+        on_disk(move || {
+            let deleted = delete(&inner.folder, &older);
+            deleted.map_err(|error| ArchiveError::disk("remove", &older, &error))
+        })
+        .await
     }
 
     /// Nothing names these objects any more.
@@ -334,18 +402,25 @@ impl Inner {
         }
     }
 
-    /// Calls the place again while it does not answer, for [`Self::wait`]; once, if it did not answer just now.
-    async fn retried<T, F>(&self, call: impl Fn() -> F) -> Result<T, ShipError>
+    /// How long a part may take on its way: as long for each MiB as the place may not answer.
+    fn patience(&self, bytes: usize) -> Duration {
+        self.wait * u32::try_from(bytes.div_ceil(1024 * 1024)).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// Calls the place again while it does not answer, for [`Self::wait`]; once, if it did not answer just now. One call may take
+    /// `patience`.
+    async fn retried<T, F>(&self, patience: Duration, call: impl Fn() -> F) -> Result<T, ShipError>
     where
         F: Future<Output = Result<T, ShipError>>,
     {
-        let (until, mut pause) = (Instant::now() + self.wait, AGAIN.0);
+        let began = Instant::now();
+        let (until, at_most, mut pause) = (began + self.wait, began + patience, AGAIN.0);
         let is_failing = lock(&self.failing).is_some_and(|since| since.elapsed() < self.wait);
         loop {
-            let left = until.saturating_duration_since(Instant::now()).max(AGAIN.0);
+            let left = at_most.saturating_duration_since(Instant::now()).max(AGAIN.0);
             let answer = timeout(left, call()).await.unwrap_or_else(|_| {
-                let wait = self.wait;
-                Err(ShipError::Unavailable(format!("no answer in {wait:?} (ship.wait_ms)")))
+                let text = format!("no answer in {patience:?} (ship.wait_ms for each MiB)");
+                Err(ShipError::Unavailable(text))
             });
             match answer {
                 Err(error) if error.may_pass() => {
@@ -365,10 +440,58 @@ impl Inner {
     }
 }
 
+/// A workspace that is not shipped as it is.
+pub(super) struct Changed {
+    /// The archive that the index names now.
+    before: Option<Packed>,
+    note: Note,
+    fingerprint: String,
+}
+
+/// Archives of which it is not known whether the index names them. With the next write of the index it is.
+struct Doubts<'a> {
+    inner: &'a Inner,
+    archives: Vec<(AgentId, Packed)>,
+}
+
+impl<'a> Doubts<'a> {
+    /// All that there are, and more.
+    fn take(inner: &'a Inner, more: impl Iterator<Item = (AgentId, Packed)>) -> Self {
+        let mut archives = std::mem::take(&mut *lock(&inner.doubtful));
+        archives.extend(more);
+        Self { inner, archives }
+    }
+
+    /// The index was written: what it does not name is nobody's any more.
+    fn settle(mut self) {
+        for (agent, packed) in std::mem::take(&mut self.archives) {
+            let named = self.inner.index.get(&agent);
+            if named.is_none_or(|named| named.id != packed.id) {
+                self.inner.discard(keys(&agent, &packed));
+            }
+        }
+    }
+}
+
+impl Drop for Doubts<'_> {
+    fn drop(&mut self) {
+        let mut doubtful = lock(&self.inner.doubtful);
+        let room = MAX_GARBAGE.saturating_sub(doubtful.len());
+        doubtful.extend(self.archives.drain(..).take(room));
+    }
+}
+
 /// Objects that nothing names yet. They are removed if nothing ever does.
 struct Written<'a> {
-    inner: &'a Arc<Inner>,
+    inner: &'a Inner,
     keys: Vec<String>,
+}
+
+impl Written<'_> {
+    /// Somebody else cares for them.
+    fn keep(mut self) {
+        self.keys.clear();
+    }
 }
 
 impl Drop for Written<'_> {
@@ -378,13 +501,55 @@ impl Drop for Written<'_> {
 }
 
 /// A directory that is removed, unless it was moved away.
-struct Staging(PathBuf);
+struct Staging {
+    inner: Arc<Inner>,
+    path: PathBuf,
+}
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        let path = std::mem::take(&mut self.0);
-        if path.exists() {
-            let _ = fs::remove_dir_all(path);
+        let _ = delete(&self.inner.folder, &self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archives::{Archives, Index};
+    use crate::tests::World;
+
+    #[tokio::test]
+    async fn an_archive_that_was_in_doubt_stays_if_it_is_named() {
+        let world = World::of_directory();
+        let place = crate::place::Place::new(&world.settings()).unwrap();
+        let index = Index::claim(&place, 1, "session").await.unwrap();
+        let folder = world.disk("workspaces");
+        let begun = Archives::begin(&world.settings(), index, 1024, &folder, |_, _| {});
+        let (archives, _carrier) = begun.unwrap();
+        let (inner, agent) = (&archives.0, AgentId::parse("a").unwrap());
+        let packed = |id: &str| Packed {
+            id: id.to_owned(),
+            epoch: 1,
+            parts: 1,
+            packed_bytes: 1,
+            digest: String::new(),
+            bytes: 1,
+            entries: 1,
+            written_at: 0,
+        };
+        for id in ["before", "after", "never"] {
+            let stored = inner.place.create(&key(&agent, id, 0), Bytes::from_static(b"x")).await;
+            assert!(matches!(stored, Ok(Put::Stored(_))));
+            drop(Doubts::take(inner, [(agent.clone(), packed(id))].into_iter()));
         }
+        // Its own try was given up, and the write of another agent has taken it along.
+        inner.index.change(&inner.place, &agent, Some(packed("after"))).await.unwrap();
+        Doubts::take(inner, [].into_iter()).settle();
+        inner.sweep().await;
+        for (id, stays) in [("before", false), ("after", true), ("never", false)] {
+            let there = inner.place.get(&key(&agent, id, 0)).await.unwrap().is_some();
+            assert_eq!(there, stays, "{id}");
+        }
+        assert!(lock(&inner.doubtful).is_empty());
     }
 }

@@ -56,7 +56,23 @@ impl Machine {
     }
 
     fn arrive(&self) -> Result<Option<Arrived>, ArchiveError> {
-        wait(self.archives.arrive(&agent()))
+        wait(self.archives.arrive(&agent(), ()))
+    }
+
+    /// Changes what this disk knows.
+    fn change_note(&self, change: impl FnOnce(&mut serde_json::Value)) {
+        let path = self.folder.join(".shipped/a");
+        let mut note = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        change(&mut note);
+        fs::write(path, note.to_string()).unwrap();
+    }
+
+    /// As if the machine had been started since.
+    fn restart(&self) {
+        self.change_note(|note| {
+            assert!(note["bootId"].as_str().is_some_and(|boot| !boot.is_empty()), "{note}");
+            note["bootId"] = "before".into();
+        });
     }
 
     fn text(&self, file: &str) -> String {
@@ -185,7 +201,7 @@ fn the_newest_one_counts_and_nothing_of_an_older_one_stays() {
 
         // Back again: what was here is what was shipped, so nothing is lost.
         let first = Machine::start(&world, "first", 3);
-        assert!(wait(first.archives.is_newer(&agent())));
+        assert_eq!(wait(first.archives.is_newer(&agent())), Ok(true));
         assert_eq!(first.ship(), Err(ArchiveError::Overtaken), "an older one");
         assert_eq!(first.arrive().unwrap().unwrap().kept_as, None);
         assert_eq!(first.text("of"), "two");
@@ -471,7 +487,7 @@ fn many_that_end_at_once_are_all_named() {
     assert!(wait(all).iter().all(|shipped| matches!(shipped, Ok(Some(_)))));
     let second = Machine::start(&world, "second", 2);
     for agent in &agents {
-        wait(second.archives.arrive(agent)).unwrap().unwrap();
+        wait(second.archives.arrive(agent, ())).unwrap().unwrap();
         let id = fs::read_to_string(second.folder.join(agent.as_str()).join("id")).unwrap();
         assert_eq!(id, agent.as_str());
     }
@@ -492,4 +508,214 @@ fn one_that_is_interrupted_is_due() {
     assert_eq!(last, Some(ArchiveNotice::NotShipped(ArchiveError::Interrupted)));
     assert_eq!(first.archives.figures().due, 1);
     assert_eq!(wait(first.archives.finish(Duration::from_secs(10))), 0);
+}
+
+/// Refuses to write the index, for longer than anybody tries.
+fn hold_index(world: &World, count: u32) {
+    let status = bucket_server::StatusCode::SERVICE_UNAVAILABLE;
+    let server = world.server.as_ref().unwrap();
+    server.answer_next(bucket_server::Method::PUT, "workspaces.json", status, count);
+}
+
+#[test]
+fn what_was_packed_and_never_named_is_not_taken_for_shipped() {
+    let world = World::of_bucket();
+    let settings = || Settings { wait: Duration::from_millis(300), ..world.settings() };
+    let first = Machine::with(&world, "first", 1, settings());
+    first.write("of", "one");
+    first.ship().unwrap().unwrap();
+    first.write("of", "one, and more");
+    hold_index(&world, 10_000);
+    assert_eq!(first.ship().unwrap_err().code(), "refused");
+    hold_index(&world, 0);
+    drop(first);
+
+    let second = Machine::start(&world, "second", 2);
+    second.arrive().unwrap().unwrap();
+    assert_eq!(second.text("of"), "one");
+    second.write("of", "two");
+    second.ship().unwrap().unwrap();
+
+    let first = Machine::start(&world, "first", 3);
+    let kept_as = first.arrive().unwrap().unwrap().kept_as.expect("it is nowhere else");
+    assert_eq!(fs::read_to_string(kept_as.join("of")).unwrap(), "one, and more");
+    assert_eq!(first.text("of"), "two");
+}
+
+#[test]
+fn one_that_is_packed_again_is_still_the_one_before() {
+    let world = World::of_bucket();
+    let settings = || Settings { wait: Duration::from_millis(300), ..world.settings() };
+    let first = Machine::with(&world, "first", 1, settings());
+    first.write("of", "one");
+    let mut ids = Vec::new();
+    for try_ in 0..3 {
+        hold_index(&world, 10_000);
+        assert_eq!(first.ship().unwrap_err().code(), "refused");
+        hold_index(&world, 0);
+        first.change_note(|note| {
+            let known = note["ids"].as_array().unwrap();
+            assert_eq!(known.len(), try_ + 1, "any of them may be named");
+            ids.clone_from(known);
+        });
+    }
+    first.ship().unwrap().unwrap();
+    first.change_note(|note| assert_eq!(note["ids"].as_array().unwrap().len(), 1));
+    until("only one is left", || objects(&world).len() == 1);
+}
+
+#[test]
+fn a_disk_that_lost_what_was_shipped_gets_it_back() {
+    for world in World::both() {
+        let first = Machine::start(&world, "first", 1);
+        first.write("of", "one");
+        first.ship().unwrap().unwrap();
+        first.restart();
+        assert_eq!(first.arrive(), Ok(None), "it is as it was shipped");
+        // A loss of power, before the disk had it.
+        fs::File::create(first.path("of")).unwrap();
+        first.restart();
+        assert_eq!(wait(first.archives.is_newer(&agent())), Ok(true));
+        let kept_as = first.arrive().unwrap().unwrap().kept_as.unwrap();
+        assert_eq!(fs::read(kept_as.join("of")).unwrap(), b"");
+        assert_eq!(first.text("of"), "one");
+
+        // An agent that was at work has more here than in its archive, whatever the disk lost.
+        wait(first.archives.begins(&agent())).unwrap();
+        first.write("of", "one, and more");
+        first.restart();
+        assert_eq!(first.arrive(), Ok(None));
+        wait(first.archives.begins(&agent())).unwrap();
+        first.ship().unwrap().unwrap();
+        first.restart();
+        assert_eq!(first.arrive(), Ok(None), "it is as it was shipped");
+        wait(first.archives.begins(&agent())).unwrap();
+        assert_eq!(first.ship(), Ok(None), "nothing was changed");
+        fs::File::create(first.path("of")).unwrap();
+        first.restart();
+        first.arrive().unwrap().unwrap();
+        assert_eq!(first.text("of"), "one, and more");
+    }
+}
+
+#[test]
+fn what_was_kept_aside_stays_when_an_arrival_fails_in_the_midst() {
+    let world = World::of_directory();
+    let first = Machine::start(&world, "first", 1);
+    first.write("of", "one");
+    first.ship().unwrap().unwrap();
+    let second = Machine::start(&world, "second", 2);
+    second.write("only-here", "x");
+    // What it writes its note by.
+    let blocked = second.folder.join(".shipped/.a.new");
+    fs::create_dir_all(blocked.join("full")).unwrap();
+    assert_eq!(second.arrive().unwrap_err().code(), "disk");
+    fs::remove_dir_all(&blocked).unwrap();
+    second.arrive().unwrap().unwrap();
+    assert_eq!(second.text("of"), "one");
+    let older = second.folder.join(".older/a/only-here");
+    assert_eq!(fs::read_to_string(older).unwrap(), "x");
+    assert_eq!(fs::read_dir(second.folder.join(".arriving")).unwrap().count(), 0);
+}
+
+#[test]
+fn an_archive_that_is_withdrawn_takes_nothing_along_that_was_kept() {
+    let world = World::of_directory();
+    let first = Machine::start(&world, "first", 1);
+    first.write("of", "one");
+    first.ship().unwrap().unwrap();
+    let second = Machine::start(&world, "second", 2);
+    second.write("only-here", "x");
+    let kept_as = second.arrive().unwrap().unwrap().kept_as.unwrap();
+    assert_eq!(wait(second.archives.withdraw(&agent())), Ok(true));
+    assert!(kept_as.join("only-here").exists());
+    assert_eq!(second.archives.figures().due, 0);
+    assert_eq!(wait(second.archives.remove(&agent())), Ok(false));
+    assert!(!kept_as.exists());
+}
+
+#[test]
+fn an_archive_that_cannot_be_withdrawn_is_shipped_anew() {
+    let world = World::of_bucket();
+    let settings = Settings { wait: Duration::from_millis(300), ..world.settings() };
+    let first = Machine::with(&world, "first", 1, settings);
+    first.write("of", "one");
+    first.ship().unwrap().unwrap();
+    first.write("of", "two");
+    hold_index(&world, 10_000);
+    assert!(wait(first.archives.withdraw(&agent())).is_err());
+    hold_index(&world, 0);
+    assert_eq!(wait(first.archives.finish(Duration::from_secs(20))), 0);
+    let second = Machine::start(&world, "second", 2);
+    second.arrive().unwrap().unwrap();
+    assert_eq!(second.text("of"), "two");
+}
+
+#[test]
+fn a_part_that_a_busy_server_refuses_is_written_again() {
+    let world = World::of_bucket();
+    let first = Machine::start(&world, "first", 1);
+    first.write("of", "one");
+    let server = world.server.as_ref().unwrap();
+    server.answer_next(bucket_server::Method::PUT, ".0", bucket_server::StatusCode::CONFLICT, 1);
+    first.ship().unwrap().unwrap();
+    let second = Machine::start(&world, "second", 2);
+    second.arrive().unwrap().unwrap();
+    assert_eq!(second.text("of"), "one");
+}
+
+#[test]
+fn what_is_due_is_shipped_when_nobody_is_there_and_the_place_is_back() {
+    let world = World::of_directory();
+    let settings = Settings { wait: Duration::from_millis(300), ..world.settings() };
+    let first = Machine::with(&world, "first", 1, settings);
+    first.write("of", "one");
+    let (place, away) = (world.disk("place"), world.disk("away"));
+    fs::rename(&place, &away).unwrap();
+    assert_eq!(first.ship().unwrap_err().code(), "unavailable");
+    for _ in 0..2 {
+        wait(first.archives.ship_due(|_| Some(())));
+    }
+    assert_eq!(first.archives.figures().due, 1);
+    assert_eq!(first.notices.lock().unwrap().len(), 1, "it is reported once");
+    fs::rename(&away, &place).unwrap();
+    wait(first.archives.ship_due(|_| None::<()>));
+    assert_eq!(first.archives.figures().due, 1, "somebody is there");
+    wait(first.archives.ship_due(|_| Some(())));
+    assert_eq!(first.archives.figures().due, 0);
+    let last = first.notices.lock().unwrap().pop();
+    assert!(matches!(last, Some(ArchiveNotice::Shipped(_))), "{last:?}");
+}
+
+#[test]
+fn names_are_bytes() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let world = World::of_directory();
+    let first = Machine::start(&world, "first", 1);
+    let name = |first: &[u8], length: usize| {
+        let bytes: Vec<u8> =
+            first.iter().copied().chain(std::iter::repeat(b'n')).take(length).collect();
+        std::ffi::OsStr::from_bytes(&bytes).to_owned()
+    };
+    let names: Vec<_> = [(&b"\xff"[..], 1), (b"\xff", 99), (b"\xff", 100), (b"\xff", 101)]
+        .into_iter()
+        .chain([(&b"n"[..], 100), (b"\xff", 255), ("ü".as_bytes(), 254)])
+        .map(|(first, length)| name(first, length))
+        .collect();
+    fs::create_dir_all(first.path("")).unwrap();
+    for name in &names {
+        fs::write(first.folder.join("a").join(name), name.as_bytes()).unwrap();
+    }
+    for name in names.iter().filter(|name| name.as_bytes()[0] == 0xff) {
+        symlink(name, first.path(&format!("to-{}", name.len()))).unwrap();
+    }
+    let shipped = first.ship().unwrap().unwrap();
+    let second = Machine::start(&world, "second", 2);
+    assert_eq!(second.arrive().unwrap().unwrap().entries, shipped.entries);
+    for name in &names {
+        let path = second.folder.join("a").join(name);
+        assert!(fs::read(path).unwrap() == name.as_bytes(), "{name:?}");
+    }
+    let target = |machine: &Machine| fs::read_link(machine.path("to-255")).unwrap();
+    assert_eq!(target(&first), target(&second));
 }
