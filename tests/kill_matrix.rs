@@ -85,12 +85,12 @@ fn expected(end: End, seen: bool) -> &'static str {
 
 fn builder() -> HostBuilder {
     // With shedding on the kernel would never have to kill.
-    let settings = "[memory]\nshed = false\n[limits]\nshutdown_ms = 2000";
+    let settings = "[memory]\nshed = false\n[limits]\nshutdown_ms = 3000";
     let builder = Host::builder().guest("leak").guest("ignores-stop").toml(settings);
     builder.role("leak", "leak", "memory_limit_mb = 1024").role(
         "deaf",
         "ignores-stop",
-        "shutdown_ms = 1000",
+        "shutdown_ms = 3000",
     )
 }
 

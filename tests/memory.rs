@@ -150,7 +150,8 @@ fn the_container_says_how_its_memory_is_and_where_it_knows_it_from() {
     let stop = place(&|line| line["event"] == "container.stop_intent").expect("a stop");
     let draining = place(&|line| line["event"] == "container.draining").expect("a drain");
     let between = lines[stop..draining].iter();
-    assert_eq!(between.filter(|line| line["event"] == "container.memory_usage").count(), 1);
+    let reports = between.filter(|line| line["event"] == "container.memory_usage").count();
+    assert!((1..=2).contains(&reports), "{reports}, of which one may be due by itself");
 }
 
 #[test]

@@ -350,6 +350,8 @@ fn a_kill_before_the_boot_is_through_is_a_kill_and_no_failure_of_the_boot() {
         builder.agent("id = \"slow\"\nrole = \"slow-start\"\nprompt = \"80000\"")
     };
     let mut first = slow().start();
+    let is_it = |line: &Value| line["event"] == "container.boot_hydration_started";
+    first.wait_for_line("a boot that is under way", is_it);
     kill(&first, Signal::KILL);
     first.wait();
     let mut second = first.restart();

@@ -195,9 +195,7 @@ fn what_takes_the_place_of_a_signed_component_has_to_be_signed_as_well() {
 #[test]
 fn a_registry_that_is_away_keeps_nobody_else_from_starting() {
     // Nobody listens there.
-    let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
-    let address = listener.local_addr().expect("an address");
-    drop(listener);
+    let address = support::free_address();
     let reference = format!("oci://{address}/town/echo@{}", digest(b"nothing"));
     let host = host_with(&reference).start();
     host.client().start("one", "echo");

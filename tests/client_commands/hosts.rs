@@ -36,9 +36,7 @@ pub(crate) fn answer(stream: &mut TcpStream, status: &str, body: &str) {
 
 #[test]
 fn nobody_is_there() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
-    let url = format!("http://{}", listener.local_addr().expect("an address"));
-    drop(listener);
+    let url = format!("http://{}", support::free_address());
     let person = Person::at(&url);
     for words in [
         &["ps"][..],

@@ -170,7 +170,7 @@ fn agents_are_listed_and_their_events_can_be_read_from_anywhere() {
 
 #[test]
 fn the_container_says_how_it_is() {
-    let host = Host::builder().start();
+    let host = Host::builder().start().ready();
     host.client().start("echo", "echo");
     let health = host.client().health();
     assert_eq!(health["agents"], 1, "{health}");

@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 use harness::client::Client;
 
 use super::ports::Ports;
+use super::probes::becomes;
 use super::*;
 
 fn move_from(address: SocketAddr, flags: &[&str]) -> Output {
@@ -35,7 +36,7 @@ fn a_copy_that_waits_takes_the_town() {
     second.serves(1);
     wait_until("it is ready", || request_of(&second).is_some());
     first.says("is given back (epoch 1)");
-    assert_eq!(answer(request(one.control)).get(9..12), Some("503"));
+    becomes("the first one waits", one.control, "/readyz", 503);
 
     let moved = move_from(other.control, &[]);
     assert!(moved.status.success(), "{moved:?}");

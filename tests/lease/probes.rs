@@ -17,7 +17,7 @@ fn get(address: SocketAddr, path: &str) -> Option<(u16, Value)> {
 }
 
 #[track_caller]
-fn becomes(what: &str, address: SocketAddr, path: &str, wanted: u16) {
+pub fn becomes(what: &str, address: SocketAddr, path: &str, wanted: u16) {
     wait_until(what, || get(address, path).is_some_and(|(status, _)| status == wanted));
 }
 
@@ -146,7 +146,7 @@ fn a_port_that_another_process_has_is_reported() {
     let fleet = Fleet::new();
     let first = fleet.copy("first");
     first.serves(1);
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = TcpListener::bind(support::free_address()).expect("a port");
     let address = taken.local_addr().expect("an address");
     let second = fleet.copy_of("town", "second", &format!("listen = \"{address}\""));
     second.says(&format!(

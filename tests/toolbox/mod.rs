@@ -66,9 +66,9 @@ fn a_program_gets_what_the_command_says_and_nothing_of_the_host() {
     // The log has each of them, with how it ended.
     let line = tool_exited(&host, "cat");
     assert_eq!((&line["end"], &line["code"]), (&json!("exited"), &json!(0)), "{line}");
-    let metrics = host.client().metrics();
-    assert_eq!(metrics["bulkhead_tool_ends_total{end=\"exited\"}"], 3.0);
-    assert_eq!(metrics["bulkhead_tools_running"], 0.0);
+    // The agent has its answer before it is counted.
+    wait_until("none runs", || host.client().metrics()["bulkhead_tools_running"] == 0.0);
+    assert_eq!(host.client().metrics()["bulkhead_tool_ends_total{end=\"exited\"}"], 3.0);
     host.finish();
 }
 

@@ -1,5 +1,8 @@
 //! Two containers of one town, the older sending its shutdown notice late.
 
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
 use harness::{Host, json, wait_until};
 use rustix::process::Signal;
 use town_server::{Call, Record, TownServer, Which};
@@ -59,7 +62,15 @@ fn the_older_one_hears_of_it_once_and_is_silent_from_then_on() {
     assert_eq!(fenced["newerRunId"], run_id(&newer), "{fenced}");
     // A refused call that was under way beside the first one is written down by now: this one comes after it.
     older.client().start("cyd", "echo");
-    let before = calls_of(&town, &run_id(&older)).len();
+    let calls = || calls_of(&town, &run_id(&older)).len();
+    let before = Cell::new((calls(), Instant::now()));
+    wait_until("it is silent for a second", || {
+        if calls() != before.get().0 {
+            before.set((calls(), Instant::now()));
+        }
+        before.get().1.elapsed() > Duration::from_secs(1)
+    });
+    let (before, _) = before.get();
     for agent in ["ann", "bob", "cyd"] {
         assert_eq!(older.client().ask(agent, "hi"), "hi", "its agents run on");
     }

@@ -13,8 +13,8 @@ use bulkhead_llm::{Bounds, Chat, Endpoint, Error, Part, Request, Settings};
 use bulkhead_net::{BaseUrl, Connector, Credential, Proxies, ReadCredential, System};
 use bulkhead_types::Secret;
 use common::{
-    Asked, NARROW, Server, Step, WIDE, ask, chunk, document, end, endpoint, ok, outcome, question,
-    settings, stream,
+    Asked, NARROW, Server, Step, WIDE, ask, chunk, document, end, endpoint, joined, ok, outcome,
+    question, settings, stream,
 };
 use http::{HeaderName, HeaderValue};
 use serde_json::json;
@@ -25,11 +25,7 @@ const FINE: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"fine\"},\"fini
 
 /// In one piece, so that the next request finds the connection read to its end.
 fn fine() -> Vec<Step> {
-    let pieces = stream(&[FINE]).into_iter().map(|step| match step {
-        Step::Send(bytes) => bytes,
-        other => panic!("a stream sends, and does not {other:?}"),
-    });
-    vec![Step::Send(pieces.flatten().collect())]
+    vec![joined(stream(&[FINE]))]
 }
 
 /// The first requests get these answers, all others a fine one.
@@ -121,7 +117,9 @@ async fn what_will_fail_again_is_not() {
 #[tokio::test]
 async fn after_the_first_part_nothing_is_repeated() {
     for end in [vec![Step::Close], vec![Step::Reset], vec![Step::Hang]] {
-        let server = first(vec![[ok(), chunk(HALF)].into_iter().chain(end).collect()]);
+        // In one piece: a pause between the head and the first part would be a reason for another try.
+        let half = joined([ok(), chunk(HALF)]);
+        let server = first(vec![std::iter::once(half).chain(end).collect()]);
         let bounds = Bounds { idle: NARROW.idle, ..WIDE };
         let mut chat = ask(&endpoint(server.address, bounds), question());
         let found = outcome(&mut chat).await;
@@ -368,9 +366,9 @@ async fn a_connection_serves_one_call_after_the_other() {
     ] {
         let server = Server::start(move |_: &Asked| answer.clone());
         let endpoint = endpoint(server.address, WIDE);
-        for _ in 0..3 {
+        for round in 1..=3 {
             assert_eq!(outcome(&mut ask(&endpoint, question())).await, expected);
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            server.served(round).await;
         }
         assert_eq!(connections(&server), [0, 0, 0], "{expected}");
     }
@@ -442,9 +440,9 @@ async fn what_an_unasked_server_says_is_no_answer() {
         steps
     });
     let endpoint = endpoint(server.address, Bounds { retries: 0, ..WIDE });
-    for _ in 0..2 {
+    for round in 1..=2 {
         assert_eq!(outcome(&mut ask(&endpoint, question())).await, "text fine, stop");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        server.served(round).await;
     }
     assert_eq!(connections(&server), [0, 1]);
 }

@@ -71,6 +71,7 @@ pub struct Server {
     pub address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
     hung_up: Arc<AtomicUsize>,
+    served: Arc<AtomicUsize>,
 }
 
 impl Server {
@@ -81,20 +82,31 @@ impl Server {
         let (asked, hung_up) = (Arc::<Mutex<Vec<Asked>>>::default(), Arc::<AtomicUsize>::default());
         let script: Arc<Script> = Arc::new(script);
         let (all, gone) = (Arc::clone(&asked), Arc::clone(&hung_up));
+        let served = Arc::<AtomicUsize>::default();
+        let done = Arc::clone(&served);
         std::thread::spawn(move || {
             for (connection, stream) in listener.incoming().enumerate() {
                 let (script, all, gone) =
                     (Arc::clone(&script), Arc::clone(&all), Arc::clone(&gone));
+                let done = Arc::clone(&done);
                 let Ok(stream) = stream else { return };
-                std::thread::spawn(move || serve(connection, stream, &*script, &all, &gone));
+                std::thread::spawn(move || serve(connection, stream, &*script, &all, &gone, &done));
             }
         });
-        Self { address, asked, hung_up }
+        Self { address, asked, hung_up, served }
     }
 
     /// All requests so far.
     pub fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
+    }
+
+    /// Waits until so many requests are answered with all that was to be sent, and the client has had a moment to read it.
+    pub async fn served(&self, wanted: usize) {
+        while self.served.load(Ordering::SeqCst) < wanted {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 
     /// Connections that the client closed while the server was silent.
@@ -111,6 +123,7 @@ fn serve(
     script: &Script,
     all: &Mutex<Vec<Asked>>,
     gone: &AtomicUsize,
+    done: &AtomicUsize,
 ) {
     let _ = stream.set_nodelay(true);
     let mut buffer = Vec::new();
@@ -146,6 +159,7 @@ fn serve(
                 }
             }
         }
+        done.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -333,4 +347,13 @@ pub fn failed(error: &Error) -> String {
         Error::BadAnswer { message, cut_off: false } => format!("bad answer {message}"),
         Error::Timeout(text) => format!("timeout {text}"),
     }
+}
+
+/// All bytes of several steps in one.
+pub fn joined(steps: impl IntoIterator<Item = Step>) -> Step {
+    let bytes = steps.into_iter().flat_map(|step| match step {
+        Step::Send(bytes) => bytes,
+        other => panic!("it sends nothing: {other:?}"),
+    });
+    Step::Send(bytes.collect())
 }
