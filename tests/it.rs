@@ -28,6 +28,7 @@ mod durable;
 mod durable_kills;
 mod evidence;
 mod exit_matrix;
+mod fetch;
 mod host_deaths;
 mod host_faults;
 mod idle;

@@ -31,6 +31,7 @@ use exchange::Body;
 
 pub use ::http::Method;
 pub use error::{Error, ErrorKind, Phase};
+pub use exchange::Wait;
 pub use url::{check, redact};
 
 /// An exchange takes at most this long, when [`Request::timeout`] says nothing else.
@@ -136,8 +137,43 @@ impl Request {
         exchange::send(self)
     }
 
+    /// Sends the request and does not wait for the answer, for those who wait for several things at a time. What the host has no
+    /// room for of the body is waited for.
+    pub fn begin(self) -> Result<Pending, Error> {
+        exchange::begin(self).map(|pending| Pending(Some(pending)))
+    }
+
     fn error(&self, kind: ErrorKind) -> Error {
         Error { method: self.method.clone(), url: redact(&self.url), kind }
+    }
+}
+
+/// A request that was sent. Dropping it closes its connection.
+pub struct Pending(Option<exchange::Pending>);
+
+impl std::fmt::Debug for Pending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pending").finish_non_exhaustive()
+    }
+}
+
+impl Pending {
+    /// What to wait for. `None`: it was answered.
+    pub fn wait(&self) -> Option<Wait> {
+        self.0.as_ref().map(exchange::Pending::wait)
+    }
+
+    /// The answer, or that there is none in time, once. `None`: nothing is known yet.
+    pub fn answer(&mut self) -> Option<Result<Response, Error>> {
+        let pending = self.0.take()?;
+        if pending.is_ready() {
+            return Some(pending.response());
+        }
+        let late = pending.late().map(Err);
+        if late.is_none() {
+            self.0 = Some(pending);
+        }
+        late
     }
 }
 
@@ -169,6 +205,11 @@ impl Response {
         let mut headers = self.headers.0.iter();
         let (_, value) = headers.find(|(found, _)| found.eq_ignore_ascii_case(name))?;
         str::from_utf8(value).ok()
+    }
+
+    /// All headers, in the order in which they came.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.headers.0.iter().map(|(name, value)| (&**name, &**value))
     }
 
     /// Turns a status outside 200 to 299 into [`ErrorKind::Status`].
@@ -224,6 +265,13 @@ impl Response {
 pub struct Parts {
     body: Body,
     ended: bool,
+}
+
+impl Parts {
+    /// What to wait for before the next part. `None`: it is here, or the end or an error is.
+    pub fn wait(&self) -> Option<Wait> {
+        self.body.wait().filter(|_| !self.ended)
+    }
 }
 
 impl Iterator for Parts {

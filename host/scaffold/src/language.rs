@@ -26,6 +26,10 @@ pub(crate) type Template = (&'static str, &'static [u8]);
 const TYPES: Template =
     ("bulkhead.d.ts", include_bytes!("../../../guest/runners/js/sdk/agent.d.ts"));
 
+/// The types of the globals that agents have beside those of the language.
+const GLOBALS: Template =
+    ("globals.d.ts", include_bytes!("../../../guest/runners/js/sdk/globals.d.ts"));
+
 const CONFIG: Template = ("bulkhead.toml", include_bytes!("../templates/common/bulkhead.toml"));
 const README: Template = ("README.md", include_bytes!("../templates/common/README.md"));
 const TEST: Template = ("tests/talk.toml", include_bytes!("../templates/common/tests/talk.toml"));
@@ -34,6 +38,7 @@ const GITIGNORE: Template = (".gitignore", include_bytes!("../templates/common/g
 const JS: &[Template] = &[
     ("agent.js", include_bytes!("../templates/js/agent.js")),
     TYPES,
+    GLOBALS,
     ("jsconfig.json", include_bytes!("../templates/js/jsconfig.json")),
     CONFIG,
     TEST,
@@ -44,6 +49,7 @@ const JS: &[Template] = &[
 const TS: &[Template] = &[
     ("agent.ts", include_bytes!("../templates/ts/agent.ts")),
     TYPES,
+    GLOBALS,
     ("tsconfig.json", include_bytes!("../templates/ts/tsconfig.json")),
     CONFIG,
     TEST,

@@ -53,25 +53,27 @@ fn names(lang: Language, expected: &Expect) {
 fn each_language_has_its_files() {
     names(
         Language::Js,
-        &expect![[r"
+        &expect![[r#"
             .gitignore
             README.md
             agent.js
             bulkhead.d.ts
             bulkhead.toml
+            globals.d.ts
             jsconfig.json
-            tests/talk.toml"]],
+            tests/talk.toml"#]],
     );
     names(
         Language::Ts,
-        &expect![[r"
+        &expect![[r#"
             .gitignore
             README.md
             agent.ts
             bulkhead.d.ts
             bulkhead.toml
+            globals.d.ts
             tests/talk.toml
-            tsconfig.json"]],
+            tsconfig.json"#]],
     );
     names(
         Language::Python,

@@ -300,6 +300,15 @@ declare module "@bulkhead/agent" {
   /** A file could not be read or changed. */
   export class FileError extends HostError {}
 
+  /**
+   * There is no answer to a request of `fetch`. Uncaught it fails the turn with the code `http-` and this one, and the agent stays
+   * alive.
+   */
+  export class FetchError extends TypeError {
+    /** `denied`: the role's `http_allow`; `unavailable`: no connection; `broken`: it ended in the midst. */
+    readonly code: "denied" | "invalid" | "timeout" | "unavailable" | "broken";
+  }
+
   /** There is no answer of the model. Uncaught it fails the turn, and the agent stays alive. */
   export class ModelError extends AgentError {
     readonly reason:

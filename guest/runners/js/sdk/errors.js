@@ -34,6 +34,18 @@ named(WorkspaceError, "WorkspaceError");
 export class FileError extends HostError {}
 named(FileError, "FileError");
 
+/**
+ * There is no answer to a request. `code`: `denied`, `invalid`, `timeout`, `unavailable` (no connection) or `broken`. Uncaught, it
+ * fails the turn, and the agent stays alive.
+ */
+export class FetchError extends TypeError {
+  constructor(code, message) {
+    super(message);
+    this.code = code;
+  }
+}
+named(FetchError, "FetchError");
+
 /** There is no answer of the model. Uncaught, it fails the turn, and the agent stays alive. */
 export class ModelError extends AgentError {
   constructor(reason, detail) {

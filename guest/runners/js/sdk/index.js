@@ -1,3 +1,3 @@
 // The module `@bulkhead/agent`.
 export { agent, again, done, tool } from "bulkhead:agent";
-export { AgentError, FileError, HostError, ModelError, ToolError, WorkspaceError } from "bulkhead:errors";
+export { AgentError, FetchError, FileError, HostError, ModelError, ToolError, WorkspaceError } from "bulkhead:errors";

@@ -1,10 +1,12 @@
 // What the runner's Rust code calls.
 import { fromJson, kebab, toJson } from "bulkhead:native";
 import { Life } from "bulkhead:agent";
-import { AgentError } from "bulkhead:errors";
+import { AgentError, FetchError } from "bulkhead:errors";
 import { begin } from "bulkhead:globals";
 import { drop, runNext, untilNext } from "bulkhead:timers";
+import { arrived, forget } from "bulkhead:news";
 import "@bulkhead/agent";
+import "bulkhead:lazy";
 
 /** As many as a host keeps. */
 const MAX_EXCEPTIONS = 8;
@@ -61,6 +63,8 @@ export const runtime = {
   untilNext,
   runNext,
   drop,
+  arrived,
+  forgetRequests: forget,
   pending: () => life?.pending ?? 0,
   live: ({ default: exported }, entry) => void (life = new Life(exported, entry)),
   start: (json) => life.start(fromJson(json)),
@@ -73,7 +77,9 @@ export const runtime = {
   chain: (thrown) => toJson(chain(thrown)),
   /** Where the handler is defined that was called last. */
   place: () => life?.place ?? "",
-  /** Of an error that the author chose. */
-  chosen: (thrown) =>
-    thrown instanceof AgentError ? toJson({ code: thrown.code, message: thrown.message, fatal: thrown.fatal, exceptions: [] }) : "",
+  /** Of an error that the author chose, and of one that is nobody's defect. */
+  chosen: (thrown) => {
+    if (thrown instanceof FetchError) return toJson({ code: `http-${thrown.code}`, message: thrown.message, fatal: false, exceptions: [] });
+    return thrown instanceof AgentError ? toJson({ code: thrown.code, message: thrown.message, fatal: thrown.fatal, exceptions: [] }) : "";
+  },
 };

@@ -11,6 +11,7 @@
 //! - [`modules`]: what an `import` means: files of the agent's source, and the SDK
 //! - [`typescript`]: takes the types out of a file
 //! - [`exceptions`]: what was thrown, as the contract's records
+//! - [`http`]: requests of `fetch`, waited for beside timers; [`urls`]: what `URL` is made of
 //! - [`natives`]: functions that the SDK is made of
 
 #[allow(unsafe_code, reason = "generated code")]
@@ -20,6 +21,7 @@ mod component;
 mod exceptions;
 mod files;
 mod heap;
+mod http;
 mod interpreter;
 mod modules;
 mod natives;
@@ -27,3 +29,4 @@ mod programs;
 mod rejections;
 mod turn;
 mod typescript;
+mod urls;

@@ -12,7 +12,7 @@ use crate::bindings::bulkhead::agent::runner::SourceBundle;
 use crate::typescript;
 
 /// The SDK's modules. Authors import the one that begins with `@`.
-const SDK: [(&str, &str); 13] = [
+const SDK: [(&str, &str); 15] = [
     ("@bulkhead/agent", include_str!("../sdk/index.js")),
     ("bulkhead:agent", include_str!("../sdk/agent.js")),
     ("bulkhead:chat", include_str!("../sdk/chat.js")),
@@ -21,11 +21,20 @@ const SDK: [(&str, &str); 13] = [
     ("bulkhead:globals", include_str!("../sdk/globals.js")),
     ("bulkhead:host", include_str!("../sdk/host.js")),
     ("bulkhead:inspect", include_str!("../sdk/inspect.js")),
+    ("bulkhead:lazy", include_str!("../sdk/lazy.js")),
     ("bulkhead:model", include_str!("../sdk/model.js")),
     ("bulkhead:native", include_str!("../sdk/native.js")),
+    ("bulkhead:news", include_str!("../sdk/news.js")),
     ("bulkhead:timers", include_str!("../sdk/timers.js")),
     ("bulkhead:tools", include_str!("../sdk/tools.js")),
     ("bulkhead:workspace", include_str!("../sdk/workspace.js")),
+];
+
+/// The modules of globals that most agents do not use. An agent reads them when it does, and has them for itself.
+const LAZY: [(&str, &str); 3] = [
+    ("bulkhead:abort", include_str!("../sdk/abort.js")),
+    ("bulkhead:fetch", include_str!("../sdk/fetch.js")),
+    ("bulkhead:url", include_str!("../sdk/url.js")),
 ];
 
 /// The SDK's first module and its text. It imports the others.
@@ -34,7 +43,19 @@ pub const SDK_ENTRY: (&str, &str) = ("bulkhead:runtime", include_str!("../sdk/ru
 /// The agent that the build starts, and its text.
 pub const REHEARSAL: (&str, &str) = ("bulkhead:rehearsal", include_str!("../sdk/rehearsal.js"));
 
-/// The text of each of the SDK's modules.
+fn text_of_sdk(name: &str) -> Option<&'static str> {
+    SDK.iter().chain(&LAZY).find(|(module, _)| *module == name).map(|(_, text)| *text)
+}
+
+/// Reads one of the SDK's modules, which defines globals.
+pub fn read_globals(ctx: Ctx<'_>, name: String) -> Result<()> {
+    let text = text_of_sdk(&name).unwrap_or_default();
+    let (_, evaluated) = Module::declare(ctx, name, text)?.eval()?;
+    // It waits for nothing, so no job of the author runs here.
+    evaluated.result::<()>().unwrap_or(Ok(()))
+}
+
+/// The text of each of the SDK's modules that all agents share.
 pub fn sdk_texts() -> impl Iterator<Item = &'static str> {
     SDK.iter().chain([&SDK_ENTRY]).map(|(_, text)| *text)
 }
@@ -139,7 +160,7 @@ impl Resolver for Files {
         name: &str,
         _attributes: Option<ImportAttributes<'js>>,
     ) -> Result<String> {
-        let sdk = SDK.iter().any(|(module, _)| *module == name);
+        let sdk = text_of_sdk(name).is_some();
         if sdk && (name.starts_with('@') || base.starts_with("bulkhead:") || base.starts_with('@'))
         {
             return Ok(name.to_owned());
@@ -166,8 +187,8 @@ impl Loader for Files {
         name: &str,
         _attributes: Option<ImportAttributes<'js>>,
     ) -> Result<Module<'js, Declared>> {
-        if let Some((_, text)) = SDK.iter().find(|(module, _)| *module == name) {
-            return Module::declare(ctx.clone(), name, *text);
+        if let Some(text) = text_of_sdk(name) {
+            return Module::declare(ctx.clone(), name, text);
         }
         let text = self.text(ctx, name)?;
         let module = Module::declare(ctx.clone(), name, text)?;

@@ -7,10 +7,11 @@ mod bytes;
 pub mod handles;
 mod json;
 
+use rquickjs::prelude::Func;
 use rquickjs::{Ctx, Object, Result};
 
 use crate::bindings::bulkhead::agent::{host, model, tools, workspace};
-use crate::{files, programs};
+use crate::{files, http, modules, programs, urls};
 use handles::Handles;
 use json::{Nothing, json};
 
@@ -28,6 +29,7 @@ pub fn object<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
     add_tools(&object)?;
     add_workspace(&object)?;
     add_files(&object)?;
+    add_http(&object)?;
     bytes::add_text_and_random(&object)?;
     Ok(object)
 }
@@ -91,6 +93,21 @@ fn add_workspace(object: &Object<'_>) -> Result<()> {
             Err(error) => Reply::new(Err::<bool, _>(error), [Vec::new()]),
         },
     )
+}
+
+fn add_http(object: &Object<'_>) -> Result<()> {
+    bytes(object, "httpSend", |(ask,): (http::Ask,), body| http::send(ask, body))?;
+    json(object, "httpWait", |(id,): (u32,)| http::wait(id))?;
+    json(object, "httpHead", |(id,): (u32,)| http::head(id))?;
+    bytes(object, "httpRead", |(id,): (u32,), _| http::read(id))?;
+    json(object, "httpClose", |(id,): (u32,)| http::close(id))?;
+    object.set("load", Func::from(modules::read_globals))?;
+    json(object, "urlParse", |(text, base): (String, Option<String>)| {
+        urls::parse(&text, base.as_deref())
+    })?;
+    json(object, "urlSet", |(href, part, value): (String, String, String)| {
+        urls::set(&href, &part, &value)
+    })
 }
 
 fn add_files(object: &Object<'_>) -> Result<()> {

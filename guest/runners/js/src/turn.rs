@@ -1,10 +1,10 @@
 //! One call of the lifecycle.
 //!
 //! The author's function returns a promise, mostly. Jobs run until it is settled; when none is left, the turn sleeps until
-//! the next timer is due. At the end of the turn:
+//! the next timer is due or a request has news. At the end of the turn:
 //!
 //! 1. promises given to `waitUntil` are waited for, until shortly before the host's deadline;
-//! 2. timers that are left are dropped, since nothing runs between two turns, and one log line says how many;
+//! 2. timers and requests that are left are dropped, since nothing runs between two turns, and a log line says how many;
 //! 3. rejections that nobody handled are reported.
 
 use std::thread;
@@ -16,6 +16,7 @@ use rquickjs::{Ctx, Error, FromJs, Function, Module, Object, Value};
 use crate::bindings::bulkhead::agent::agent_types::{AgentError, Exception};
 use crate::bindings::bulkhead::agent::host::{self, Level};
 use crate::exceptions::{self, Thrown};
+use crate::http;
 use crate::modules::Files;
 use crate::rejections::Rejections;
 
@@ -77,6 +78,7 @@ impl<'js> Turn<'js> {
             self.wait_for_background();
         }
         self.drop_timers();
+        self.drop_requests();
         for reason in self.rejections.take(&self.ctx) {
             host::unhandled_rejection(&self.chain(reason));
         }
@@ -95,7 +97,7 @@ impl<'js> Turn<'js> {
                 self.rejections.forget(&self.ctx, &value);
                 return self.thrown(result);
             }
-            if !self.wait_for_timer(Duration::MAX) {
+            if !self.wait_for_news(Duration::MAX) {
                 return Err(Failure::Stuck(what));
             }
         }
@@ -105,20 +107,38 @@ impl<'js> Turn<'js> {
         while self.ctx.execute_pending_job() {}
     }
 
-    /// Sleeps until the next timer is due and runs it, or for the longest time, or for a slice. False: there is none.
-    fn wait_for_timer(&self, longest: Duration) -> bool {
-        let Ok(Some(ms)) = self.sdk_call::<_, Option<f64>>("untilNext", ()) else { return false };
-        let due = Duration::try_from_secs_f64(ms / 1000.0).unwrap_or(SLICE);
-        let wait = due.min(longest).min(SLICE);
-        if !wait.is_zero() {
+    /// Sleeps until the next timer is due and runs it, or until a request has news, or for the longest time, or for a slice.
+    /// False: there is nothing to wait for.
+    fn wait_for_news(&self, longest: Duration) -> bool {
+        let due = self.until_next();
+        let wait = due.unwrap_or(SLICE).min(longest).min(SLICE);
+        let is_awaited = http::is_awaited();
+        if is_awaited {
+            for id in http::arrived(wait) {
+                self.report(self.sdk_call("arrived", (id,)));
+            }
+        } else if due.is_none() {
+            return false;
+        } else if !wait.is_zero() {
             thread::sleep(wait);
         }
-        if wait == due
-            && let Err(Failure::Thrown(thrown)) = self.sdk_call::<_, ()>("runNext", ())
-        {
-            host::unhandled_rejection(&self.chain(thrown));
+        let is_slept_out = !is_awaited && due == Some(wait);
+        if is_slept_out || self.until_next().is_some_and(|left| left.is_zero()) {
+            self.report(self.sdk_call("runNext", ()));
         }
         true
+    }
+
+    /// How long it is until the next timer is due.
+    fn until_next(&self) -> Option<Duration> {
+        let ms = self.sdk_call::<_, Option<f64>>("untilNext", ()).ok()??;
+        Some(Duration::try_from_secs_f64(ms / 1000.0).unwrap_or(SLICE))
+    }
+
+    fn report(&self, result: Result<(), Failure<'js>>) {
+        if let Err(Failure::Thrown(thrown)) = result {
+            host::unhandled_rejection(&self.chain(thrown));
+        }
     }
 
     fn wait_for_background(&self) {
@@ -129,7 +149,7 @@ impl<'js> Turn<'js> {
                 return;
             }
             let left = Duration::from_millis(host::deadline()).saturating_sub(MARGIN);
-            if left.is_zero() || !self.wait_for_timer(left) {
+            if left.is_zero() || !self.wait_for_news(left) {
                 let message = "promises of waitUntil were given up: the turn's time is over, or nothing settles them";
                 return warn(message, "promises", pending);
             }
@@ -143,6 +163,17 @@ impl<'js> Turn<'js> {
             let message =
                 "timers were dropped at the end of the turn: await them, or use ctx.waitUntil";
             warn(message, "timers", dropped);
+        }
+    }
+
+    fn drop_requests(&self) {
+        // To call the SDK for nothing would be to write to its memory, which all agents share until then.
+        let Some(dropped) = http::drop_all() else { return };
+        let _ = self.sdk_call::<_, ()>("forgetRequests", ());
+        if dropped > 0 {
+            let message =
+                "requests were dropped at the end of the turn: await them, or use ctx.waitUntil";
+            warn(message, "requests", u32::try_from(dropped).unwrap_or(u32::MAX));
         }
     }
 

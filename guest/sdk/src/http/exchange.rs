@@ -32,6 +32,42 @@ const WAIT_SLICE: Duration = Duration::from_secs(1);
 const HOST_GRACE: Duration = Duration::from_secs(1);
 
 pub(super) fn send(request: Request) -> Result<Response, Error> {
+    let pending = begin(request)?;
+    let failed = |kind| pending.origin.error(kind);
+    pending.limits.wait(&pending.future.subscribe(), Phase::Head).map_err(failed)?;
+    pending.response()
+}
+
+/// A request that was sent.
+pub(super) struct Pending {
+    future: FutureIncomingResponse,
+    origin: Origin,
+    limits: Limits,
+    max_bytes: usize,
+}
+
+impl Pending {
+    pub(super) fn wait(&self) -> Wait {
+        Wait { event: self.future.subscribe(), until: self.limits.until }
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.future.subscribe().ready()
+    }
+
+    pub(super) fn late(&self) -> Option<Error> {
+        self.limits.late(Phase::Head).map(|kind| self.origin.error(kind))
+    }
+
+    pub(super) fn response(self) -> Result<Response, Error> {
+        let Self { future, origin, limits, max_bytes } = self;
+        let response = head(&future, &limits).map_err(|kind| origin.error(kind))?;
+        receive(response, origin, limits, max_bytes)
+    }
+}
+
+/// Sends it, and does not wait for the answer.
+pub(super) fn begin(request: Request) -> Result<Pending, Error> {
     let origin = Origin::of(&request);
     let limits = Limits::of(&request);
     let outgoing = prepare(&request).map_err(|kind| origin.error(kind))?;
@@ -52,8 +88,7 @@ pub(super) fn send(request: Request) -> Result<Response, Error> {
     if let Err(timeout @ ErrorKind::Timeout { .. }) = sent {
         return Err(origin.error(timeout));
     }
-    let response = await_head(&future, &limits).map_err(|kind| origin.error(kind))?;
-    receive(response, origin, limits, request.max_body_bytes)
+    Ok(Pending { future, origin, limits, max_bytes: request.max_body_bytes })
 }
 
 fn prepare(request: &Request) -> Result<OutgoingRequest, ErrorKind> {
@@ -117,11 +152,7 @@ fn await_room(stream: &OutputStream, limits: &Limits) -> Result<usize, ErrorKind
     }
 }
 
-fn await_head(
-    future: &FutureIncomingResponse,
-    limits: &Limits,
-) -> Result<IncomingResponse, ErrorKind> {
-    limits.wait(&future.subscribe(), Phase::Head)?;
+fn head(future: &FutureIncomingResponse, limits: &Limits) -> Result<IncomingResponse, ErrorKind> {
     match future.get() {
         Some(Ok(Ok(response))) => Ok(response),
         Some(Ok(Err(code))) => Err(limits.explain(code)),
@@ -187,6 +218,13 @@ impl Body {
         Ok(Some(part))
     }
 
+    /// What to wait for before the next part. `None`: it is here, or an error is.
+    pub(super) fn wait(&self) -> Option<Wait> {
+        let event = self.stream.as_ref()?.subscribe();
+        let is_ready = event.ready() || self.limits.late(Phase::Body).is_some();
+        (!is_ready).then(|| Wait { event, until: self.limits.until })
+    }
+
     pub(super) fn error(&self, kind: ErrorKind) -> Error {
         self.origin.error(kind)
     }
@@ -224,6 +262,20 @@ fn stream_failure(error: StreamError, limits: &Limits) -> ErrorKind {
             Some(code) => limits.explain(code),
             None => ErrorKind::Broken(error.to_debug_string()),
         },
+    }
+}
+
+/// What an exchange waits for, and for how long at most.
+pub struct Wait {
+    /// The host has news.
+    pub event: Pollable,
+    /// The time of the exchange is over.
+    pub until: Instant,
+}
+
+impl fmt::Debug for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wait").field("until", &self.until).finish_non_exhaustive()
     }
 }
 
@@ -275,6 +327,12 @@ impl Limits {
 
     fn explain(&self, code: wasip2::http::types::ErrorCode) -> ErrorKind {
         from_code(code, self.connect, self.idle.unwrap_or(self.total))
+    }
+
+    /// That its time is over.
+    fn late(&self, phase: Phase) -> Option<ErrorKind> {
+        let is_late = self.until <= Instant::now();
+        is_late.then_some(ErrorKind::Timeout { phase, after: self.total })
     }
 
     fn wait(&self, event: &Pollable, phase: Phase) -> Result<(), ErrorKind> {

@@ -24,6 +24,11 @@ impl<T> Handles<T> {
         self.0.borrow_mut().get_mut(&id).map(run)
     }
 
+    /// Drops all.
+    pub fn clear(&self) {
+        self.0.take();
+    }
+
     /// Drops one.
     pub fn close(&self, id: u32) {
         self.0.borrow_mut().remove(&id);

@@ -1,0 +1,201 @@
+// `fetch`, with `Headers`, `Request` and `Response`. Where an agent may reach is the role's `http_allow`.
+import { call, callBytes } from "bulkhead:native";
+import { FetchError } from "bulkhead:errors";
+import { news } from "bulkhead:news";
+import { URL, URLSearchParams } from "bulkhead:url";
+
+const define = (name, value) => Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
+
+/** As browsers have it. */
+const MAX_REDIRECTS = 20;
+
+const failed = ({ Ok, Err }) => {
+  if (Err !== undefined) throw new FetchError(Err.code, Err.message);
+  return Ok;
+};
+
+const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+
+const nameOf = (name) => {
+  if (!TOKEN.test(String(name))) throw new TypeError(`"${name}" is no name of a header`);
+  return String(name).toLowerCase();
+};
+
+const valueOf = (name, value) => {
+  const text = String(value).replace(/^[\t\n\r ]+|[\t\n\r ]+$/g, "");
+  if (/[\0\r\n]/.test(text) || /[^\0-\xff]/.test(text)) throw new TypeError(`the header "${name}" cannot have this value`);
+  return text;
+};
+
+export class Headers {
+  #pairs = [];
+  constructor(init) {
+    if (init === undefined || init === null) return;
+    const pairs = typeof init[Symbol.iterator] === "function" ? init : Object.entries(init);
+    for (const [name, value] of pairs) this.append(name, value);
+  }
+  append(name, value) { this.#pairs.push([nameOf(name), valueOf(name, value)]); }
+  delete(name) { const key = nameOf(name); this.#pairs = this.#pairs.filter(([held]) => held !== key); }
+  get(name) {
+    const key = nameOf(name);
+    const values = this.#pairs.filter(([held]) => held === key).map(([, value]) => value);
+    return values.length === 0 ? null : values.join(", ");
+  }
+  getSetCookie() { return this.#pairs.filter(([name]) => name === "set-cookie").map(([, value]) => value); }
+  has(name) { const key = nameOf(name); return this.#pairs.some(([held]) => held === key); }
+  set(name, value) { const text = valueOf(name, value); this.delete(name); this.append(name, text); }
+  forEach(callback, self) { for (const [name, value] of this) callback.call(self, value, name, this); }
+  *entries() {
+    const names = [...new Set(this.#pairs.map(([name]) => name))].sort();
+    for (const name of names) {
+      if (name !== "set-cookie") yield [name, this.get(name)];
+      else for (const value of this.getSetCookie()) yield [name, value];
+    }
+  }
+  *keys() { for (const [name] of this.entries()) yield name; }
+  *values() { for (const [, value] of this.entries()) yield value; }
+  [Symbol.iterator]() { return this.entries(); }
+}
+
+/** Bytes and their type, of what a body may be. */
+const bytesOf = (body) => {
+  if (body === undefined || body === null) return [undefined, undefined];
+  if (typeof body === "string") return [new TextEncoder().encode(body), "text/plain;charset=UTF-8"];
+  if (body instanceof URLSearchParams) return [new TextEncoder().encode(body.toString()), "application/x-www-form-urlencoded;charset=UTF-8"];
+  if (body instanceof ArrayBuffer) return [new Uint8Array(body.slice(0)), undefined];
+  if (ArrayBuffer.isView(body)) return [new Uint8Array(body.buffer, body.byteOffset, body.byteLength).slice(), undefined];
+  throw new TypeError("a body is text, bytes or URLSearchParams; JSON is JSON.stringify of a value");
+};
+
+/** The parts of an answer as they come. Who leaves before the end closes the connection. */
+async function* partsOf(id, signal) {
+  try {
+    for (;;) {
+      signal?.throwIfAborted();
+      const [result, part] = callBytes("httpRead", [id]);
+      const what = failed(result);
+      if (what === "end") return;
+      if (what === "part") yield part;
+      else await news(id, signal);
+    }
+  } finally {
+    call("httpClose", id);
+  }
+}
+
+async function* once(bytes) { if (bytes?.length > 0) yield bytes; }
+
+/** What a request and an answer have in common. */
+class Body {
+  #parts;
+  #bytes;
+  #used = false;
+  constructor(parts, bytes) { [this.#parts, this.#bytes] = [parts, bytes]; }
+  static bytes(body) { return body.#bytes; }
+  get bodyUsed() { return this.#used; }
+  get body() { return this.#parts === null ? null : { [Symbol.asyncIterator]: () => this.#take(), cancel: async () => void (await this.#take().return?.()) }; }
+  #take() {
+    if (this.#used) throw new TypeError("the body was read already");
+    this.#used = this.#parts !== null;
+    return (this.#parts ?? once())[Symbol.asyncIterator]();
+  }
+  async bytes() {
+    const parts = [];
+    for await (const part of { [Symbol.asyncIterator]: () => this.#take() }) parts.push(part);
+    if (parts.length === 1) return parts[0];
+    const all = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+    parts.reduce((at, part) => { all.set(part, at); return at + part.length; }, 0);
+    return all;
+  }
+  async arrayBuffer() { const bytes = await this.bytes(); return bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength); }
+  async text() { return new TextDecoder().decode(await this.bytes()); }
+  async json() { return JSON.parse(await this.text()); }
+}
+
+const METHODS = new Set(["DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT"]);
+
+export class Request extends Body {
+  constructor(input, init = {}) {
+    const from = input instanceof Request ? input : undefined;
+    const url = new URL(from?.url ?? input);
+    if (url.protocol !== "http:" && url.protocol !== "https:") throw new TypeError(`fetch reaches http and https, and not ${url.protocol}`);
+    if (url.username !== "" || url.password !== "") throw new TypeError("a URL with a user or a password is not fetched: use a header");
+    const [bytes, type] = init.body === undefined && from !== undefined ? [Body.bytes(from)] : bytesOf(init.body);
+    super(bytes === undefined ? null : once(bytes), bytes);
+    const method = String(init.method ?? from?.method ?? "GET");
+    if (!TOKEN.test(method)) throw new TypeError(`"${method}" is no method`);
+    this.method = METHODS.has(method.toUpperCase()) ? method.toUpperCase() : method;
+    if (bytes !== undefined && (this.method === "GET" || this.method === "HEAD")) throw new TypeError(`a request with ${this.method} has no body`);
+    this.url = url.href;
+    this.headers = new Headers(init.headers ?? from?.headers);
+    if (type !== undefined && !this.headers.has("content-type")) this.headers.append("content-type", type);
+    this.redirect = init.redirect ?? from?.redirect ?? "follow";
+    if (!["follow", "error", "manual"].includes(this.redirect)) throw new TypeError(`redirect is "follow", "error" or "manual", and not "${this.redirect}"`);
+    this.signal = init.signal ?? from?.signal ?? null;
+  }
+}
+
+export class Response extends Body {
+  constructor(body = null, init = {}) {
+    const [parts, type] = body?.[Symbol.asyncIterator] !== undefined ? [body] : bytesOf(body);
+    super(parts === undefined ? null : parts instanceof Uint8Array ? once(parts) : parts);
+    this.status = init.status ?? 200;
+    if (!(this.status >= 200 && this.status <= 599)) throw new RangeError("the status of a Response is between 200 and 599");
+    this.statusText = String(init.statusText ?? "");
+    this.headers = new Headers(init.headers);
+    if (type !== undefined && !this.headers.has("content-type")) this.headers.append("content-type", type);
+    this.url = "";
+    this.redirected = false;
+    this.type = "default";
+  }
+  get ok() { return this.status >= 200 && this.status <= 299; }
+  static json(value, init = {}) {
+    const headers = new Headers(init.headers);
+    if (!headers.has("content-type")) headers.set("content-type", "application/json");
+    return new Response(JSON.stringify(value), { ...init, headers });
+  }
+}
+
+const REDIRECTS = new Set([301, 302, 303, 307, 308]);
+
+/** Headers that another origin does not get. */
+const PRIVATE = ["authorization", "cookie", "proxy-authorization"];
+
+export async function fetch(input, init) {
+  const request = new Request(input, init);
+  const { signal, headers, redirect } = request;
+  let { method } = request;
+  let [url, body] = [new URL(request.url), Body.bytes(request)];
+  for (let hops = 0; ; hops++) {
+    signal?.throwIfAborted();
+    // The host says the host and the length.
+    const sent = [...headers].filter(([name]) => name !== "host" && name !== "content-length");
+    url.hash = "";
+    const ask = { method, url: url.href, headers: sent, hasBody: body !== undefined, timeoutMs: null };
+    const id = failed(callBytes("httpSend", [ask], body)[0]);
+    let head;
+    while ((head = call("httpHead", id)) === null) await news(id, signal);
+    const { status, headers: answered } = failed(head);
+    const location = answered.find(([name]) => name.toLowerCase() === "location")?.[1];
+    if (!REDIRECTS.has(status) || location === undefined || redirect === "manual") {
+      const response = new Response(partsOf(id, signal), { status: Math.max(status, 200), headers: answered });
+      [response.status, response.url, response.redirected, response.type] = [status, url.href, hops > 0, "basic"];
+      return response;
+    }
+    call("httpClose", id);
+    if (redirect === "error") throw new FetchError("broken", `${method} ${url.href}: redirected to ${location}`);
+    if (hops === MAX_REDIRECTS) throw new FetchError("broken", `${method} ${url.href}: more than ${MAX_REDIRECTS} redirects`);
+    const next = new URL(location, url);
+    if (status === 303 ? method !== "GET" && method !== "HEAD" : status <= 302 && method === "POST") {
+      [method, body] = ["GET", undefined];
+      for (const name of ["content-type", "content-encoding", "content-language", "content-location"]) headers.delete(name);
+    }
+    if (next.origin !== url.origin) for (const name of PRIVATE) headers.delete(name);
+    url = next;
+  }
+}
+
+define("Headers", Headers);
+define("Request", Request);
+define("Response", Response);
+define("fetch", fetch);

@@ -1,0 +1,173 @@
+//! `fetch` of agents in JavaScript, against a server on a real socket.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Barrier};
+use std::thread;
+
+use harness::{Host, Need, files, json, runners, skip};
+
+/// Requests that wait for each other.
+const TOGETHER: usize = 4;
+
+/// A server that answers as the path says. It echoes what was asked.
+fn server() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let barrier = Arc::new(Barrier::new(TOGETHER));
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let barrier = Arc::clone(&barrier);
+            thread::spawn(move || serve(stream, &barrier));
+        }
+    });
+    address
+}
+
+/// `None` at the end of the connection.
+fn serve(mut stream: TcpStream, barrier: &Barrier) -> Option<()> {
+    let mut reader = BufReader::new(stream.try_clone().ok()?);
+    loop {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if reader.read_line(&mut head).ok()? == 0 {
+                return None;
+            }
+        }
+        let header = |name: &str| {
+            let is_it = |line: &&str| line.to_ascii_lowercase().starts_with(&format!("{name}:"));
+            let line = head.lines().find(is_it)?;
+            Some(line.split_once(':')?.1.trim().to_owned())
+        };
+        let length = header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).ok()?;
+        let mut words = head.split(' ');
+        let (method, path) = (words.next()?, words.next()?);
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let answer = match path {
+            "/echo" => {
+                let echo = json!({
+                    "method": method, "query": query, "body": String::from_utf8_lossy(&body),
+                    "own": header("x-own"), "type": header("content-type"),
+                    "authorization": header("authorization"),
+                });
+                let echo = echo.to_string();
+                format!(
+                    "200 OK\r\nset-cookie: a=1\r\nset-cookie: b=2\r\ncontent-length: {}\r\n\r\n{echo}",
+                    echo.len()
+                )
+            }
+            "/away" => {
+                format!("307 Away\r\nlocation: http://{query}/echo\r\ncontent-length: 0\r\n\r\n")
+            }
+            "/ring" => "302 Round\r\nlocation: /ring\r\ncontent-length: 0\r\n\r\n".to_owned(),
+            "/all-four" => {
+                barrier.wait();
+                "200 OK\r\ncontent-length: 1\r\n\r\nx".to_owned()
+            }
+            "/parts" => {
+                stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").ok()?;
+                // Each is read before the next one comes, or two are read at once.
+                for part in ["one", "two", "three"] {
+                    write!(stream, "{:x}\r\n{part}\r\n", part.len()).ok()?;
+                    thread::sleep(std::time::Duration::from_millis(30));
+                }
+                stream.write_all(b"0\r\n\r\n").ok()?;
+                continue;
+            }
+            "/never" => {
+                let _ = reader.read(&mut [0]);
+                return None;
+            }
+            "/never-ends" | "/cut" => {
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").ok()?;
+                if path == "/never-ends" {
+                    let _ = reader.read(&mut [0]);
+                }
+                return None;
+            }
+            "/gone" => "404 Not Found\r\ncontent-length: 4\r\n\r\nnone".to_owned(),
+            _ => {
+                let status = path.strip_prefix("/to/")?;
+                format!("{status} There\r\nlocation: /echo\r\ncontent-length: 0\r\n\r\n")
+            }
+        };
+        write!(stream, "HTTP/1.1 {answer}").ok()?;
+    }
+}
+
+#[test]
+fn an_agent_in_javascript_asks_servers() {
+    let Some(runner) = runners::component("js") else {
+        return skip(Need::Runners, "`just runners` builds them");
+    };
+    let (near, far) = (server(), server());
+    let source = files::root().join("tests/runners/fetch.js");
+    let role = format!(
+        "[roles.web]\nsource = {source:?}\nhttp_allow = [{near:?}, {far:?}]\nwall_ms = 60000\n"
+    );
+    let host = Host::builder()
+        .toml(&format!("[state]\naot_seed = {:?}", runners::seed()))
+        .component("runner-js", &runner)
+        .toml(&role)
+        .start();
+    let client = host.client();
+    client.start("one", "web");
+    let ask = |way: &str| {
+        let text = client.ask("one", &format!("{way} http://{near} {far}"));
+        serde_json::from_str(&text).unwrap_or(harness::Value::String(text))
+    };
+    let echo = ask("echo");
+    assert_eq!(
+        echo,
+        json!([200, true, true, ["a=1", "b=2"], {
+            "method": "POST", "query": "q=%C3%BC+%2B%26", "body": "{\"a\":1}", "own": "1",
+            "type": "text/plain;charset=UTF-8", "authorization": null,
+        }])
+    );
+    let got = [true.into(), "GET".into(), "".into(), json!("Bearer x")];
+    let posted = [true.into(), "POST".into(), "x".into(), json!("Bearer x")];
+    assert_eq!(
+        ask("redirects"),
+        json!([[got, got, posted], null, 302, "/echo", true, true]),
+        "another origin gets no credentials"
+    );
+    assert_eq!(ask("together"), "x,x,x,x");
+    let parts = ask("parts");
+    let all: String = parts.as_array().expect("parts").iter().flat_map(|it| it.as_str()).collect();
+    assert_eq!(all, "onetwothree", "{parts}");
+    assert_eq!(ask("aborted"), json!(["AbortError", "TimeoutError", "TimeoutError", "no", true]));
+    for denied in ask("refused").as_array().expect("two") {
+        let text = denied.as_str().expect("a text");
+        assert!(text.starts_with("FetchError denied true GET http"), "{text}");
+        assert!(text.contains("denied by the host's policy") && !text.contains("secret"), "{text}");
+    }
+    let answer = client.send_wait("one", "uncaught").expect_error(502, &["host's policy"]);
+    assert_eq!(answer["error_type"], "http-denied", "{answer}");
+    ask("left");
+    host.wait_for_line("that a request was dropped", |line| {
+        line["event"] == "agent.log"
+            && line["message"].to_string().contains("requests were dropped at the end of the turn")
+    });
+    assert_eq!(ask("waited"), "waited");
+    assert!(client.events("one", 0).to_string().contains("fetch.done"));
+    assert_eq!(ask("broken"), true);
+    assert_eq!(ask("wrong"), json!([true, true, true, true, true, true, true, true]));
+    assert_eq!(
+        ask("urls"),
+        json!([
+            "https://xn--mnchen-3ya.example:8443/%C3%BC?x=1&y=a+b#f",
+            "https://xn--mnchen-3ya.example:8443",
+            "a b",
+            false,
+            true
+        ])
+    );
+    assert_eq!(ask("once"), json!([404, false, "none", true, true]));
+    assert_eq!(ask("many"), 40_000);
+    assert_eq!(ask("own"), json!(["{\"a\":1}", "text/plain;charset=UTF-8", 2]));
+    assert_eq!(client.view("one").incarnation.0, 1, "it still lives");
+    assert!(host.events_of("one", "agent.crash").is_empty());
+    host.finish();
+}

@@ -1,0 +1,94 @@
+// Asks the server whose address its first message has, in each way that its messages name.
+import { agent } from "@bulkhead/agent";
+
+const refused = (error) => `${error.name} ${error.code} ${error instanceof TypeError} ${error.message}`;
+const since = (began) => performance.now() - began;
+
+const ways = {
+  async echo(base) {
+    const query = new URLSearchParams({ q: "ü +&" });
+    const response = await fetch(`${base}/echo?${query}`, { method: "post", headers: { "X-Own": "1" }, body: JSON.stringify({ a: 1 }) });
+    return [response.status, response.ok, response.url === `${base}/echo?${query}`, response.headers.getSetCookie(), await response.json()];
+  },
+  async redirects(base, elsewhere) {
+    const init = { method: "POST", body: "x", headers: { authorization: "Bearer x" } };
+    const seen = [];
+    for (const path of ["/to/301", "/to/303", "/to/307"]) {
+      const response = await fetch(base + path, init);
+      const { method, body, authorization } = await response.json();
+      seen.push([response.redirected, method, body, authorization]);
+    }
+    const { authorization } = await (await fetch(`${base}/away?${elsewhere}`, init)).json();
+    const manual = await fetch(`${base}/to/302`, { redirect: "manual" });
+    const error = await fetch(`${base}/to/302`, { redirect: "error" }).catch(refused);
+    const ring = await fetch(`${base}/ring`).catch((error) => error.message.endsWith("more than 20 redirects"));
+    return [seen, authorization, manual.status, manual.headers.get("location"), error.startsWith("FetchError broken true"), ring];
+  },
+  async together(base) {
+    // The server answers none of them before all are there.
+    const all = await Promise.all([1, 2, 3, 4].map(async () => (await fetch(`${base}/all-four`)).text()));
+    return all.join();
+  },
+  async parts(base) {
+    const parts = [];
+    for await (const part of (await fetch(`${base}/parts`)).body) parts.push(new TextDecoder().decode(part));
+    return parts;
+  },
+  async aborted(base) {
+    const controller = new AbortController();
+    setTimeout(() => controller.abort(), 50);
+    const began = performance.now();
+    const head = await fetch(`${base}/never`, { signal: controller.signal }).catch((error) => error.name);
+    const late = await fetch(`${base}/never`, { signal: AbortSignal.timeout(50) }).catch((error) => error.name);
+    const body = await fetch(`${base}/never-ends`, { signal: AbortSignal.timeout(500) });
+    const rest = await body.text().catch((error) => error.name);
+    const none = await fetch(`${base}/echo`, { signal: AbortSignal.abort("no") }).catch((reason) => reason);
+    return [head, late, rest, none, since(began) < 20_000];
+  },
+  refused: async () => Promise.all(["http://127.0.0.1:1/", "https://example.com/?secret"].map((url) => fetch(url).catch(refused))),
+  uncaught: () => fetch("https://example.com/?secret"),
+  left: (base) => (fetch(`${base}/never`), "left"),
+  async waited(base, _, { waitUntil, emit }) {
+    waitUntil(fetch(`${base}/echo`).then(({ status }) => emit("fetch.done", { status })));
+    return "waited";
+  },
+  async broken(base) {
+    const cut = await (await fetch(`${base}/cut`)).text().catch(refused);
+    return cut.startsWith("FetchError broken true");
+  },
+  async wrong(base) {
+    const tries = [
+      ["nonsense"], ["ftp://a/"], [base, { body: "x" }], [base, { headers: { "a b": "x" } }], [base, { headers: { a: "x\ny" } }],
+      ["http://u:p@127.0.0.1/"], [base, { method: "POST", body: {} }], [base, { redirect: "sideways" }],
+    ];
+    return Promise.all(tries.map((words) => fetch(...words).then(() => "fine", (error) => error.constructor === TypeError)));
+  },
+  async urls() {
+    const url = new URL("../b?x=1#f", "HTTPS://Example.com:443/a/c/d");
+    url.searchParams.append("y", "a b");
+    [url.port, url.pathname, url.hostname] = ["8443", "/ü", "münchen.example"];
+    return [url.href, url.origin, url.searchParams.get("y"), URL.canParse("x"), JSON.stringify({ url }).length > 10];
+  },
+  async once(base) {
+    const response = await fetch(`${base}/gone`);
+    const text = await response.text();
+    return [response.status, response.ok, text, response.bodyUsed, await response.text().catch((error) => error.constructor === TypeError)];
+  },
+  async many(base) {
+    let sum = 0;
+    for (let i = 0; i < 200; i++) {
+      const response = await fetch(`${base}/echo`);
+      if (i % 2 === 1) await response.text();
+      sum += response.status;
+    }
+    return sum;
+  },
+  own: async () => [await Response.json({ a: 1 }).text(), new Response("ü").headers.get("content-type"), (await new Response("ü").bytes()).length],
+};
+
+export default agent({
+  message: ({ text }, context) => {
+    const [way, base, elsewhere] = text.split(" ");
+    return ways[way](base, elsewhere, context);
+  },
+});
