@@ -62,10 +62,19 @@ pub fn archives(
     folder: &Path,
     sink: SharedSink,
 ) -> Result<Option<(Archives, Carrier)>, Failure> {
-    let Some(opened) = opened else { return Ok(None) };
     let notify = move |agent: &AgentId, notice| sink.record(event(agent.clone(), notice));
-    let begun = opened.archives(folder, notify);
-    begun.map_err(|error| Failure::cannot_run("cannot ship workspaces", &error))
+    let begun = match opened {
+        Some(opened) => opened.archives(folder, notify),
+        None => Ok(None),
+    };
+    let begun = begun.map_err(|error| Failure::cannot_run("cannot ship workspaces", &error))?;
+    if begun.is_none()
+        && let Err(error) = bulkhead_ship::go_on_without_archives(folder)
+    {
+        // Older archives may be taken for newer when workspaces are shipped again.
+        tracing::warn!(%error, "that workspaces are used and not shipped is not noted");
+    }
+    Ok(begun)
 }
 
 fn event(agent_id: AgentId, notice: ArchiveNotice) -> Event {

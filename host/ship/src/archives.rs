@@ -14,6 +14,8 @@
 //!
 //! What is here is believed before what is there only if this disk is known to have gone on from it (`note`).
 
+mod due;
+mod guards;
 mod index;
 mod note;
 mod pack;
@@ -32,13 +34,15 @@ use bulkhead_types::AgentId;
 use futures_util::future::join_all;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Mutex as Turn, Semaphore, watch};
-use tokio::task::{AbortHandle, spawn_blocking};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::fault::ShipError;
 use crate::place::Place;
 use crate::settings::Settings;
 
+use due::{DueList, Owed};
+use guards::{Abort, UnderWay};
 use index::Packed;
 
 pub(crate) use index::Index;
@@ -206,14 +210,18 @@ struct Inner {
     at_once: Semaphore,
     /// Workspaces that are being shipped.
     under_way: watch::Sender<usize>,
-    /// Agents whose workspace is not shipped as it is, and whether it may be in another try.
-    due: Mutex<BTreeMap<AgentId, bool>>,
+    /// Agents whose workspace is not shipped as it is.
+    due: DueList,
+    /// How often each agent has begun. Notes are written under it.
+    lives: Mutex<BTreeMap<AgentId, u64>>,
     /// Objects that nothing names any more.
     garbage: Mutex<Vec<String>>,
     /// Archives of which it is not known whether they are named.
     doubtful: Mutex<Vec<(AgentId, Packed)>>,
     /// Who ships what is due. Nobody ships a workspace twice at a time.
     shipping_due: Turn<()>,
+    /// The process ends.
+    closing: watch::Sender<bool>,
     /// When the place did not answer, if that was the last that was heard of it.
     failing: Mutex<Option<Instant>>,
     counts: Counts,
@@ -232,6 +240,11 @@ struct Counts {
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// For a run that does not ship workspaces: agents may go on from what was shipped.
+pub fn go_on_without_archives(folder: &Path) -> io::Result<()> {
+    work::go_on(folder)
 }
 
 impl Archives {
@@ -267,15 +280,20 @@ impl Archives {
             runtime: runtime.handle().clone(),
             at_once: Semaphore::new(AT_ONCE),
             under_way: watch::Sender::new(0),
-            due: Mutex::default(),
+            due: DueList::default(),
+            lives: Mutex::default(),
             garbage: Mutex::default(),
             doubtful: Mutex::default(),
             shipping_due: Turn::default(),
+            closing: watch::Sender::new(false),
             failing: Mutex::default(),
             counts: Counts::default(),
             notify: Box::new(notify),
         };
-        Ok((Self(Arc::new(inner)), Carrier(Some(runtime))))
+        let archives = Self(Arc::new(inner));
+        let owed = work::owed(folder, archives.0.place.identity());
+        owed.iter().for_each(|agent| archives.owe_archive(agent));
+        Ok((archives, Carrier(Some(runtime))))
     }
 
     /// Whether there is an archive of an agent.
@@ -295,7 +313,7 @@ impl Archives {
     pub async fn is_newer(&self, agent: &AgentId) -> Result<bool, ArchiveError> {
         let Some(packed) = self.0.index.get(agent) else { return Ok(false) };
         let (inner, agent) = (Arc::clone(&self.0), agent.clone());
-        let is_here = spawn_blocking(move || inner.is_here(&agent, &packed.id)).await;
+        let is_here = spawn_blocking(move || inner.is_here(&agent, &packed)).await;
         is_here.unwrap_or(Err(ArchiveError::Interrupted)).map(|is_here| !is_here)
     }
 
@@ -323,8 +341,9 @@ impl Archives {
         Ok(Some(arrived))
     }
 
-    /// The agent begins in its workspace, which is here.
+    /// The agent begins in its workspace, which is here. Its end ships it.
     pub async fn begins(&self, agent: &AgentId) -> Result<(), ArchiveError> {
+        self.0.due.begins(agent);
         let (inner, agent) = (Arc::clone(&self.0), agent.clone());
         let noted = spawn_blocking(move || inner.begins(&agent)).await;
         noted.unwrap_or(Err(ArchiveError::Interrupted))
@@ -362,43 +381,72 @@ impl Archives {
         shipped
     }
 
-    /// Ships workspaces that could not be shipped when their agents ended, one after the other, until the place does not take
-    /// one. `vacate` keeps an agent away from its workspace meanwhile, if it is not there.
+    /// Ships workspaces that could not be shipped when their agents ended, one after the other, while the place answers. `vacate`
+    /// keeps an agent away from its workspace meanwhile, if it is not there. What fails again is tried less and less often.
     pub async fn ship_due<G>(&self, vacate: impl Fn(&AgentId) -> Option<G>) {
-        for agent in self.0.due() {
+        let mut closing = self.0.closing.subscribe();
+        for agent in self.0.due.agents(Some(Instant::now())) {
             let _turn = self.0.shipping_due.lock().await;
             let Some(_vacant) = vacate(&agent) else { continue };
-            let is_due = lock(&self.0.due).contains_key(&agent);
-            let shipped = match is_due {
-                true => self.try_to_ship(&agent, Manner::Again).await,
-                false => Ok(None),
+            let tried = tokio::select! {
+                biased;
+                // An error would say that the sender is gone, which is ours.
+                _ = closing.wait_for(|closing| *closing) => return,
+                tried = self.serve(&agent, Manner::Again) => tried,
             };
-            if matches!(shipped, Err(ArchiveError::Place(_) | ArchiveError::Slow(_))) {
-                return;
+            if matches!(tried, Err(ArchiveError::Place(ShipError::Unavailable(_)))) {
+                break;
+            }
+        }
+        let inner = Arc::clone(&self.0);
+        let sweep = async move {
+            inner.sweep().await;
+            Ok(())
+        };
+        let _ = self.brief(sweep).await;
+    }
+
+    /// Does what is owed to an agent's archive, if anything still is.
+    async fn serve(&self, agent: &AgentId, manner: Manner) -> Result<(), ArchiveError> {
+        match self.0.due.owed(agent) {
+            None | Some(Owed::Smaller) => Ok(()),
+            Some(Owed::Archive) => self.try_to_ship(agent, manner).await.map(drop),
+            Some(Owed::Withdrawal) => {
+                let withdrawn = self.withdraw(agent).await;
+                if withdrawn.is_err() {
+                    self.0.due.put_off(agent, Owed::Withdrawal);
+                }
+                withdrawn.map(drop)
             }
         }
     }
 
-    /// Something that is not the archive may be newer than it: the workspace of this agent is to be shipped, when it can be.
-    pub fn owe(&self, agent: &AgentId) {
-        lock(&self.0.due).entry(agent.clone()).or_insert(true);
+    /// What is here may be newer than the archive: it is to be shipped, when it can be.
+    pub fn owe_archive(&self, agent: &AgentId) {
+        self.0.due.owe(agent, Owed::Archive);
     }
 
-    /// Removes the archive of an agent, which does not run, because all of its work is elsewhere. Whether there was one.
+    /// Removes the archive of an agent, which does not run, because all of its work is elsewhere. Whether there was one. One that
+    /// stays is withdrawn later.
     pub async fn withdraw(&self, agent: &AgentId) -> Result<bool, ArchiveError> {
-        // One that stays would be taken for the newest.
-        self.owe(agent);
-        let (inner, agent) = (Arc::clone(&self.0), agent.clone());
-        self.brief(async move { inner.withdraw(&agent).await }).await
+        // It would be taken for the newest.
+        self.0.due.owe(agent, Owed::Withdrawal);
+        self.take_away(agent).await
     }
 
     /// Removes all that is kept of the workspace of an agent, which does not run, but what is in its place. Whether there was an
     /// archive.
     pub async fn remove(&self, agent: &AgentId) -> Result<bool, ArchiveError> {
-        let was_there = self.withdraw(agent).await?;
+        self.owe_archive(agent);
+        let was_there = self.take_away(agent).await?;
         let (inner, agent) = (Arc::clone(&self.0), agent.clone());
         self.brief(async move { inner.delete_older(&agent).await }).await?;
         Ok(was_there)
+    }
+
+    async fn take_away(&self, agent: &AgentId) -> Result<bool, ArchiveError> {
+        let (inner, agent) = (Arc::clone(&self.0), agent.clone());
+        self.brief(async move { inner.withdraw(&agent).await }).await
     }
 
     async fn brief<T: Send + 'static>(
@@ -416,12 +464,13 @@ impl Archives {
     /// many workspaces are not shipped as they are.
     pub async fn finish(&self, patience: Duration) -> usize {
         let inner = Arc::clone(&self.0);
+        self.0.closing.send_replace(true);
         let work = async {
             let _turn = self.0.shipping_due.lock().await;
             // An error would say that the sender is gone, which is ours.
             let _ = self.0.under_way.subscribe().wait_for(|count| *count == 0).await;
-            let due = self.0.due();
-            join_all(due.iter().map(|agent| self.ship(agent))).await;
+            let due = self.0.due.agents(None);
+            join_all(due.iter().map(|agent| self.serve(agent, Manner::Plain))).await;
             self.carry(async move {
                 inner.sweep().await;
                 Ok(())
@@ -429,7 +478,7 @@ impl Archives {
             .await
         };
         let _ = timeout(patience, work).await;
-        lock(&self.0.due).len()
+        self.0.due.len()
     }
 
     /// Counts since the process began.
@@ -443,7 +492,7 @@ impl Archives {
             failed: read(failed),
             too_large: read(too_large),
             arrived: read(arrived),
-            due: lock(&self.0.due).len() as u64,
+            due: self.0.due.len() as u64,
         }
     }
 
@@ -459,12 +508,6 @@ impl Archives {
 }
 
 impl Inner {
-    /// Agents whose workspace may be shipped in another try.
-    fn due(&self) -> Vec<AgentId> {
-        let may_pass = |(agent, may_pass): (&AgentId, &bool)| may_pass.then(|| agent.clone());
-        lock(&self.due).iter().filter_map(may_pass).collect()
-    }
-
     /// What became of a try to ship.
     fn judge(
         &self,
@@ -475,7 +518,7 @@ impl Inner {
         let count = |count: &AtomicU64, more| count.fetch_add(more, Ordering::Relaxed);
         let error = match shipped {
             Ok(done) => {
-                lock(&self.due).remove(agent);
+                self.due.settle(agent);
                 match done {
                     None => drop(count(&self.counts.unchanged, 1)),
                     Some(done) => {
@@ -489,10 +532,19 @@ impl Inner {
             Err(error) => error,
         };
         let is_large = matches!(error, ArchiveError::TooLarge { .. });
-        let before = lock(&self.due).insert(agent.clone(), !is_large);
+        let owed = match self.due.owed(agent) {
+            Some(Owed::Withdrawal) => Owed::Withdrawal,
+            _ if is_large => Owed::Smaller,
+            _ => Owed::Archive,
+        };
+        let before = self.due.put_off(agent, owed);
+        if *error == ArchiveError::Overtaken {
+            // The next begin brings it.
+            self.due.settle(agent);
+        }
         count(if is_large { &self.counts.too_large } else { &self.counts.failed }, 1);
         let is_news = match (is_large, manner) {
-            (true, _) => before != Some(false),
+            (true, _) => before != Some(Owed::Smaller),
             (false, Manner::Again) => false,
             (false, Manner::Plain) => true,
         };
@@ -511,22 +563,6 @@ enum Manner {
     Again,
 }
 
-/// Counts one that is being shipped, until it is dropped.
-struct UnderWay<'a>(&'a watch::Sender<usize>);
-
-impl<'a> UnderWay<'a> {
-    fn begin(count: &'a watch::Sender<usize>) -> Self {
-        count.send_modify(|count| *count += 1);
-        Self(count)
-    }
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        self.0.send_modify(|count| *count -= 1);
-    }
-}
-
 /// Says that a workspace was not shipped, unless it is disarmed.
 struct OnDrop<'a>(Option<(&'a Inner, &'a AgentId, Manner)>);
 
@@ -541,14 +577,6 @@ impl Drop for OnDrop<'_> {
         if let Some((inner, agent, manner)) = self.0.take() {
             inner.judge(agent, &Err(ArchiveError::Interrupted), manner);
         }
-    }
-}
-
-struct Abort(AbortHandle);
-
-impl Drop for Abort {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

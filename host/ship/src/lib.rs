@@ -40,6 +40,7 @@ mod worker;
 
 pub use archives::{
     ArchiveError, ArchiveFigures, ArchiveNotice, Archives, Arrived, Carrier, Limits, Shipped,
+    go_on_without_archives,
 };
 pub use fault::ShipError;
 pub use marker::forget;

@@ -155,9 +155,13 @@ impl Inner {
         }
     }
 
-    async fn remove_archive(&self, id: &AgentId) -> Result<bool, WorkspaceError> {
+    /// Whether there was one. What was kept when a newer workspace arrived goes only with force: it may be nowhere else.
+    async fn remove_archive(&self, id: &AgentId, unless: Unless) -> Result<bool, WorkspaceError> {
         let Some(archives) = &self.container.archives else { return Ok(false) };
-        let removed = archives.remove(id).await;
+        let removed = match unless {
+            Unless::Nothing => archives.remove(id).await,
+            Unless::NotPushed | Unless::UsedAfter(_) => archives.withdraw(id).await,
+        };
         removed.map_err(|error| WorkspaceError::Archived { id: id.clone(), why: error.to_string() })
     }
 
@@ -202,12 +206,12 @@ impl Inner {
             // First: one that is there would come back with the next start.
             let had_archive = match unless {
                 Unless::UsedAfter(_) if is_overtaken => false,
-                _ => self.remove_archive(id).await?,
+                _ => self.remove_archive(id, unless).await?,
             };
             let aside = inventory.set_aside(id, seen).await;
             if let (true, Err(_), Some(archives)) = (had_archive, &aside, &self.container.archives)
             {
-                archives.owe(id);
+                archives.owe_archive(id);
             }
             (aside?, had_archive)
         };

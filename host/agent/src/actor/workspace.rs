@@ -86,6 +86,8 @@ impl Actor<'_> {
             }
             is_newer = archives.is_newer(&id) => is_newer,
         };
+        self.stand_still(began);
+        let began = Instant::now();
         if is_newer.map_err(not_here)? {
             self.mark_in_flight(Phase::Workspace.as_str(), None);
             if let Some(workspaces) = &self.container.workspaces {

@@ -3,6 +3,10 @@
 //! The workspace here is at least as new as the archives that its note names. If the index names another one, another machine
 //! has been at work since. After a start of the machine that is so only if the tree is still the one of the archive, or its agent
 //! has begun since: the disk may have lost what was written last, and the archive has it.
+//!
+//! ```text
+//!   packed ─▶ with(id)  index names it ─▶ of(id)  the agent begins ─▶ used  its end ─▶ with(id), or unchanged
+//! ```
 
 use std::fs;
 use std::io;
@@ -10,6 +14,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::walk::Survey;
 use crate::{marker, whole};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,11 +25,15 @@ pub(super) struct Note {
     /// Archives that the workspace has gone on from, and those that were made of it since of which it is not known whether they
     /// are named.
     pub ids: Vec<String>,
-    /// The tree as it is in the last of them. Empty: it is not known whether that one is named.
+    /// The tree as it is in the last of them.
     pub fingerprint: String,
+    /// Whether the last of them is known to be named.
+    pub is_named: bool,
+    /// What is in the tree and not in the last of them.
+    pub skipped: u64,
     /// The start of the machine's kernel when this was written.
     pub boot_id: String,
-    /// Whether the agent has begun since.
+    /// Whether the agent has begun since the last of them was named.
     pub is_used: bool,
 }
 
@@ -39,24 +48,34 @@ impl Note {
     }
 
     /// Of a tree that is as it is in an archive that is named.
-    pub fn of(to: &str, id: String, fingerprint: String) -> Self {
+    pub fn of(to: &str, id: String, fingerprint: String, skipped: u64) -> Self {
         let (to, ids, boot_id) = (to.to_owned(), vec![id], marker::boot_id());
-        Self { to, ids, fingerprint, boot_id, is_used: false }
+        Self { to, ids, fingerprint, is_named: true, skipped, boot_id, is_used: false }
     }
 
     /// The same with one more archive, of which it is not known whether it is named.
-    pub fn with(mut self, to: &str, id: String) -> Self {
+    pub fn with(mut self, to: &str, id: String, fingerprint: String) -> Self {
         if self.ids.len() >= MAX_IDS {
             self.ids.remove(1);
         }
         self.ids.push(id);
         let (to, boot_id) = (to.to_owned(), marker::boot_id());
-        Self { to, ids: self.ids, fingerprint: String::new(), boot_id, is_used: false }
+        Self { to, fingerprint, is_named: false, boot_id, ..self }
     }
 
-    /// The same at a begin or an end of the agent.
-    pub fn used(self, is_used: bool) -> Self {
-        Self { is_used, boot_id: marker::boot_id(), ..self }
+    /// The same at a begin of the agent.
+    pub fn used(self) -> Self {
+        Self { is_used: true, boot_id: marker::boot_id(), ..self }
+    }
+
+    /// The same at an end of the agent at which the tree was as in the last archive, which is named.
+    pub fn unchanged(self) -> Self {
+        Self { is_used: false, is_named: true, boot_id: marker::boot_id(), ..self }
+    }
+
+    /// Whether there is nothing to write at a begin.
+    pub fn is_used_now(&self) -> bool {
+        self.is_used && self.is_of_this_start()
     }
 
     /// Whether the machine was not started since it was written. If nobody can tell, it may have been.
@@ -68,14 +87,28 @@ impl Note {
         self.ids.iter().any(|known| known == id)
     }
 
+    /// Whether what this disk wrote after the archive that is named cannot be lost without a trace: the machine was not started
+    /// since, or the agent has gone on, or it was packed once more.
+    pub fn is_ahead_of(&self, named: &str) -> bool {
+        self.is_used || self.is_of_this_start() || self.ids.last().is_none_or(|last| last != named)
+    }
+
     /// Whether the tree is as it is in this archive.
     pub fn is_unchanged(&self, id: &str, fingerprint: &str) -> bool {
         self.ids.last().is_some_and(|last| last == id) && self.fingerprint == fingerprint
     }
 
-    /// Whether the tree is as it is in an archive that is or was named.
-    pub fn is_shipped(&self, fingerprint: &str) -> bool {
-        !self.fingerprint.is_empty() && self.fingerprint == fingerprint
+    /// Whether all of the tree is in an archive that is or was named.
+    pub fn is_shipped(&self, now: &Survey) -> bool {
+        self.is_named
+            && self.skipped == 0
+            && now.seen.skipped == 0
+            && self.fingerprint == now.fingerprint
+    }
+
+    /// Whether there may be more here than is shipped.
+    pub fn is_owed(&self) -> bool {
+        self.is_used || !self.is_named
     }
 
     /// It is on the disk then.

@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use super::index::{KEY, Packed};
 use super::note::Note;
 use super::walk::{Seen, Survey, survey};
-use super::{ArchiveError, Arrived, Inner, Shipped, lock, pack, unpack};
+use super::{ArchiveError, Arrived, Inner, Limits, Shipped, lock, pack, unpack};
 use crate::fault::ShipError;
 use crate::place::Put;
 use crate::segment::{hex, random};
@@ -47,6 +47,34 @@ pub(super) fn clear(folder: &Path) {
     for entry in fs::read_dir(folder.join(ARRIVING)).into_iter().flatten().flatten() {
         let _ = delete(folder, &entry.path());
     }
+}
+
+/// Agents whose workspace may have more than is shipped, by what an earlier process noted.
+pub(super) fn owed(folder: &Path, to: &str) -> Vec<AgentId> {
+    let notes = fs::read_dir(folder.join(NOTES)).into_iter().flatten().flatten();
+    let is_owed = |agent: &AgentId| {
+        folder.join(agent.as_str()).is_dir()
+            && Note::read(&folder.join(NOTES).join(agent.as_str()), to)
+                .is_some_and(|it| it.is_owed())
+    };
+    let names = notes.filter_map(|entry| AgentId::parse(entry.file_name().to_str()?).ok());
+    names.filter(is_owed).collect()
+}
+
+/// For a run that does not ship workspaces: agents go on here from what was shipped.
+pub(super) fn go_on(folder: &Path) -> io::Result<()> {
+    let notes = match fs::read_dir(folder.join(NOTES)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        notes => notes?,
+    };
+    for entry in notes {
+        let path = entry?.path();
+        let note = fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Note>(&text).ok());
+        if let Some(note) = note.filter(|note| !note.is_used) {
+            note.used().write(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Deletes a directory, if it is there. What cannot be deleted is out of the way, and deleted at a boot.
@@ -90,29 +118,50 @@ impl Inner {
     }
 
     /// Whether the workspace on this disk is as new as an archive, or newer.
-    pub(super) fn is_here(&self, agent: &AgentId, id: &str) -> Result<bool, ArchiveError> {
+    pub(super) fn is_here(&self, agent: &AgentId, packed: &Packed) -> Result<bool, ArchiveError> {
+        let id = packed.id.as_str();
         let path = self.folder.join(agent.as_str());
         if !fs::symlink_metadata(&path).is_ok_and(|it| it.is_dir()) {
             return Ok(false);
         }
         let Some(note) = self.note(agent).filter(|note| note.knows(id)) else { return Ok(false) };
-        if note.is_used || note.is_of_this_start() {
+        if note.is_ahead_of(id) {
             return Ok(true);
         }
-        match survey(&path, self.limits) {
-            Ok(now) => Ok(now.is_some_and(|now| note.is_shipped(&now.fingerprint))),
+        match survey(&path, self.limits_of(packed)) {
+            Ok(now) => Ok(now.is_some_and(|now| note.is_unchanged(id, &now.fingerprint))),
             Err(ArchiveError::TooLarge { .. }) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
+    /// One that is there is taken, whatever the limit is by now.
+    fn limits_of(&self, packed: &Packed) -> Limits {
+        let Limits { bytes, entries } = self.limits;
+        Limits { bytes: bytes.max(packed.bytes), entries: entries.max(packed.entries) }
+    }
+
     /// The agent begins: from now on there may be more here than in the archive.
     pub(super) fn begins(&self, agent: &AgentId) -> Result<(), ArchiveError> {
+        let mut lives = lock(&self.lives);
+        *lives.entry(agent.clone()).or_default() += 1;
         match self.note(agent) {
-            Some(note) if !note.is_used || !note.is_of_this_start() => {
-                self.write_note_soon(agent, &note.used(true))
-            }
+            Some(note) if !note.is_used_now() => self.write_note_soon(agent, &note.used()),
             _ => Ok(()),
+        }
+    }
+
+    /// Does something with the note of an agent that has not begun since.
+    fn while_down(
+        &self,
+        agent: &AgentId,
+        life: u64,
+        work: impl FnOnce() -> Result<(), ArchiveError>,
+    ) -> Result<(), ArchiveError> {
+        let lives = lock(&self.lives);
+        match lives.get(agent).copied().unwrap_or_default() == life {
+            true => work(),
+            false => Err(ArchiveError::Interrupted),
         }
     }
 
@@ -133,6 +182,7 @@ impl Inner {
     ) -> Result<Option<Changed>, ArchiveError> {
         let before = self.index.get(agent);
         let (inner, of) = (Arc::clone(self), agent.clone());
+        let life = lock(&self.lives).get(agent).copied().unwrap_or_default();
         let looked = on_disk(move || {
             Ok((survey(&inner.folder.join(of.as_str()), inner.limits)?, inner.note(&of)))
         });
@@ -142,44 +192,51 @@ impl Inner {
             None if seen.entries == 0 => return Ok(None),
             Some(before) if !note.knows(&before.id) => return Err(ArchiveError::Overtaken),
             Some(before) if note.is_unchanged(&before.id, &fingerprint) => {
-                if note.is_used {
+                if note.is_owed() {
                     let (inner, of) = (Arc::clone(self), agent.clone());
-                    on_disk(move || inner.write_note_soon(&of, &note.used(false))).await?;
+                    let write = move || {
+                        let note = note.unchanged();
+                        inner.while_down(&of, life, || inner.write_note_soon(&of, &note))
+                    };
+                    on_disk(write).await?;
                 }
                 return Ok(None);
             }
+            // The disk has lost what is in the archive.
+            Some(before) if !note.is_ahead_of(&before.id) => return Err(ArchiveError::Overtaken),
             _ => {}
         }
         if !self.index.takes(agent) {
             let text = format!("{} names as many archives as it may", self.place.shown(KEY));
             return Err(ShipError::Refused(text).into());
         }
-        Ok(Some(Changed { before, note, fingerprint }))
+        Ok(Some(Changed { before, note, fingerprint, life }))
     }
 
     /// Packs it, and has the index name it.
     pub(super) async fn ship(
         self: &Arc<Self>,
         agent: &AgentId,
-        Changed { before, note, fingerprint }: Changed,
+        Changed { before, note, fingerprint, life }: Changed,
     ) -> Result<Shipped, ArchiveError> {
         let began = Instant::now();
         let id = format!("{:032x}", random()?);
         let (packed, seen, written) = self.put_parts(agent, id).await?;
-        let note = note.with(self.place.identity(), packed.id.clone());
+        let note = note.with(self.place.identity(), packed.id.clone(), fingerprint.clone());
         // First: an archive that is named and that this disk does not know would be newer than the disk.
         let (inner, of) = (Arc::clone(self), agent.clone());
-        on_disk(move || inner.write_note(&of, &note)).await?;
+        on_disk(move || inner.while_down(&of, life, || inner.write_note(&of, &note))).await?;
         let both = before.into_iter().chain([packed.clone()]);
         let doubts = Doubts::take(self, both.map(|packed| (agent.clone(), packed)));
         written.keep();
         self.retried(self.wait, || self.index.change(&self.place, agent, Some(packed.clone())))
             .await?;
         doubts.settle();
-        // Now what is here is known to be there. Without this it is shipped once more.
-        let note = Note::of(self.place.identity(), packed.id.clone(), fingerprint);
+        // Now what is here is known to be there. Without this the next look finds it.
+        let note = Note::of(self.place.identity(), packed.id.clone(), fingerprint, seen.skipped);
         let (inner, of) = (Arc::clone(self), agent.clone());
-        let _ = on_disk(move || inner.write_note_soon(&of, &note)).await;
+        let write = move || inner.while_down(&of, life, || inner.write_note_soon(&of, &note));
+        let _ = on_disk(write).await;
         let inner = Arc::clone(self);
         drop(self.runtime.spawn(async move { inner.sweep().await }));
         let Seen { bytes, entries, skipped } = seen;
@@ -249,10 +306,10 @@ impl Inner {
     ) -> Result<Arrived, ArchiveError> {
         let began = Instant::now();
         let (staging, seen) = self.fetch(agent, packed).await?;
-        let (inner, of, id) = (Arc::clone(self), agent.clone(), packed.id.clone());
+        let (inner, of, packed) = (Arc::clone(self), agent.clone(), packed.clone());
         let installed = on_disk(move || {
             let _guard = guard;
-            inner.install(&of, id, staging)
+            inner.install(&of, packed, staging)
         });
         let (Seen { bytes, entries, .. }, kept_as) = (seen, installed.await?);
         Ok(Arrived { bytes, entries, took: began.elapsed(), kept_as })
@@ -265,14 +322,13 @@ impl Inner {
         packed: &Packed,
     ) -> Result<(Staging, Seen), ArchiveError> {
         let (sender, receiver) = channel(1);
-        let (inner, number) = (Arc::clone(self), random()?);
+        let (inner, number, limits) = (Arc::clone(self), random()?, self.limits_of(packed));
         // It is removed where it is written, and not before that has ended.
         let unpacking = spawn_blocking(move || {
             use std::os::unix::fs::DirBuilderExt;
             let path = inner.folder.join(ARRIVING).join(format!("{number:032x}"));
             let made = fs::DirBuilder::new().mode(0o700).create(&path);
             made.map_err(|error| ArchiveError::disk("make", &path, &error))?;
-            let limits = inner.limits;
             let staging = Staging { inner, path };
             let (seen, digest) = unpack::unpack(receiver, &staging.path, limits)?;
             Ok((staging, seen, digest))
@@ -317,9 +373,10 @@ impl Inner {
     fn install(
         &self,
         agent: &AgentId,
-        id: String,
+        packed: Packed,
         staging: Staging,
     ) -> Result<Option<PathBuf>, ArchiveError> {
+        let limits = self.limits_of(&packed);
         let path = self.folder.join(agent.as_str());
         let failed = |error: io::Error| ArchiveError::disk("replace", &path, &error);
         let is_there = fs::symlink_metadata(&path).is_ok();
@@ -331,9 +388,11 @@ impl Inner {
             _ => None,
         };
         // Before it is there: a tree without this would be one that was never shipped, and push that out which is kept.
-        let print = survey(&staging.path, self.limits)?.map(|survey| survey.fingerprint);
-        let note = Note::of(self.place.identity(), id, print.unwrap_or_default());
+        let print = survey(&staging.path, limits)?.map(|survey| survey.fingerprint);
+        let note = Note::of(self.place.identity(), packed.id, print.unwrap_or_default(), 0);
+        let lives = lock(&self.lives);
         self.write_note(agent, &note)?;
+        drop(lives);
         fs::rename(&staging.path, &path).map_err(failed)?;
         File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
         Ok(kept_as)
@@ -341,8 +400,7 @@ impl Inner {
 
     fn set_aside(&self, agent: &AgentId, path: &Path) -> io::Result<Option<PathBuf>> {
         let now = survey(path, self.limits).ok().flatten();
-        let is_shipped =
-            self.note(agent).zip(now).is_some_and(|(note, now)| note.is_shipped(&now.fingerprint));
+        let is_shipped = self.note(agent).zip(now).is_some_and(|(note, now)| note.is_shipped(&now));
         if is_shipped {
             return delete(&self.folder, path).map(|()| None);
         }
@@ -360,7 +418,7 @@ impl Inner {
             self.retried(self.wait, || self.index.change(&self.place, agent, None)).await?;
             doubts.settle();
         }
-        lock(&self.due).remove(agent);
+        self.due.settle(agent);
         let (inner, of) = (Arc::clone(self), agent.clone());
         let forget = move || {
             let _ = fs::remove_file(inner.note_path(&of));
@@ -446,6 +504,8 @@ pub(super) struct Changed {
     before: Option<Packed>,
     note: Note,
     fingerprint: String,
+    /// Which life of the agent this was found after.
+    life: u64,
 }
 
 /// Archives of which it is not known whether the index names them. With the next write of the index it is.
@@ -513,43 +573,4 @@ impl Drop for Staging {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::archives::{Archives, Index};
-    use crate::tests::World;
-
-    #[tokio::test]
-    async fn an_archive_that_was_in_doubt_stays_if_it_is_named() {
-        let world = World::of_directory();
-        let place = crate::place::Place::new(&world.settings()).unwrap();
-        let index = Index::claim(&place, 1, "session").await.unwrap();
-        let folder = world.disk("workspaces");
-        let begun = Archives::begin(&world.settings(), index, 1024, &folder, |_, _| {});
-        let (archives, _carrier) = begun.unwrap();
-        let (inner, agent) = (&archives.0, AgentId::parse("a").unwrap());
-        let packed = |id: &str| Packed {
-            id: id.to_owned(),
-            epoch: 1,
-            parts: 1,
-            packed_bytes: 1,
-            digest: String::new(),
-            bytes: 1,
-            entries: 1,
-            written_at: 0,
-        };
-        for id in ["before", "after", "never"] {
-            let stored = inner.place.create(&key(&agent, id, 0), Bytes::from_static(b"x")).await;
-            assert!(matches!(stored, Ok(Put::Stored(_))));
-            drop(Doubts::take(inner, [(agent.clone(), packed(id))].into_iter()));
-        }
-        // Its own try was given up, and the write of another agent has taken it along.
-        inner.index.change(&inner.place, &agent, Some(packed("after"))).await.unwrap();
-        Doubts::take(inner, [].into_iter()).settle();
-        inner.sweep().await;
-        for (id, stays) in [("before", false), ("after", true), ("never", false)] {
-            let there = inner.place.get(&key(&agent, id, 0)).await.unwrap().is_some();
-            assert_eq!(there, stays, "{id}");
-        }
-        assert!(lock(&inner.doubtful).is_empty());
-    }
-}
+mod tests;
