@@ -28,12 +28,14 @@ fn server() -> String {
 fn serve(mut stream: TcpStream, barrier: &Barrier) -> Option<()> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     loop {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            if reader.read_line(&mut head).ok()? == 0 {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            if reader.read_until(b'\n', &mut head).ok()? == 0 {
                 return None;
             }
         }
+        // A byte is a character.
+        let head: String = head.into_iter().map(char::from).collect();
         let header = |name: &str| {
             let is_it = |line: &&str| line.to_ascii_lowercase().starts_with(&format!("{name}:"));
             let line = head.lines().find(is_it)?;
@@ -50,7 +52,8 @@ fn serve(mut stream: TcpStream, barrier: &Barrier) -> Option<()> {
                 let echo = json!({
                     "method": method, "query": query, "body": String::from_utf8_lossy(&body),
                     "own": header("x-own"), "type": header("content-type"),
-                    "authorization": header("authorization"),
+                    "authorization": header("authorization"), "length": header("content-length"),
+                    "ownBytes": header("x-own").map(|own| own.chars().map(u32::from).collect::<Vec<_>>()),
                 });
                 let echo = echo.to_string();
                 format!(
@@ -61,6 +64,7 @@ fn serve(mut stream: TcpStream, barrier: &Barrier) -> Option<()> {
             "/away" => {
                 format!("307 Away\r\nlocation: http://{query}/echo\r\ncontent-length: 0\r\n\r\n")
             }
+            "/to/204" => "204 Nothing\r\n\r\n".to_owned(),
             "/ring" => "302 Round\r\nlocation: /ring\r\ncontent-length: 0\r\n\r\n".to_owned(),
             "/all-four" => {
                 barrier.wait();
@@ -123,7 +127,8 @@ fn an_agent_in_javascript_asks_servers() {
         echo,
         json!([200, true, true, ["a=1", "b=2"], {
             "method": "POST", "query": "q=%C3%BC+%2B%26", "body": "{\"a\":1}", "own": "1",
-            "type": "text/plain;charset=UTF-8", "authorization": null,
+            "type": "text/plain;charset=UTF-8", "authorization": null, "length": "7",
+            "ownBytes": [49],
         }])
     );
     let got = [true.into(), "GET".into(), "".into(), json!("Bearer x")];
@@ -167,7 +172,31 @@ fn an_agent_in_javascript_asks_servers() {
     assert_eq!(ask("once"), json!([404, false, "none", true, true]));
     assert_eq!(ask("many"), 40_000);
     assert_eq!(ask("own"), json!(["{\"a\":1}", "text/plain;charset=UTF-8", 2]));
+    assert_eq!(ask("keeps"), "kept");
+    assert_eq!(ask("finds"), json!([true, "second"]));
+    assert_eq!(ask("prefetches"), "sent");
+    assert_eq!(ask("awaits"), true);
+    assert_eq!(ask("replaced"), json!(["AbortError", 200]));
+    host.wait_for_line("what a listener threw", |line| {
+        line["event"] == "agent.unhandled_rejection" && line.to_string().contains("of a listener")
+    });
+    assert_eq!(ask("cancelled"), "all");
+    let odd = json!([
+        999,
+        format!("FetchError broken true GET http://{near}/away: redirected to what is no URL"),
+        true,
+        null,
+        "",
+        "0",
+        [0xe9]
+    ]);
+    assert_eq!(ask("odd"), odd);
+    let late = format!("late http://{near}");
+    let answer = client.send_wait("one", &late).expect_error(502, &["the time of 20 ms is over"]);
+    assert_eq!(answer["error_type"], "http-timeout", "{answer}");
     assert_eq!(client.view("one").incarnation.0, 1, "it still lives");
+    client.start("two", "web");
+    assert_eq!(client.ask("two", "mocked"), "[\"mocked\",\"mocked\"]");
     assert!(host.events_of("one", "agent.crash").is_empty());
     host.finish();
 }

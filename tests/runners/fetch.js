@@ -2,6 +2,9 @@
 import { agent } from "@bulkhead/agent";
 
 const refused = (error) => `${error.name} ${error.code} ${error instanceof TypeError} ${error.message}`;
+/** What a turn leaves for another one. */
+const kept = {};
+
 const since = (began) => performance.now() - began;
 
 const ways = {
@@ -61,7 +64,7 @@ const ways = {
       ["nonsense"], ["ftp://a/"], [base, { body: "x" }], [base, { headers: { "a b": "x" } }], [base, { headers: { a: "x\ny" } }],
       ["http://u:p@127.0.0.1/"], [base, { method: "POST", body: {} }], [base, { redirect: "sideways" }],
     ];
-    return Promise.all(tries.map((words) => fetch(...words).then(() => "fine", (error) => error.constructor === TypeError)));
+    return Promise.all(tries.map((words) => fetch(...words).then(() => "fine", (error) => error instanceof TypeError)));
   },
   async urls() {
     const url = new URL("../b?x=1#f", "HTTPS://Example.com:443/a/c/d");
@@ -82,6 +85,42 @@ const ways = {
       sum += response.status;
     }
     return sum;
+  },
+  // Two turns: a body of the first one is nobody's in the second.
+  keeps: async (base) => void (kept.response = await fetch(`${base}/echo?first`)) ?? "kept",
+  async finds(base) {
+    const response = await fetch(`${base}/echo?second`);
+    return [(await kept.response.text().catch(refused)).startsWith("FetchError broken"), (await response.json()).query];
+  },
+  prefetches: (base) => ((kept.promise = fetch(`${base}/never`)), "sent"),
+  awaits: async () => (await kept.promise.catch(refused)).endsWith("/never: it was dropped at the end of its turn"),
+  async replaced(base) {
+    const controller = new AbortController();
+    const first = await fetch(`${base}/never-ends`, { signal: controller.signal });
+    const text = first.text().catch((error) => error.name);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    controller.signal.addEventListener("abort", () => { throw new Error("of a listener"); });
+    controller.abort();
+    const second = fetch(`${base}/echo`);
+    return [await text, (await second).status];
+  },
+  async cancelled(base) {
+    for (let i = 0; i < 20; i++) await (await fetch(`${base}/never-ends`)).body.cancel();
+    return "all";
+  },
+  async odd(base) {
+    const { status } = await fetch(`${base}/to/999`);
+    const bad = await fetch(`${base}/away?[bad`).catch(refused);
+    const large = await fetch(base, { headers: { x: "x".repeat(60_000) } }).catch(refused);
+    const empty = await fetch(`${base}/to/204`);
+    const posted = await (await fetch(`${base}/echo`, { method: "POST" })).json();
+    const latin = await (await fetch(`${base}/echo`, { headers: { "x-own": "\xe9" } })).json();
+    return [status, bad, large.startsWith("FetchError invalid"), empty.body, await empty.text(), posted.length, latin.ownBytes];
+  },
+  late: (base) => fetch(`${base}/never`, { signal: AbortSignal.timeout(20) }),
+  async mocked() {
+    globalThis.fetch = async () => new Response("mocked");
+    return [await (await fetch("http://a.example/")).text(), await (await fetch("http://a.example/")).text()];
   },
   own: async () => [await Response.json({ a: 1 }).text(), new Response("ü").headers.get("content-type"), (await new Response("ü").bytes()).length],
 };

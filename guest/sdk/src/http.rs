@@ -88,6 +88,12 @@ impl Request {
         self
     }
 
+    /// The same with a value of any bytes.
+    pub fn header_bytes(mut self, name: impl Into<String>, value: Vec<u8>) -> Self {
+        self.headers.0.push((name.into(), value));
+        self
+    }
+
     /// Adds `authorization: Bearer`.
     pub fn bearer(self, token: &str) -> Self {
         self.header("authorization", format!("Bearer {token}"))
@@ -107,7 +113,7 @@ impl Request {
         }
     }
 
-    /// Bounds the whole exchange, from here to the last byte of the answer.
+    /// Bounds the whole exchange, from here to the last byte of the answer. `Duration::MAX`: only the turn's deadline does.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self

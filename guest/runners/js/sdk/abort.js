@@ -1,7 +1,6 @@
 // `AbortController` and `AbortSignal`.
+import { define } from "bulkhead:lazy";
 import { quietTimer } from "bulkhead:timers";
-
-const define = (name, value) => Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
 
 /** Nobody else makes one. */
 const OWN = Symbol("own");
@@ -36,7 +35,7 @@ export class AbortSignal {
   }
   static timeout(ms) {
     const signal = new AbortSignal(OWN);
-    quietTimer(() => abort(signal, new DOMException("the time is over", "TimeoutError")), ms);
+    quietTimer(() => abort(signal, new DOMException(`the time of ${Number(ms)} ms is over`, "TimeoutError")), ms);
     return signal;
   }
   static any(signals) {
@@ -55,8 +54,13 @@ export class AbortSignal {
     const listeners = [...signal.#listeners].map(({ listener }) => listener);
     signal.#listeners.clear();
     for (const listener of [signal.onabort, ...listeners]) {
-      if (typeof listener === "function") listener.call(signal, event);
-      else listener?.handleEvent?.(event);
+      try {
+        if (typeof listener === "function") listener.call(signal, event);
+        else listener?.handleEvent?.(event);
+      } catch (error) {
+        // It is reported, and keeps no other one from hearing of it.
+        Promise.reject(error);
+      }
     }
   }
 }

@@ -1,6 +1,6 @@
 // A conversation with a model: it offers the agent's tools, runs those that the model calls, and remembers.
 import { fromJson, toJson } from "bulkhead:native";
-import { AgentError, HostError } from "bulkhead:errors";
+import { AgentError, FetchError, HostError } from "bulkhead:errors";
 import * as host from "bulkhead:host";
 import { model } from "bulkhead:model";
 
@@ -133,7 +133,8 @@ async function result(tools, name, text, context) {
     const value = await tool.run(args, context);
     return value === undefined || value === null ? "done" : typeof value === "string" ? value : toJson(value);
   } catch (error) {
-    if (!(error instanceof AgentError || error instanceof HostError) || error.fatal) throw error;
+    const isOrdinary = error instanceof AgentError || error instanceof HostError || error instanceof FetchError || error instanceof DOMException;
+    if (!isOrdinary || error.fatal) throw error;
     host.log.debug(`tool ${name} failed: ${error.message}`, { code: error.code });
     return `error: ${error.message}`;
   }

@@ -1,10 +1,10 @@
 // `fetch`, with `Headers`, `Request` and `Response`. Where an agent may reach is the role's `http_allow`.
+import { define } from "bulkhead:lazy";
 import { call, callBytes } from "bulkhead:native";
 import { FetchError } from "bulkhead:errors";
 import { news } from "bulkhead:news";
 import { URL, URLSearchParams } from "bulkhead:url";
-
-const define = (name, value) => Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
+import { AbortSignal } from "bulkhead:abort";
 
 /** As browsers have it. */
 const MAX_REDIRECTS = 20;
@@ -68,15 +68,15 @@ const bytesOf = (body) => {
 };
 
 /** The parts of an answer as they come. Who leaves before the end closes the connection. */
-async function* partsOf(id, signal) {
+async function* partsOf(id, what, signal) {
   try {
     for (;;) {
       signal?.throwIfAborted();
       const [result, part] = callBytes("httpRead", [id]);
-      const what = failed(result);
-      if (what === "end") return;
-      if (what === "part") yield part;
-      else await news(id, signal);
+      const state = failed(result);
+      if (state === "end") return;
+      if (state === "part") yield part;
+      else await news(id, what, signal);
     }
   } finally {
     call("httpClose", id);
@@ -90,10 +90,17 @@ class Body {
   #parts;
   #bytes;
   #used = false;
+  #close = () => {};
   constructor(parts, bytes) { [this.#parts, this.#bytes] = [parts, bytes]; }
   static bytes(body) { return body.#bytes; }
+  /** An answer that came, whose connection is closed so. */
+  static from(response, close) { response.#close = close; }
   get bodyUsed() { return this.#used; }
-  get body() { return this.#parts === null ? null : { [Symbol.asyncIterator]: () => this.#take(), cancel: async () => void (await this.#take().return?.()) }; }
+  get body() { return this.#parts === null ? null : { [Symbol.asyncIterator]: () => this.#take(), cancel: async () => this.#cancel() }; }
+  #cancel() {
+    this.#used = true;
+    this.#close();
+  }
   #take() {
     if (this.#used) throw new TypeError("the body was read already");
     this.#used = this.#parts !== null;
@@ -115,11 +122,13 @@ class Body {
 const METHODS = new Set(["DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT"]);
 
 export class Request extends Body {
-  constructor(input, init = {}) {
+  constructor(input, options) {
+    const init = options ?? {};
     const from = input instanceof Request ? input : undefined;
-    const url = new URL(from?.url ?? input);
-    if (url.protocol !== "http:" && url.protocol !== "https:") throw new TypeError(`fetch reaches http and https, and not ${url.protocol}`);
-    if (url.username !== "" || url.password !== "") throw new TypeError("a URL with a user or a password is not fetched: use a header");
+    const url = URL.parse(from?.url ?? input);
+    if (url === null) throw new FetchError("invalid", `invalid URL: ${String(input)}`);
+    if (url.protocol !== "http:" && url.protocol !== "https:") throw new FetchError("invalid", `fetch reaches http and https, and not ${url.protocol}`);
+    if (url.username !== "" || url.password !== "") throw new FetchError("invalid", "a URL with a user or a password is not fetched: use a header");
     const [bytes, type] = init.body === undefined && from !== undefined ? [Body.bytes(from)] : bytesOf(init.body);
     super(bytes === undefined ? null : once(bytes), bytes);
     const method = String(init.method ?? from?.method ?? "GET");
@@ -132,6 +141,7 @@ export class Request extends Body {
     this.redirect = init.redirect ?? from?.redirect ?? "follow";
     if (!["follow", "error", "manual"].includes(this.redirect)) throw new TypeError(`redirect is "follow", "error" or "manual", and not "${this.redirect}"`);
     this.signal = init.signal ?? from?.signal ?? null;
+    if (this.signal !== null && !(this.signal instanceof AbortSignal)) throw new TypeError("the signal of a request is an AbortSignal");
   }
 }
 
@@ -158,6 +168,18 @@ export class Response extends Body {
 
 const REDIRECTS = new Set([301, 302, 303, 307, 308]);
 
+/** Answers that have no body. */
+const EMPTY = new Set([204, 205, 304]);
+
+/** What a server may want to know of who asks, if the author says nothing else. */
+const DEFAULTS = [["accept", "*/*"], ["user-agent", "bulkhead"]];
+
+/** Of the names and values of headers: as many as the host takes. */
+const MAX_HEADER_BYTES = 32_000;
+
+/** `Location` is what servers write into it, which is UTF-8 mostly. */
+const utf8 = (latin) => new TextDecoder().decode(Uint8Array.from(latin, (character) => character.charCodeAt(0)));
+
 /** Headers that another origin does not get. */
 const PRIVATE = ["authorization", "cookie", "proxy-authorization"];
 
@@ -168,24 +190,35 @@ export async function fetch(input, init) {
   let [url, body] = [new URL(request.url), Body.bytes(request)];
   for (let hops = 0; ; hops++) {
     signal?.throwIfAborted();
+    for (const [name, value] of DEFAULTS) if (!headers.has(name)) headers.set(name, value);
     // The host says the host and the length.
     const sent = [...headers].filter(([name]) => name !== "host" && name !== "content-length");
     url.hash = "";
-    const ask = { method, url: url.href, headers: sent, hasBody: body !== undefined, timeoutMs: null };
-    const id = failed(callBytes("httpSend", [ask], body)[0]);
+    // As errors name it: what is secret is in queries.
+    const what = `${method} ${url.origin}${url.pathname}`;
+    const size = sent.reduce((sum, [name, value]) => sum + name.length + value.length, 0);
+    if (size > MAX_HEADER_BYTES) throw new FetchError("invalid", `${what}: headers of ${size} bytes, and ${MAX_HEADER_BYTES} are the most`);
+    // A server may want to know that nothing comes.
+    const hasBody = body !== undefined || ["PATCH", "POST", "PUT"].includes(method);
+    const id = failed(callBytes("httpSend", [{ method, url: url.href, headers: sent, hasBody }], body)[0]);
     let head;
-    while ((head = call("httpHead", id)) === null) await news(id, signal);
+    while ((head = call("httpHead", id)) === null) await news(id, what, signal);
     const { status, headers: answered } = failed(head);
     const location = answered.find(([name]) => name.toLowerCase() === "location")?.[1];
     if (!REDIRECTS.has(status) || location === undefined || redirect === "manual") {
-      const response = new Response(partsOf(id, signal), { status: Math.max(status, 200), headers: answered });
+      const isEmpty = method === "HEAD" || EMPTY.has(status);
+      const close = () => call("httpClose", id);
+      if (isEmpty) close();
+      const response = new Response(isEmpty ? null : partsOf(id, what, signal), { headers: answered });
+      Body.from(response, close);
       [response.status, response.url, response.redirected, response.type] = [status, url.href, hops > 0, "basic"];
       return response;
     }
     call("httpClose", id);
-    if (redirect === "error") throw new FetchError("broken", `${method} ${url.href}: redirected to ${location}`);
-    if (hops === MAX_REDIRECTS) throw new FetchError("broken", `${method} ${url.href}: more than ${MAX_REDIRECTS} redirects`);
-    const next = new URL(location, url);
+    if (redirect === "error") throw new FetchError("broken", `${what}: it was redirected`);
+    if (hops === MAX_REDIRECTS) throw new FetchError("broken", `${what}: more than ${MAX_REDIRECTS} redirects`);
+    const next = URL.parse(utf8(location), url);
+    if (next === null) throw new FetchError("broken", `${what}: redirected to what is no URL`);
     if (status === 303 ? method !== "GET" && method !== "HEAD" : status <= 302 && method === "POST") {
       [method, body] = ["GET", undefined];
       for (const name of ["content-type", "content-encoding", "content-language", "content-location"]) headers.delete(name);

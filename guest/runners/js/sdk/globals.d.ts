@@ -2,6 +2,18 @@
  * Globals of agents beside those of the language. A project that has the types of browsers (`"lib": ["dom"]`) or of Node does
  * without this file.
  */
+interface AbortEvent {
+  readonly type: "abort";
+  readonly target: AbortSignal;
+}
+
+type AbortListener = ((event: AbortEvent) => void) | { handleEvent(event: AbortEvent): void };
+
+/** `AbortError` and `TimeoutError` are what an `AbortSignal` throws. */
+declare class DOMException extends Error {
+  constructor(message?: string, name?: string);
+}
+
 declare class AbortSignal {
   private constructor();
   static abort(reason?: any): AbortSignal;
@@ -9,9 +21,10 @@ declare class AbortSignal {
   static any(signals: AbortSignal[]): AbortSignal;
   readonly aborted: boolean;
   readonly reason: any;
+  onabort: ((event: AbortEvent) => void) | null;
   throwIfAborted(): void;
-  addEventListener(type: "abort", listener: () => void, options?: { once?: boolean }): void;
-  removeEventListener(type: "abort", listener: () => void): void;
+  addEventListener(type: "abort", listener: AbortListener, options?: { once?: boolean }): void;
+  removeEventListener(type: "abort", listener: AbortListener): void;
 }
 
 declare class AbortController {
@@ -73,8 +86,7 @@ declare class Headers {
   [Symbol.iterator](): IterableIterator<[string, string]>;
 }
 
-declare class RequestInit {
-  constructor(input: string | URL | Request, init?: RequestInit);
+interface RequestInit {
   method?: string;
   headers?: Headers | Iterable<[string, string]> | Record<string, string>;
   body?: string | ArrayBuffer | ArrayBufferView | URLSearchParams | null;
@@ -82,15 +94,31 @@ declare class RequestInit {
   signal?: AbortSignal | null;
 }
 
-interface Request {
+/** The parts of a body as they come. It has no readers and pipes. */
+type Parts = AsyncIterable<Uint8Array> & { cancel(): Promise<void> };
+
+declare class Request {
+  constructor(input: string | URL | Request, init?: RequestInit | null);
   readonly method: string;
   readonly url: string;
   readonly headers: Headers;
+  readonly redirect: "follow" | "error" | "manual";
+  readonly signal: AbortSignal | null;
+  readonly bodyUsed: boolean;
+  readonly body: Parts | null;
+  bytes(): Promise<Uint8Array>;
+  arrayBuffer(): Promise<ArrayBuffer>;
+  text(): Promise<string>;
+  json(): Promise<any>;
 }
 
 declare class Response {
-  constructor(body?: string | ArrayBuffer | ArrayBufferView | URLSearchParams | null, init?: { status?: number; statusText?: string; headers?: RequestInit["headers"] });
-  static json(value: any, init?: { status?: number; headers?: RequestInit["headers"] }): Response;
+  constructor(
+    body?: string | ArrayBuffer | ArrayBufferView | URLSearchParams | AsyncIterable<Uint8Array> | null,
+    init?: { status?: number; statusText?: string; headers?: RequestInit["headers"] },
+  );
+  static json(value: any, init?: { status?: number; statusText?: string; headers?: RequestInit["headers"] }): Response;
+  readonly type: "basic" | "default";
   readonly status: number;
   readonly statusText: string;
   readonly ok: boolean;
@@ -98,8 +126,7 @@ declare class Response {
   readonly redirected: boolean;
   readonly headers: Headers;
   readonly bodyUsed: boolean;
-  /** The parts as they come. It has no readers and pipes. */
-  readonly body: (AsyncIterable<Uint8Array> & { cancel(): Promise<void> }) | null;
+  readonly body: Parts | null;
   bytes(): Promise<Uint8Array>;
   arrayBuffer(): Promise<ArrayBuffer>;
   text(): Promise<string>;
@@ -107,7 +134,7 @@ declare class Response {
 }
 
 /** Reaches what the role's `http_allow` names. It goes on while the agent has a turn. */
-declare function fetch(input: string | URL | Request, init?: RequestInit): Promise<Response>;
+declare function fetch(input: string | URL | Request, init?: RequestInit | null): Promise<Response>;
 
 /** Goes to the agent's log. */
 declare const console: {

@@ -7,6 +7,11 @@ const MODULES = {
   "bulkhead:url": ["URL", "URLSearchParams"],
 };
 
+/** Defines a global that is read for the first time. What the author has put in its place stays. */
+export const define = (name, value) => {
+  if (Object.getOwnPropertyDescriptor(globalThis, name)?.get !== undefined) Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
+};
+
 for (const [module, names] of Object.entries(MODULES)) {
   for (const name of names) {
     Object.defineProperty(globalThis, name, {

@@ -14,6 +14,9 @@ const MAX_EXCEPTIONS = 8;
 const MAX_KIND = 256;
 const MAX_MESSAGE = 4096;
 
+/** What an `AbortSignal` throws. */
+const ABORTED = { AbortError: "aborted", TimeoutError: "timeout" };
+
 Error.stackTraceLimit = 64;
 
 let life;
@@ -79,7 +82,8 @@ export const runtime = {
   place: () => life?.place ?? "",
   /** Of an error that the author chose, and of one that is nobody's defect. */
   chosen: (thrown) => {
-    if (thrown instanceof FetchError) return toJson({ code: `http-${thrown.code}`, message: thrown.message, fatal: false, exceptions: [] });
+    const http = thrown instanceof FetchError ? thrown.code : thrown instanceof DOMException ? ABORTED[thrown.name] : undefined;
+    if (http !== undefined) return toJson({ code: `http-${http}`, message: thrown.message, fatal: false, exceptions: [] });
     return thrown instanceof AgentError ? toJson({ code: thrown.code, message: thrown.message, fatal: thrown.fatal, exceptions: [] }) : "";
   },
 };

@@ -1,7 +1,6 @@
 // `URL` and `URLSearchParams`.
+import { define } from "bulkhead:lazy";
 import { call } from "bulkhead:native";
-
-const define = (name, value) => Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
 
 const decode = (text) => {
   const bytes = [];

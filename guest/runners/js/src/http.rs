@@ -33,7 +33,6 @@ pub struct Ask {
     url: String,
     headers: Vec<(String, String)>,
     has_body: bool,
-    timeout_ms: Option<f64>,
 }
 
 /// The head of an answer, whose body has the number of the request.
@@ -74,13 +73,16 @@ fn begin(ask: Ask, body: &[u8]) -> Result<u32, Failure> {
         return Err(Failure { code: "invalid", message });
     };
     // The turn's deadline bounds it, and the agent's memory what is read of it.
-    let request = Request::new(method, ask.url).timeout(Duration::MAX).max_body_bytes(usize::MAX);
-    let request =
-        ask.headers.into_iter().fold(request, |all, (name, value)| all.header(name, value));
-    let request = match ask.timeout_ms {
-        Some(ms) => request.timeout(Duration::try_from_secs_f64(ms / 1000.0).unwrap_or_default()),
-        None => request,
-    };
+    let request = Request::new(method, ask.url)
+        .timeout(Duration::MAX)
+        .connect_timeout(Duration::MAX)
+        .max_body_bytes(usize::MAX);
+    // As `Headers` has them: a character is a byte.
+    let bytes = |value: String| -> Vec<u8> { value.chars().map(|c| c as u8).collect() };
+    let request = ask
+        .headers
+        .into_iter()
+        .fold(request, |all, (name, value)| all.header_bytes(name, bytes(value)));
     let request = if ask.has_body { request.body(body) } else { request };
     let pending = request.begin()?;
     USED.set(true);
@@ -100,13 +102,14 @@ pub fn head(id: u32) -> Option<Result<Head, Failure>> {
             pending.answer()
         })
     });
-    let response = match answered? {
-        None => return None,
-        Some(Err(error)) => {
+    let response = match answered {
+        None => return Some(Err(gone())),
+        Some(None) => return None,
+        Some(Some(Err(error))) => {
             close(id);
             return Some(Err(error.into()));
         }
-        Some(Ok(response)) => response,
+        Some(Some(Ok(response))) => response,
     };
     let text = |value: &[u8]| value.iter().map(|byte| char::from(*byte)).collect();
     let head = Head {

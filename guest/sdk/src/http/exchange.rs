@@ -74,8 +74,9 @@ pub(super) fn begin(request: Request) -> Result<Pending, Error> {
     // The body's handle has to be taken before the request is given away.
     let body = request.body.map(|bytes| (outgoing.body(), bytes));
 
-    let options = limits.options();
-    let future = outgoing_handler::handle(outgoing, Some(options))
+    // The host keeps options for as long as the agent lives, so they are made for what needs them.
+    let options = (request.timeout != Duration::MAX).then(|| limits.options());
+    let future = outgoing_handler::handle(outgoing, options)
         .map_err(|code| origin.error(limits.explain(code)))?;
     let sent = match body {
         Some((Ok(handle), bytes)) => write_body(handle, &bytes, &limits),
