@@ -305,7 +305,8 @@ impl Archives {
     pub async fn knows(&self, agent: &AgentId) -> bool {
         let (inner, agent) = (Arc::clone(&self.0), agent.clone());
         // Calls of a place that hangs may fill the carrier's threads.
-        spawn_blocking(move || inner.note(&agent).is_some()).await.unwrap_or(false)
+        let known = move || inner.note(&agent).is_some_and(|note| note.is_of_any());
+        spawn_blocking(known).await.unwrap_or(false)
     }
 
     /// Whether another machine has shipped a workspace of an agent that this disk has not seen, or this disk may have lost some of
@@ -412,7 +413,7 @@ impl Archives {
             None | Some(Owed::Smaller) => Ok(()),
             Some(Owed::Archive) => self.try_to_ship(agent, manner).await.map(drop),
             Some(Owed::Withdrawal) => {
-                let withdrawn = self.withdraw(agent).await;
+                let withdrawn = self.take_away(agent).await;
                 if withdrawn.is_err() {
                     self.0.due.put_off(agent, Owed::Withdrawal);
                 }
@@ -437,11 +438,17 @@ impl Archives {
     /// Removes all that is kept of the workspace of an agent, which does not run, but what is in its place. Whether there was an
     /// archive.
     pub async fn remove(&self, agent: &AgentId) -> Result<bool, ArchiveError> {
-        self.owe_archive(agent);
-        let was_there = self.take_away(agent).await?;
+        let was_there = self.remove_archive(agent).await?;
         let (inner, agent) = (Arc::clone(&self.0), agent.clone());
         self.brief(async move { inner.delete_older(&agent).await }).await?;
         Ok(was_there)
+    }
+
+    /// Removes the archive of an agent, which does not run, with its workspace. Whether there was one. One that stays is one of a
+    /// workspace that stays.
+    pub async fn remove_archive(&self, agent: &AgentId) -> Result<bool, ArchiveError> {
+        self.owe_archive(agent);
+        self.take_away(agent).await
     }
 
     async fn take_away(&self, agent: &AgentId) -> Result<bool, ArchiveError> {

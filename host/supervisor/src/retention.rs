@@ -160,7 +160,7 @@ impl Inner {
         let Some(archives) = &self.container.archives else { return Ok(false) };
         let removed = match unless {
             Unless::Nothing => archives.remove(id).await,
-            Unless::NotPushed | Unless::UsedAfter(_) => archives.withdraw(id).await,
+            Unless::NotPushed | Unless::UsedAfter(_) => archives.remove_archive(id).await,
         };
         removed.map_err(|error| WorkspaceError::Archived { id: id.clone(), why: error.to_string() })
     }
@@ -209,8 +209,7 @@ impl Inner {
                 _ => self.remove_archive(id, unless).await?,
             };
             let aside = inventory.set_aside(id, seen).await;
-            if let (true, Err(_), Some(archives)) = (had_archive, &aside, &self.container.archives)
-            {
+            if let (Err(_), Some(archives)) = (&aside, &self.container.archives) {
                 archives.owe_archive(id);
             }
             (aside?, had_archive)

@@ -123,7 +123,7 @@ impl Actor<'_> {
         let (id, mut stop) = (self.state.id(), self.stop.clone());
         let ship = async {
             // An older one would be taken for the newest.
-            if !is_saved || (archives.has(id) && archives.withdraw(id).await.is_err()) {
+            if !is_saved || archives.withdraw(id).await.is_err() {
                 // What becomes of it is reported there.
                 let _ = archives.ship(id).await;
             }

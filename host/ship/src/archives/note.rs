@@ -33,7 +33,7 @@ pub(super) struct Note {
     pub skipped: u64,
     /// The start of the machine's kernel when this was written.
     pub boot_id: String,
-    /// Whether the agent has begun since the last of them was named.
+    /// Whether the agent has begun since the last of them was made.
     pub is_used: bool,
 }
 
@@ -53,19 +53,29 @@ impl Note {
         Self { to, ids, fingerprint, is_named: true, skipped, boot_id, is_used: false }
     }
 
-    /// The same with one more archive, of which it is not known whether it is named.
+    /// The same with one more archive, of which it is not known whether it is named. The agent has not begun since.
     pub fn with(mut self, to: &str, id: String, fingerprint: String) -> Self {
         if self.ids.len() >= MAX_IDS {
             self.ids.remove(1);
         }
         self.ids.push(id);
         let (to, boot_id) = (to.to_owned(), marker::boot_id());
-        Self { to, fingerprint, is_named: false, boot_id, ..self }
+        Self { to, fingerprint, is_named: false, is_used: false, boot_id, ..self }
     }
 
     /// The same at a begin of the agent.
     pub fn used(self) -> Self {
         Self { is_used: true, boot_id: marker::boot_id(), ..self }
+    }
+
+    /// Of a tree that was never shipped, at a begin of its agent.
+    pub fn new(to: &str) -> Self {
+        Self { to: to.to_owned(), ..Self::default() }.used()
+    }
+
+    /// Whether the tree was ever shipped, or brought here.
+    pub fn is_of_any(&self) -> bool {
+        !self.ids.is_empty()
     }
 
     /// The same at an end of the agent at which the tree was as in the last archive, which is named.
@@ -119,5 +129,23 @@ impl Note {
     /// For what only spares work, or is known otherwise.
     pub fn write_soon(&self, path: &Path) -> io::Result<()> {
         whole::write_soon(path, self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_packed_at_the_end_of_an_agent_is_not_ahead_of_its_archive_after_a_restart() {
+        let begun = Note::new("place");
+        assert!(begun.is_owed() && !begun.is_of_any());
+        let mut packed = begun.with("place", "first".into(), "tree".into());
+        assert!(packed.is_ahead_of("first"), "the disk has all");
+        packed.boot_id = "before".into();
+        assert!(!packed.is_ahead_of("first"), "it may have lost some of it");
+        assert!(packed.is_ahead_of("older"), "it was packed once more");
+        assert!(packed.is_owed() && packed.is_unchanged("first", "tree"));
+        assert!(packed.used().is_ahead_of("first"), "its agent has gone on");
     }
 }

@@ -67,14 +67,17 @@ pub(super) fn go_on(folder: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         notes => notes?,
     };
+    let mut all = Ok(());
     for entry in notes {
         let path = entry?.path();
         let note = fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Note>(&text).ok());
-        if let Some(note) = note.filter(|note| !note.is_used) {
-            note.used().write(&path)?;
-        }
+        let noted = match note.filter(|note| !note.is_used) {
+            Some(note) => note.used().write(&path),
+            None => Ok(()),
+        };
+        all = all.and(noted);
     }
-    Ok(())
+    all
 }
 
 /// Deletes a directory, if it is there. What cannot be deleted is out of the way, and deleted at a boot.
@@ -146,8 +149,9 @@ impl Inner {
         let mut lives = lock(&self.lives);
         *lives.entry(agent.clone()).or_default() += 1;
         match self.note(agent) {
-            Some(note) if !note.is_used_now() => self.write_note_soon(agent, &note.used()),
-            _ => Ok(()),
+            Some(note) if note.is_used_now() => Ok(()),
+            Some(note) => self.write_note_soon(agent, &note.used()),
+            None => self.write_note_soon(agent, &Note::new(self.place.identity())),
         }
     }
 
@@ -182,11 +186,14 @@ impl Inner {
     ) -> Result<Option<Changed>, ArchiveError> {
         let before = self.index.get(agent);
         let (inner, of) = (Arc::clone(self), agent.clone());
-        let life = lock(&self.lives).get(agent).copied().unwrap_or_default();
         let looked = on_disk(move || {
-            Ok((survey(&inner.folder.join(of.as_str()), inner.limits)?, inner.note(&of)))
+            let life = lock(&inner.lives).get(&of).copied().unwrap_or_default();
+            let found = survey(&inner.folder.join(of.as_str()), inner.limits)?;
+            Ok((found, inner.note(&of), life))
         });
-        let (Some(Survey { seen, fingerprint }), note) = looked.await? else { return Ok(None) };
+        let (Some(Survey { seen, fingerprint }), note, life) = looked.await? else {
+            return Ok(None);
+        };
         let note = note.unwrap_or_default();
         match &before {
             None if seen.entries == 0 => return Ok(None),
@@ -413,8 +420,10 @@ impl Inner {
     /// Whether there was an archive.
     pub(super) async fn withdraw(self: &Arc<Self>, agent: &AgentId) -> Result<bool, ArchiveError> {
         let packed = self.index.get(agent);
-        if let Some(packed) = packed.clone() {
-            let doubts = Doubts::take(self, [(agent.clone(), packed)].into_iter());
+        let is_in_doubt = lock(&self.doubtful).iter().any(|(of, _)| of == agent);
+        if packed.is_some() || is_in_doubt {
+            let named = packed.clone().map(|packed| (agent.clone(), packed));
+            let doubts = Doubts::take(self, named.into_iter());
             self.retried(self.wait, || self.index.change(&self.place, agent, None)).await?;
             doubts.settle();
         }
@@ -425,7 +434,8 @@ impl Inner {
             Ok(())
         };
         on_disk(forget).await?;
-        self.sweep().await;
+        let inner = Arc::clone(self);
+        drop(self.runtime.spawn(async move { inner.sweep().await }));
         Ok(packed.is_some())
     }
 
@@ -451,12 +461,13 @@ impl Inner {
 
     /// Removes what nothing names. What the place does not remove now is tried again with what comes next.
     pub(super) async fn sweep(&self) {
-        let keys = std::mem::take(&mut *lock(&self.garbage));
-        let mut keys = keys.into_iter();
-        while let Some(key) = keys.next() {
-            if self.place.remove(&key).await.is_err() {
-                return self.discard([key].into_iter().chain(keys));
+        // What is left when this is dropped is garbage again.
+        let mut rest = Written { inner: self, keys: std::mem::take(&mut *lock(&self.garbage)) };
+        while let Some(key) = rest.keys.last() {
+            if self.place.remove(key).await.is_err() {
+                return;
             }
+            rest.keys.pop();
         }
     }
 

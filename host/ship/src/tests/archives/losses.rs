@@ -329,14 +329,54 @@ fn the_end_waits_for_no_try_that_is_under_way() {
     let (place, away) = (world.disk("place"), world.disk("away"));
     fs::rename(&place, &away).unwrap();
     first.archives.owe_archive(&agent());
-    let loops = first.archives.clone();
-    let under_way = std::thread::spawn(move || wait(loops.ship_due(|_| Some(()))));
-    until("it is under way", || {
-        fs::read_dir(first.folder.join(".shipped")).is_ok() && !under_way.is_finished()
-    });
+    let (loops, (begun, has_begun)) = (first.archives.clone(), std::sync::mpsc::sync_channel(1));
+    let under_way = std::thread::spawn(move || wait(loops.ship_due(|_| begun.send(()).ok())));
+    has_begun.recv().unwrap();
     fs::rename(&away, &place).unwrap();
     let began = Instant::now();
     assert_eq!(wait(first.archives.finish(Duration::from_secs(10))), 0);
     assert!(began.elapsed() < Duration::from_secs(10));
     under_way.join().unwrap();
+}
+
+#[test]
+fn a_disk_that_lost_what_was_named_a_moment_ago_does_not_ship_what_is_left() {
+    let world = World::of_directory();
+    let first = Machine::start(&world, "first", 1);
+    wait(first.archives.begins(&agent())).unwrap();
+    first.write("of", "one");
+    first.ship().unwrap().unwrap();
+    // The last note did not come to the disk, nor did the file.
+    first.change_note(|note| note["isNamed"] = false.into());
+    fs::File::create(first.path("of")).unwrap();
+    first.restart();
+    let first = Machine::start(&world, "first", 2);
+    wait(first.archives.ship_due(|_| Some(())));
+    let second = Machine::start(&world, "second", 3);
+    second.arrive().unwrap().unwrap();
+    assert_eq!(second.text("of"), "one");
+    assert!(first.arrive().unwrap().is_some(), "it is brought here as well");
+}
+
+#[test]
+fn a_first_archive_that_was_not_written_is_owed_by_the_next_process() {
+    let world = World::of_directory();
+    let settings = || Settings { wait: Duration::from_millis(300), ..world.settings() };
+    let first = Machine::with(&world, "first", 1, settings());
+    wait(first.archives.begins(&agent())).unwrap();
+    assert!(!wait(first.archives.knows(&agent())), "nothing was ever shipped");
+    first.write("of", "one");
+    let (place, away) = (world.disk("place"), world.disk("away"));
+    fs::rename(&place, &away).unwrap();
+    assert_eq!(first.ship().unwrap_err().code(), "unavailable");
+    drop(first);
+    fs::rename(&away, &place).unwrap();
+    let first = Machine::with(&world, "first", 2, settings());
+    assert_eq!(first.archives.figures().due, 1);
+    wait(first.archives.ship_due(|_| Some(())));
+    assert!(first.archives.has(&agent()));
+    // All of it is elsewhere, and the next process owes nothing.
+    assert_eq!(wait(first.archives.withdraw(&agent())), Ok(true));
+    let first = Machine::with(&world, "first", 3, settings());
+    assert_eq!(first.archives.figures().due, 0);
 }
