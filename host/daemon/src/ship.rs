@@ -72,7 +72,7 @@ pub fn archives(
         && let Err(error) = bulkhead_ship::go_on_without_archives(folder)
     {
         // Older archives may be taken for newer when workspaces are shipped again.
-        tracing::warn!(%error, "that workspaces are used and not shipped is not noted");
+        tracing::warn!(%error, "cannot record that workspaces are used without being shipped");
     }
     Ok(begun)
 }

@@ -213,7 +213,7 @@ struct Inner {
     /// Agents whose workspace is not shipped as it is.
     due: DueList,
     /// How often each agent has begun. Notes are written under it.
-    lives: Mutex<BTreeMap<AgentId, u64>>,
+    begun: Mutex<BTreeMap<AgentId, u64>>,
     /// Objects that nothing names any more.
     garbage: Mutex<Vec<String>>,
     /// Archives of which it is not known whether they are named.
@@ -281,7 +281,7 @@ impl Archives {
             at_once: Semaphore::new(AT_ONCE),
             under_way: watch::Sender::new(0),
             due: DueList::default(),
-            lives: Mutex::default(),
+            begun: Mutex::default(),
             garbage: Mutex::default(),
             doubtful: Mutex::default(),
             shipping_due: Turn::default(),

@@ -180,7 +180,7 @@ impl Inner {
         let (aside, had_archive) = {
             let _vacant = self.container.workspace_use.vacate(id).ok_or_else(in_use)?;
             // What is here is not what the archive has.
-            let is_overtaken = self.is_overtaken(id).await;
+            let is_overtaken = !matches!(unless, Unless::Nothing) && self.is_overtaken(id).await;
             let seen = match unless {
                 Unless::Nothing => None,
                 Unless::UsedAfter(seen) if inventory.is_used_after(id, seen).await? => {

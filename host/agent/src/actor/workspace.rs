@@ -109,7 +109,7 @@ impl Actor<'_> {
         }
         if let Err(error) = archives.begins(&id).await {
             // After a loss of power its archive may be taken for newer.
-            tracing::warn!(agent = %id, %error, "that its workspace is used is not noted");
+            tracing::warn!(agent = %id, %error, "cannot record that its workspace is in use");
         }
         self.workspace_is_here = true;
         Ok(())

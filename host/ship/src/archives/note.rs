@@ -5,7 +5,7 @@
 //! has begun since: the disk may have lost what was written last, and the archive has it.
 //!
 //! ```text
-//!   packed ─▶ with(id)  index names it ─▶ of(id)  the agent begins ─▶ used  its end ─▶ with(id), or unchanged
+//!   packed ─▶ with(id)  index names it ─▶ named  the agent begins ─▶ used  its end ─▶ with(id), or named as it was
 //! ```
 
 use std::fs;
@@ -48,19 +48,18 @@ impl Note {
     }
 
     /// Of a tree that is as it is in an archive that is named.
-    pub fn of(to: &str, id: String, fingerprint: String, skipped: u64) -> Self {
-        let (to, ids, boot_id) = (to.to_owned(), vec![id], marker::boot_id());
-        Self { to, ids, fingerprint, is_named: true, skipped, boot_id, is_used: false }
+    pub fn of(to: &str, id: String, fingerprint: String) -> Self {
+        Self::default().with(to, id, fingerprint, 0).named()
     }
 
     /// The same with one more archive, of which it is not known whether it is named. The agent has not begun since.
-    pub fn with(mut self, to: &str, id: String, fingerprint: String) -> Self {
+    pub fn with(mut self, to: &str, id: String, fingerprint: String, skipped: u64) -> Self {
         if self.ids.len() >= MAX_IDS {
             self.ids.remove(1);
         }
         self.ids.push(id);
         let (to, boot_id) = (to.to_owned(), marker::boot_id());
-        Self { to, fingerprint, is_named: false, is_used: false, boot_id, ..self }
+        Self { to, ids: self.ids, fingerprint, is_named: false, skipped, boot_id, is_used: false }
     }
 
     /// The same at a begin of the agent.
@@ -78,9 +77,10 @@ impl Note {
         !self.ids.is_empty()
     }
 
-    /// The same at an end of the agent at which the tree was as in the last archive, which is named.
-    pub fn unchanged(self) -> Self {
-        Self { is_used: false, is_named: true, boot_id: marker::boot_id(), ..self }
+    /// The same when the last of them is named and the tree is as it is there. All others count no longer.
+    pub fn named(mut self) -> Self {
+        let ids = self.ids.split_off(self.ids.len().saturating_sub(1));
+        Self { ids, is_named: true, boot_id: marker::boot_id(), is_used: false, ..self }
     }
 
     /// Whether there is nothing to write at a begin.
@@ -134,18 +134,24 @@ impl Note {
 
 #[cfg(test)]
 mod tests {
+    use super::super::walk::Seen;
     use super::*;
 
     #[test]
     fn what_was_packed_at_the_end_of_an_agent_is_not_ahead_of_its_archive_after_a_restart() {
         let begun = Note::new("place");
         assert!(begun.is_owed() && !begun.is_of_any());
-        let mut packed = begun.with("place", "first".into(), "tree".into());
+        let mut packed = begun.with("place", "first".into(), "tree".into(), 1);
         assert!(packed.is_ahead_of("first"), "the disk has all");
         packed.boot_id = "before".into();
         assert!(!packed.is_ahead_of("first"), "it may have lost some of it");
         assert!(packed.is_ahead_of("older"), "it was packed once more");
         assert!(packed.is_owed() && packed.is_unchanged("first", "tree"));
+        let left_out = packed.clone().named();
+        assert!(!left_out.is_owed() && left_out.ids == ["first"]);
+        let now = Survey { seen: Seen::default(), fingerprint: "tree".into() };
+        assert!(!left_out.is_shipped(&now), "what was left out is only here");
+        assert!(Note::of("place", "first".into(), "tree".into()).is_shipped(&now));
         assert!(packed.used().is_ahead_of("first"), "its agent has gone on");
     }
 }

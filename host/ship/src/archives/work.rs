@@ -146,8 +146,8 @@ impl Inner {
 
     /// The agent begins: from now on there may be more here than in the archive.
     pub(super) fn begins(&self, agent: &AgentId) -> Result<(), ArchiveError> {
-        let mut lives = lock(&self.lives);
-        *lives.entry(agent.clone()).or_default() += 1;
+        let mut begun = lock(&self.begun);
+        *begun.entry(agent.clone()).or_default() += 1;
         match self.note(agent) {
             Some(note) if note.is_used_now() => Ok(()),
             Some(note) => self.write_note_soon(agent, &note.used()),
@@ -155,18 +155,22 @@ impl Inner {
         }
     }
 
-    /// Does something with the note of an agent that has not begun since.
-    fn while_down(
-        &self,
+    /// Does something with the note of an agent, unless it has begun since it was counted.
+    async fn while_down(
+        self: &Arc<Self>,
         agent: &AgentId,
-        life: u64,
-        work: impl FnOnce() -> Result<(), ArchiveError>,
+        begun: u64,
+        work: impl FnOnce() -> Result<(), ArchiveError> + Send + 'static,
     ) -> Result<(), ArchiveError> {
-        let lives = lock(&self.lives);
-        match lives.get(agent).copied().unwrap_or_default() == life {
-            true => work(),
-            false => Err(ArchiveError::Interrupted),
-        }
+        let (inner, agent) = (Arc::clone(self), agent.clone());
+        on_disk(move || {
+            let counts = lock(&inner.begun);
+            match counts.get(&agent).copied().unwrap_or_default() == begun {
+                true => work(),
+                false => Err(ArchiveError::Interrupted),
+            }
+        })
+        .await
     }
 
     fn write_note(&self, agent: &AgentId, note: &Note) -> Result<(), ArchiveError> {
@@ -187,11 +191,11 @@ impl Inner {
         let before = self.index.get(agent);
         let (inner, of) = (Arc::clone(self), agent.clone());
         let looked = on_disk(move || {
-            let life = lock(&inner.lives).get(&of).copied().unwrap_or_default();
+            let begun = lock(&inner.begun).get(&of).copied().unwrap_or_default();
             let found = survey(&inner.folder.join(of.as_str()), inner.limits)?;
-            Ok((found, inner.note(&of), life))
+            Ok((found, inner.note(&of), begun))
         });
-        let (Some(Survey { seen, fingerprint }), note, life) = looked.await? else {
+        let (Some(Survey { seen, fingerprint }), note, begun) = looked.await? else {
             return Ok(None);
         };
         let note = note.unwrap_or_default();
@@ -201,11 +205,8 @@ impl Inner {
             Some(before) if note.is_unchanged(&before.id, &fingerprint) => {
                 if note.is_owed() {
                     let (inner, of) = (Arc::clone(self), agent.clone());
-                    let write = move || {
-                        let note = note.unchanged();
-                        inner.while_down(&of, life, || inner.write_note_soon(&of, &note))
-                    };
-                    on_disk(write).await?;
+                    let write = move || inner.write_note_soon(&of, &note.named());
+                    self.while_down(agent, begun, write).await?;
                 }
                 return Ok(None);
             }
@@ -217,22 +218,23 @@ impl Inner {
             let text = format!("{} names as many archives as it may", self.place.shown(KEY));
             return Err(ShipError::Refused(text).into());
         }
-        Ok(Some(Changed { before, note, fingerprint, life }))
+        Ok(Some(Changed { before, note, fingerprint, begun }))
     }
 
     /// Packs it, and has the index name it.
     pub(super) async fn ship(
         self: &Arc<Self>,
         agent: &AgentId,
-        Changed { before, note, fingerprint, life }: Changed,
+        Changed { before, note, fingerprint, begun }: Changed,
     ) -> Result<Shipped, ArchiveError> {
         let began = Instant::now();
         let id = format!("{:032x}", random()?);
         let (packed, seen, written) = self.put_parts(agent, id).await?;
-        let note = note.with(self.place.identity(), packed.id.clone(), fingerprint.clone());
+        let note = note.with(self.place.identity(), packed.id.clone(), fingerprint, seen.skipped);
         // First: an archive that is named and that this disk does not know would be newer than the disk.
-        let (inner, of) = (Arc::clone(self), agent.clone());
-        on_disk(move || inner.while_down(&of, life, || inner.write_note(&of, &note))).await?;
+        let (inner, of, packed_note) = (Arc::clone(self), agent.clone(), note.clone());
+        let write = move || inner.write_note(&of, &packed_note);
+        self.while_down(agent, begun, write).await?;
         let both = before.into_iter().chain([packed.clone()]);
         let doubts = Doubts::take(self, both.map(|packed| (agent.clone(), packed)));
         written.keep();
@@ -240,10 +242,9 @@ impl Inner {
             .await?;
         doubts.settle();
         // Now what is here is known to be there. Without this the next look finds it.
-        let note = Note::of(self.place.identity(), packed.id.clone(), fingerprint, seen.skipped);
         let (inner, of) = (Arc::clone(self), agent.clone());
-        let write = move || inner.while_down(&of, life, || inner.write_note_soon(&of, &note));
-        let _ = on_disk(write).await;
+        let write = move || inner.write_note_soon(&of, &note.named());
+        let _ = self.while_down(agent, begun, write).await;
         let inner = Arc::clone(self);
         drop(self.runtime.spawn(async move { inner.sweep().await }));
         let Seen { bytes, entries, skipped } = seen;
@@ -298,7 +299,9 @@ impl Inner {
             }
             None => {
                 let shown = self.place.shown(key);
-                Err(ShipError::Unavailable(format!("{shown} is refused, and is not there")))
+                Err(ShipError::Unavailable(format!(
+                    "the server refuses {shown}, and does not have it"
+                )))
             }
         }
     }
@@ -396,10 +399,10 @@ impl Inner {
         };
         // Before it is there: a tree without this would be one that was never shipped, and push that out which is kept.
         let print = survey(&staging.path, limits)?.map(|survey| survey.fingerprint);
-        let note = Note::of(self.place.identity(), packed.id, print.unwrap_or_default(), 0);
-        let lives = lock(&self.lives);
+        let note = Note::of(self.place.identity(), packed.id, print.unwrap_or_default());
+        let begun = lock(&self.begun);
         self.write_note(agent, &note)?;
-        drop(lives);
+        drop(begun);
         fs::rename(&staging.path, &path).map_err(failed)?;
         File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
         Ok(kept_as)
@@ -423,7 +426,7 @@ impl Inner {
         let is_in_doubt = lock(&self.doubtful).iter().any(|(of, _)| of == agent);
         if packed.is_some() || is_in_doubt {
             let named = packed.clone().map(|packed| (agent.clone(), packed));
-            let doubts = Doubts::take(self, named.into_iter());
+            let doubts = Doubts::take(self, named);
             self.retried(self.wait, || self.index.change(&self.place, agent, None)).await?;
             doubts.settle();
         }
@@ -515,8 +518,8 @@ pub(super) struct Changed {
     before: Option<Packed>,
     note: Note,
     fingerprint: String,
-    /// Which life of the agent this was found after.
-    life: u64,
+    /// How often the agent had begun when this was found.
+    begun: u64,
 }
 
 /// Archives of which it is not known whether the index names them. With the next write of the index it is.
@@ -527,7 +530,7 @@ struct Doubts<'a> {
 
 impl<'a> Doubts<'a> {
     /// All that there are, and more.
-    fn take(inner: &'a Inner, more: impl Iterator<Item = (AgentId, Packed)>) -> Self {
+    fn take(inner: &'a Inner, more: impl IntoIterator<Item = (AgentId, Packed)>) -> Self {
         let mut archives = std::mem::take(&mut *lock(&inner.doubtful));
         archives.extend(more);
         Self { inner, archives }

@@ -17,11 +17,22 @@ fn hold_index(world: &World, count: u32) {
     server.answer_next(bucket_server::Method::PUT, "workspaces.json", status, count);
 }
 
+/// Of a machine that gives up soon.
+fn impatient(world: &World) -> Settings {
+    Settings { wait: Duration::from_millis(300), ..world.settings() }
+}
+
+/// Takes a directory away, until what it returns is called.
+fn leave(world: &World) -> impl FnOnce() {
+    let (place, away) = (world.disk("place"), world.disk("away"));
+    fs::rename(&place, &away).unwrap();
+    move || fs::rename(&away, &place).unwrap()
+}
+
 #[test]
 fn what_was_packed_and_never_named_is_not_taken_for_shipped() {
     let world = World::of_bucket();
-    let settings = || Settings { wait: Duration::from_millis(300), ..world.settings() };
-    let first = Machine::with(&world, "first", 1, settings());
+    let first = Machine::with(&world, "first", 1, impatient(&world));
     first.write("of", "one");
     first.ship().unwrap().unwrap();
     first.write("of", "one, and more");
@@ -45,10 +56,8 @@ fn what_was_packed_and_never_named_is_not_taken_for_shipped() {
 #[test]
 fn one_that_is_packed_again_is_still_the_one_before() {
     let world = World::of_bucket();
-    let settings = || Settings { wait: Duration::from_millis(300), ..world.settings() };
-    let first = Machine::with(&world, "first", 1, settings());
+    let first = Machine::with(&world, "first", 1, impatient(&world));
     first.write("of", "one");
-    let mut ids = Vec::new();
     for try_ in 0..3 {
         hold_index(&world, 10_000);
         assert_eq!(first.ship().unwrap_err().code(), "refused");
@@ -56,7 +65,6 @@ fn one_that_is_packed_again_is_still_the_one_before() {
         first.change_note(|note| {
             let known = note["ids"].as_array().unwrap();
             assert_eq!(known.len(), try_ + 1, "any of them may be named");
-            ids.clone_from(known);
         });
     }
     first.ship().unwrap().unwrap();
@@ -137,8 +145,7 @@ fn an_archive_that_is_withdrawn_takes_nothing_along_that_was_kept() {
 #[test]
 fn an_archive_that_cannot_be_withdrawn_is_withdrawn_later() {
     let world = World::of_bucket();
-    let settings = Settings { wait: Duration::from_millis(300), ..world.settings() };
-    let first = Machine::with(&world, "first", 1, settings);
+    let first = Machine::with(&world, "first", 1, impatient(&world));
     first.write("of", "one");
     first.ship().unwrap().unwrap();
     first.write("of", "two");
@@ -170,11 +177,9 @@ fn a_part_that_a_busy_server_refuses_is_written_again() {
 #[test]
 fn what_is_due_is_shipped_when_nobody_is_there_and_the_place_is_back() {
     let world = World::of_directory();
-    let settings = Settings { wait: Duration::from_millis(300), ..world.settings() };
-    let first = Machine::with(&world, "first", 1, settings);
+    let first = Machine::with(&world, "first", 1, impatient(&world));
     first.write("of", "one");
-    let (place, away) = (world.disk("place"), world.disk("away"));
-    fs::rename(&place, &away).unwrap();
+    let back = leave(&world);
     assert_eq!(first.ship().unwrap_err().code(), "unavailable");
     for _ in 0..2 {
         first.archives.owe_archive(&agent());
@@ -183,7 +188,7 @@ fn what_is_due_is_shipped_when_nobody_is_there_and_the_place_is_back() {
     assert_eq!(first.archives.figures().due, 1);
     wait(first.archives.ship_due(|_| -> Option<()> { panic!("it was tried a moment ago") }));
     assert_eq!(first.notices.lock().unwrap().len(), 1, "it is reported once");
-    fs::rename(&away, &place).unwrap();
+    back();
     first.archives.owe_archive(&agent());
     wait(first.archives.ship_due(|_| None::<()>));
     assert_eq!(first.archives.figures().due, 1, "somebody is there");
@@ -229,8 +234,7 @@ fn names_are_bytes() {
 #[test]
 fn what_was_packed_and_never_named_stays_after_a_start_of_the_machine() {
     let world = World::of_bucket();
-    let settings = || Settings { wait: Duration::from_millis(300), ..world.settings() };
-    let first = Machine::with(&world, "first", 1, settings());
+    let first = Machine::with(&world, "first", 1, impatient(&world));
     first.write("of", "one");
     first.ship().unwrap().unwrap();
     wait(first.archives.begins(&agent())).unwrap();
@@ -242,7 +246,7 @@ fn what_was_packed_and_never_named_stays_after_a_start_of_the_machine() {
     assert_eq!(first.arrive(), Ok(None), "the archive that is named is older");
     drop(first);
     // The next process knows that it is due, and the agent has not begun.
-    let first = Machine::with(&world, "first", 2, settings());
+    let first = Machine::with(&world, "first", 2, impatient(&world));
     assert_eq!(first.archives.figures().due, 1);
     wait(first.archives.ship_due(|_| Some(())));
     assert_eq!(first.archives.figures().due, 0);
@@ -326,13 +330,12 @@ fn the_end_waits_for_no_try_that_is_under_way() {
     let settings = Settings { wait: Duration::from_secs(20), ..world.settings() };
     let first = Machine::with(&world, "first", 1, settings);
     first.write("of", "one");
-    let (place, away) = (world.disk("place"), world.disk("away"));
-    fs::rename(&place, &away).unwrap();
+    let back = leave(&world);
     first.archives.owe_archive(&agent());
     let (loops, (begun, has_begun)) = (first.archives.clone(), std::sync::mpsc::sync_channel(1));
     let under_way = std::thread::spawn(move || wait(loops.ship_due(|_| begun.send(()).ok())));
     has_begun.recv().unwrap();
-    fs::rename(&away, &place).unwrap();
+    back();
     let began = Instant::now();
     assert_eq!(wait(first.archives.finish(Duration::from_secs(10))), 0);
     assert!(began.elapsed() < Duration::from_secs(10));
@@ -361,22 +364,20 @@ fn a_disk_that_lost_what_was_named_a_moment_ago_does_not_ship_what_is_left() {
 #[test]
 fn a_first_archive_that_was_not_written_is_owed_by_the_next_process() {
     let world = World::of_directory();
-    let settings = || Settings { wait: Duration::from_millis(300), ..world.settings() };
-    let first = Machine::with(&world, "first", 1, settings());
+    let first = Machine::with(&world, "first", 1, impatient(&world));
     wait(first.archives.begins(&agent())).unwrap();
     assert!(!wait(first.archives.knows(&agent())), "nothing was ever shipped");
     first.write("of", "one");
-    let (place, away) = (world.disk("place"), world.disk("away"));
-    fs::rename(&place, &away).unwrap();
+    let back = leave(&world);
     assert_eq!(first.ship().unwrap_err().code(), "unavailable");
     drop(first);
-    fs::rename(&away, &place).unwrap();
-    let first = Machine::with(&world, "first", 2, settings());
+    back();
+    let first = Machine::with(&world, "first", 2, impatient(&world));
     assert_eq!(first.archives.figures().due, 1);
     wait(first.archives.ship_due(|_| Some(())));
     assert!(first.archives.has(&agent()));
     // All of it is elsewhere, and the next process owes nothing.
     assert_eq!(wait(first.archives.withdraw(&agent())), Ok(true));
-    let first = Machine::with(&world, "first", 3, settings());
+    let first = Machine::with(&world, "first", 3, impatient(&world));
     assert_eq!(first.archives.figures().due, 0);
 }
