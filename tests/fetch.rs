@@ -183,7 +183,7 @@ fn an_agent_in_javascript_asks_servers() {
     assert_eq!(ask("cancelled"), "all");
     let odd = json!([
         999,
-        format!("FetchError broken true GET http://{near}/away: redirected to what is no URL"),
+        format!("FetchError broken true GET http://{near}/away: redirected to an invalid URL"),
         true,
         null,
         "",
@@ -192,7 +192,7 @@ fn an_agent_in_javascript_asks_servers() {
     ]);
     assert_eq!(ask("odd"), odd);
     let late = format!("late http://{near}");
-    let answer = client.send_wait("one", &late).expect_error(502, &["the time of 20 ms is over"]);
+    let answer = client.send_wait("one", &late).expect_error(502, &["timed out after 20 ms"]);
     assert_eq!(answer["error_type"], "http-timeout", "{answer}");
     assert_eq!(client.view("one").incarnation.0, 1, "it still lives");
     client.start("two", "web");

@@ -5,6 +5,8 @@ import { quietTimer } from "bulkhead:timers";
 /** Nobody else makes one. */
 const OWN = Symbol("own");
 
+let abort;
+
 export class AbortSignal {
   #aborted = false;
   #reason;
@@ -19,14 +21,11 @@ export class AbortSignal {
   get reason() { return this.#reason; }
   throwIfAborted() { if (this.#aborted) throw this.#reason; }
 
-  addEventListener(type, listener, options) {
-    if (type !== "abort" || !listener || this.#aborted) return;
-    for (const known of this.#listeners) if (known.listener === listener) return;
-    this.#listeners.add({ listener, once: Boolean(options?.once) });
+  /** An abort comes once, so all listeners are called once. */
+  addEventListener(type, listener) {
+    if (type === "abort" && listener && !this.#aborted) this.#listeners.add(listener);
   }
-  removeEventListener(type, listener) {
-    for (const known of this.#listeners) if (known.listener === listener) this.#listeners.delete(known);
-  }
+  removeEventListener(type, listener) { this.#listeners.delete(listener); }
 
   static abort(reason) {
     const signal = new AbortSignal(OWN);
@@ -35,38 +34,37 @@ export class AbortSignal {
   }
   static timeout(ms) {
     const signal = new AbortSignal(OWN);
-    quietTimer(() => abort(signal, new DOMException(`the time of ${Number(ms)} ms is over`, "TimeoutError")), ms);
+    quietTimer(() => abort(signal, new DOMException(`timed out after ${Number(ms)} ms`, "TimeoutError")), ms);
     return signal;
   }
   static any(signals) {
     const any = new AbortSignal(OWN);
     for (const signal of signals) {
       if (signal.aborted) { abort(any, signal.reason); break; }
-      signal.addEventListener("abort", () => abort(any, signal.reason), { once: true });
+      signal.addEventListener("abort", () => abort(any, signal.reason));
     }
     return any;
   }
 
-  static abortOf(signal, reason) {
-    if (signal.#aborted) return;
-    [signal.#aborted, signal.#reason] = [true, reason === undefined ? new DOMException("it was aborted", "AbortError") : reason];
-    const event = { type: "abort", target: signal };
-    const listeners = [...signal.#listeners].map(({ listener }) => listener);
-    signal.#listeners.clear();
-    for (const listener of [signal.onabort, ...listeners]) {
-      try {
-        if (typeof listener === "function") listener.call(signal, event);
-        else listener?.handleEvent?.(event);
-      } catch (error) {
-        // It is reported, and keeps no other one from hearing of it.
-        Promise.reject(error);
+  static {
+    abort = (signal, reason) => {
+      if (signal.#aborted) return;
+      [signal.#aborted, signal.#reason] = [true, reason === undefined ? new DOMException("aborted", "AbortError") : reason];
+      const event = { type: "abort", target: signal };
+      const listeners = [...signal.#listeners];
+      signal.#listeners.clear();
+      for (const listener of [signal.onabort, ...listeners]) {
+        try {
+          if (typeof listener === "function") listener.call(signal, event);
+          else listener?.handleEvent?.(event);
+        } catch (error) {
+          // It is reported, and the others are called.
+          Promise.reject(error);
+        }
       }
-    }
+    };
   }
 }
-
-const abort = AbortSignal.abortOf;
-delete AbortSignal.abortOf;
 
 export class AbortController {
   #signal = new AbortSignal(OWN);

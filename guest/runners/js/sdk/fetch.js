@@ -85,16 +85,20 @@ async function* partsOf(id, what, signal) {
 
 async function* once(bytes) { if (bytes?.length > 0) yield bytes; }
 
-/** What a request and an answer have in common. */
+// For this module alone: what authors see are their own methods.
+let bytesIn, closes;
+
+/** What a request and a response have in common. */
 class Body {
   #parts;
   #bytes;
   #used = false;
   #close = () => {};
   constructor(parts, bytes) { [this.#parts, this.#bytes] = [parts, bytes]; }
-  static bytes(body) { return body.#bytes; }
-  /** An answer that came, whose connection is closed so. */
-  static from(response, close) { response.#close = close; }
+  static {
+    bytesIn = (body) => body.#bytes;
+    closes = (body, close) => { body.#close = close; };
+  }
   get bodyUsed() { return this.#used; }
   get body() { return this.#parts === null ? null : { [Symbol.asyncIterator]: () => this.#take(), cancel: async () => this.#cancel() }; }
   #cancel() {
@@ -129,7 +133,7 @@ export class Request extends Body {
     if (url === null) throw new FetchError("invalid", `invalid URL: ${String(input)}`);
     if (url.protocol !== "http:" && url.protocol !== "https:") throw new FetchError("invalid", `fetch reaches http and https, and not ${url.protocol}`);
     if (url.username !== "" || url.password !== "") throw new FetchError("invalid", "a URL with a user or a password is not fetched: use a header");
-    const [bytes, type] = init.body === undefined && from !== undefined ? [Body.bytes(from)] : bytesOf(init.body);
+    const [bytes, type] = init.body === undefined && from !== undefined ? [bytesIn(from)] : bytesOf(init.body);
     super(bytes === undefined ? null : once(bytes), bytes);
     const method = String(init.method ?? from?.method ?? "GET");
     if (!TOKEN.test(method)) throw new TypeError(`"${method}" is no method`);
@@ -187,7 +191,7 @@ export async function fetch(input, init) {
   const request = new Request(input, init);
   const { signal, headers, redirect } = request;
   let { method } = request;
-  let [url, body] = [new URL(request.url), Body.bytes(request)];
+  let [url, body] = [new URL(request.url), bytesIn(request)];
   for (let hops = 0; ; hops++) {
     signal?.throwIfAborted();
     for (const [name, value] of DEFAULTS) if (!headers.has(name)) headers.set(name, value);
@@ -197,7 +201,7 @@ export async function fetch(input, init) {
     // As errors name it: what is secret is in queries.
     const what = `${method} ${url.origin}${url.pathname}`;
     const size = sent.reduce((sum, [name, value]) => sum + name.length + value.length, 0);
-    if (size > MAX_HEADER_BYTES) throw new FetchError("invalid", `${what}: headers of ${size} bytes, and ${MAX_HEADER_BYTES} are the most`);
+    if (size > MAX_HEADER_BYTES) throw new FetchError("invalid", `${what}: headers of ${size} bytes, at most ${MAX_HEADER_BYTES}`);
     // A server may want to know that nothing comes.
     const hasBody = body !== undefined || ["PATCH", "POST", "PUT"].includes(method);
     const id = failed(callBytes("httpSend", [{ method, url: url.href, headers: sent, hasBody }], body)[0]);
@@ -210,7 +214,7 @@ export async function fetch(input, init) {
       const close = () => call("httpClose", id);
       if (isEmpty) close();
       const response = new Response(isEmpty ? null : partsOf(id, what, signal), { headers: answered });
-      Body.from(response, close);
+      closes(response, close);
       [response.status, response.url, response.redirected, response.type] = [status, url.href, hops > 0, "basic"];
       return response;
     }
@@ -218,7 +222,7 @@ export async function fetch(input, init) {
     if (redirect === "error") throw new FetchError("broken", `${what}: it was redirected`);
     if (hops === MAX_REDIRECTS) throw new FetchError("broken", `${what}: more than ${MAX_REDIRECTS} redirects`);
     const next = URL.parse(utf8(location), url);
-    if (next === null) throw new FetchError("broken", `${what}: redirected to what is no URL`);
+    if (next === null) throw new FetchError("broken", `${what}: redirected to an invalid URL`);
     if (status === 303 ? method !== "GET" && method !== "HEAD" : status <= 302 && method === "POST") {
       [method, body] = ["GET", undefined];
       for (const name of ["content-type", "content-encoding", "content-language", "content-location"]) headers.delete(name);

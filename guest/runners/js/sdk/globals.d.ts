@@ -97,13 +97,7 @@ interface RequestInit {
 /** The parts of a body as they come. It has no readers and pipes. */
 type Parts = AsyncIterable<Uint8Array> & { cancel(): Promise<void> };
 
-declare class Request {
-  constructor(input: string | URL | Request, init?: RequestInit | null);
-  readonly method: string;
-  readonly url: string;
-  readonly headers: Headers;
-  readonly redirect: "follow" | "error" | "manual";
-  readonly signal: AbortSignal | null;
+interface Content {
   readonly bodyUsed: boolean;
   readonly body: Parts | null;
   bytes(): Promise<Uint8Array>;
@@ -112,6 +106,17 @@ declare class Request {
   json(): Promise<any>;
 }
 
+interface Request extends Content {}
+declare class Request {
+  constructor(input: string | URL | Request, init?: RequestInit | null);
+  readonly method: string;
+  readonly url: string;
+  readonly headers: Headers;
+  readonly redirect: "follow" | "error" | "manual";
+  readonly signal: AbortSignal | null;
+}
+
+interface Response extends Content {}
 declare class Response {
   constructor(
     body?: string | ArrayBuffer | ArrayBufferView | URLSearchParams | AsyncIterable<Uint8Array> | null,
@@ -125,12 +130,6 @@ declare class Response {
   readonly url: string;
   readonly redirected: boolean;
   readonly headers: Headers;
-  readonly bodyUsed: boolean;
-  readonly body: Parts | null;
-  bytes(): Promise<Uint8Array>;
-  arrayBuffer(): Promise<ArrayBuffer>;
-  text(): Promise<string>;
-  json(): Promise<any>;
 }
 
 /** Reaches what the role's `http_allow` names. It goes on while the agent has a turn. */

@@ -2,22 +2,6 @@
 import { define } from "bulkhead:lazy";
 import { call } from "bulkhead:native";
 
-const decode = (text) => {
-  const bytes = [];
-  const raw = new TextEncoder().encode(text.replaceAll("+", " "));
-  for (let i = 0; i < raw.length; i++) {
-    const code = raw[i] === 37 ? String.fromCharCode(raw[i + 1], raw[i + 2]) : "";
-    if (/^[0-9a-fA-F]{2}$/.test(code)) {
-      bytes.push(parseInt(code, 16));
-      i += 2;
-    } else bytes.push(raw[i]);
-  }
-  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(new Uint8Array(bytes));
-};
-
-const encode = (text) =>
-  encodeURIComponent(String(text).toWellFormed()).replace(/[!'()~]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`).replaceAll("%20", "+");
-
 const pairsOf = (init) => {
   if (init === undefined || init === null) return [];
   if (typeof init === "object" || typeof init === "function") {
@@ -28,12 +12,8 @@ const pairsOf = (init) => {
       return [String(name), String(value)];
     });
   }
-  const text = String(init);
-  const parts = (text.startsWith("?") ? text.slice(1) : text).split("&").filter((part) => part !== "");
-  return parts.map((part) => {
-    const at = part.indexOf("=");
-    return at < 0 ? [decode(part), ""] : [decode(part.slice(0, at)), decode(part.slice(at + 1))];
-  });
+  const text = String(init).toWellFormed();
+  return call("formRead", text.startsWith("?") ? text.slice(1) : text);
 };
 
 let setPairs;
@@ -70,7 +50,7 @@ export class URLSearchParams {
   *keys() { for (const [name] of this.#pairs) yield name; }
   *values() { for (const [, value] of this.#pairs) yield value; }
   [Symbol.iterator]() { return this.entries(); }
-  toString() { return this.#pairs.map(([name, value]) => `${encode(name)}=${encode(value)}`).join("&"); }
+  toString() { return call("formWrite", this.#pairs); }
 }
 
 export class URL {

@@ -142,7 +142,7 @@ pub fn read(id: u32) -> Reply {
 fn gone() -> Failure {
     Failure {
         code: "broken",
-        message: "it was dropped at the end of a turn, or cancelled".to_owned(),
+        message: "the request was dropped at the end of a turn, or cancelled".to_owned(),
     }
 }
 

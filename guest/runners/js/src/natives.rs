@@ -102,6 +102,8 @@ fn add_http(object: &Object<'_>) -> Result<()> {
     bytes(object, "httpRead", |(id,): (u32,), _| http::read(id))?;
     json(object, "httpClose", |(id,): (u32,)| http::close(id))?;
     object.set("load", Func::from(modules::read_globals))?;
+    json(object, "formRead", |(text,): (String,)| urls::read_form(&text))?;
+    json(object, "formWrite", |(pairs,): (Vec<(String, String)>,)| urls::write_form(&pairs))?;
     json(object, "urlParse", |(text, base): (String, Option<String>)| {
         urls::parse(&text, base.as_deref())
     })?;

@@ -1,7 +1,7 @@
 //! What `URL` is made of: the URL standard, as the crate `url` has it.
 
 use serde::Serialize;
-use url::{Url, quirks};
+use url::{Url, form_urlencoded, quirks};
 
 /// A URL by its parts, with the names of the standard.
 #[derive(Serialize)]
@@ -64,6 +64,16 @@ pub fn set(href: &str, part: &str, value: &str) -> Option<Parts> {
     Some((&url).into())
 }
 
+/// Names and values of a form, or of a query.
+pub fn read_form(text: &str) -> Vec<(String, String)> {
+    form_urlencoded::parse(text.as_bytes()).into_owned().collect()
+}
+
+/// The same as text.
+pub fn write_form(pairs: &[(String, String)]) -> String {
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,5 +89,13 @@ mod tests {
         assert_eq!(set("port", "8080"), "https://a.example:8080/x");
         assert_eq!(set("port", "none"), "https://a.example/x", "it stays");
         assert_eq!(set("search", "a b"), "https://a.example/x?a%20b");
+    }
+
+    #[test]
+    fn a_form_is_read_and_written() {
+        let pairs = read_form("a=b+c&ü=%C3%BC&&d&e=%zz%ff");
+        let wanted = [("a", "b c"), ("ü", "ü"), ("d", ""), ("e", "%zz\u{fffd}")];
+        assert_eq!(pairs, wanted.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!(write_form(&pairs), "a=b+c&%C3%BC=%C3%BC&d=&e=%25zz%EF%BF%BD");
     }
 }
