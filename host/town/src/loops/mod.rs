@@ -160,11 +160,13 @@ fn backoff_up_to(failures: u32, most: Duration) -> Duration {
 /// What changed rarely comes alone.
 const COALESCE: Duration = Duration::from_millis(50);
 
-/// Waits for a change, and a moment for those that come with it.
+/// Waits for a change, and a moment for those that come with it. What is lost when this is dropped: nothing. A change
+/// counts as unseen until the moment is over.
 async fn changed(changes: &mut watch::Receiver<u64>) {
     if changes.changed().await.is_err() {
         // Nothing will ever change again.
         std::future::pending::<()>().await;
     }
+    changes.mark_changed();
     sleep(COALESCE).await;
 }

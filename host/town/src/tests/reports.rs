@@ -326,6 +326,34 @@ async fn the_newest_snapshot_goes_up_and_what_came_down_does_not() {
 }
 
 #[tokio::test]
+async fn what_is_stored_as_an_upload_ends_goes_up_too() {
+    let fake = Fake::with(&["a"]);
+    let stores = Arc::clone(&fake);
+    // The answer comes within the moment for which changes are gathered.
+    let server = Server::start(move |got| match got.method.as_str() {
+        "GET" => Answer::Json(404, "{}".into()),
+        "POST" if got.header("x-snapshot-taken-at") == Some("70") => {
+            stores.store("a", 80, b"second");
+            fine(got)
+        }
+        _ => fine(got),
+    });
+    let client = client(&server.url, 5000, |_| {});
+    fake.store("a", 70, b"first");
+    client.town.follow(Arc::clone(&fake) as Arc<dyn Container>);
+    let taken = || {
+        let posts = server.got_at("db-snapshot").into_iter().filter(|got| got.method == "POST");
+        posts.filter_map(|post| Some(post.header("x-snapshot-taken-at")?.to_owned())).collect()
+    };
+    until("the second upload", || -> bool {
+        let taken: Vec<String> = taken();
+        taken == ["70", "80"]
+    })
+    .await;
+    assert!(client.town.finish(Duration::from_secs(20)).await);
+}
+
+#[tokio::test]
 async fn what_the_town_has_of_another_format_is_seen_before_anything_goes_up_and_stays() {
     let server = Server::start(|got| match got.method.as_str() {
         "GET" if got.path.contains("/a/") => {
