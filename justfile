@@ -349,6 +349,23 @@ runners: _runner_js _runner_python
         ln -sfn ../runners "$CARGO_TARGET_DIR/$profile/runners"
     done
 
+# Clients of HTTP, which agents in Python are tried with: requests and httpx, 1 MB from PyPI.
+#
+# install what a test of `fetch` vendors; wants Python
+python-packages: _python
+    #!/usr/bin/env bash
+    set -euo pipefail
+    packages="$CARGO_TARGET_DIR/python-packages" requirements=tests/runners/packages.txt
+    cmp --quiet "$requirements" "$packages/requirements.txt" && exit 0
+    rm -rf "$packages" "$packages.part"
+    trap 'rm -rf "$packages.part"' EXIT
+    # As an agent has them: no code for a machine.
+    python3 -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --no-compile --only-binary :all: \
+        --platform any --implementation py --abi none --python-version 3.14 --target "$packages.part" --requirement "$requirements"
+    rm -rf "$packages.part"/bin
+    cp "$requirements" "$packages.part/requirements.txt"
+    mv "$packages.part" "$packages"
+
 # Without a daemon. Takes the runners with it where they are built.
 #
 # make the container image `bulkhead:VERSION` of an optimized host; wants buildah and Python
@@ -419,7 +436,7 @@ test-python: _componentize_py
     bindings="$CARGO_TARGET_DIR/runners/python-bindings"
     rm -rf "$bindings"
     PYTHONPATH="$CARGO_TARGET_DIR/componentize-py" python3 "$CARGO_TARGET_DIR/componentize-py/bin/componentize-py" \
-        --wit-path wit --world bulkhead:agent/runner-agent bindings "$bindings"
+        --wit-path wit --wit-path guest/runners/python/wit --world bulkhead:python-runner/python-runner bindings "$bindings"
     cd guest/runners/python
     PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$bindings" python3 -m unittest discover --top-level-directory . --start-directory tests
 
@@ -558,7 +575,7 @@ _runner_python: _componentize_py
     #!/usr/bin/env bash
     set -euo pipefail
     runners="$CARGO_TARGET_DIR/runners" source=guest/runners/python
-    inputs=$(find wit "$source"/bulkhead "$source"/runner.py "$source"/requirements.txt -type f -not -name '*.pyc' -print0 |
+    inputs=$(find wit "$source"/bulkhead "$source"/wit "$source"/runner.py "$source"/requirements.txt -type f -not -name '*.pyc' -print0 |
         LC_ALL=C sort -z | xargs -0 sha256sum)
     [ "$inputs" != "$(cat "$runners/python.wasm.inputs" 2>/dev/null)" ] || exit 0
     echo "building the Python runner (about a minute)"
@@ -568,7 +585,7 @@ _runner_python: _componentize_py
     mkdir -p "$runners"
     cp -r "$source"/bulkhead "$source"/runner.py "$copy"
     PYTHONPATH="$CARGO_TARGET_DIR/componentize-py" python3 "$CARGO_TARGET_DIR/componentize-py/bin/componentize-py" --quiet \
-        --wit-path wit --world bulkhead:agent/runner-agent componentize runner --python-path "$copy" --output "$runners/python.wasm.part"
+        --wit-path wit --wit-path "$source/wit" --world bulkhead:python-runner/python-runner componentize runner --python-path "$copy" --output "$runners/python.wasm.part"
     mv "$runners/python.wasm.part" "$runners/python.wasm"
     echo "$inputs" >"$runners/python.wasm.inputs"
 

@@ -1,11 +1,16 @@
-//! `fetch` of agents in JavaScript, against a server on a real socket.
+//! `fetch` of agents in JavaScript and Python, against a server on a real socket.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Barrier};
 use std::thread;
 
 use harness::{Host, Need, files, json, runners, skip};
+
+use super::outgoing::servers;
 
 /// Requests that wait for each other.
 const TOGETHER: usize = 4;
@@ -101,23 +106,37 @@ fn serve(mut stream: TcpStream, barrier: &Barrier) -> Option<()> {
     }
 }
 
-#[test]
-fn an_agent_in_javascript_asks_servers() {
-    let Some(runner) = runners::component("js") else {
-        return skip(Need::Runners, "`just runners` builds them");
+/// Two servers, and a host whose agent `one` may reach them.
+struct World {
+    near: String,
+    far: String,
+    host: Host,
+}
+
+/// With an agent in a language. `None`: there is no runner, which was said.
+fn world(language: &str, extension: &str) -> Option<World> {
+    let Some(runner) = runners::component(language) else {
+        skip(Need::Runners, "`just runners` builds them");
+        return None;
     };
     let (near, far) = (server(), server());
-    let source = files::root().join("tests/runners/fetch.js");
+    let source = files::root().join("tests/runners/fetch").with_extension(extension);
     let role = format!(
         "[roles.web]\nsource = {source:?}\nhttp_allow = [{near:?}, {far:?}]\nwall_ms = 60000\n"
     );
     let host = Host::builder()
         .toml(&format!("[state]\naot_seed = {:?}", runners::seed()))
-        .component("runner-js", &runner)
+        .component(&format!("runner-{language}"), &runner)
         .toml(&role)
         .start();
+    host.client().start("one", "web");
+    Some(World { near, far, host })
+}
+
+#[test]
+fn an_agent_in_javascript_asks_servers() {
+    let Some(World { near, far, host }) = world("js", "js") else { return };
     let client = host.client();
-    client.start("one", "web");
     let ask = |way: &str| {
         let text = client.ask("one", &format!("{way} http://{near} {far}"));
         serde_json::from_str(&text).unwrap_or(harness::Value::String(text))
@@ -197,6 +216,174 @@ fn an_agent_in_javascript_asks_servers() {
     assert_eq!(client.view("one").incarnation.0, 1, "it still lives");
     client.start("two", "web");
     assert_eq!(client.ask("two", "mocked"), "[\"mocked\",\"mocked\"]");
+    assert!(host.events_of("one", "agent.crash").is_empty());
+    host.finish();
+}
+
+#[test]
+fn an_agent_in_python_asks_servers() {
+    let Some(World { near, far, host }) = world("python", "py") else { return };
+    let client = host.client();
+    let ask = |way: &str| {
+        let text = client.ask("one", &format!("{way} http://{near} {far}"));
+        serde_json::from_str(&text).unwrap_or(harness::Value::String(text))
+    };
+    let echo = json!({
+        "method": "POST", "query": "q=%C3%BC+%2B%26", "body": "{\"a\": \"ü\"}", "own": "1",
+        "type": "application/json", "authorization": null, "length": "11", "ownBytes": [49],
+    });
+    assert_eq!(ask("echo"), json!([200, true, true, ["a=1", "b=2"], echo]));
+    let (got, posted) = (json!(["GET", "", "Bearer x"]), json!(["POST", "x", "Bearer x"]));
+    assert_eq!(
+        ask("redirects"),
+        json!([[got, got, posted], null, 302, "/echo", true]),
+        "another origin gets no credentials"
+    );
+    assert_eq!(ask("together"), "xxxx");
+    for parts in ask("parts").as_array().expect("two answers") {
+        let parts = parts.as_array().expect("parts").iter();
+        let all: String = parts.flat_map(|it| it.as_str()).collect();
+        assert_eq!(all, "onetwothree");
+    }
+    let late = |path: &str, doing: &str, ms: u32| {
+        format!("http://{near}{path}: {doing} took longer than {ms} ms")
+    };
+    let head = late("/never", "waiting for the answer", 50);
+    let body = late("/never-ends", "reading the answer", 300);
+    assert_eq!(
+        ask("late"),
+        json!([
+            format!("http-timeout True GET {head}"),
+            format!("http-timeout GET {head}"),
+            format!("http-timeout True GET {body}"),
+            format!("http-timeout GET {body}"),
+            "TimeoutError",
+            true
+        ])
+    );
+    let policy = "denied by the host's policy";
+    let denied = |url: &str| format!("http-denied True GET {url}: {policy}");
+    assert_eq!(
+        ask("denied"),
+        json!([denied("http://127.0.0.1:1/"), denied("https://example.com/")])
+    );
+    let answer = client.send_wait("one", &format!("uncaught http://{near} {far}"));
+    let answer = answer.expect_error(502, &[policy]);
+    assert_eq!(answer["error_type"], "http-denied", "{answer}");
+    ask("left");
+    host.wait_for_line("that a task was cancelled", |line| {
+        line["event"] == "agent.log"
+            && line["message"].to_string().contains("1 tasks and 0 timers were left")
+    });
+    ask("waited");
+    assert!(client.events("one", 0).to_string().contains("fetch.done"));
+    let invalid = "http-invalid";
+    assert_eq!(
+        ask("wrong"),
+        json!([
+            "TypeError",
+            invalid,
+            invalid,
+            invalid,
+            invalid,
+            invalid,
+            invalid,
+            "TypeError",
+            invalid,
+            invalid,
+            invalid,
+            invalid,
+            "TypeError"
+        ])
+    );
+    assert!(ask("broken").as_str().is_some_and(|text| text.starts_with("http-broken True")));
+    let gone = format!("http-status True GET http://{near}/gone: status 404");
+    assert_eq!(ask("once"), json!([404, false, "none", "none", gone]));
+    assert!(ask("large").as_str().is_some_and(|text| text.starts_with("http-too-large True")));
+    assert_eq!(ask("many"), 20_000);
+    assert_eq!(ask("room"), 200);
+    assert_eq!(ask("keeps"), "kept");
+    let dropped = format!(
+        "http-broken True GET http://{near}/never-ends: it was dropped at the end of a turn"
+    );
+    assert_eq!(ask("finds"), json!([dropped, "second"]));
+    let bad = format!("http-broken True GET http://{near}/away: redirected to an invalid URL");
+    let form = "application/x-www-form-urlencoded";
+    assert_eq!(ask("odd"), json!([999, bad, "", "0", [0xe9], "a=1&a=%C3%BC", form, ""]));
+    assert_eq!(client.view("one").incarnation.0, 1, "it still lives");
+    assert!(host.events_of("one", "agent.crash").is_empty());
+    host.finish();
+}
+
+/// What `just python-packages` installed, beside an agent.
+fn source_with_packages(dir: &Path) -> Option<()> {
+    let packages = files::target_dir().join("python-packages");
+    if !packages.is_dir() {
+        skip(Need::Packages, "`just python-packages` installs them");
+        return None;
+    }
+    let copied = Command::new("cp").arg("-r").arg(packages).arg(dir.join("vendor")).status();
+    assert!(copied.expect("run cp").success());
+    let agent = files::root().join("tests/runners/packages.py");
+    fs::copy(agent, dir.join("agent.py")).expect("copy the agent");
+    Some(())
+}
+
+#[test]
+fn clients_of_the_standard_library_and_of_packages_of_python_ask_servers() {
+    let Some(runner) = runners::component("python") else {
+        return skip(Need::Runners, "`just runners` builds them");
+    };
+    let dir = tempfile::tempdir().expect("make a directory");
+    let source = dir.path().join("source");
+    fs::create_dir(&source).expect("make a directory");
+    let Some(()) = source_with_packages(&source) else { return };
+    let near = server();
+    let (far, authority) = servers::tls("localhost", near.parse().expect("an address"));
+    let (port, ca) = (far.port(), dir.path().join("ca.pem"));
+    fs::write(&ca, authority).expect("write a certificate");
+    let role = format!(
+        "[roles.web]\nsource = {source:?}\nhttp_allow = [{near:?}, \"localhost:{port}\"]\nwall_ms = 60000\n"
+    );
+    let host = Host::builder()
+        .toml(&format!("[state]\naot_seed = {:?}", runners::seed()))
+        .component("runner-python", &runner)
+        .toml(&role)
+        .run_by(&["env", &format!("SSL_CERT_FILE={}", ca.display())])
+        .start();
+    let client = host.client();
+    client.start("one", "web");
+    let ask = |way: &str| {
+        let text = client.ask("one", &format!("{way} http://{near} https://localhost:{port}"));
+        serde_json::from_str(&text).unwrap_or(harness::Value::String(text))
+    };
+    assert_eq!(ask("urllib"), json!([200, "x=1", ["a=1", "b=2"], "GET", true, 404, "none", 200]));
+    assert_eq!(ask("client"), json!([["", "0"], ["abc", "3"], ["abc", "3"], 204]));
+    let query = "q=%C3%BC+%2B%26";
+    let basic = "Basic dTpw";
+    assert_eq!(
+        ask("requests"),
+        json!([200, query, "1", ["a", "b"], "POST", basic, true, "onetwothree", 200])
+    );
+    let query = "q=%C3%BC+%2B%26";
+    assert_eq!(ask("httpx"), json!([query, "1", "onetwothree", "{\"a\":1}", 200]));
+    assert_eq!(ask("beside"), 200);
+    let fails = ask("fails");
+    let says = |at: usize, words: &[&str]| {
+        let text = fails[at].as_str().expect("a text");
+        assert!(words.iter().all(|word| text.contains(word)), "{text}: {words:?}");
+        assert!(!text.contains("secret"), "{text}");
+    };
+    says(0, &["URLError", "denied by the host's policy"]);
+    says(1, &["ConnectionError", "denied by the host's policy"]);
+    says(2, &["ReadError", "denied by the host's policy"]);
+    says(3, &["ReadTimeout"]);
+    says(4, &["ReadTimeout", "took longer than 50 ms"]);
+    says(5, &["ChunkedEncodingError", "/cut"]);
+    says(6, &["SSLError", "the host checks certificates"]);
+    says(7, &["OSError", "speak HTTP only"]);
+    assert_eq!(ask("many"), 16_000);
+    assert_eq!(client.view("one").incarnation.0, 1, "it still lives");
     assert!(host.events_of("one", "agent.crash").is_empty());
     host.finish();
 }

@@ -43,13 +43,15 @@ pub enum Need {
     Etcd,
     /// `nats-server`.
     Nats,
+    /// Packages of Python: what `just python-packages` installs.
+    Packages,
 }
 
 /// Needs of scripts, which have the same list.
 const OF_SCRIPTS: [&str; 4] = ["deploy", "image", "systemd", "dist"];
 
 impl Need {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Root,
         Self::Cgroup,
         Self::Netns,
@@ -67,6 +69,7 @@ impl Need {
         Self::Registry,
         Self::Etcd,
         Self::Nats,
+        Self::Packages,
     ];
 
     /// As [`REQUIRE`] names it.
@@ -89,6 +92,7 @@ impl Need {
             Self::Registry => "registry",
             Self::Etcd => "etcd",
             Self::Nats => "nats",
+            Self::Packages => "packages",
         }
     }
 }

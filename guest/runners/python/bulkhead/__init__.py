@@ -17,12 +17,14 @@
 from .agent import agent, shutdown, start
 from .chat import Chat, Stream
 from .context import Context, Me, Message, Outcome, done, proceed
-from .errors import AgentError, HostError, ModelError, ToolError, WorkspaceError
+from .errors import AgentError, FetchError, HostError, ModelError, ToolError, WorkspaceError
+from .fetch import Response, afetch, fetch
 from .programs import Child, Finished
 from .source import text_of as source_text
 from .tool import Tool, tool
 
 __all__ = [
-    "AgentError", "Chat", "Child", "Context", "Finished", "HostError", "Me", "Message", "ModelError", "Outcome", "Stream", "Tool",
-    "ToolError", "WorkspaceError", "agent", "done", "proceed", "shutdown", "source_text", "start", "tool",
+    "AgentError", "Chat", "Child", "Context", "FetchError", "Finished", "HostError", "Me", "Message", "ModelError", "Outcome",
+    "Response", "Stream", "Tool", "ToolError", "WorkspaceError", "afetch", "agent", "done", "fetch", "proceed", "shutdown",
+    "source_text", "start", "tool",
 ]

@@ -57,6 +57,15 @@ class ModelError(AgentError):
         self.retry_after = retry_after
 
 
+class FetchError(AgentError, OSError):
+    """There is no answer to a request. If nobody catches it, it fails the turn, and the agent stays alive.
+
+    Codes: ``http-denied`` (by the role's ``http_allow``), ``http-invalid``, ``http-timeout``, ``http-unavailable`` (no
+    connection), ``http-broken``, ``http-too-large``, ``http-status`` (`Response.raise_for_status`). It is an `OSError` too, as
+    libraries of Python expect it.
+    """
+
+
 def calling(raise_as: Any, function: Any, *arguments: Any) -> Any:
     """Calls the host. A refusal is raised as ``raise_as(function's name, case, payload)`` makes it."""
     try:

@@ -1,4 +1,4 @@
-"""An event loop without sockets: tasks, timers, and what becomes of them at the end of a turn.
+"""An event loop without sockets: tasks, timers, requests, and what becomes of them at the end of a turn.
 
 One call of the host is one run of the loop. Nothing runs between two calls, because the host enters the component for a
 call only.
@@ -19,7 +19,7 @@ from typing import Any
 
 from wit_world.imports import host
 
-from . import report
+from . import exchange, report
 
 #: Longest single sleep, in seconds. The host bounds the time of one host call.
 _SLICE = 10.0
@@ -45,6 +45,7 @@ class AgentLoop(asyncio.BaseEventLoop):
         self._stuck = False
         self._touched = False
         self._awaited: set[asyncio.Future[Any]] = set()
+        self._polled: dict[asyncio.Future[None], Any] = {}
         self._abandoned: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
         self._failed: deque[asyncio.Task[Any]] = deque(maxlen=_MAX_FAILED)
         self.set_exception_handler(_report)
@@ -68,6 +69,17 @@ class AgentLoop(asyncio.BaseEventLoop):
         self._awaited.add(future)
         return future
 
+    async def ready(self, pollable: Any, until: float) -> None:
+        """Waits for a pollable of the host, but not past a time of `time.monotonic`, and lets other tasks go on."""
+        future = self.create_future()
+        self._polled[future] = pollable
+        timer = self.call_at(until, exchange.let_go, future)
+        try:
+            await future
+        finally:
+            timer.cancel()
+            self._polled.pop(future, None)
+
     def is_touched(self) -> bool:
         """Whether anything was done with it since the last turn ended."""
         return bool(self._touched or self._ready or self._scheduled)
@@ -86,8 +98,10 @@ class AgentLoop(asyncio.BaseEventLoop):
         self._touched = False
 
     def select(self, timeout: float | None) -> list[Any]:
-        """What `BaseEventLoop` asks its selector: wait for events, of which there are none but time."""
-        if timeout is None:
+        """What `BaseEventLoop` asks its selector: wait for events, which are time and what the host has."""
+        if self._polled:
+            self._poll(timeout)
+        elif timeout is None:
             self._unstick()
         elif timeout > 0:
             time.sleep(min(timeout, _SLICE))
@@ -114,6 +128,15 @@ class AgentLoop(asyncio.BaseEventLoop):
     def _write_to_self(self) -> None:
         pass
 
+    def _poll(self, timeout: float | None) -> None:
+        futures, pollables = list(self._polled), list(self._polled.values())
+        if timeout is not None and timeout <= 0:
+            ready = [place for place, pollable in enumerate(pollables) if pollable.ready()]
+        else:
+            ready = exchange.wait_for(pollables, _SLICE if timeout is None else timeout)
+        for place in ready:
+            exchange.let_go(futures[place])
+
     def _unstick(self) -> None:
         if self._main is None or self._stuck:
             raise _stuck()
@@ -132,6 +155,7 @@ class AgentLoop(asyncio.BaseEventLoop):
         for task in tasks:
             # The warning about them comes once.
             task._log_destroy_pending = False  # type: ignore[attr-defined]
+        self._polled.clear()
         self._scheduled.clear()
         self._timer_cancelled_count = 0
         self._ready.clear()
@@ -168,9 +192,10 @@ def run(function: Any, *arguments: Any) -> Any:
 
 
 def settle(crashed: bool) -> None:
-    """Ends a turn, see `AgentLoop.settle`. Of one that crashed nothing is awaited any more."""
+    """Ends a turn and its requests, see `AgentLoop.settle`. Of one that crashed nothing is awaited any more."""
     if _loop is not None and not _loop.is_closed() and _loop.is_touched():
         _loop.settle(0 if crashed else host.deadline() / 1000 - _RESERVE)
+    exchange.drop_all()
 
 
 def close() -> None:

@@ -34,7 +34,7 @@ urllib.parse urllib.request uuid warnings weakref xml.etree.ElementTree zipfile 
 MISSING = {
     name: why
     for names, why in {
-        "ssl _ssl": "connections to the network are the host's work, which encrypts them",
+        "_ssl": "connections to the network are the host's work, which encrypts them",
         "ctypes cffi mmap fcntl resource pwd grp termios tty pty readline syslog curses": "the runner has no native libraries and no Unix",
         "bz2 lzma compression.zstd": "the runner is built without it; zlib and gzip are there",
         "tkinter turtle idlelib": "the runner has no screen",

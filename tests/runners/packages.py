@@ -1,0 +1,95 @@
+"""Asks a server with the clients of Python's standard library and of packages. A message is `way base encrypted`."""
+
+import asyncio
+import http.client
+import json
+import socket
+import urllib.error
+import urllib.request
+from urllib.parse import urlsplit
+
+import httpx
+import requests
+
+from bulkhead import agent, fetch
+
+QUERY = {"q": "ü +&"}
+
+
+def told(call, *arguments, **options):
+    try:
+        call(*arguments, **options)
+    except Exception as error:
+        return f"{type(error).__name__} {error}"
+
+
+def urllib_(base, tls):
+    with urllib.request.urlopen(f"{base}/echo?x=1") as response:
+        seen = [response.status, json.load(response)["query"], response.headers.get_all("set-cookie")]
+    posted = urllib.request.Request(f"{base}/to/303", data=b"x", headers={"X-Own": "1"})
+    with urllib.request.urlopen(posted) as response:
+        seen += [json.load(response)["method"], response.url == f"{base}/echo"]
+    try:
+        urllib.request.urlopen(f"{base}/gone")
+    except urllib.error.HTTPError as error:
+        seen += [error.code, error.read().decode()]
+    return [*seen, urllib.request.urlopen(f"{tls}/echo").status]
+
+
+def client(base, tls):
+    connection, seen = http.client.HTTPConnection(urlsplit(base).netloc), []
+    for body in (None, b"abc", iter([b"a", b"bc"])):
+        connection.request("POST", "/echo", body, encode_chunked=True, headers={"Transfer-Encoding": "chunked"} if body and not isinstance(body, bytes) else {})
+        answer = json.loads(connection.getresponse().read())
+        seen.append([answer["body"], answer["length"]])
+    connection.request("HEAD", "/to/204")
+    return [*seen, connection.getresponse().status]
+
+
+def requests_(base, tls):
+    with requests.Session() as session:
+        first = session.get(f"{base}/echo", params=QUERY, headers={"x-own": "1"})
+        away = session.post(f"{base}/to/307", json={"a": 1}, auth=("u", "p")).json()
+        upload = session.post(f"{base}/echo", files={"f": ("n.txt", b"inside")}).json()
+        parts = b"".join(session.get(f"{base}/parts", stream=True).iter_content(4)).decode()
+        echo = first.json()
+        return [first.status_code, echo["query"], echo["own"], sorted(session.cookies.keys()), away["method"], away["authorization"],
+                "inside" in upload["body"], parts, session.get(f"{tls}/echo").status_code]
+
+
+def httpx_(base, tls):
+    with httpx.Client(follow_redirects=True) as client:
+        echo = client.get(f"{base}/echo", params=QUERY, headers={"x-own": "1"}).json()
+        with client.stream("GET", f"{base}/parts") as response:
+            parts = "".join(response.iter_text())
+        away = client.post(f"{base}/to/307", json={"a": 1}).json()
+        return [echo["query"], echo["own"], parts, away["body"], client.get(f"{tls}/echo").status_code]
+
+
+async def beside(base, tls):
+    """In an asynchronous agent they block it, also in what would be a thread."""
+    return (await asyncio.to_thread(requests.get, f"{base}/echo")).status_code
+
+
+def fails(base, tls):
+    refused = "https://example.com/?secret"
+    sock = socket.create_connection(("example.com", 25))
+    return [
+        told(urllib.request.urlopen, refused), told(requests.get, refused), told(httpx.get, refused),
+        told(requests.get, f"{base}/never", timeout=0.05), told(httpx.get, f"{base}/never", timeout=0.05),
+        told(requests.get, f"{base}/cut"), told(requests.get, f"{tls}/echo", verify=False), told(sock.sendall, b"HELO me\r\n\r\n"),
+    ]
+
+
+def many(base, tls):
+    return sum(requests.get(f"{base}/never-ends", stream=True).status_code + fetch(f"{base}/echo").status_code for _ in range(40))
+
+
+WAYS = {"urllib": urllib_, "client": client, "requests": requests_, "httpx": httpx_, "beside": beside, "fails": fails, "many": many}
+
+
+@agent
+async def ask(ctx, message):
+    way, base, tls = message.text.split(" ")
+    answer = WAYS[way](base, tls)
+    return json.dumps(await answer if asyncio.iscoroutine(answer) else answer)
