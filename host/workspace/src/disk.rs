@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
@@ -12,6 +13,8 @@ pub(crate) const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Does something on a thread that may wait for the disk. An error names the path.
+///
+/// It goes on if this future is dropped. What changes anything under a lock is done by [`holding`].
 pub(crate) async fn on<T: Send + 'static>(
     path: &Path,
     work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
@@ -19,6 +22,21 @@ pub(crate) async fn on<T: Send + 'static>(
     let of_thread: PathBuf = path.to_owned();
     let done = tokio::task::spawn_blocking(move || work(&of_thread)).await;
     done.map_err(io::Error::other).flatten().map_err(|error| Error::disk(path, &error))
+}
+
+/// Does something as [`on`], and holds a lock until it is done: also after this future was dropped.
+pub(crate) async fn holding<G: Send + Sync + 'static, T: Send + 'static>(
+    lock: &Arc<G>,
+    path: &Path,
+    work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+) -> Result<T, Error> {
+    let lock = Arc::clone(lock);
+    on(path, move |path| {
+        let done = work(path);
+        drop(lock);
+        done
+    })
+    .await
 }
 
 /// Writes a file whole or not at all.
@@ -59,3 +77,6 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+pub(crate) mod gate;

@@ -51,19 +51,22 @@ pub(crate) struct Mirror {
     /// `rigs/<rig>`
     folder: PathBuf,
     /// Each call of git holds it shared; cleaning up holds it alone.
-    activity: RwLock<()>,
+    activity: Arc<RwLock<()>>,
     /// A call of git ended before its time, and may have left locks and half a pack behind.
     interrupted: AtomicBool,
     lock: OnceCell<File>,
+    /// Held while the repository and its configuration are made.
+    set_up: Arc<Mutex<()>>,
     pub fetched: Mutex<Option<Fetched>>,
 }
 
 impl Mirror {
     pub fn new(git: Arc<Git>, credentials: Arc<dyn Credentials>, folder: PathBuf) -> Self {
-        let (activity, fetched) = (RwLock::default(), Mutex::default());
+        let (activity, set_up, fetched) = (Arc::default(), Arc::default(), Mutex::default());
         // Of a former process nothing is known.
         let interrupted = AtomicBool::new(true);
-        Self { git, credentials, folder, activity, interrupted, lock: OnceCell::new(), fetched }
+        let lock = OnceCell::new();
+        Self { git, credentials, folder, activity, interrupted, lock, set_up, fetched }
     }
 
     /// The repository.
@@ -76,7 +79,11 @@ impl Mirror {
         let origin = rig.check(self.git.settings.protocols)?;
         self.lock.get_or_try_init(|| self.lock_folder(&rig.name)).await?;
         let (url, partial) = (rig.url.clone(), self.git.settings.partial.contains(&rig.name));
-        disk::on(&self.folder, move |folder| set_up(folder, &url, &origin, partial)).await
+        let turn = Arc::clone(&self.set_up).lock_owned();
+        let turn = timeout(self.git.settings.lock_wait, turn).await;
+        let turn = Arc::new(turn.map_err(|_| Error::Locked(format!("rig {}", rig.name)))?);
+        let made = move |folder: &Path| set_up(folder, &url, &origin, partial);
+        disk::holding(&turn, &self.folder, made).await
     }
 
     async fn lock_folder(&self, rig: &str) -> Result<File, Error> {
@@ -108,11 +115,12 @@ impl Mirror {
             return Ok(());
         }
         let wait = self.git.settings.lock_wait;
-        let alone = timeout(wait, self.activity.write()).await;
-        let _alone = alone.map_err(|_| Error::Locked(self.folder.display().to_string()))?;
+        let alone = timeout(wait, Arc::clone(&self.activity).write_owned()).await;
+        let alone = alone.map_err(|_| Error::Locked(self.folder.display().to_string()))?;
+        let alone = Arc::new(alone);
         if self.interrupted.load(Ordering::Acquire) {
             self.git.run.settle(&self.path()).await;
-            disk::on(&self.folder, remove_remains).await?;
+            disk::holding(&alone, &self.folder, remove_remains).await?;
             self.interrupted.store(false, Ordering::Release);
         }
         Ok(())
@@ -265,3 +273,6 @@ fn size_of(folder: &Path) -> io::Result<u64> {
     }
     Ok(size)
 }
+
+#[cfg(test)]
+mod tests;

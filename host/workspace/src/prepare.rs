@@ -74,10 +74,10 @@ async fn prepare_unlimited(
     progress: &OnProgress,
 ) -> Result<Prepared, Error> {
     let exclusive = shared.exclusive(&request.agent).await?;
-    let building = clear(shared, &request.agent).await?;
+    let building = clear(shared, &request.agent, &exclusive).await?;
     match existing(shared, rig, request).await? {
         Existing::Here(record) => {
-            let record = update(shared, *record, rig, request).await?;
+            let record = update(shared, *record, rig, request, &exclusive).await?;
             reuse(shared, record, exclusive).await
         }
         Existing::Brought => adopt(shared, rig, request, exclusive, progress).await,
@@ -97,9 +97,9 @@ enum Existing {
 }
 
 /// Removes what an interrupted request of the agent left, and returns where to build.
-async fn clear(shared: &Shared, agent: &str) -> Result<PathBuf, Error> {
+async fn clear(shared: &Shared, agent: &str, exclusive: &Exclusive) -> Result<PathBuf, Error> {
     let building = shared.root.join("preparing").join(agent);
-    disk::on(&building, disk::set_aside).await?;
+    disk::holding(exclusive, &building, disk::set_aside).await?;
     Ok(building)
 }
 
@@ -126,10 +126,11 @@ async fn update(
     record: Record,
     rig: &Rig,
     request: &Request,
+    exclusive: &Exclusive,
 ) -> Result<Record, Error> {
     let new = Record::new(rig, request, &record.upstream);
     if new != record {
-        new.write(&shared.root).await?;
+        new.write(&shared.root, exclusive).await?;
     }
     Ok(new)
 }
@@ -183,7 +184,7 @@ async fn adopt(
     tree.call(call.args(["HEAD", "--not", "--remotes=origin"])).await?;
     let head = tree.commit_of("HEAD").await?;
     let head = head.ok_or_else(|| Error::Unprepared(record.agent.clone()))?;
-    record.write(&shared.root).await?;
+    record.write(&shared.root, tree.exclusive()).await?;
     Ok(Prepared { branch: record.branch, head, upstream, reused: true })
 }
 
@@ -254,9 +255,9 @@ fn write(request: &Request, remote: Option<Remote<'_>>, building: &Path) -> Resu
 
 /// Puts a workspace that is built into its place, where there is nothing or an empty directory.
 async fn install(shared: &Shared, record: &Record, tree: &Tree) -> Result<(), Error> {
-    record.write(&shared.root).await?;
+    record.write(&shared.root, tree.exclusive()).await?;
     let built = tree.path().to_owned();
-    disk::on(&record.path, |path| {
+    disk::holding(tree.exclusive(), &record.path, |path| {
         path.parent().map_or(Ok(()), fs::create_dir_all)?;
         fs::rename(built, path)
     })

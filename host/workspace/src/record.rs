@@ -11,6 +11,7 @@ use crate::disk;
 use crate::error::Error;
 use crate::git::Author;
 use crate::rig::{Request, Rig};
+use crate::shared::Exclusive;
 
 /// One agent's workspace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,13 +72,14 @@ impl Record {
         .await
     }
 
-    pub async fn write(&self, root: &Path) -> Result<(), Error> {
+    pub async fn write(&self, root: &Path, exclusive: &Exclusive) -> Result<(), Error> {
         let bytes = serde_json::to_vec(self).map_err(io::Error::from);
-        disk::on(&Self::file(root, &self.agent), |path| disk::replace(path, &bytes?)).await
+        let file = Self::file(root, &self.agent);
+        disk::holding(exclusive, &file, |path| disk::replace(path, &bytes?)).await
     }
 
-    pub async fn remove(root: &Path, agent: &str) -> Result<(), Error> {
-        disk::on(&Self::file(root, agent), |path| match fs::remove_file(path) {
+    pub async fn remove(root: &Path, agent: &str, exclusive: &Exclusive) -> Result<(), Error> {
+        disk::holding(exclusive, &Self::file(root, agent), |path| match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         })

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
@@ -20,13 +21,13 @@ const MAX_KNOWN: usize = 4096;
 #[derive(Debug, Default)]
 pub(crate) struct Condition {
     /// A git of the host did not end by itself.
-    pub interrupted: bool,
+    pub interrupted: AtomicBool,
     /// A branch that is being rebased, and its commit before.
-    pub rebasing: Option<(String, Oid)>,
+    pub rebasing: Mutex<Option<(String, Oid)>>,
 }
 
-/// Proof that nothing else of the host is at work in a workspace.
-pub(crate) type Exclusive = OwnedMutexGuard<Condition>;
+/// Proof that nothing else of the host is at work in a workspace. Work on the disk has a clone, and holds it to its end.
+pub(crate) type Exclusive = Arc<OwnedMutexGuard<Condition>>;
 
 /// What all rigs and workspaces share.
 pub(crate) struct Shared {
@@ -55,14 +56,14 @@ impl Shared {
     /// Whether nothing else of the host is at work in an agent's workspace.
     pub fn try_exclusive(&self, agent: &str) -> Result<Exclusive, Error> {
         let condition = known(&self.conditions, agent, AsyncMutex::default)?;
-        condition.try_lock_owned().map_err(|_| locked(agent))
+        condition.try_lock_owned().map(Arc::new).map_err(|_| locked(agent))
     }
 
     /// Waits until nothing else of the host is at work in an agent's workspace.
     pub async fn exclusive(&self, agent: &str) -> Result<Exclusive, Error> {
         let condition = known(&self.conditions, agent, AsyncMutex::default)?;
         let waited = timeout(self.git.settings.lock_wait, condition.lock_owned()).await;
-        waited.map_err(|_| locked(agent))
+        waited.map(Arc::new).map_err(|_| locked(agent))
     }
 }
 

@@ -1,7 +1,8 @@
 //! Calls of git in one workspace, one at a time.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use bulkhead_tools::{DiskLimit, exceeds};
 
@@ -38,7 +39,7 @@ impl Tree {
         condition: Exclusive,
     ) -> Result<Self, Error> {
         let mut tree = Self { git, path, objects, author, limit, condition };
-        if tree.condition.interrupted || tree.condition.rebasing.is_some() {
+        if tree.condition.interrupted.load(Ordering::Relaxed) || tree.rebasing().is_some() {
             tree.recover().await?;
         }
         Ok(tree)
@@ -47,25 +48,25 @@ impl Tree {
     /// Removes locks. No git of the agent may be running either, unless a git of the host was killed.
     pub async fn recover(&mut self) -> Result<(), Error> {
         self.git.run.settle(&self.path).await;
-        disk::on(&self.path, |path| locks::remove(path, ".git")).await?;
-        self.condition.interrupted = false;
+        disk::holding(&self.condition, &self.path, |path| locks::remove(path, ".git")).await?;
+        self.condition.interrupted.store(false, Ordering::Relaxed);
         self.undo_rebase().await
     }
 
     /// Remembers where a branch is before it is rebased, for [`Tree::undo_rebase`].
     pub fn begin_rebase(&mut self, branch: &str, head: Oid) {
-        self.condition.rebasing = Some((branch.to_owned(), head));
+        *self.rebasing() = Some((branch.to_owned(), head));
     }
 
     /// The rebase is done.
     pub fn end_rebase(&mut self) {
-        self.condition.rebasing = None;
+        *self.rebasing() = None;
     }
 
     /// Undoes a rebase, if one has begun. Git cannot find its own way back if it was killed at a bad moment. There were
     /// no changes before, so the branch and the files are set to what they were.
     pub async fn undo_rebase(&mut self) -> Result<(), Error> {
-        let Some((branch, head)) = self.condition.rebasing.clone() else { return Ok(()) };
+        let Some((branch, head)) = self.rebasing().clone() else { return Ok(()) };
         for way in ["--abort", "--quit"] {
             self.call(self.git("rebase").arg(way).accept(&[0, 1, 128])).await?;
         }
@@ -96,6 +97,15 @@ impl Tree {
         self.limit = self.limit.map(twice);
     }
 
+    fn rebasing(&self) -> MutexGuard<'_, Option<(String, Oid)>> {
+        self.condition.rebasing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What work on the disk holds to its end.
+    pub fn exclusive(&self) -> &Exclusive {
+        &self.condition
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -115,9 +125,10 @@ impl Tree {
     pub async fn call(&mut self, call: Call) -> Result<Output, Error> {
         let takes_locks = call.takes_locks();
         // It stays if this future is dropped.
-        self.condition.interrupted = takes_locks;
+        self.condition.interrupted.store(takes_locks, Ordering::Relaxed);
         let output = self.git.call(call).await;
-        self.condition.interrupted = takes_locks && verdict::was_killed(&output);
+        let was_killed = takes_locks && verdict::was_killed(&output);
+        self.condition.interrupted.store(was_killed, Ordering::Relaxed);
         output
     }
 

@@ -90,10 +90,10 @@ impl Workspaces {
     /// Removes the workspace of an agent with everything that is not pushed. The agent does not run.
     pub async fn discard(&self, agent: &str) -> Result<(), Error> {
         check_segment("agent", agent)?;
-        let _exclusive = self.shared.exclusive(agent).await?;
+        let exclusive = self.shared.exclusive(agent).await?;
         if let Some(record) = Record::read(&self.shared.root, agent).await? {
-            disk::on(&record.path, disk::remove).await?;
-            Record::remove(&self.shared.root, agent).await?;
+            disk::holding(&exclusive, &record.path, disk::remove).await?;
+            Record::remove(&self.shared.root, agent, &exclusive).await?;
         }
         Ok(())
     }
@@ -104,8 +104,8 @@ impl Workspaces {
         if check_segment("agent", agent).is_err() {
             return Ok(());
         }
-        let _exclusive = self.shared.exclusive(agent).await?;
-        Record::remove(&self.shared.root, agent).await
+        let exclusive = self.shared.exclusive(agent).await?;
+        Record::remove(&self.shared.root, agent, &exclusive).await
     }
 
     /// Moves the workspace of an agent out of the way, and forgets it. The agent does not run.
@@ -119,14 +119,14 @@ impl Workspaces {
         if check_segment("agent", agent).is_err() {
             return disk::on(path, away).await;
         }
-        let _exclusive = self.shared.try_exclusive(agent)?;
+        let exclusive = self.shared.try_exclusive(agent)?;
         self.shared.git.run.settle(path).await;
-        disk::on(path, away).await?;
+        disk::holding(&exclusive, path, away).await?;
         // It is gone from here on: a record without it means nothing.
         if let Ok(Some(record)) = Record::read(&self.shared.root, agent).await
             && record.path == path
         {
-            let _ = Record::remove(&self.shared.root, agent).await;
+            let _ = Record::remove(&self.shared.root, agent, &exclusive).await;
         }
         Ok(())
     }
@@ -163,3 +163,6 @@ impl fmt::Debug for Workspaces {
         f.debug_struct("Workspaces").field("root", &self.shared.root).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
