@@ -5,6 +5,7 @@
 //! rigs/<rig>/mirror.git   refs/heads, refs/tags       as the remote has them
 //!                         refs/agents/<agent>/…       what came out of a workspace
 //!                         refs/pushed/<agent>/…       what the agent itself pushed last
+//!                         refs/pushing/<agent>/…/<id> what it was about to push, and may have
 //! ```
 //!
 //! Only the host writes its configuration. Calls of git may overlap: they add objects and refs, and nothing removes
@@ -178,7 +179,7 @@ impl Mirror {
         disk::on(&config, |path| Ok(skeleton::is_partial(&fs::read_to_string(path)?))).await
     }
 
-    /// Refs that match patterns of `for-each-ref`, sorted by name.
+    /// Refs that match patterns of `for-each-ref`, sorted by name unless an option of it says otherwise.
     pub async fn refs(&self, patterns: &[&str]) -> Result<Refs, Error> {
         let call = Call::mirror(&self.git, &self.path(), "for-each-ref")
             .arg("--format=%(objectname) %(refname)")

@@ -7,16 +7,21 @@ use crate::mirror::Mirror;
 use crate::name::Oid;
 use crate::output::Output;
 use crate::rig::Rig;
+use crate::skeleton::Refs;
 use crate::verdict;
 
 /// Characters of the remote's reason that an error keeps.
 const MAX_REASON: usize = 500;
 
+/// Commits of one branch of which nobody knows whether they reached the remote, at most. The oldest make room.
+const MAX_IN_DOUBT: usize = 4;
+
 impl Mirror {
     /// Pushes a commit to a branch of the remote.
     ///
     /// Commits of others are never lost: a push that is no fast-forward replaces the branch only while the remote still
-    /// has what this agent itself pushed last, as after a rebase.
+    /// has what this agent itself pushed last, as after a rebase. That is noted before: a push whose end nobody saw may
+    /// have reached the remote.
     pub async fn push(
         &self,
         rig: &Rig,
@@ -24,14 +29,66 @@ impl Mirror {
         branch: &str,
         commit: &Oid,
     ) -> Result<(), Error> {
-        let pushed = agent_ref("pushed", agent, branch);
-        match (self.push_once(rig, branch, commit, None).await, self.commit_of(&pushed).await?) {
-            (Err(Error::Rejected { .. }), Some(own)) => {
-                self.push_once(rig, branch, commit, Some(&own)).await?;
-            }
-            (outcome, _) => outcome?,
+        let own = self.own_refs(agent, branch).await?;
+        let doubts = agent_ref("pushing", agent, branch);
+        let note = format!("{doubts}/{commit}");
+        let names = own.iter().map(|(name, _)| name.as_str());
+        let mut in_doubt: Vec<_> = names.filter(|name| name.starts_with(&doubts)).collect();
+        let is_noted = own.iter().any(|(_, own)| own == commit);
+        if !is_noted {
+            let surplus = in_doubt.split_off(in_doubt.len().min(MAX_IN_DOUBT - 1));
+            self.update_refs(Some((&note, commit)), &surplus).await?;
+            in_doubt.push(&note);
         }
-        self.update_ref(&pushed, commit).await
+        match self.push_over(rig, branch, commit, &own).await {
+            Ok(()) => {
+                let pushed = agent_ref("pushed", agent, branch);
+                self.update_refs(Some((&pushed, commit)), &in_doubt).await
+            }
+            Err(Error::Rejected { branch, why }) => {
+                // The remote does not have it. One note too many is in nobody's way.
+                if !is_noted {
+                    let _ = self.update_refs(None, &[&note]).await;
+                }
+                Err(Error::Rejected { branch, why })
+            }
+            // The remote may have it.
+            failed => failed,
+        }
+    }
+
+    /// What the remote may have of a branch that this agent itself pushed, newest first.
+    pub async fn own_refs(&self, agent: &str, branch: &str) -> Result<Refs, Error> {
+        let patterns = ["pushed", "pushing"].map(|namespace| agent_ref(namespace, agent, branch));
+        self.refs(&["--sort=-committerdate", &patterns[0], &patterns[1]]).await
+    }
+
+    /// Pushes, also over each of the agent's own commits.
+    async fn push_over(
+        &self,
+        rig: &Rig,
+        branch: &str,
+        commit: &Oid,
+        own: &Refs,
+    ) -> Result<(), Error> {
+        let mut outcome = self.push_once(rig, branch, commit, None).await;
+        for (_, own) in own.iter().filter(|(_, own)| own != commit) {
+            if !matches!(outcome, Err(Error::Rejected { .. })) {
+                break;
+            }
+            outcome = self.push_once(rig, branch, commit, Some(own)).await;
+        }
+        outcome
+    }
+
+    /// Points one ref to a commit and deletes others: all of it or nothing.
+    async fn update_refs(&self, one: Option<(&str, &Oid)>, gone: &[&str]) -> Result<(), Error> {
+        let update = one.map(|(name, commit)| format!("update {name} {commit}\n"));
+        let deletions = gone.iter().map(|name| format!("delete {name}\n"));
+        let orders: String = update.into_iter().chain(deletions).collect();
+        let call = Call::mirror(&self.git, &self.path(), "update-ref").arg("--stdin");
+        self.call(call.stdin(orders)).await?;
+        Ok(())
     }
 
     /// Pushes; `replace`: also over this commit.

@@ -66,7 +66,7 @@ impl Workspace {
         let Some(remote) = mirror.commit_of(&format!("refs/heads/{branch}")).await? else {
             return Ok(None);
         };
-        if mirror.commit_of(&agent_ref("pushed", agent, branch)).await?.as_ref() == Some(&remote) {
+        if mirror.own_refs(agent, branch).await?.iter().any(|(_, own)| *own == remote) {
             return Ok(None);
         }
         let below = tree.git("merge-base").args(["--is-ancestor", remote.as_str(), "HEAD"]);

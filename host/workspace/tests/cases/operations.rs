@@ -4,7 +4,9 @@ use crate::support;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::support::{Bench, author, git, try_git};
 use bulkhead_workspace::{
@@ -174,6 +176,77 @@ async fn a_rebase_takes_in_what_others_pushed_to_the_agents_branch() {
     workspace.fetch().await.unwrap();
     workspace.rebase().await.unwrap();
     assert_eq!(bench.read("ann", "later"), "x");
+}
+
+/// Writes a hook of the server.
+fn hook(bench: &Bench, name: &str, script: &str) {
+    let path = bench.server.path("town.git").join("hooks").join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+}
+
+/// Commits of which the mirror does not know whether they are on the remote.
+fn in_doubt(bench: &Bench) -> usize {
+    let mirror = bench.root().join("rigs/town/mirror.git");
+    git(&mirror, ["for-each-ref", "refs/pushing"]).lines().count()
+}
+
+#[tokio::test]
+async fn a_push_whose_end_nobody_saw_is_the_agents_own() {
+    let bench = Bench::new();
+    let workspaces = bench.workspaces();
+    let workspace = bench.ready(&workspaces, "ann").await;
+    bench.write("ann", "mine", "1");
+    commit(&workspace, "mine").await;
+    workspace.push().await.unwrap();
+    bench.write("ann", "mine", "2");
+    let id = commit(&workspace, "more").await;
+    let held = bench.folder.path().join("held");
+    std::fs::write(&held, "").unwrap();
+    hook(&bench, "post-receive", &format!("while [ -e {} ]; do sleep 0.01; done", held.display()));
+    tokio::select! {
+        done = workspace.push() => panic!("{done:?}"),
+        () = async {
+            while bench.remote("agent/ann") != id {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        } => {}
+    }
+    std::fs::remove_file(held).unwrap();
+    let main = bench.commit("main", &[("theirs", "x")], "theirs");
+    workspace.fetch().await.unwrap();
+    let head = workspace.rebase().await.unwrap();
+    assert_eq!(git(&bench.path("ann"), ["rev-parse", "HEAD~2"]), main);
+    workspace.fetch().await.unwrap();
+    assert_eq!(workspace.rebase().await.unwrap(), head, "its own is not what others pushed");
+    assert_eq!(git(&bench.path("ann"), ["for-each-ref", "refs/pushing"]), "");
+    assert_eq!(workspace.push().await.unwrap(), head);
+    assert_eq!((bench.remote("agent/ann").as_str(), in_doubt(&bench)), (head.as_str(), 0));
+}
+
+#[tokio::test]
+async fn notes_of_pushes_that_fail_do_not_pile_up() {
+    let bench = Bench::new();
+    let workspaces = bench.workspaces();
+    let workspace = bench.ready(&workspaces, "ann").await;
+    bench.server.misbehave(Some(git_server::Fault::Status(500)));
+    for round in 1..=6 {
+        bench.write("ann", "mine", &round.to_string());
+        commit(&workspace, "mine").await;
+        for _ in 0..2 {
+            workspace.push().await.unwrap_err();
+            assert_eq!(in_doubt(&bench), round.min(4));
+        }
+    }
+    bench.server.misbehave(None);
+    workspace.push().await.unwrap();
+    assert_eq!(in_doubt(&bench), 0);
+    hook(&bench, "pre-receive", "exit 1");
+    bench.write("ann", "mine", "refused");
+    commit(&workspace, "mine").await;
+    assert_eq!(workspace.push().await.unwrap_err().code(), "rejected");
+    assert_eq!(in_doubt(&bench), 0, "the remote does not have it");
 }
 
 #[tokio::test]
@@ -365,10 +438,7 @@ async fn a_merge_reaches_the_target_or_names_the_files() {
         Error::BranchMissing("absent".to_owned())
     );
     // Servers that protect a branch refuse with reasons.
-    let hook = bare.join("hooks/pre-receive");
-    std::fs::create_dir_all(hook.parent().unwrap()).unwrap();
-    std::fs::write(&hook, "#!/bin/sh\nexit 1\n").unwrap();
-    std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    hook(&bench, "pre-receive", "exit 1");
     bench.commit_locally("late", &[("late", "x")]);
     let error = merge("late", "main").await.unwrap_err();
     assert!(
