@@ -11,7 +11,7 @@ use std::path::Path;
 use crate::disk;
 use crate::error::Error;
 use crate::git::Call;
-use crate::mirror::Mirror;
+use crate::mirror::{Active, Mirror};
 use crate::name::Oid;
 
 /// Where refs of an agent are.
@@ -30,32 +30,43 @@ impl Mirror {
     /// Takes a pack that makes a commit whole, and points a ref to the commit.
     pub async fn import(&self, pack: Vec<u8>, commit: &Oid, name: &str) -> Result<(), Error> {
         self.check_size(pack.len() as u64).await?;
+        let active = self.begin().await?;
         let quarantine = format!("incoming-{:016x}", fastrand::u64(..));
         let path = self.path().join(&quarantine);
-        let checked = self.check(pack, commit, &quarantine).await;
+        let mut ended = self.until_ended();
+        let checked = self.check(&active, pack, commit, &quarantine).await;
         let admitted = match checked {
-            Ok(()) => disk::on(&path, admit).await,
+            Ok(()) => disk::holding(&active, &path, admit).await,
             Err(error) => Err(error),
         };
-        disk::on(&path, disk::remove).await?;
+        disk::holding(&active, &path, disk::remove).await?;
+        ended.in_order = true;
+        drop((ended, active));
         admitted?;
         self.update_ref(name, commit).await
     }
 
-    async fn check(&self, pack: Vec<u8>, commit: &Oid, quarantine: &str) -> Result<(), Error> {
-        disk::on(&self.path().join(quarantine).join("pack"), |path| fs::create_dir_all(path))
-            .await?;
+    async fn check(
+        &self,
+        active: &Active,
+        pack: Vec<u8>,
+        commit: &Oid,
+        quarantine: &str,
+    ) -> Result<(), Error> {
+        let packs = self.path().join(quarantine).join("pack");
+        disk::holding(active, &packs, |path| fs::create_dir_all(path)).await?;
         let call = |name| {
             Call::mirror(&self.git, &self.path(), name)
                 .env("GIT_OBJECT_DIRECTORY", quarantine)
                 .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", "objects")
         };
         let index = call("index-pack").args(["--stdin", "--fix-thin", "--fsck-objects"]);
-        self.call(index.stdin(pack)).await?;
+        self.call_within(active, index.stdin(pack)).await?;
         let promised: &[&str] =
             if self.is_partial().await? { &["--exclude-promisor-objects"] } else { &[] };
         let walk = call("rev-list").args(["--objects", "--quiet"]).args(promised);
-        self.call(walk.arg(commit.as_str()).args(["--not", "--all"])).await?;
+        let walk = walk.arg(commit.as_str()).args(["--not", "--all"]);
+        self.call_within(active, walk).await?;
         Ok(())
     }
 

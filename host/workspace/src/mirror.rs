@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
-use tokio::sync::{Mutex, OnceCell, RwLock};
+use tokio::sync::{Mutex, OnceCell, OwnedRwLockReadGuard, RwLock};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::credential::Credentials;
@@ -44,6 +44,9 @@ pub(crate) struct Fetched {
     pub began: Instant,
     pub outcome: Result<Arc<Refs>, Error>,
 }
+
+/// Proof that nothing is cleaned up in a mirror. Work on the disk has a clone, and holds it to its end.
+pub(crate) type Active = Arc<OwnedRwLockReadGuard<()>>;
 
 /// The mirror of one rig.
 pub(crate) struct Mirror {
@@ -102,12 +105,27 @@ impl Mirror {
 
     /// Makes a call of git in the mirror.
     pub async fn call(&self, call: Call) -> Result<Output, Error> {
+        let active = self.begin().await?;
+        self.call_within(&active, call).await
+    }
+
+    /// Begins work that is more than one call of git. What was left behind before is cleaned up, and nothing until it ends.
+    pub async fn begin(&self) -> Result<Active, Error> {
         self.clean().await?;
-        let _active = self.activity.read().await;
-        let mut ended = Ended { interrupted: &self.interrupted, in_order: false };
+        Ok(Arc::new(Arc::clone(&self.activity).read_owned().await))
+    }
+
+    /// Makes a call of git as a part of such work.
+    pub async fn call_within(&self, _: &Active, call: Call) -> Result<Output, Error> {
+        let mut ended = self.until_ended();
         let output = self.git.call(call).await;
         ended.in_order = !verdict::was_killed(&output);
         output
+    }
+
+    /// Something begins that may leave something behind, unless it ends in order.
+    pub fn until_ended(&self) -> Ended<'_> {
+        Ended { interrupted: &self.interrupted, in_order: false }
     }
 
     /// Removes what a killed git left behind, once no git runs.
@@ -198,10 +216,10 @@ impl Mirror {
     }
 }
 
-/// Notes that a call did not end by itself, also when its future is dropped.
-struct Ended<'a> {
+/// Notes that something did not end in order, also when its future is dropped.
+pub(crate) struct Ended<'a> {
     interrupted: &'a AtomicBool,
-    in_order: bool,
+    pub in_order: bool,
 }
 
 impl Drop for Ended<'_> {

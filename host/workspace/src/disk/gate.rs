@@ -1,6 +1,7 @@
 //! For tests: a disk that does one piece of work at a time, when the test lets it.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::task::Poll;
 
@@ -45,7 +46,11 @@ impl Gate {
 /// Drops a request that waits for its piece of work number `steps`, which waits at a gate. None if the request ended
 /// before.
 pub(crate) async fn drop_at<T>(steps: usize, request: impl Future<Output = T>) -> Option<Gate> {
-    let mut request = Box::pin(request);
+    hold_at(steps, &mut Box::pin(request)).await
+}
+
+/// Lets a request go on until it waits for its piece of work number `steps`, which waits at a gate.
+pub(crate) async fn hold_at<F: Future>(steps: usize, request: &mut Pin<Box<F>>) -> Option<Gate> {
     let (mut gate, is_closed) = Gate::behind();
     is_closed.await.unwrap();
     for step in 0.. {
