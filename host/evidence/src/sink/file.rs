@@ -1,13 +1,17 @@
 //! Documents in a directory, as files `NAME/DOCUMENT`: on another volume, as a rule.
 //!
-//! A file is written beside its place, synced, and moved there. The directory itself has to exist: one that is not
+//! A file is written beside its place under a name of its own, synced, and moved there, unless a later one was meanwhile: a
+//! call that was given up may go on when the volume answers again. The directory itself has to exist: one that is not
 //! mounted is a fault, and not a reason to write to the disk under it. Files are for this user alone.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use rustix::fs::OFlags;
@@ -20,14 +24,28 @@ use crate::{Name, document};
 /// Calls at once: one for each document of a boot. Those that a volume does not answer stay, and no more are made.
 const MAX_CALLS: usize = 4;
 
+/// Ends the name of a file that is being written.
+const NEW: &str = ".new";
+
+/// Age from which on such a file belongs to nobody: its writer died.
+const LEFT_AFTER: Duration = Duration::from_secs(60);
+
+/// The number of the call whose document is in place.
+type Placed = Arc<Mutex<u64>>;
+
 pub(crate) struct Directory {
     dir: PathBuf,
     calls: Arc<Semaphore>,
+    /// Documents that were to be put so far.
+    puts: AtomicU64,
+    /// By the place: a few for each boot.
+    placed: Mutex<BTreeMap<PathBuf, Placed>>,
 }
 
 impl Directory {
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir, calls: Arc::new(Semaphore::new(MAX_CALLS)) }
+        let calls = Arc::new(Semaphore::new(MAX_CALLS));
+        Self { dir, calls, puts: AtomicU64::new(0), placed: Mutex::default() }
     }
 
     pub async fn put(
@@ -36,8 +54,16 @@ impl Directory {
         document: &'static str,
         bytes: Bytes,
     ) -> Result<(), Fault> {
-        let (dir, name) = (self.dir.clone(), name.clone());
-        self.call(move || write(&dir, &dir.join(name.as_str()), document, &bytes)).await
+        let put = self.begin(name, document, bytes);
+        self.call(move || put.write()).await
+    }
+
+    /// Gives it its place in the order of all puts.
+    fn begin(&self, name: &Name, document: &'static str, bytes: Bytes) -> Put {
+        let dir = self.dir.join(name.as_str());
+        let placed = Arc::clone(lock(&self.placed).entry(dir.join(document)).or_default());
+        let number = self.puts.fetch_add(1, Ordering::Relaxed) + 1;
+        Put { base: self.dir.clone(), dir, document, bytes, number, placed }
     }
 
     pub async fn get(&self, name: &Name, document: &'static str) -> Result<Option<Bytes>, Fault> {
@@ -62,24 +88,63 @@ impl Directory {
     }
 }
 
-fn write(base: &Path, dir: &Path, document: &str, bytes: &[u8]) -> Result<(), Fault> {
-    is_there(base)?;
-    let (new, place) = (dir.join(format!("{document}.new")), dir.join(document));
-    let written = || -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+/// One document on its way.
+struct Put {
+    base: PathBuf,
+    dir: PathBuf,
+    document: &'static str,
+    bytes: Bytes,
+    number: u64,
+    placed: Placed,
+}
+
+impl Put {
+    fn write(&self) -> Result<(), Fault> {
+        is_there(&self.base)?;
+        let place = self.dir.join(self.document);
+        let new = format!(".{}.{:016x}{NEW}", self.document, fastrand::u64(..));
+        let new = self.dir.join(new);
+        let written = self.write_by(&new, &place);
+        let _ = fs::remove_file(&new);
+        tidy(&self.dir);
+        written.map_err(|error| Fault::of_io(&format!("write {}", place.display()), &error))
+    }
+
+    fn write_by(&self, new: &Path, place: &Path) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
         let mut options = OpenOptions::new();
         let nofollow = OFlags::NOFOLLOW.bits().cast_signed();
-        options.write(true).create(true).truncate(true).mode(0o600).custom_flags(nofollow);
-        let mut file = options.open(&new)?;
-        file.write_all(bytes)?;
+        options.write(true).create_new(true).mode(0o600).custom_flags(nofollow);
+        let mut file = options.open(new)?;
+        file.write_all(&self.bytes)?;
         file.sync_all()?;
-        fs::rename(&new, &place)?;
-        File::open(dir)?.sync_all()
-    };
-    written().map_err(|error| {
-        let _ = fs::remove_file(&new);
-        Fault::of_io(&format!("write {}", place.display()), &error)
-    })
+        // Held while it is moved: a later one waits for a volume that hangs now.
+        let mut placed = lock(&self.placed);
+        if *placed < self.number {
+            fs::rename(new, place)?;
+            *placed = self.number;
+        }
+        drop(placed);
+        File::open(&self.dir)?.sync_all()
+    }
+}
+
+/// Removes what writers left that died.
+fn tidy(dir: &Path) {
+    let now = SystemTime::now();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let modified = entry.metadata().and_then(|meta| meta.modified());
+        let age = modified.ok().and_then(|modified| now.duration_since(modified).ok());
+        let is_new = entry.file_name().as_encoded_bytes().ends_with(NEW.as_bytes());
+        if is_new && age.is_some_and(|age| age >= LEFT_AFTER) {
+            // Or the next time.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn read(base: &Path, path: &Path) -> Result<Option<Bytes>, Fault> {
@@ -106,5 +171,58 @@ fn is_there(base: &Path) -> Result<(), Fault> {
     match meta.is_dir() {
         true => Ok(()),
         false => Err(Fault::new(Cause::Disk, format!("{} is no directory", base.display()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn world() -> (tempfile::TempDir, Directory, Name) {
+        let folder = tempfile::tempdir().unwrap();
+        let sink = Directory::new(folder.path().to_owned());
+        (folder, sink, Name::parse("town-7").unwrap())
+    }
+
+    fn files(dir: &Path) -> Vec<String> {
+        let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_call_that_goes_on_late_replaces_no_later_document() {
+        let (folder, sink, name) = world();
+        let begin = |document, text: &'static str| sink.begin(&name, document, text.into());
+        let (early, late) = (begin("run-0.json", "older"), begin("run-0.json", "newer"));
+        let other = begin("run-1.json", "other");
+        late.write().unwrap();
+        early.write().unwrap();
+        other.write().unwrap();
+        let dir = folder.path().join("town-7");
+        assert_eq!(fs::read_to_string(dir.join("run-0.json")).unwrap(), "newer");
+        assert_eq!(files(&dir), ["run-0.json", "run-1.json"]);
+        begin("run-0.json", "newest").write().unwrap();
+        assert_eq!(fs::read_to_string(dir.join("run-0.json")).unwrap(), "newest");
+    }
+
+    #[test]
+    fn a_call_touches_no_file_of_another_one_and_what_dead_ones_left_goes() {
+        let (folder, sink, name) = world();
+        let dir = folder.path().join("town-7");
+        fs::create_dir(&dir).unwrap();
+        let left = SystemTime::now() - LEFT_AFTER - Duration::from_secs(1);
+        let under_way = ["run-0.json.new", ".run-0.json.0000000000000001.new"];
+        let dead = [".run-0.json.0000000000000002.new", "crashes-0.json.new"];
+        for file in under_way.iter().chain(&dead) {
+            fs::write(dir.join(file), "of another one").unwrap();
+        }
+        for file in dead {
+            File::options().write(true).open(dir.join(file)).unwrap().set_modified(left).unwrap();
+        }
+        sink.begin(&name, "run-0.json", "own".into()).write().unwrap();
+        assert_eq!(files(&dir), [under_way[1], "run-0.json", under_way[0]]);
+        assert_eq!(fs::read_to_string(dir.join(under_way[0])).unwrap(), "of another one");
     }
 }
