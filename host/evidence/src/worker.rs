@@ -2,7 +2,7 @@
 //! next crash may be the host's, and what it does for one is little.
 
 use std::io;
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -75,6 +75,9 @@ pub enum Notice {
     Late(Box<Left>),
 }
 
+/// What earlier runs left, or why that is not known.
+type Fetched = Result<Left, Fault>;
+
 struct Begun {
     run: ThisRun,
     content: Box<dyn Fn() -> Content + Send>,
@@ -88,7 +91,7 @@ impl Evidence {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let outbox = Arc::new(Outbox::default());
         let (begins, begun) = oneshot::channel();
-        let (fetched, is_fetched) = sync_channel(1);
+        let (fetched, is_fetched) = handover();
         let patience = settings.fetch + GRACE;
         let for_thread = Arc::clone(&outbox);
         let work = move || {
@@ -163,7 +166,7 @@ impl Evidence {
 async fn work(
     settings: Settings,
     outbox: Arc<Outbox>,
-    fetched: &SyncSender<Result<Left, Fault>>,
+    fetched: &SyncSender<Fetched>,
     begun: oneshot::Receiver<Begun>,
 ) {
     let _closes = Closes(Arc::clone(&outbox));
@@ -181,8 +184,8 @@ async fn work(
     if let Ok(left) = &left {
         outbox.begin_with(&left.crashes);
     }
-    // A caller that went on without the answer does not know what it says.
-    let is_heard = fetched.try_send(left).is_ok();
+    // A caller that went on without the answer does not know what it says. This waits until it has it, or is gone.
+    let is_heard = fetched.send(left).is_ok();
     let known = known.filter(|_| is_heard);
     let Ok(begun) = begun.await else { return };
     let down_since = fault.is_some().then(Instant::now);
@@ -192,6 +195,11 @@ async fn work(
     let Some(sink) = sink else { return };
     let epoch = known.map(|known| begun.run.number.max(known + 1));
     Worker { settings, sink, outbox, begun, epoch, down_since }.run().await;
+}
+
+/// Hands an answer over to a caller that still waits. It keeps none that nobody takes.
+fn handover() -> (SyncSender<Fetched>, Receiver<Fetched>) {
+    sync_channel(0)
 }
 
 fn too_late(waited: Duration) -> Fault {
@@ -312,4 +320,25 @@ impl Drop for Closes {
 fn now() -> Timestamp {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_that_gave_up_has_not_heard_the_answer() {
+        let (fetched, is_fetched) = handover();
+        assert!(is_fetched.recv_timeout(Duration::ZERO).is_err(), "it gives up");
+        let (said, says) = sync_channel(1);
+        let thread = std::thread::spawn(move || {
+            let is_heard = fetched.send(Err(too_late(Duration::ZERO))).is_ok();
+            said.send(is_heard).unwrap();
+        });
+        // There is an answer, and the caller is not gone yet.
+        assert!(says.recv_timeout(Duration::from_millis(100)).is_err(), "nobody has taken it");
+        drop(is_fetched);
+        assert!(!says.recv().unwrap());
+        thread.join().unwrap();
+    }
 }
