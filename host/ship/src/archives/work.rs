@@ -525,20 +525,25 @@ pub(super) struct Changed {
 /// Archives of which it is not known whether the index names them. With the next write of the index it is.
 struct Doubts<'a> {
     inner: &'a Inner,
-    archives: Vec<(AgentId, Packed)>,
+    /// In doubt before, and until this settles them: who withdraws one has to know.
+    known: Vec<(AgentId, Packed)>,
+    /// In doubt if this is dropped. Nobody else settles what may be about to be named.
+    own: Vec<(AgentId, Packed)>,
 }
 
 impl<'a> Doubts<'a> {
     /// All that there are, and more.
-    fn take(inner: &'a Inner, more: impl IntoIterator<Item = (AgentId, Packed)>) -> Self {
-        let mut archives = std::mem::take(&mut *lock(&inner.doubtful));
-        archives.extend(more);
-        Self { inner, archives }
+    fn take(inner: &'a Inner, own: impl IntoIterator<Item = (AgentId, Packed)>) -> Self {
+        let known = lock(&inner.doubtful).clone();
+        Self { inner, known, own: own.into_iter().collect() }
     }
 
     /// The index was written: what it does not name is nobody's any more.
     fn settle(mut self) {
-        for (agent, packed) in std::mem::take(&mut self.archives) {
+        let mut settled = std::mem::take(&mut self.own);
+        let is_known = |archive: &mut _| self.known.contains(archive);
+        settled.extend(lock(&self.inner.doubtful).extract_if(.., is_known));
+        for (agent, packed) in settled {
             let named = self.inner.index.get(&agent);
             if named.is_none_or(|named| named.id != packed.id) {
                 self.inner.discard(keys(&agent, &packed));
@@ -551,7 +556,7 @@ impl Drop for Doubts<'_> {
     fn drop(&mut self) {
         let mut doubtful = lock(&self.inner.doubtful);
         let room = MAX_GARBAGE.saturating_sub(doubtful.len());
-        doubtful.extend(self.archives.drain(..).take(room));
+        doubtful.extend(self.own.drain(..).take(room));
     }
 }
 
