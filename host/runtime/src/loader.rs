@@ -95,13 +95,7 @@ impl Loader {
         // A `stat` of a local file takes microseconds, a trip to another thread takes more.
         let file =
             FileIdentity::of(path).map_err(|error| LoadError::unreadable(name, path, &error))?;
-        let waiting = self.wait_for(name, path, file);
-        let outcome = waiting.job.outcome().await;
-        if outcome.as_ref().is_err_and(|error| !error.is_lasting()) {
-            // It may be the machine's fault, out of memory for example: the next start tries again.
-            self.forget(path, &waiting.job);
-        }
-        outcome
+        self.wait_for(name, path, file).job.outcome().await
     }
 
     /// The job for this very file, done or under way.
@@ -162,12 +156,18 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if self.job.is_done() {
             // There is nothing to give up, no matter what else waits: a start of a known component takes no lock here.
+            if self.job.has_failed_for_now() {
+                self.loader.forget(self.path, &self.job);
+            }
             return;
         }
         // Under the lock, so that nobody joins what is being given up.
         let mut known = self.loader.lock();
         let is_last = self.job.waiting.fetch_sub(1, Relaxed) == 1;
-        if !is_last || self.job.is_done() {
+        if !is_last {
+            return;
+        }
+        if self.job.is_done() && !self.job.has_failed_for_now() {
             return;
         }
         if known.get(self.path).is_some_and(|known| Arc::ptr_eq(&known.job, &self.job)) {

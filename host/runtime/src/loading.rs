@@ -120,6 +120,12 @@ impl Job {
         self.outcome.borrow().is_some()
     }
 
+    /// Whether it failed by what may be the machine's fault, out of memory for example: the next start tries again.
+    pub(crate) fn has_failed_for_now(&self) -> bool {
+        let outcome = self.outcome.borrow();
+        matches!(&*outcome, Some(Err(error)) if !error.is_lasting())
+    }
+
     /// Since when it is compiled, if it is or was.
     pub(crate) fn compiling_since(&self) -> Option<Instant> {
         self.compiling.get().copied()

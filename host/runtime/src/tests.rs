@@ -18,10 +18,16 @@ use crate::*;
 
 /// A stock component whose `run` has this body.
 pub(crate) fn command(memory_pages: u32, body: &str) -> Vec<u8> {
+    command_with("", memory_pages, body)
+}
+
+/// With more in its module.
+fn command_with(more: &str, memory_pages: u32, body: &str) -> Vec<u8> {
     let text = format!(
         r#"(component
             (core module $m
                 (memory (export "memory") {memory_pages})
+                {more}
                 (func (export "run") (result i32) {body}))
             (core instance $i (instantiate $m))
             (func $run (result (result)) (canon lift (core func $i "run")))
@@ -222,6 +228,26 @@ fn what_is_wrong_with_a_file_is_remembered_until_the_file_changes() {
     assert!(matches!(rig.load(&path), Err(LoadError::Unreadable { .. })));
     rig.write(&command(1, OK));
     rig.load(&path).unwrap();
+    rig.end();
+}
+
+#[test]
+fn a_load_that_failed_for_now_is_forgotten_also_if_nobody_heard_of_it() {
+    let rig = Rig::new(1);
+    let functions = "(func (drop (i32.const 1)))".repeat(5000);
+    let path = rig.write(&command_with(&functions, 1, OK));
+    rig.block_on(async {
+        let name = "test".into();
+        let mut load = Box::pin(rig.runtime.load(&name, &path));
+        while rig.runtime.compiling_since(&path).is_none() {
+            assert!(futures_util::poll!(&mut load).is_pending());
+            tokio::task::yield_now().await;
+        }
+        rig.runtime.shed_compiling();
+        // As a start that is stopped at that moment.
+        drop(load);
+    });
+    rig.load(&path).expect("the next start compiles it");
     rig.end();
 }
 

@@ -146,6 +146,19 @@ impl Supervisor {
         component: Option<BroughtComponent>,
         prove: Duration,
     ) -> Result<UpgradeView, UpgradeRefusal> {
+        // It goes on when the caller has left: a file that was kept would be nobody's.
+        let (this, role) = (self.clone(), role.to_owned());
+        let begins = async move { this.begin_upgrade(&role, component, prove).await };
+        let begun = self.0.container.spawner().spawn_infallible("begin an upgrade", begins).await;
+        begun.ok().flatten().ok_or(UpgradeRefusal::Lost)?
+    }
+
+    async fn begin_upgrade(
+        &self,
+        role: &str,
+        component: Option<BroughtComponent>,
+        prove: Duration,
+    ) -> Result<UpgradeView, UpgradeRefusal> {
         let inner = &self.0;
         let (role, component_name, configured) = inner.configured(role)?;
         if inner.container.is_draining() {
