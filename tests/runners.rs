@@ -2,7 +2,8 @@
 //!
 //! The runners are components that `just runners` builds.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use harness::{Host, HostBuilder, Need, Value, files, json, model_server, runners, skip};
 
@@ -34,6 +35,9 @@ const JAVASCRIPT: Language = Language {
     handler: "message",
 };
 
+/// Whose types are stripped: it fails as JavaScript does, at the same places.
+const TYPESCRIPT: Language = Language { ending: "ts", ..JAVASCRIPT };
+
 const PYTHON: Language = Language {
     name: "python",
     ending: "py",
@@ -60,15 +64,20 @@ fn sources() -> PathBuf {
 impl Language {
     /// A host whose role `broken` is the agent of this language, or none where its runner is not built.
     fn host(&self) -> Option<HostBuilder> {
+        self.host_of(&sources())
+    }
+
+    /// The same with sources that are somewhere else.
+    fn host_of(&self, sources: &Path) -> Option<HostBuilder> {
         let Some(runner) = runners::component(self.name) else {
             skip(Need::Runners, "`just runners` builds them");
             return None;
         };
         let seed = format!("[state]\naot_seed = {:?}", runners::seed());
         let host = Host::builder().toml(&seed).component(&format!("runner-{}", self.name), &runner);
-        let host = host.toml(&self.role("broken", &sources()));
+        let host = host.toml(&self.role("broken", sources));
         let broken = |host: HostBuilder, name: &str| {
-            let file = sources().join(format!("broken/{name}.{}", self.ending));
+            let file = sources.join(format!("broken/{name}.{}", self.ending));
             host.toml(&self.role(name, &file))
         };
         Some(["import", "syntax", "start"].into_iter().fold(host, broken))
@@ -259,8 +268,8 @@ fn compile(host: &Host) {
     );
 }
 
-fn go_through(language: &Language) {
-    let Some(host) = language.host() else { return };
+fn go_through(language: &Language, sources: &Path) {
+    let Some(host) = language.host_of(sources) else { return };
     let model = model_server();
     let host = host.model(&model, "").toml("[roles.broken]\nmodels = [\"default\"]").start();
     compile(&host);
@@ -275,12 +284,42 @@ fn go_through(language: &Language) {
 
 #[test]
 fn an_agent_in_javascript_works_and_fails_with_its_own_words() {
-    go_through(&JAVASCRIPT);
+    go_through(&JAVASCRIPT, &sources());
+}
+
+#[test]
+fn an_agent_in_typescript_works_and_fails_with_its_own_words() {
+    let dir = tempfile::tempdir().expect("make a directory");
+    let typed = |name: &str, types: &[(&str, &str)]| {
+        let text = fs::read_to_string(sources().join(name).with_extension("js")).expect("read");
+        let text = types.iter().fold(text, |text, (plain, typed)| {
+            assert!(text.contains(plain), "{name}: {plain}");
+            text.replace(plain, typed)
+        });
+        let file = dir.path().join(name).with_extension("ts");
+        fs::create_dir_all(file.parent().expect("a folder")).expect("make a directory");
+        fs::write(file, text).expect("write");
+    };
+    typed(
+        "agent",
+        &[
+            ("./lib/twice.js", "./lib/twice"),
+            ("function thrower(what) {", "function thrower(what: string): unknown {"),
+            ("const status = ({ text })", "const status = ({ text }: { text: string }): unknown"),
+            ("const recurse = (n) =>", "const recurse = (n: number): number =>"),
+            ("async message({ text }, {", "async message({ text }: { readonly text: string }, {"),
+        ],
+    );
+    typed("lib/twice", &[("(text)", "(text: string): string")]);
+    for name in ["import", "syntax", "start"] {
+        typed(&format!("broken/{name}"), &[]);
+    }
+    go_through(&TYPESCRIPT, dir.path());
 }
 
 #[test]
 fn an_agent_in_python_works_and_fails_with_its_own_words() {
-    go_through(&PYTHON);
+    go_through(&PYTHON, &sources());
 }
 
 /// Past all exceptions, as the language has it.

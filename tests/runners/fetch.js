@@ -117,6 +117,13 @@ const ways = {
     const latin = await (await fetch(`${base}/echo`, { headers: { "x-own": "\xe9" } })).json();
     return [status, bad, large.startsWith("FetchError invalid"), empty.body, await empty.text(), posted.length, latin.ownBytes];
   },
+  async crowd(base) {
+    const all = await Promise.all(Array.from({ length: 40 }, async () => (await fetch(`${base}/echo`)).status));
+    const held = await Promise.all(Array.from({ length: 16 }, () => fetch(`${base}/never-ends`)));
+    const waiting = Promise.all([1, 2, 3].map(async () => (await fetch(`${base}/echo`)).status));
+    setTimeout(() => held.forEach(({ body }) => body.cancel()), 60);
+    return [all.filter((status) => status === 200).length, await waiting];
+  },
   late: (base) => fetch(`${base}/never`, { signal: AbortSignal.timeout(20) }),
   async mocked() {
     globalThis.fetch = async () => new Response("mocked");

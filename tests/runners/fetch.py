@@ -136,6 +136,47 @@ async def room(base, _, ctx):
     return (await afetch(f"{base}/echo")).status_code
 
 
+async def cancelled(base, _, ctx):
+    """What a reader that is cancelled leaves is read on, and closed, in any order."""
+    seen = []
+    response = await afetch(f"{base}/parts", stream=True)
+    while True:
+        try:
+            async with asyncio.timeout(0.01):
+                async for part in response:
+                    seen.append(part.decode())
+                break
+        except TimeoutError as error:
+            kept.setdefault("errors", []).append(error)
+    response = await afetch(f"{base}/never-ends", stream=True)
+    await anext(aiter(response))
+    readers = [asyncio.create_task(anext(aiter(response))) for _ in range(3)]
+    two = [str(error).rpartition(": ")[2] for error in await asyncio.gather(*readers[1:], return_exceptions=True)]
+    readers[0].cancel()
+    await asyncio.wait(readers)
+    reader = asyncio.create_task(arefused(collected(response)))
+    await asyncio.sleep(0.02)
+    response.close()
+    return ["".join(seen), two, (await reader).rpartition(": ")[2]]
+
+
+async def collected(response):
+    return [part async for part in response]
+
+
+async def mixed(base, _, ctx):
+    """A response is read in both ways, whoever asked for it."""
+    one = [part.decode() for part in await afetch(f"{base}/parts", stream=True)]
+    other = [part.decode() async for part in fetch(f"{base}/parts", stream=True)]
+    # Of which nobody can read the rest, and which only the collector of garbage finds.
+    for _ in range(40):
+        response = await afetch(f"{base}/never-ends", stream=True)
+        response.itself = response
+    began = time.monotonic()
+    slow = await arefused(afetch(f"{base}/slow/5", timeout=0.3))
+    return ["".join(one), "".join(other), slow.split()[0], time.monotonic() - began < 1]
+
+
 def keeps(base, _, ctx):
     kept["response"] = fetch(f"{base}/never-ends", stream=True)
     return "kept"
@@ -156,7 +197,7 @@ def odd(base, _, ctx):
     ]
 
 
-WAYS = [echo, redirects, together, parts, late, denied, uncaught, left, waited, wrong, broken, once, large, many, room, keeps, finds, odd]
+WAYS = [echo, redirects, together, parts, late, denied, uncaught, left, waited, wrong, broken, once, large, many, room, cancelled, mixed, keeps, finds, odd]
 
 
 @agent

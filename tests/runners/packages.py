@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 import requests
 
-from bulkhead import agent, fetch
+from bulkhead import afetch, agent, fetch
 
 QUERY = {"q": "ü +&"}
 
@@ -81,15 +81,51 @@ def fails(base, tls):
     ]
 
 
+def patience(base, tls):
+    """The time to read is not the time to connect or to send. Parts come when they are there."""
+    slow = [requests.get(f"{base}/slow/1", timeout=(0.05, 20)).text, httpx.get(f"{base}/slow/1", timeout=httpx.Timeout(0.05, read=20)).text]
+    with requests.get(f"{base}/parts", stream=True) as response:
+        parts = [part.decode() for part in response.iter_content(None)]
+    missing = requests.get(f"{base}/gone")
+    return [*slow, len(parts) > 1, "".join(parts), missing.reason]
+
+
+def loop(base, tls):
+    """A loop of `asyncio.run` is as good as the agent's."""
+    async def go():
+        return [response.status_code for response in await asyncio.gather(*(afetch(f"{base}/echo") for _ in range(3)))]
+
+    return asyncio.run(go())
+
+
+def not_http(base, tls):
+    address = urlsplit(base).netloc.split(":")
+    seen = [told(requests.get, f"{base}/echo", proxies={"http": "http://127.0.0.1:1"}), told(requests.get, f"{base}/echo", headers={"host": "other"})]
+    sock = socket.create_connection((address[0], int(address[1])))
+    seen.append(told(sock.sendall, b"GET /echo HTTP/1.1\r\n\r\nGET /echo HTTP/1.1\r\n\r\n"))
+    sock = socket.create_connection((address[0], int(address[1])))
+    seen.append(told(sock.sendall, b"POST /echo HTTP/1.1\r\ncontent-length: x\r\n\r\n"))
+    return [text.split()[0] if text else "fine" for text in seen]
+
+
 def many(base, tls):
     return sum(requests.get(f"{base}/never-ends", stream=True).status_code + fetch(f"{base}/echo").status_code for _ in range(40))
 
 
-WAYS = {"urllib": urllib_, "client": client, "requests": requests_, "httpx": httpx_, "beside": beside, "fails": fails, "many": many}
+WAYS = {"urllib": urllib_, "client": client, "requests": requests_, "httpx": httpx_, "beside": beside, "fails": fails, "patience": patience,
+        "loop": loop, "not-http": not_http, "many": many}
+#: In no task: they run a loop of their own.
+PLAIN = {"loop"}
 
 
 @agent
-async def ask(ctx, message):
+def ask(ctx, message):
     way, base, tls = message.text.split(" ")
+    if way in PLAIN:
+        return json.dumps(WAYS[way](base, tls))
+    return in_a_task(way, base, tls)
+
+
+async def in_a_task(way, base, tls):
     answer = WAYS[way](base, tls)
     return json.dumps(await answer if asyncio.iscoroutine(answer) else answer)

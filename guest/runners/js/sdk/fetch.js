@@ -5,6 +5,7 @@ import { FetchError } from "bulkhead:errors";
 import { news } from "bulkhead:news";
 import { URL, URLSearchParams } from "bulkhead:url";
 import { AbortSignal } from "bulkhead:abort";
+import { quietTimer } from "bulkhead:timers";
 
 /** As browsers have it. */
 const MAX_REDIRECTS = 20;
@@ -187,6 +188,23 @@ const utf8 = (latin) => new TextDecoder().decode(Uint8Array.from(latin, (charact
 /** Headers that another origin does not get. */
 const PRIVATE = ["authorization", "cookie", "proxy-authorization"];
 
+/** The longest that a request waits for room, and the longest pause between two tries, in milliseconds. */
+const [MOST, PAUSE] = [30_000, 50];
+
+/** The number of a request, and the head of its answer. One that the host has no room for waits until others have ended. */
+const ask = async (sent, body, what, signal) => {
+  const until = performance.now() + MOST;
+  for (let pause = 1; ; pause = Math.min(2 * pause, PAUSE)) {
+    const id = failed(callBytes("httpSend", [sent], body)[0]);
+    let head;
+    while ((head = call("httpHead", id)) === null) await news(id, what, signal);
+    if (head.Err?.code !== "full") return [id, failed(head)];
+    if (performance.now() > until) throw new FetchError("unavailable", head.Err.message);
+    await new Promise((resolve) => quietTimer(resolve, pause));
+    signal?.throwIfAborted();
+  }
+};
+
 export async function fetch(input, init) {
   const request = new Request(input, init);
   const { signal, headers, redirect } = request;
@@ -204,10 +222,7 @@ export async function fetch(input, init) {
     if (size > MAX_HEADER_BYTES) throw new FetchError("invalid", `${what}: headers of ${size} bytes, at most ${MAX_HEADER_BYTES}`);
     // A server may want to know that nothing comes.
     const hasBody = body !== undefined || ["PATCH", "POST", "PUT"].includes(method);
-    const id = failed(callBytes("httpSend", [{ method, url: url.href, headers: sent, hasBody }], body)[0]);
-    let head;
-    while ((head = call("httpHead", id)) === null) await news(id, what, signal);
-    const { status, headers: answered } = failed(head);
+    const [id, { status, headers: answered }] = await ask({ method, url: url.href, headers: sent, hasBody }, body, what, signal);
     const location = answered.find(([name]) => name.toLowerCase() === "location")?.[1];
     if (!REDIRECTS.has(status) || location === undefined || redirect === "manual") {
       const isEmpty = method === "HEAD" || EMPTY.has(status);

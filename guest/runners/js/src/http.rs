@@ -55,6 +55,8 @@ impl From<Error> for Failure {
             ErrorKind::InvalidUrl(_) | ErrorKind::InvalidHeader(_) => "invalid",
             ErrorKind::Denied | ErrorKind::Prohibited(_) => "denied",
             ErrorKind::Timeout { .. } => "timeout",
+            // For `sdk/fetch.js`, which tries again.
+            ErrorKind::Connect(why) if why == "connection limit reached" => "full",
             ErrorKind::Connect(_) => "unavailable",
             _ => "broken",
         };

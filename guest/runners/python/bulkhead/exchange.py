@@ -1,14 +1,16 @@
 """One HTTP request over `wasi:http`, and its answer part by part.
 
-An exchange is a coroutine's work, and how it waits is its caller's choice: `blocked` stops the agent, and the loop's
-`ready` lets other tasks go on.
+An exchange is a coroutine's work, and how it waits is its caller's choice: `blocked` stops the agent, the loop's `ready`
+lets other tasks go on, and a `Patience` hands back to its caller when that has waited for long enough.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import time
+import types as coroutines
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -63,6 +65,7 @@ class _Held:
     def __init__(self) -> None:
         self.stream: Any = None
         self.is_dropped = False
+        self.is_closed = False
         self._pollable: Any = None
         self._resources: list[Any] = []
 
@@ -79,6 +82,9 @@ class _Held:
         self._pollable = pollable
         return pollable
 
+    def is_waited_for(self) -> bool:
+        return self._pollable is not None
+
     def end_wait(self) -> None:
         if self._pollable is not None:
             _let_go_of(self._pollable)
@@ -87,6 +93,7 @@ class _Held:
     def drop(self) -> None:
         """Closes it at the end of a turn, whoever may still have it."""
         self.is_dropped = self.stream is not None
+        self.is_closed = True
         self.close()
 
     def close(self) -> None:
@@ -102,25 +109,26 @@ class _Held:
 class Exchange:
     """A request, and its answer. Forgetting it closes its connection."""
 
-    def __init__(self, method: str, url: SplitResult, wait: Wait, timeout: float | None) -> None:
+    def __init__(self, method: str, url: SplitResult, wait: Wait, timeout: float | None, queues: bool = False) -> None:
         self.method = method
         self.url = url
         #: As errors name it: what is secret is in queries.
         self.what = f"{method} {url.scheme}://{url.netloc}{url.path}"
-        self._wait = wait
+        #: Who reads may wait in another way than who sent.
+        self.wait = wait
+        self._queues = queues
         self._held = _Held()
         weakref.finalize(self, self._held.close)
-        self.allow(timeout)
-
-    def allow(self, timeout: float | None) -> None:
-        """What it does from now on may take so long, and in any case not more than the turn."""
         left = max(host.deadline() / 1000 - _RESERVE, 0)
         self._limit = left if timeout is None else min(left, timeout)
         self._until = time.monotonic() + self._limit
 
     async def send(self, headers: Sequence[tuple[str, str]], content: bytes | None) -> tuple[int, list[tuple[str, str]]]:
         """Sends the request. Returns the answer's status and headers."""
-        if len(_open) >= MAX_OPEN and self._wait is not blocked:
+        if len(_open) >= MAX_OPEN:
+            # Those that nobody can read any more.
+            gc.collect()
+        if len(_open) >= MAX_OPEN and self._queues:
             await self._room()
         busy_until, pause = time.monotonic() + _BUSY, 0.001
         while isinstance(answer := await self._ask(headers, content), Err):
@@ -128,8 +136,7 @@ class Exchange:
                 raise self._failure(answer.value)
             # The host lets go of one that was cancelled a moment later.
             self._held.close()
-            await self._wait(self._held.wait_for(monotonic_clock.subscribe_duration(int(pause * 1e9))), self._until)
-            self._held.end_wait()
+            await self._wait_for(monotonic_clock.subscribe_duration(int(pause * 1e9)))
             pause *= 2
         response = self._held.keep(answer.value)
         with response.headers() as fields:
@@ -159,6 +166,7 @@ class Exchange:
 
     def close(self) -> None:
         """Ends it, at whatever point it is."""
+        self._held.is_closed = True
         self._held.close()
 
     def error(self, code: str, message: str) -> FetchError:
@@ -242,8 +250,18 @@ class Exchange:
     async def _pause(self, source: Any, doing: str) -> None:
         if time.monotonic() >= self._until:
             raise self._late(doing)
-        await self._wait(self._held.wait_for(source.subscribe()), self._until)
-        self._held.end_wait()
+        if self._held.is_waited_for():
+            raise self.error("broken", "another task reads it")
+        await self._wait_for(source.subscribe())
+        if self._held.is_closed:
+            raise self.error("broken", "it was closed while a task read it")
+
+    async def _wait_for(self, pollable: Any) -> None:
+        try:
+            await self.wait(self._held.wait_for(pollable), self._until)
+        finally:
+            # Also when the task is cancelled: what it waited for goes before the rest.
+            self._held.end_wait()
 
     def _late(self, doing: str) -> FetchError:
         self.close()
@@ -268,6 +286,8 @@ class Exchange:
         if case == "internal-error" and payload:
             return self.error(says, payload)
         detail = f"{words}: {payload.rcode}" if case == "dns-error" and payload.rcode else words
+        if case == "connection-limit-reached":
+            return self.error(says, f"{MAX_OPEN} requests of this agent are open, or the host has no connection left")
         return self.error(says, f"no connection: {detail}" if says == "unavailable" else detail)
 
 
@@ -282,6 +302,35 @@ def wait_for(pollables: list[Any], seconds: float) -> list[int]:
     with monotonic_clock.subscribe_duration(int(min(seconds, _SLICE) * 1e9)) as timer:
         ready = poll.poll([*pollables, timer])
     return [place for place in ready if place < len(pollables)]
+
+
+class Patience:
+    """Waits as `blocked` does. What takes longer than its caller has time for stops there, and can go on later."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    async def wait(self, pollable: Any, until: float) -> None:
+        while not pollable.ready() and time.monotonic() < until:
+            left = min(until, self._until) - time.monotonic()
+            if left > 0:
+                wait_for([pollable], left)
+            else:
+                await _stop()
+
+    def go_on(self, coroutine: Coroutine[Any, Any, Any], seconds: float | None) -> Any:
+        """The result of what waits with this. Raises `TimeoutError` when that is not there in time."""
+        self._until = time.monotonic() + (float("inf") if seconds is None else seconds)
+        try:
+            coroutine.send(None)
+        except StopIteration as ended:
+            return ended.value
+        raise TimeoutError(f"nothing came within {seconds} s")
+
+
+@coroutines.coroutine
+def _stop() -> Any:
+    yield
 
 
 def now(coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json as json_module
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from email.message import Message as Headers
 from typing import Any, cast
@@ -67,7 +69,8 @@ class Response:
         charset = self.headers.get_content_charset() or "utf-8"
         try:
             return self.content.decode(charset, errors="replace")
-        except LookupError:
+        except (LookupError, UnicodeError):
+            # What a server calls a character set.
             return self.content.decode(errors="replace")
 
     def json(self) -> Any:
@@ -89,6 +92,7 @@ class Response:
         if self._content is not None:
             yield self._content
             return
+        self._exchange.wait = blocked
         while part := exchange.now(self._exchange.read()):
             yield part
 
@@ -96,6 +100,7 @@ class Response:
         if self._content is not None:
             yield self._content
             return
+        self._exchange.wait = _ready()
         while part := await self._exchange.read():
             yield part
 
@@ -140,7 +145,12 @@ def fetch(url: str, method: str | None = None, **options: Any) -> Response:
 
 async def afetch(url: str, method: str | None = None, **options: Any) -> Response:
     """The same for asynchronous code: other tasks go on. At most 16 requests are open at one time, further ones wait."""
-    return await _fetch(loop.loop().ready, url, method, **options)
+    return await _fetch(_ready(), url, method, **options)
+
+
+def _ready() -> Wait:
+    """How the loop waits that runs, which is one of `asyncio.run` as well."""
+    return cast(loop.AgentLoop, asyncio.get_running_loop()).ready
 
 
 async def _fetch(
@@ -162,13 +172,13 @@ async def _fetch(
     sent = list(_pairs(headers))
     named = {name.lower() for name, _ in sent}
     sent += [(name, value) for name, value in [*_DEFAULTS, *kind] if name not in named]
-    target = _target(url, params)
+    target, until = _target(url, params), _until(timeout)
     for _ in range(MAX_REDIRECTS + 1):
-        asked = Exchange(method, target, wait, timeout)
+        asked = Exchange(method, target, wait, until and max(until - time.monotonic(), 0), queues=wait is not blocked)
         try:
             response = Response(asked, *await asked.send(_sent(sent, method, content), content))
             location = response.headers["location"]
-            if response.status_code not in _REDIRECTS or location is None or not follow_redirects:
+            if response.status_code not in _REDIRECTS or not location or not follow_redirects:
                 if not stream:
                     await response._read(max_bytes)
                 return response
@@ -207,15 +217,15 @@ def _target(url: str, params: Any) -> SplitResult:
         except UnicodeError:
             raise FetchError("http-invalid", f"invalid URL: `{host}` is no name of a host") from None
     netloc = (f"[{host}]" if ":" in host else host) + ("" if port is None else f":{port}")
-    more = urlencode(params, doseq=True) if params else ""
+    more = _encoded("params", params) if params else ""
     query = "&".join(part for part in (parts.query, more) if part)
     return SplitResult(parts.scheme, netloc, quote(parts.path or "/", safe=_SAFE), quote(query, safe=_SAFE), "")
 
 
 def _redirected(asked: Exchange, location: str) -> SplitResult:
     try:
-        # Servers write UTF-8 into it mostly.
-        return _target(urljoin(asked.url.geturl(), location.encode("latin-1").decode(errors="replace")), None)
+        # Whatever bytes the server means.
+        return _target(urljoin(asked.url.geturl(), quote(location.encode("latin-1"), safe=_SAFE)), None)
     except (ValueError, FetchError):
         raise asked.error("broken", "redirected to an invalid URL") from None
 
@@ -232,12 +242,32 @@ def _body(data: Any, json: Any) -> tuple[bytes | None, list[tuple[str, str]]]:
         return data.encode(), [("content-type", "text/plain; charset=utf-8")]
     if isinstance(data, (bytes, bytearray, memoryview)):
         return bytes(data), []
-    return urlencode(data, doseq=True).encode(), [("content-type", "application/x-www-form-urlencoded")]
+    return _encoded("data", data).encode(), [("content-type", "application/x-www-form-urlencoded")]
+
+
+def _encoded(what: str, pairs: Any) -> str:
+    if isinstance(pairs, str):
+        return pairs
+    try:
+        return urlencode(pairs, doseq=True)
+    except (TypeError, ValueError):
+        raise TypeError(f"`{what}` is text, a mapping or pairs, and not {type(pairs).__name__}") from None
+
+
+def _until(timeout: Any) -> float | None:
+    if timeout is None:
+        return None
+    if not isinstance(timeout, (int, float)) or not timeout > 0:
+        raise ValueError(f"a timeout is a number of seconds above 0, and not {timeout!r}")
+    return time.monotonic() + timeout
 
 
 def _pairs(headers: Any) -> Iterable[tuple[str, str]]:
     pairs = headers.items() if hasattr(headers, "items") else headers or ()
-    for name, value in pairs:
+    for pair in pairs:
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise TypeError(f"headers are a mapping or pairs of text, and not {pair!r}")
+        name, value = pair
         if not isinstance(name, str) or not isinstance(value, (str, int)):
             raise TypeError(f"a header is text: {name!r} has {type(value).__name__}")
         if name.lower() not in _HOSTS:

@@ -129,6 +129,12 @@ class AgentLoop(asyncio.BaseEventLoop):
         pass
 
     def _poll(self, timeout: float | None) -> None:
+        if gone := [future for future, pollable in self._polled.items() if getattr(pollable, "handle", 0) is None]:
+            # Somebody has closed what another task waits for.
+            for future in gone:
+                exchange.let_go(future)
+                del self._polled[future]
+            return
         futures, pollables = list(self._polled), list(self._polled.values())
         if timeout is not None and timeout <= 0:
             ready = [place for place, pollable in enumerate(pollables) if pollable.ready()]

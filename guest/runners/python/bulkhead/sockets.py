@@ -11,19 +11,22 @@ host's work.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import socket
 import sys
+from collections.abc import Coroutine
+from http import HTTPStatus
 from types import ModuleType
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from .errors import FetchError
-from .exchange import Exchange, blocked, now
+from .exchange import Exchange, Patience
 
 _MAX_HEAD = 64 * 1024
 #: About the connection, which is the host's.
-_HOP_BY_HOP = {"connection", "expect", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
+_HOP_BY_HOP = {"connection", "expect", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
+_REASONS = {status.value: status.phrase for status in HTTPStatus}
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -40,6 +43,10 @@ class Socket:
         self._timeout: float | None = socket.getdefaulttimeout()
         self._request = bytearray()
         self._exchange: Exchange | None = None
+        self._patience = Patience()
+        #: Sends the request, or reads the next part of the answer.
+        self._work: Coroutine[Any, Any, bytes] | None = None
+        self._is_chunked = False
         #: Why there is no answer: who asks may hear it when it sends, or when it reads.
         self._failure: OSError | None = None
         #: Of the answer, and not read yet.
@@ -51,29 +58,32 @@ class Socket:
             raise OSError("the runner's sockets are for HTTP over TCP")
         self._peer = str(address[0]), int(address[1])
 
+    def bind(self, address: Any) -> None:
+        """A client may say where it is. Nobody asks."""
+
+    def listen(self, backlog: int = 0) -> None:
+        raise OSError("an agent is no server")
+
+    accept = listen
+
     def connect_ex(self, address: Any) -> int:
         self.connect(address)
         return 0
 
     def sendall(self, data: Any, flags: int = 0) -> None:
-        """A part of a request. The last part sends it, and waits for the head of the answer."""
+        """A part of a request. The last part sends it. What is known at once is raised here, and what takes longer where it is read."""
         if self._peer is None:
             raise OSError("the socket is not connected")
         if self._exchange is not None:
-            if self._rest or now(self._exchange.read()):
+            if self._rest or self._next(self._timeout):
                 raise OSError("the answer to the last request was not read to its end")
             self._exchange = self._failure = None
         self._request += data
         if request := _parsed(self._request):
             self._request = bytearray()
-            try:
-                self._send(*request)
-            except TimeoutError as late:
-                # As with a real socket: who asks hears of it when it reads.
-                self._failure = late
-            except OSError as failure:
-                self._failure = failure
-                raise
+            self._work = self._answer(*request)
+            with contextlib.suppress(TimeoutError):
+                self._rest = self._next(self._timeout)
 
     def send(self, data: Any, flags: int = 0) -> int:
         self.sendall(data)
@@ -81,14 +91,30 @@ class Socket:
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         """A part of the answer; nothing at its end."""
-        if self._failure is not None:
-            raise self._failure
-        if not self._rest and self._exchange is not None:
-            self._exchange.allow(self._timeout)
-            self._rest = _timely(self._exchange.read())
         if self._request:
             raise OSError("an answer was asked for before the request was complete")
+        if not self._rest:
+            self._rest = self._next(self._timeout)
         part, self._rest = self._rest[:size], self._rest[size:]
+        return part
+
+    def _next(self, timeout: float | None) -> bytes:
+        """The next part of the answer."""
+        if self._failure is not None:
+            raise self._failure
+        if self._work is None:
+            if self._exchange is None:
+                return b""
+            self._work = self._part(self._exchange)
+        try:
+            part: bytes = self._patience.go_on(self._work, timeout)
+        except TimeoutError as late:
+            what = "" if self._exchange is None else f"{self._exchange.what}: "
+            raise TimeoutError(f"{what}{late}") from None
+        except OSError as failure:
+            self._work, self._failure = None, failure
+            raise
+        self._work = None
         return part
 
     def recv_into(self, buffer: Any, size: int = 0, flags: int = 0) -> int:
@@ -146,20 +172,35 @@ class Socket:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _send(self, method: str, target: str, headers: list[tuple[str, str]], content: bytes | None) -> None:
+    async def _answer(self, method: str, target: str, headers: list[tuple[str, str]], content: bytes | None) -> bytes:
+        """Sends a request. The head of the answer."""
         host, port = self.getpeername()
         name = f"[{host}]" if ":" in host else host
         netloc = name if port == _PORTS[self.scheme] else f"{name}:{port}"
-        parts = urlsplit(f"{self.scheme}://{netloc}{target}" if target.startswith("/") else target)
-        url = SplitResult(parts.scheme, parts.netloc, parts.path or "/", parts.query, "")
-        self._exchange = Exchange(method, url, blocked, self._timeout)
+        if not target.startswith("/"):
+            raise OSError("proxies are the host's: it takes HTTP_PROXY and HTTPS_PROXY of its environment")
+        parts = urlsplit(f"{self.scheme}://{netloc}{target}")
+        self._exchange = Exchange(method, SplitResult(parts.scheme, parts.netloc, parts.path or "/", parts.query, ""), self._patience.wait, None)
+        if asked := [value for name, value in headers if name.lower() == "host" and value.lower() not in (netloc.lower(), f"{name}:{port}")]:
+            raise OSError(f"the header `host` is the host's, and not {asked[0]!r}")
+        headers = [(name, value) for name, value in headers if name.lower() != "host"]
         if content is not None:
             headers.append(("content-length", str(len(content))))
-        status, received = _timely(self._exchange.send(headers, content))
-        # Who asks knows from the method and the status whether there is a body.
-        lines = [f"HTTP/1.1 {status} ", *(f"{name}: {value}" for name, value in received if name.lower() not in _HOP_BY_HOP),
-                 "connection: close", "", ""]
-        self._rest = "\r\n".join(lines).encode("latin-1")
+        status, received = await self._exchange.send(headers, content)
+        has_length = any(name.lower() == "content-length" for name, _ in received)
+        self._is_chunked = not has_length and method != "HEAD" and status not in (204, 304)
+        lines = [f"HTTP/1.1 {status} {_REASONS.get(status, '')}",
+                 *(f"{name}: {value}" for name, value in received if name.lower() not in _HOP_BY_HOP),
+                 *(["transfer-encoding: chunked"] if self._is_chunked else []), "connection: close", "", ""]
+        return "\r\n".join(lines).encode("latin-1")
+
+    async def _part(self, answer: Exchange) -> bytes:
+        part = await answer.read()
+        if not self._is_chunked:
+            return part
+        # In chunks, a reader has each part at once.
+        self._is_chunked = bool(part)
+        return b"%x\r\n%b\r\n" % (len(part), part)
 
 
 class TlsSocket(Socket):
@@ -202,15 +243,6 @@ class _Reader(io.RawIOBase):
         return self._of.recv_into(buffer)
 
 
-def _timely(coroutine: Any) -> Any:
-    try:
-        return now(coroutine)
-    except FetchError as error:
-        if error.code == "http-timeout":
-            raise TimeoutError(str(error)) from None
-        raise
-
-
 def _parsed(request: bytearray) -> tuple[str, str, list[tuple[str, str]], bytes | None] | None:
     """Method, target, headers and body, if all of it is there."""
     end = request.find(b"\r\n\r\n")
@@ -225,23 +257,31 @@ def _parsed(request: bytearray) -> tuple[str, str, list[tuple[str, str]], bytes 
     pairs = [(name, value.strip(" \t")) for name, _, value in (line.partition(":") for line in lines)]
     named = {name.lower(): value for name, value in pairs}
     headers = [(name, value) for name, value in pairs if name.lower() not in _HOP_BY_HOP and name.lower() != "content-length"]
-    rest = request[end + 4 :]
-    if "chunked" in named.get("transfer-encoding", "").lower():
-        content = _dechunked(rest)
-        return None if content is None else (words[0], words[1], headers, content)
-    if "content-length" not in named:
-        return words[0], words[1], headers, None
-    length = int(named["content-length"])
-    return None if len(rest) < length else (words[0], words[1], headers, bytes(rest[:length]))
+    start = end + 4
+    try:
+        if "chunked" in named.get("transfer-encoding", "").lower():
+            # Clients send no trailers.
+            if not request.endswith(b"0\r\n\r\n"):
+                return None
+            content = _dechunked(request, start)
+            return None if content is None else (words[0], words[1], headers, content)
+        length = int(named.get("content-length", 0))
+    except ValueError as wrong:
+        raise OSError(f"the request is no HTTP: {wrong}") from None
+    if len(request) < start + length:
+        return None
+    if len(request) > start + length:
+        raise OSError("another request was written before the answer to this one was read")
+    return words[0], words[1], headers, bytes(request[start:]) if "content-length" in named else None
 
 
-def _dechunked(data: bytearray) -> bytes | None:
+def _dechunked(data: bytearray, at: int) -> bytes | None:
     """The content of chunks, if the last one is there."""
-    content, at = bytearray(), 0
+    content = bytearray()
     while (end := data.find(b"\r\n", at)) >= 0:
         size = int(data[at:end].split(b";")[0], 16)
         if size == 0:
-            return bytes(content) if data.find(b"\r\n\r\n", at) >= 0 else None
+            return bytes(content)
         if len(data) < end + 2 + size + 2:
             return None
         content += data[end + 2 : end + 2 + size]
