@@ -154,6 +154,8 @@ impl Host {
 
     /// The process id of the run that began last, as that run says it.
     pub fn supervisor_pid(&self) -> Pid {
+        // What says that the run began may be faster than its line.
+        self.wait_for_line("that a run began", |line| line["event"] == "container.cold_start");
         let runs = self.events_named("container.cold_start");
         let pid = runs.last().and_then(|line| i32::try_from(line["pid"].as_u64()?).ok());
         pid.and_then(Pid::from_raw).expect("cold_start says its pid")
