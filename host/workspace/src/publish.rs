@@ -13,7 +13,8 @@ use crate::verdict;
 /// Characters of the remote's reason that an error keeps.
 const MAX_REASON: usize = 500;
 
-/// Commits of one branch of which nobody knows whether they reached the remote, at most. The oldest make room.
+/// Commits of one branch of which nobody knows whether they reached the remote, at most. Those with the oldest dates make
+/// room.
 const MAX_IN_DOUBT: usize = 4;
 
 impl Mirror {
@@ -29,13 +30,15 @@ impl Mirror {
         branch: &str,
         commit: &Oid,
     ) -> Result<(), Error> {
-        let own = self.own_refs(agent, branch).await?;
+        let (own, remote) = self.known_refs(agent, branch).await?;
         let doubts = agent_ref("pushing", agent, branch);
         let note = format!("{doubts}/{commit}");
         let names = own.iter().map(|(name, _)| name.as_str());
         let mut in_doubt: Vec<_> = names.filter(|name| name.starts_with(&doubts)).collect();
         let is_noted = own.iter().any(|(_, own)| own == commit);
-        if !is_noted {
+        // What the remote has already may be of somebody else.
+        let is_new = !is_noted && remote.as_ref() != Some(commit);
+        if is_new {
             let surplus = in_doubt.split_off(in_doubt.len().min(MAX_IN_DOUBT - 1));
             self.update_refs(Some((&note, commit)), &surplus).await?;
             in_doubt.push(&note);
@@ -45,22 +48,30 @@ impl Mirror {
                 let pushed = agent_ref("pushed", agent, branch);
                 self.update_refs(Some((&pushed, commit)), &in_doubt).await
             }
-            Err(Error::Rejected { branch, why }) => {
-                // The remote does not have it. One note too many is in nobody's way.
-                if !is_noted {
+            Err(error) => {
+                // One note too many is in nobody's way.
+                if is_new && !may_have_arrived(&error) {
                     let _ = self.update_refs(None, &[&note]).await;
                 }
-                Err(Error::Rejected { branch, why })
+                Err(error)
             }
-            // The remote may have it.
-            failed => failed,
         }
     }
 
-    /// What the remote may have of a branch that this agent itself pushed, newest first.
+    /// What the remote may have of a branch that this agent itself pushed, by the date of the commit, the newest first.
     pub async fn own_refs(&self, agent: &str, branch: &str) -> Result<Refs, Error> {
-        let patterns = ["pushed", "pushing"].map(|namespace| agent_ref(namespace, agent, branch));
-        self.refs(&["--sort=-committerdate", &patterns[0], &patterns[1]]).await
+        Ok(self.known_refs(agent, branch).await?.0)
+    }
+
+    /// The same, and what was fetched of the branch.
+    async fn known_refs(&self, agent: &str, branch: &str) -> Result<(Refs, Option<Oid>), Error> {
+        let [pushed, pushing] = ["pushed", "pushing"].map(|space| agent_ref(space, agent, branch));
+        let fetched = format!("refs/heads/{branch}");
+        let all = self.refs(&["--sort=-committerdate", &pushed, &pushing, &fetched]).await?;
+        let (others, own): (Refs, Refs) =
+            all.into_iter().partition(|(name, _)| name.starts_with("refs/heads/"));
+        let remote = others.into_iter().find(|(name, _)| *name == fetched);
+        Ok((own, remote.map(|(_, commit)| commit)))
     }
 
     /// Pushes, also over each of the agent's own commits.
@@ -71,14 +82,17 @@ impl Mirror {
         commit: &Oid,
         own: &Refs,
     ) -> Result<(), Error> {
-        let mut outcome = self.push_once(rig, branch, commit, None).await;
+        let plain = self.push_once(rig, branch, commit, None).await;
         for (_, own) in own.iter().filter(|(_, own)| own != commit) {
-            if !matches!(outcome, Err(Error::Rejected { .. })) {
+            if !has_another(&plain) {
                 break;
             }
-            outcome = self.push_once(rig, branch, commit, Some(own)).await;
+            let over = self.push_once(rig, branch, commit, Some(own)).await;
+            if !has_another(&over) {
+                return over;
+            }
         }
-        outcome
+        plain
     }
 
     /// Points one ref to a commit and deletes others: all of it or nothing.
@@ -115,6 +129,17 @@ impl Mirror {
         }
         Ok(())
     }
+}
+
+/// Whether the remote has a commit that the push does not replace. What its hooks refuse is another matter.
+fn has_another(outcome: &Result<(), Error>) -> bool {
+    matches!(outcome, Err(Error::Rejected { why, .. }) if why.starts_with("[rejected]"))
+}
+
+/// Whether the remote may have taken a push that ended with this.
+fn may_have_arrived(error: &Error) -> bool {
+    use Error::{NotFound, Rejected, Sandbox, Unauthorized};
+    !matches!(error, Rejected { .. } | NotFound(_) | Sandbox(_) | Unauthorized(_))
 }
 
 /// `!\t<from>:<to>\t[rejected] (fetch first)`

@@ -9,7 +9,7 @@ use crate::credential::HELPER;
 use crate::git::Author;
 use crate::name::Oid;
 
-/// Refs of a remote by name, sorted: `refs/heads/…` and `refs/tags/…`.
+/// Refs by name, and what they point to.
 pub(crate) type Refs = Vec<(String, Oid)>;
 
 /// Quotes a value of git's configuration.

@@ -247,6 +247,39 @@ async fn notes_of_pushes_that_fail_do_not_pile_up() {
     commit(&workspace, "mine").await;
     assert_eq!(workspace.push().await.unwrap_err().code(), "rejected");
     assert_eq!(in_doubt(&bench), 0, "the remote does not have it");
+    bench.server.misbehave(Some(git_server::Fault::Status(401)));
+    assert_eq!(workspace.push().await.unwrap_err().code(), "unauthorized");
+    assert_eq!(in_doubt(&bench), 0, "nor what it did not let in");
+    bench.server.misbehave(Some(git_server::Fault::Status(500)));
+    workspace.push().await.unwrap_err();
+    assert_eq!(in_doubt(&bench), 1);
+    bench.server.misbehave(None);
+    bench.write("ann", "mine", "refused again");
+    commit(&workspace, "mine").await;
+    let refused = workspace.push().await.unwrap_err().to_string();
+    assert!(refused.contains("hook declined"), "a doubt hides no reason: {refused}");
+}
+
+#[tokio::test]
+async fn a_commit_of_others_that_was_pushed_again_is_replaced_by_nothing() {
+    let bench = Bench::new();
+    let workspaces = bench.workspaces();
+    let workspace = bench.ready(&workspaces, "ann").await;
+    bench.write("ann", "mine", "1");
+    commit(&workspace, "mine").await;
+    workspace.push().await.unwrap();
+    let theirs = bench.commit("agent/ann", &[("theirs", "1")], "theirs");
+    workspace.fetch().await.unwrap();
+    workspace.rebase().await.unwrap();
+    bench.server.misbehave(Some(git_server::Fault::Status(500)));
+    workspace.push().await.unwrap_err();
+    assert_eq!(in_doubt(&bench), 0, "the remote has it already");
+    bench.server.misbehave(None);
+    let own = ["-c", "user.name=ann", "-c", "user.email=ann@town.invalid"];
+    let amend = ["commit", "--quiet", "--amend", "--message", "mine now"];
+    git(&bench.path("ann"), own.iter().chain(&amend).copied());
+    assert_eq!(workspace.push().await.unwrap_err().code(), "rejected");
+    assert_eq!(bench.remote("agent/ann"), theirs);
 }
 
 #[tokio::test]
