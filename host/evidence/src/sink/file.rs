@@ -1,6 +1,6 @@
 //! Documents in a directory, as files `NAME/DOCUMENT`: on another volume, as a rule.
 //!
-//! A file is written beside its place under a name of its own, synced, and moved there, unless a later one was meanwhile: a
+//! A file is written beside its place under a name of its own, synced, and moved there, unless a later one is there by then: a
 //! call that was given up may go on when the volume answers again. The directory itself has to exist: one that is not
 //! mounted is a fault, and not a reason to write to the disk under it. Files are for this user alone.
 
@@ -38,7 +38,7 @@ pub(crate) struct Directory {
     calls: Arc<Semaphore>,
     /// Documents that were to be put so far.
     puts: AtomicU64,
-    /// By the place: a few for each boot.
+    /// By the place: four at most.
     placed: Mutex<BTreeMap<PathBuf, Placed>>,
 }
 
