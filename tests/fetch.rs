@@ -399,11 +399,12 @@ fn clients_of_the_standard_library_and_of_packages_of_python_ask_servers() {
     says(7, &["OSError", "speak HTTP only"]);
     assert_eq!(ask("patience"), json!(["slow", "slow", true, "onetwothree", "Not Found"]));
     assert_eq!(ask("loop"), json!([200, 200, 200]));
-    let ours = ["InvalidURL", "OSError"];
-    for refused in ask("not-http").as_array().expect("four") {
-        let text = refused.as_str().expect("a text");
-        assert!(text == "ConnectionError" || ours.contains(&text), "{text}");
-    }
+    let connection = "ConnectionError";
+    assert_eq!(ask("not-http"), json!([connection, connection, "OSError", "OSError"]));
+    assert_eq!(ask("late"), json!(["ReadTimeout", "TimeoutError", 0]));
+    let never = format!("http://{near}/never");
+    assert_eq!(ask("keep"), format!("TimeoutError GET {never}: nothing came within 0.02 s"));
+    assert_eq!(ask("find"), format!("FetchError GET {never}: it was dropped at the end of a turn"));
     assert_eq!(ask("many"), 16_000);
     assert_eq!(client.view("one").incarnation.0, 1, "it still lives");
     assert!(host.events_of("one", "agent.crash").is_empty());

@@ -1,6 +1,7 @@
 """Asks a server with the clients of Python's standard library and of packages. A message is `way base encrypted`."""
 
 import asyncio
+import gc
 import http.client
 import json
 import socket
@@ -11,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import requests
 
-from bulkhead import afetch, agent, fetch
+from bulkhead import afetch, agent, exchange, fetch
 
 QUERY = {"q": "ü +&"}
 
@@ -108,12 +109,39 @@ def not_http(base, tls):
     return [text.split()[0] if text else "fine" for text in seen]
 
 
+def late(base, tls):
+    """A connection that is given up is closed, and not when somebody collects it."""
+    gc.disable()
+    try:
+        seen = {told(requests.get, f"{base}/never", timeout=0.02).split()[0] for _ in range(20)}
+        seen |= {told(urllib.request.urlopen, f"{base}/never", timeout=0.02).split()[0] for _ in range(20)}
+        for _ in range(20):
+            urllib.request.urlopen(f"{base}/never-ends").close()
+        return [*sorted(seen), len(exchange._open)]
+    finally:
+        gc.enable()
+
+
+KEPT = {}
+
+
+def keep(base, tls):
+    """What waits at the end of a turn says so in the next one."""
+    KEPT["socket"] = sock = socket.create_connection(tuple(urlsplit(base).netloc.split(":")), timeout=0.02)
+    sock.sendall(b"GET /never HTTP/1.1\r\n\r\n")
+    return told(sock.recv, 1)
+
+
+def find(base, tls):
+    return told(KEPT["socket"].recv, 1)
+
+
 def many(base, tls):
     return sum(requests.get(f"{base}/never-ends", stream=True).status_code + fetch(f"{base}/echo").status_code for _ in range(40))
 
 
 WAYS = {"urllib": urllib_, "client": client, "requests": requests_, "httpx": httpx_, "beside": beside, "fails": fails, "patience": patience,
-        "loop": loop, "not-http": not_http, "many": many}
+        "loop": loop, "not-http": not_http, "late": late, "keep": keep, "find": find, "many": many}
 #: In no task: they run a loop of their own.
 PLAIN = {"loop"}
 

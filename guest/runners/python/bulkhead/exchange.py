@@ -92,8 +92,7 @@ class _Held:
 
     def drop(self) -> None:
         """Closes it at the end of a turn, whoever may still have it."""
-        self.is_dropped = self.stream is not None
-        self.is_closed = True
+        self.is_dropped = self.is_closed = True
         self.close()
 
     def close(self) -> None:
@@ -125,7 +124,7 @@ class Exchange:
 
     async def send(self, headers: Sequence[tuple[str, str]], content: bytes | None) -> tuple[int, list[tuple[str, str]]]:
         """Sends the request. Returns the answer's status and headers."""
-        if len(_open) >= MAX_OPEN:
+        if len(_open) >= MAX_OPEN and not (self._queues and _waiting):
             # Those that nobody can read any more.
             gc.collect()
         if len(_open) >= MAX_OPEN and self._queues:
@@ -161,7 +160,7 @@ class Exchange:
                 return bytes(part)
             await self._pause(stream, "reading the answer")
         if self._held.is_dropped:
-            raise self.error("broken", "it was dropped at the end of a turn")
+            raise self._gone()
         return b""
 
     def close(self) -> None:
@@ -254,7 +253,7 @@ class Exchange:
             raise self.error("broken", "another task reads it")
         await self._wait_for(source.subscribe())
         if self._held.is_closed:
-            raise self.error("broken", "it was closed while a task read it")
+            raise self._gone()
 
     async def _wait_for(self, pollable: Any) -> None:
         try:
@@ -262,6 +261,10 @@ class Exchange:
         finally:
             # Also when the task is cancelled: what it waited for goes before the rest.
             self._held.end_wait()
+
+    def _gone(self) -> FetchError:
+        dropped = self._held.is_dropped
+        return self.error("broken", "it was dropped at the end of a turn" if dropped else "it was closed while a task read it")
 
     def _late(self, doing: str) -> FetchError:
         self.close()
@@ -304,6 +307,11 @@ def wait_for(pollables: list[Any], seconds: float) -> list[int]:
     return [place for place in ready if place < len(pollables)]
 
 
+def is_gone(pollable: Any) -> bool:
+    """Whether it was let go of, so that nobody may ask it any more."""
+    return getattr(pollable, "handle", 0) is None
+
+
 class Patience:
     """Waits as `blocked` does. What takes longer than its caller has time for stops there, and can go on later."""
 
@@ -311,7 +319,7 @@ class Patience:
         self._until = 0.0
 
     async def wait(self, pollable: Any, until: float) -> None:
-        while not pollable.ready() and time.monotonic() < until:
+        while not is_gone(pollable) and not pollable.ready() and time.monotonic() < until:
             left = min(until, self._until) - time.monotonic()
             if left > 0:
                 wait_for([pollable], left)

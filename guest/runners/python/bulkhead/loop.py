@@ -129,7 +129,7 @@ class AgentLoop(asyncio.BaseEventLoop):
         pass
 
     def _poll(self, timeout: float | None) -> None:
-        if gone := [future for future, pollable in self._polled.items() if getattr(pollable, "handle", 0) is None]:
+        if gone := [future for future, pollable in self._polled.items() if exchange.is_gone(pollable)]:
             # Somebody has closed what another task waits for.
             for future in gone:
                 exchange.let_go(future)

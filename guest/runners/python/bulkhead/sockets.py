@@ -51,6 +51,8 @@ class Socket:
         self._failure: OSError | None = None
         #: Of the answer, and not read yet.
         self._rest = b""
+        #: Files of `makefile` that are open.
+        self._readers = 0
 
     def connect(self, address: Any) -> None:
         """Remembers the server. The host connects when the request is complete."""
@@ -127,6 +129,7 @@ class Socket:
         if "w" in mode:
             raise OSError("the runner's sockets are written to with sendall()")
         raw = _Reader(self)
+        self._readers += 1
         reader: Any = raw if buffering == 0 else io.BufferedReader(raw)
         return reader if "b" in mode else io.TextIOWrapper(reader, **options)
 
@@ -163,8 +166,19 @@ class Socket:
         return -1
 
     def close(self) -> None:
-        # A reader may still read the answer: as with a real socket, the last one who has it closes it.
+        """Closes it, when all files of `makefile` are closed as well."""
         self._peer = None
+        self._end()
+
+    def reader_closed(self) -> None:
+        """One of the files of `makefile` is closed."""
+        self._readers -= 1
+        self._end()
+
+    def _end(self) -> None:
+        if self._peer is None and self._readers == 0 and self._exchange is not None:
+            self._exchange.close()
+            self._exchange = self._work = None
 
     def __enter__(self) -> Socket:
         return self
@@ -175,13 +189,14 @@ class Socket:
     async def _answer(self, method: str, target: str, headers: list[tuple[str, str]], content: bytes | None) -> bytes:
         """Sends a request. The head of the answer."""
         host, port = self.getpeername()
-        name = f"[{host}]" if ":" in host else host
-        netloc = name if port == _PORTS[self.scheme] else f"{name}:{port}"
+        literal = f"[{host}]" if ":" in host else host
+        netloc = literal if port == _PORTS[self.scheme] else f"{literal}:{port}"
         if not target.startswith("/"):
             raise OSError("proxies are the host's: it takes HTTP_PROXY and HTTPS_PROXY of its environment")
         parts = urlsplit(f"{self.scheme}://{netloc}{target}")
         self._exchange = Exchange(method, SplitResult(parts.scheme, parts.netloc, parts.path or "/", parts.query, ""), self._patience.wait, None)
-        if asked := [value for name, value in headers if name.lower() == "host" and value.lower() not in (netloc.lower(), f"{name}:{port}")]:
+        own = {netloc.lower(), f"{literal}:{port}".lower()}
+        if asked := [value for name, value in headers if name.lower() == "host" and value.lower() not in own]:
             raise OSError(f"the header `host` is the host's, and not {asked[0]!r}")
         headers = [(name, value) for name, value in headers if name.lower() != "host"]
         if content is not None:
@@ -241,6 +256,11 @@ class _Reader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         return self._of.recv_into(buffer)
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            self._of.reader_closed()
 
 
 def _parsed(request: bytearray) -> tuple[str, str, list[tuple[str, str]], bytes | None] | None:
