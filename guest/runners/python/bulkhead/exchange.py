@@ -87,7 +87,7 @@ class _Held:
 
     def end_wait(self) -> None:
         if self._pollable is not None:
-            _let_go_of(self._pollable)
+            _release(self._pollable)
             self._pollable = None
 
     def drop(self) -> None:
@@ -99,7 +99,7 @@ class _Held:
         self.stream = None
         self.end_wait()
         while self._resources:
-            _let_go_of(self._resources.pop())
+            _release(self._resources.pop())
         if self in _open:
             _open.discard(self)
             _wake()
@@ -223,7 +223,7 @@ class Exchange:
             stream.flush()
             while stream.check_write() == 0:
                 await self._pause(stream, "sending the request")
-            _let_go_of(self._held.give(stream))
+            _release(self._held.give(stream))
             types.OutgoingBody.finish(self._held.give(body), None)
 
     async def _room(self) -> None:
@@ -231,7 +231,7 @@ class Exchange:
         loop = asyncio.get_running_loop()
         while len(_open) >= MAX_OPEN:
             future = loop.create_future()
-            timer = loop.call_at(self._until, let_go, future)
+            timer = loop.call_at(self._until, resolve, future)
             _waiting.append(future)
             try:
                 await future
@@ -360,14 +360,14 @@ def drop_all() -> None:
 
 def _wake() -> None:
     if _waiting and len(_open) < MAX_OPEN:
-        let_go(_waiting.popleft())
+        resolve(_waiting.popleft())
 
 
-def _let_go_of(resource: Any) -> None:
+def _release(resource: Any) -> None:
     resource.__exit__(None, None, None)
 
 
-def let_go(future: Any) -> None:
+def resolve(future: Any) -> None:
     """Ends a wait, if it has not ended."""
     if not future.done():
         future.set_result(None)

@@ -73,7 +73,7 @@ class AgentLoop(asyncio.BaseEventLoop):
         """Waits for a pollable of the host, but not past a time of `time.monotonic`, and lets other tasks go on."""
         future = self.create_future()
         self._polled[future] = pollable
-        timer = self.call_at(until, exchange.let_go, future)
+        timer = self.call_at(until, exchange.resolve, future)
         try:
             await future
         finally:
@@ -132,7 +132,7 @@ class AgentLoop(asyncio.BaseEventLoop):
         if gone := [future for future, pollable in self._polled.items() if exchange.is_gone(pollable)]:
             # Somebody has closed what another task waits for.
             for future in gone:
-                exchange.let_go(future)
+                exchange.resolve(future)
                 del self._polled[future]
             return
         futures, pollables = list(self._polled), list(self._polled.values())
@@ -141,7 +141,7 @@ class AgentLoop(asyncio.BaseEventLoop):
         else:
             ready = exchange.wait_for(pollables, _SLICE if timeout is None else timeout)
         for place in ready:
-            exchange.let_go(futures[place])
+            exchange.resolve(futures[place])
 
     def _unstick(self) -> None:
         if self._main is None or self._stuck:
