@@ -164,10 +164,8 @@ impl Drop for Waiting<'_> {
         // Under the lock, so that nobody joins what is being given up.
         let mut known = self.loader.lock();
         let is_last = self.job.waiting.fetch_sub(1, Relaxed) == 1;
-        if !is_last {
-            return;
-        }
-        if self.job.is_done() && !self.job.has_failed_for_now() {
+        let stays = self.job.is_done() && !self.job.has_failed_for_now();
+        if !is_last || stays {
             return;
         }
         if known.get(self.path).is_some_and(|known| Arc::ptr_eq(&known.job, &self.job)) {
