@@ -124,6 +124,19 @@ struct World {
     host: Host,
 }
 
+impl World {
+    /// What its agent answers to a message that names a way.
+    fn ask(&self, way: &str) -> harness::Value {
+        asks(&self.host, &format!("{way} http://{} {}", self.near, self.far))
+    }
+}
+
+/// What an agent answers, which is JSON as a rule.
+fn asks(host: &Host, message: &str) -> harness::Value {
+    let text = host.client().ask("one", message);
+    serde_json::from_str(&text).unwrap_or(harness::Value::String(text))
+}
+
 /// With an agent in a language. `None`: there is no runner, which was said.
 fn world(language: &str, extension: &str) -> Option<World> {
     let Some(runner) = runners::component(language) else {
@@ -146,12 +159,10 @@ fn world(language: &str, extension: &str) -> Option<World> {
 
 #[test]
 fn an_agent_in_javascript_asks_servers() {
-    let Some(World { near, far, host }) = world("js", "js") else { return };
+    let Some(world) = world("js", "js") else { return };
+    let ask = |way: &str| world.ask(way);
+    let World { near, host, .. } = &world;
     let client = host.client();
-    let ask = |way: &str| {
-        let text = client.ask("one", &format!("{way} http://{near} {far}"));
-        serde_json::from_str(&text).unwrap_or(harness::Value::String(text))
-    };
     let echo = ask("echo");
     assert_eq!(
         echo,
@@ -229,17 +240,15 @@ fn an_agent_in_javascript_asks_servers() {
     client.start("two", "web");
     assert_eq!(client.ask("two", "mocked"), "[\"mocked\",\"mocked\"]");
     assert!(host.events_of("one", "agent.crash").is_empty());
-    host.finish();
+    world.host.finish();
 }
 
 #[test]
 fn an_agent_in_python_asks_servers() {
-    let Some(World { near, far, host }) = world("python", "py") else { return };
+    let Some(world) = world("python", "py") else { return };
+    let ask = |way: &str| world.ask(way);
+    let World { near, far, host } = &world;
     let client = host.client();
-    let ask = |way: &str| {
-        let text = client.ask("one", &format!("{way} http://{near} {far}"));
-        serde_json::from_str(&text).unwrap_or(harness::Value::String(text))
-    };
     let echo = json!({
         "method": "POST", "query": "q=%C3%BC+%2B%26", "body": "{\"a\": \"ü\"}", "own": "1",
         "type": "application/json", "authorization": null, "length": "11", "ownBytes": [49],
@@ -327,7 +336,7 @@ fn an_agent_in_python_asks_servers() {
     assert_eq!(ask("odd"), json!([999, bad, "", "0", [0xe9], "a=1&a=%C3%BC", form, ""]));
     assert_eq!(client.view("one").incarnation.0, 1, "it still lives");
     assert!(host.events_of("one", "agent.crash").is_empty());
-    host.finish();
+    world.host.finish();
 }
 
 /// What `just python-packages` installed, beside an agent.
@@ -368,10 +377,7 @@ fn clients_of_the_standard_library_and_of_packages_of_python_ask_servers() {
         .start();
     let client = host.client();
     client.start("one", "web");
-    let ask = |way: &str| {
-        let text = client.ask("one", &format!("{way} http://{near} https://localhost:{port}"));
-        serde_json::from_str(&text).unwrap_or(harness::Value::String(text))
-    };
+    let ask = |way: &str| asks(&host, &format!("{way} http://{near} https://localhost:{port}"));
     assert_eq!(ask("urllib"), json!([200, "x=1", ["a=1", "b=2"], "GET", true, 404, "none", 200]));
     assert_eq!(ask("client"), json!([["", "0"], ["abc", "3"], ["abc", "3"], 204]));
     let query = "q=%C3%BC+%2B%26";
@@ -380,7 +386,6 @@ fn clients_of_the_standard_library_and_of_packages_of_python_ask_servers() {
         ask("requests"),
         json!([200, query, "1", ["a", "b"], "POST", basic, true, "onetwothree", 200])
     );
-    let query = "q=%C3%BC+%2B%26";
     assert_eq!(ask("httpx"), json!([query, "1", "onetwothree", "{\"a\":1}", 200]));
     assert_eq!(ask("beside"), 200);
     let fails = ask("fails");

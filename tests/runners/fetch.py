@@ -79,7 +79,7 @@ def uncaught(base, _, ctx):
 
 async def left(base, _, ctx):
     kept["task"] = asyncio.create_task(afetch(f"{base}/never"))
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0)
 
 
 def waited(base, _, ctx):
@@ -126,7 +126,8 @@ async def room(base, _, ctx):
     held = [await afetch(f"{base}/never-ends", stream=True) for _ in range(14)]
     never = [asyncio.create_task(afetch(f"{base}/never")) for _ in range(2)]
     waiting = [asyncio.create_task(afetch(f"{base}/echo")) for _ in range(6)]
-    await asyncio.sleep(0.05)
+    # Each goes as far as it can.
+    await asyncio.sleep(0)
     assert not any(task.done() for task in waiting)
     waiting[0].cancel()
     never[0].cancel()
@@ -155,7 +156,7 @@ async def cancelled(base, _, ctx):
     readers[0].cancel()
     await asyncio.wait(readers)
     reader = asyncio.create_task(arefused(collected(response)))
-    await asyncio.sleep(0.02)
+    await asyncio.sleep(0)
     response.close()
     return ["".join(seen), two, (await reader).rpartition(": ")[2]]
 
@@ -172,9 +173,9 @@ async def mixed(base, _, ctx):
     for _ in range(40):
         response = await afetch(f"{base}/never-ends", stream=True)
         response.itself = response
-    began = time.monotonic()
-    slow = await arefused(afetch(f"{base}/slow/5", timeout=0.3))
-    return ["".join(one), "".join(other), slow.split()[0], time.monotonic() - began < 1]
+    # Each redirect has what those before it left of the time.
+    slow = (await arefused(afetch(f"{base}/slow/5", timeout=0.3))).split()
+    return ["".join(one), "".join(other), slow[0], slow[-1] == "ms" and int(slow[-2]) <= 300]
 
 
 def keeps(base, _, ctx):
