@@ -299,6 +299,30 @@ fn what_fills_the_container_and_is_no_agent_takes_none_with_it() {
     host.finish();
 }
 
+/// What was found at the last check is no longer so when a guest grows.
+#[test]
+fn a_guest_that_grows_beside_others_that_took_the_room_goes_before_the_kernel_kills() {
+    let _lock = kills_are_mine();
+    let Some(group) = group() else { return };
+    let entrance = group.entrance();
+    let entrance: Vec<&str> = entrance.iter().map(String::as_str).collect();
+    let host = Host::builder()
+        .guest("leak")
+        .role("leak", "leak", "memory_limit_mb = 1024\nmax_attempts = 1")
+        .run_by(&entrance)
+        .start();
+    host.client().start("leak", "leak");
+    let filler = Filler::begin(&entrance, GROUP_BYTES / 2);
+    wait_until("the room is taken", || group.share() > 0.5);
+    // All of the group in a quarter of the time between two checks.
+    let answer = host.client().try_send_wait("leak", "leak 4096 every 0 times 128");
+    let answer = answer.expect("the host answers").expect(502);
+    assert_eq!(answer["exitReason"], "evicted_memory_pressure", "{answer:#}");
+    assert_eq!(group.oom_kills(), 0);
+    drop(filler);
+    host.finish();
+}
+
 /// Agents that each run a program of 100 MB.
 const TOOLS: usize = 20;
 

@@ -27,7 +27,7 @@ const RECORD: Duration = LOOK;
 /// Between two times at which the host lets go of what it has no use for.
 const TIDY: Duration = Duration::from_secs(5);
 
-/// Between two checks at least, however many guests wait for room.
+/// Between two checks at least, however fast guests grow.
 const LEAST: Duration = Duration::from_millis(5);
 
 /// Most events that wait for the run's first line. Each is a change of the state, so there are few.
@@ -105,8 +105,8 @@ impl MemoryWatch {
         &self.shared.memory
     }
 
-    /// These are all agents, and the run's first line is written. `relief` gets what wakes the watch when a guest
-    /// waits for memory.
+    /// These are all agents, and the run's first line is written. `relief` gets what wakes the watch when guests have taken
+    /// much of the room, or wait for some.
     pub fn watch(
         &self,
         memory: Box<dyn AgentsMemory>,
@@ -169,7 +169,7 @@ impl Shared {
                     looked_at = Instant::now();
                     look_at = looked_at + if close { CLOSE_LOOK } else { LOOK };
                 }
-                // A guest waits for room, and there may be some.
+                // Guests took much of the room, or one waits for some.
                 Woken::Called => look_at = look_at.min(looked_at + LEAST),
                 Woken::Time => {}
             }

@@ -1,15 +1,18 @@
 //! Room that all guests together may still grow into.
 //!
-//! The kernel is asked how much memory the container uses ten times a second at most; two cores of guests
-//! fill half a gigabyte between two checks. So a growth takes its bytes from what was left at the last check,
+//! The kernel is asked how much memory the container uses every few seconds while there is enough; two cores of guests
+//! fill a gigabyte in that time. So a growth takes its bytes from what was left at the last check,
 //! and when nothing is left the guest *waits*, paused in its `memory.grow`, until the next check finds room or
 //! says that there will be none. Waiting guests are served in order.
 //!
 //! ```text
 //!  look ── set(left) ──▶ GrowthBudget ◀── take(bytes) ── growth of a guest
-//!   ▲                       │ nothing left
-//!   └────── alarm ──────────┘ and the guest waits: until it is served, denied, or `PATIENCE` is over
+//!   ▲                       │ a quarter is taken, or nothing left
+//!   └────── alarm ──────────┘ and without room the guest waits: until it is served, denied, or `PATIENCE` is over
 //! ```
+//!
+//! What is left is also everybody else's who uses memory in this container: the host, its other processes, native programs.
+//! So a check follows when guests have taken a quarter of it, and not only when they have taken all.
 //!
 //! Growths are what counts. The memory that a guest starts with is mapped from its image and mostly never
 //! touched; a guest that touches much of it long after its instance_context is seen at the next check only, and so is
@@ -27,7 +30,11 @@ use tokio::time::timeout;
 /// How long a growth waits for an answer. Looks come more often: this is for a host that has too much to do.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Says that a growth waits.
+/// Share of what a check left that guests take before the next one. After a quarter that next check can count the quarter
+/// twice, see [`GrowthBudget::set`], and still leave half: nobody waits for it.
+const UNCHECKED_SHARE: u64 = 4;
+
+/// Says that it is time for a check.
 type Alarm = Box<dyn Fn() + Send + Sync>;
 
 /// Room that all guests together may still grow into, in bytes.
@@ -45,6 +52,8 @@ struct Room {
     left: Option<u64>,
     /// What was taken since the last check. It may not be touched yet, so the next check may not see it.
     taken: u64,
+    /// As soon as so much was taken a check is due. `None`: it was asked for.
+    check_at: Option<u64>,
     /// Those that wait, in order.
     waiting: VecDeque<Waiter>,
 }
@@ -65,6 +74,7 @@ impl GrowthBudget {
         let mut room = self.lock();
         let taken = std::mem::take(&mut room.taken);
         room.left = bytes.map(|bytes| bytes.saturating_sub(taken));
+        room.check_at = room.left.map(|left| left / UNCHECKED_SHARE);
         self.bounded.store(bytes.is_some(), Relaxed);
         while let Some(first) = room.next_waiting() {
             if !room.take(first) {
@@ -87,8 +97,8 @@ impl GrowthBudget {
         }
     }
 
-    /// Is called, from a guest's thread, when a growth begins to wait. Must return at once. The first one
-    /// that is set counts.
+    /// Is called, from a guest's thread, when much of the room is taken, and when a growth begins to wait. Must return at
+    /// once. The first one that is set counts.
     pub fn on_shortage(&self, alarm: impl Fn() + Send + Sync + 'static) {
         let _ = self.alarm.set(Box::new(alarm));
     }
@@ -99,7 +109,13 @@ impl GrowthBudget {
             return true;
         }
         let mut room = self.lock();
-        room.next_waiting().is_none() && room.take(bytes)
+        let is_taken = room.next_waiting().is_none() && room.take(bytes);
+        let is_check_due = is_taken && room.is_check_due();
+        drop(room);
+        if is_check_due {
+            self.raise_alarm();
+        }
+        is_taken
     }
 
     /// The same, and waits for it.
@@ -109,11 +125,15 @@ impl GrowthBudget {
         }
         let (answer, answered) = oneshot::channel();
         self.lock().waiting.push_back(Waiter { bytes, answer });
+        self.raise_alarm();
+        let answered = timeout(PATIENCE, answered).await;
+        answered.map_err(|_| NoRoom)?.unwrap_or(Err(NoRoom))
+    }
+
+    fn raise_alarm(&self) {
         if let Some(alarm) = self.alarm.get() {
             alarm();
         }
-        let answered = timeout(PATIENCE, answered).await;
-        answered.map_err(|_| NoRoom)?.unwrap_or(Err(NoRoom))
     }
 
     fn lock(&self) -> MutexGuard<'_, Room> {
@@ -128,6 +148,11 @@ impl Room {
         *left = rest;
         self.taken = self.taken.saturating_add(bytes);
         true
+    }
+
+    /// Whether much was taken since the last check. Says so once.
+    fn is_check_due(&mut self) -> bool {
+        self.check_at.take_if(|check_at| self.taken >= *check_at).is_some()
     }
 
     /// What the first one wants who still waits. Those who gave up are forgotten.
@@ -171,6 +196,27 @@ mod tests {
         growth_budget.set(Some(100));
         growth_budget.set(Some(100));
         assert!(growth_budget.try_take(100));
+    }
+
+    #[test]
+    fn a_quarter_that_is_taken_raises_the_alarm_once() {
+        let growth_budget = GrowthBudget::default();
+        let alarms = Arc::new(AtomicUsize::new(0));
+        let rings = Arc::clone(&alarms);
+        growth_budget.on_shortage(move || _ = rings.fetch_add(1, Relaxed));
+        let alarms = || alarms.load(Relaxed);
+        growth_budget.set(Some(400));
+        assert!(growth_budget.try_take(99));
+        assert_eq!(alarms(), 0);
+        assert!(growth_budget.try_take(1));
+        assert_eq!(alarms(), 1);
+        assert!(growth_budget.try_take(100));
+        assert_eq!(alarms(), 1, "a check is on its way");
+        growth_budget.set(Some(200));
+        assert!(!growth_budget.try_take(1), "what was taken may not be touched yet");
+        growth_budget.set(Some(200));
+        assert!(growth_budget.try_take(50));
+        assert_eq!(alarms(), 2);
     }
 
     #[tokio::test(start_paused = true)]

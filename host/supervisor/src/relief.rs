@@ -14,8 +14,8 @@ use crate::start::MAYOR;
 use crate::{Inner, Supervisor};
 
 impl Supervisor {
-    /// The agents, as the one who watches over memory acts on them. `alarm` is called when a guest begins to
-    /// wait for room, and must return at once. Does not keep the supervisor.
+    /// The agents, as the one who watches over memory acts on them. `alarm` is called when guests
+    /// have taken much of the room and when one begins to wait for some, and must return at once. Does not keep the supervisor.
     pub fn relief<A: Fn() + Send + Sync + 'static>(&self, alarm: A) -> impl Relief + use<A> {
         self.0.runtime.growth_budget().on_shortage(alarm);
         Agents { inner: Arc::downgrade(&self.0), tools: Mutex::default() }
