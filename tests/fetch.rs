@@ -415,3 +415,41 @@ fn clients_of_the_standard_library_and_of_packages_of_python_ask_servers() {
     assert!(host.events_of("one", "agent.crash").is_empty());
     host.finish();
 }
+
+/// Turns that each send a megabyte and keep half of one.
+const TURNS: usize = 60;
+
+#[test]
+fn an_agent_in_python_holds_nothing_of_what_it_sent_and_kept_before() {
+    let Some(runner) = runners::component("python") else {
+        return skip(Need::Runners, "`just runners` builds them");
+    };
+    let dir = tempfile::tempdir().expect("make a directory");
+    let source = dir.path().join("agent.py");
+    let agent = "from bulkhead import agent, fetch
+
+@agent(state={\"kept\": \"\", \"turns\": 0})
+def one(ctx, message):
+    ctx.state[\"kept\"] = \"x\" * 500_000
+    ctx.state[\"turns\"] += 1
+    return str(fetch(message.text, data=b\"x\" * 1_000_000).status_code)
+";
+    fs::write(&source, agent).expect("write the agent");
+    let near = server();
+    // The image of the interpreter is half of it.
+    let role = format!(
+        "[roles.web]\nsource = {source:?}\nhttp_allow = [{near:?}]\nsnapshot = \"turn\"\nmemory_limit_mb = 64\n"
+    );
+    let host = Host::builder()
+        .toml(&format!("[state]\naot_seed = {:?}", runners::seed()))
+        .component("runner-python", &runner)
+        .toml(&role)
+        .start();
+    let client = host.client();
+    client.start("one", "web");
+    for _ in 0..TURNS {
+        assert_eq!(client.ask("one", &format!("http://{near}/to/204")), "204");
+    }
+    assert_eq!(client.view("one").incarnation.0, 1, "{:?}", host.crashes());
+    host.finish();
+}

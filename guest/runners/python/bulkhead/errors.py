@@ -70,9 +70,17 @@ def calling(raise_as: Any, function: Any, *arguments: Any) -> Any:
     """Calls the host. A refusal is raised as ``raise_as(function's name, case, payload)`` makes it."""
     try:
         return function(*arguments)
-    except Err as refusal:
-        case, payload = case_of(refusal.value), getattr(refusal.value, "value", None)
-    raise raise_as(function.__name__, case, payload)
+    except Err as error:
+        refusal = refused(error)
+    raise raise_as(function.__name__, case_of(refusal), getattr(refusal, "value", None))
+
+
+def refused(error: Err) -> Any:
+    """What the host said, for one who catches it. The traceback and the frame that raised it hold each other, and with them
+    whatever all callers have; without the traceback that is free at once, and not at some collection of garbage.
+    """
+    error.with_traceback(None)
+    return error.value
 
 
 def case_of(value: Any) -> str:

@@ -7,7 +7,6 @@ lets other tasks go on, and a `Patience` hands back to its caller when that has 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import time
 import types as coroutines
@@ -20,7 +19,7 @@ from urllib.parse import SplitResult
 from componentize_py_types import Err, Ok
 from wit_world.imports import host, monotonic_clock, outgoing_handler, poll, types
 
-from .errors import FetchError, case_of
+from .errors import FetchError, case_of, refused
 
 #: Waits for a pollable, but not past a time of `time.monotonic`.
 Wait = Callable[[Any, float], Awaitable[None]]
@@ -149,7 +148,7 @@ class Exchange:
             try:
                 part = stream.read(_READ)
             except Err as ended:
-                if case_of(ended.value) == "closed":
+                if case_of(refused(ended)) == "closed":
                     self.close()
                     return b""
                 raise self._broken(ended) from None
@@ -178,8 +177,8 @@ class Exchange:
         _open.add(self._held)
         try:
             future = self._held.keep(outgoing_handler.handle(request, None))
-        except Err as refused:
-            return refused
+        except Err as error:
+            return Err(refused(error))
         if body is not None:
             await self._upload(body, content or b"")
         while (answer := future.get()) is None:
@@ -197,7 +196,7 @@ class Exchange:
         except UnicodeEncodeError as wrong:
             raise self.error("invalid", f"a header has {wrong.object[wrong.start]!r}, which is no character of Latin-1") from None
         except Err as wrong:
-            raise self.error("invalid", f"{_wrong_header(headers)} ({case_of(wrong.value).replace('-', ' ')})") from None
+            raise self.error("invalid", f"{_wrong_header(headers)} ({case_of(refused(wrong)).replace('-', ' ')})") from None
         url, request = self.url, types.OutgoingRequest(fields)
         make = _METHODS.get(self.method)
         try:
@@ -213,7 +212,7 @@ class Exchange:
     async def _upload(self, body: Any, content: bytes) -> None:
         """Sends the body. What a server answers before it has read everything says more than the pipe that it broke."""
         rest = memoryview(content)
-        with contextlib.suppress(Err):
+        try:
             stream = self._held.keep(body.write())
             while rest:
                 while (room := stream.check_write()) == 0:
@@ -225,6 +224,8 @@ class Exchange:
                 await self._pause(stream, "sending the request")
             _release(self._held.give(stream))
             types.OutgoingBody.finish(self._held.give(body), None)
+        except Err as broken:
+            refused(broken)
 
     async def _room(self) -> None:
         """Waits until another one has ended."""
@@ -271,7 +272,7 @@ class Exchange:
         return self.error("timeout", f"{doing} took longer than {self._limit * 1000:.0f} ms")
 
     def _broken(self, failed: Err) -> FetchError:
-        with failed.value.value as error:
+        with refused(failed).value as error:
             code, text = types.http_error_code(error), error.to_debug_string()
         if code is not None:
             return self._failure(code)

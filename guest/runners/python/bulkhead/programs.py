@@ -9,7 +9,7 @@ from typing import Any
 from componentize_py_types import Err
 from wit_world.imports import tools
 
-from .errors import ToolError, calling, case_of, tool_error
+from .errors import ToolError, calling, case_of, refused, tool_error
 
 _CHUNK = 64 * 1024
 #: The most that one write to a stream may have.
@@ -151,6 +151,6 @@ def _chunks(stream: Any) -> Iterator[bytes]:
         try:
             yield stream.blocking_read(_CHUNK)
         except Err as ended:
-            if case_of(ended.value) == "closed":
+            if case_of(refused(ended)) == "closed":
                 return
             raise ToolError("unavailable", "the program's output broke off") from None
