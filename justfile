@@ -575,7 +575,7 @@ _runner_python: _componentize_py
     #!/usr/bin/env bash
     set -euo pipefail
     runners="$CARGO_TARGET_DIR/runners" source=guest/runners/python
-    inputs=$(find wit "$source"/bulkhead "$source"/wit "$source"/{runner,free_lists}.py "$source"/requirements.txt -type f -not -name '*.pyc' -print0 |
+    inputs=$(find wit "$source"/bulkhead "$source"/wit "$source"/finish "$source"/runner.py "$source"/requirements.txt -type f -not -name '*.pyc' -print0 |
         LC_ALL=C sort -z | xargs -0 sha256sum)
     [ "$inputs" != "$(cat "$runners/python.wasm.inputs" 2>/dev/null)" ] || exit 0
     echo "building the Python runner (about a minute)"
@@ -586,7 +586,7 @@ _runner_python: _componentize_py
     cp -r "$source"/bulkhead "$source"/runner.py "$copy"
     PYTHONPATH="$CARGO_TARGET_DIR/componentize-py" python3 "$CARGO_TARGET_DIR/componentize-py/bin/componentize-py" --quiet \
         --wit-path wit --wit-path "$source/wit" --world bulkhead:python-runner/python-runner componentize runner --python-path "$copy" --output "$runners/python.wasm.part"
-    python3 "$source/free_lists.py" "$runners/python.wasm.part"
+    PYTHONDONTWRITEBYTECODE=1 python3 "$source/finish" "$runners/python.wasm.part"
     mv "$runners/python.wasm.part" "$runners/python.wasm"
     echo "$inputs" >"$runners/python.wasm.inputs"
 

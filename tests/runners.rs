@@ -322,6 +322,17 @@ fn an_agent_in_python_works_and_fails_with_its_own_words() {
     go_through(&PYTHON, &sources());
 }
 
+/// A count that nobody reads would have each agent own the page.
+#[test]
+fn objects_that_agents_in_python_share_are_not_counted_and_their_own_are() {
+    let Some(host) = PYTHON.host() else { return };
+    let host = host.start();
+    compile(&host);
+    host.client().start("one", "broken");
+    assert_eq!(host.client().ask("one", "shared"), "True");
+    host.finish();
+}
+
 /// Past all exceptions, as the language has it.
 #[test]
 fn python_that_leaves_its_process_is_a_guest_exit() {

@@ -86,6 +86,8 @@ async def broken(ctx, message):
             sys.exit(3)
         case "os-exit":
             os._exit(3)
+        case "shared":
+            return str(sys.getrefcount(json.loads) >= 1 << 30 > sys.getrefcount(broken))
         case "stain":
             for each in SHARED:
                 each.stain = True
