@@ -322,6 +322,26 @@ fn an_agent_in_python_works_and_fails_with_its_own_words() {
     go_through(&PYTHON, &sources());
 }
 
+/// Turns that each make more than the limit, and collect garbage thirty times.
+const IMAGE_TURNS: u64 = 10;
+
+#[test]
+fn an_agent_in_javascript_may_change_what_it_shares_and_keeps_no_garbage() {
+    let Some(host) = JAVASCRIPT.host() else { return };
+    let file = sources().join("image.js");
+    let host = host.toml(&JAVASCRIPT.role("image", &file)).start();
+    compile(&host);
+    host.client().start("one", "image");
+    for turn in 1..=IMAGE_TURNS {
+        let answer = host.client().ask("one", "go");
+        let answer: Value = serde_json::from_str(&answer).expect("JSON");
+        assert_eq!((&answer["failed"], &answer["turns"]), (&json!([]), &json!(turn)), "{answer}");
+        // The first one makes the heap as large as it needs to be.
+        assert!(turn == 1 || answer["grown"].as_f64() < Some(1e6), "{turn}: {answer}");
+    }
+    host.finish();
+}
+
 /// A count that nobody reads would have each agent own the page.
 #[test]
 fn objects_that_agents_in_python_share_are_not_counted_and_their_own_are() {

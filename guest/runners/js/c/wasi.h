@@ -22,6 +22,8 @@
 #undef __wasi__
 #define __GLIBC__ 2
 
+#include "image.h"
+
 /* The clock, which is not asked while the component is built, see src/clock.rs. */
 int64_t bulkhead_clock_us(void);
 

@@ -1,5 +1,5 @@
 // `AbortController` and `AbortSignal`.
-import { define } from "bulkhead:lazy";
+import { define } from "bulkhead:globals";
 import { quietTimer } from "bulkhead:timers";
 
 /** Nobody else makes one. */

@@ -1,5 +1,5 @@
 // `fetch`, with `Headers`, `Request` and `Response`. Where an agent may reach is the role's `http_allow`.
-import { define } from "bulkhead:lazy";
+import { define } from "bulkhead:globals";
 import { call, callBytes } from "bulkhead:native";
 import { FetchError } from "bulkhead:errors";
 import { news } from "bulkhead:news";

@@ -6,7 +6,7 @@ import { begin } from "bulkhead:globals";
 import { drop, runNext, untilNext } from "bulkhead:timers";
 import { arrived, forget } from "bulkhead:news";
 import "@bulkhead/agent";
-import "bulkhead:lazy";
+import "bulkhead:fetch";
 
 /** As many as a host keeps. */
 const MAX_EXCEPTIONS = 8;

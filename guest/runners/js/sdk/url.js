@@ -1,5 +1,5 @@
 // `URL` and `URLSearchParams`.
-import { define } from "bulkhead:lazy";
+import { define } from "bulkhead:globals";
 import { call } from "bulkhead:native";
 
 const pairsOf = (init) => {

@@ -3,6 +3,10 @@
 use std::hint::black_box;
 use std::mem;
 
+use rquickjs::Ctx;
+#[cfg(target_family = "wasm")]
+use rquickjs::qjs;
+
 /// The allocator has a class for about each of these, up to here.
 const CLASS_BYTES: usize = 16;
 const LARGEST_CLASS_BYTES: usize = 8 * 1024;
@@ -13,14 +17,37 @@ const PROBE_BYTES: usize = 128 * 1024;
 /// Blocks above the heap's end, one after the other, that mean that a class has no hole left.
 const ENOUGH: usize = 64;
 
-/// Takes all that is free below the heap's end, for good. Else an agent's first objects would lie in these holes, a
+/// Makes the heap the image of all agents: nobody counts references to objects that are there, see `c/image.h`, and none of
+/// those to come lies among them.
+pub fn seal(ctx: &Ctx<'_>) {
+    seal_image(ctx, fill_holes());
+}
+
+#[cfg(target_family = "wasm")]
+#[expect(unsafe_code, reason = "the one way to QuickJS's list of objects")]
+fn seal_image(ctx: &Ctx<'_>, end: usize) {
+    unsafe extern "C" {
+        fn bulkhead_seal_image(ctx: *mut qjs::JSContext, end: usize);
+    }
+    // SAFETY: it is QuickJS's context, and the function is c/image.c's.
+    unsafe {
+        bulkhead_seal_image(ctx.as_raw().as_ptr(), end);
+    }
+}
+
+/// For tests on this machine, whose QuickJS is as it was published.
+#[cfg(not(target_family = "wasm"))]
+fn seal_image(_: &Ctx<'_>, _: usize) {}
+
+/// Takes all that is free below the heap's end, for good, and returns that. Else an agent's first objects would lie in these holes, a
 /// few on each page, and each of the pages would have to be copied for it; so they lie together, on pages of its own.
-pub fn fill_holes() {
+fn fill_holes() -> usize {
     let end = address(&block(PROBE_BYTES));
     for classes in (1..=LARGEST_CLASS_BYTES / CLASS_BYTES).rev() {
         // Eight bytes less: a header of the allocator's fits.
         fill_class(classes * CLASS_BYTES - 8, end);
     }
+    end
 }
 
 fn fill_class(size: usize, end: usize) {

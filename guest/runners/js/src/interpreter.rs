@@ -1,15 +1,14 @@
 //! QuickJS with the SDK loaded.
 
 use std::cell::OnceCell;
-use std::collections::BTreeSet;
 
 use rquickjs::context::intrinsic;
-use rquickjs::{Atom, Context, Ctx, Module, Object, Persistent, Runtime};
+use rquickjs::{Context, Ctx, Module, Object, Persistent, Runtime};
 
 use crate::bindings::bulkhead::agent::agent_types::AgentError;
 use crate::bindings::bulkhead::agent::runner;
 use crate::heap;
-use crate::modules::{self, Bundle, Files, REHEARSAL, SDK_ENTRY};
+use crate::modules::{Bundle, Files, REHEARSAL, SDK_ENTRY};
 use crate::natives;
 use crate::rejections::Rejections;
 use crate::turn::{Failure, Turn};
@@ -18,8 +17,7 @@ use crate::turn::{Failure, Turn};
 /// engine's own stack, 1 MiB, must hold out longer: an agent that uses it up traps, with no place in its source.
 const STACK_BYTES: usize = 192 * 1024;
 
-/// A collection for cycles writes to every object, and what is written is no longer shared with other agents. The SDK
-/// alone has about 300 KiB; reference counts free most of what an agent makes without a collection.
+/// Reference counts free most of what an agent makes; what they do not, takes so much until a collection for cycles.
 const COLLECTION_BYTES: usize = 2 * 1024 * 1024;
 
 /// What the rehearsal's agent is told, in the form of the contract's records.
@@ -27,9 +25,6 @@ const REHEARSED_START: &str = r#"{"agent_id":"a","role":"r","name":"n","town_id"
     "prompt":"","system_prompt":null,"model":null,"small_model":null,"restored":false}"#;
 const REHEARSED_MESSAGE: &str =
     r#"{"id":"m","sender":"Operator","body":"a rehearsal","attempt":1}"#;
-
-/// The SDK's types have the names that authors use.
-const AUTHORS_NAMES: &str = include_str!("../sdk/agent.d.ts");
 
 /// All but `performance`, which `sdk/globals.js` has: the original's time begins when the component is built.
 type Intrinsics = (
@@ -85,8 +80,8 @@ impl Interpreter {
         self.rehearse().expect("the rehearsal is right");
         self.context.with(|ctx| {
             ctx.run_gc();
+            heap::seal(&ctx);
         });
-        heap::fill_holes();
     }
 
     /// Lives the life of an agent that does nothing.
@@ -126,29 +121,9 @@ impl Interpreter {
 
 /// Evaluates the SDK and returns its object `runtime`.
 fn load_sdk(ctx: &Ctx<'_>) -> rquickjs::Result<Persistent<Object<'static>>> {
-    let _names = names(ctx)?;
     ctx.globals().set("native", natives::object(ctx)?)?;
     let (module, promise) = Module::declare(ctx.clone(), SDK_ENTRY.0, SDK_ENTRY.1)?.eval()?;
     promise.finish::<()>()?;
     let runtime: Object = module.get("runtime")?;
     Ok(Persistent::save(ctx, runtime))
-}
-
-/// Makes the names that authors and the SDK use, side by side, those of authors first. Each use is counted in the name, so
-/// an agent writes to it: where they lie among the functions, it would write to every page of these.
-fn names<'js>(ctx: &Ctx<'js>) -> rquickjs::Result<Vec<Atom<'js>>> {
-    let texts = [AUTHORS_NAMES].into_iter().chain(modules::sdk_texts());
-    let lines = texts.flat_map(str::lines).filter(|line| !is_comment(line));
-    let words = lines.flat_map(|line| line.split(|c: char| !is_of_name(c)));
-    let mut seen = BTreeSet::new();
-    let names = words.filter(|word| !word.is_empty() && seen.insert(*word));
-    names.map(|name| Atom::from_str(ctx.clone(), name)).collect()
-}
-
-fn is_comment(line: &str) -> bool {
-    ["//", "/*", "*"].iter().any(|mark| line.trim_start().starts_with(mark))
-}
-
-fn is_of_name(c: char) -> bool {
-    c.is_ascii_alphanumeric() || c == '_' || c == '$'
 }

@@ -12,29 +12,24 @@ use crate::bindings::bulkhead::agent::runner::SourceBundle;
 use crate::typescript;
 
 /// The SDK's modules. Authors import the one that begins with `@`.
-const SDK: [(&str, &str); 15] = [
+const SDK: [(&str, &str); 17] = [
     ("@bulkhead/agent", include_str!("../sdk/index.js")),
+    ("bulkhead:abort", include_str!("../sdk/abort.js")),
     ("bulkhead:agent", include_str!("../sdk/agent.js")),
     ("bulkhead:chat", include_str!("../sdk/chat.js")),
     ("bulkhead:errors", include_str!("../sdk/errors.js")),
+    ("bulkhead:fetch", include_str!("../sdk/fetch.js")),
     ("bulkhead:files", include_str!("../sdk/files.js")),
     ("bulkhead:globals", include_str!("../sdk/globals.js")),
     ("bulkhead:host", include_str!("../sdk/host.js")),
     ("bulkhead:inspect", include_str!("../sdk/inspect.js")),
-    ("bulkhead:lazy", include_str!("../sdk/lazy.js")),
     ("bulkhead:model", include_str!("../sdk/model.js")),
     ("bulkhead:native", include_str!("../sdk/native.js")),
     ("bulkhead:news", include_str!("../sdk/news.js")),
     ("bulkhead:timers", include_str!("../sdk/timers.js")),
     ("bulkhead:tools", include_str!("../sdk/tools.js")),
-    ("bulkhead:workspace", include_str!("../sdk/workspace.js")),
-];
-
-/// The modules of globals that most agents do not use. An agent reads them when it does, and has them for itself.
-const LAZY: [(&str, &str); 3] = [
-    ("bulkhead:abort", include_str!("../sdk/abort.js")),
-    ("bulkhead:fetch", include_str!("../sdk/fetch.js")),
     ("bulkhead:url", include_str!("../sdk/url.js")),
+    ("bulkhead:workspace", include_str!("../sdk/workspace.js")),
 ];
 
 /// The SDK's first module and its text. It imports the others.
@@ -44,20 +39,7 @@ pub const SDK_ENTRY: (&str, &str) = ("bulkhead:runtime", include_str!("../sdk/ru
 pub const REHEARSAL: (&str, &str) = ("bulkhead:rehearsal", include_str!("../sdk/rehearsal.js"));
 
 fn text_of_sdk(name: &str) -> Option<&'static str> {
-    SDK.iter().chain(&LAZY).find(|(module, _)| *module == name).map(|(_, text)| *text)
-}
-
-/// Reads one of the SDK's modules, which defines globals.
-pub fn read_globals(ctx: Ctx<'_>, name: String) -> Result<()> {
-    let text = text_of_sdk(&name).unwrap_or_default();
-    let (_, evaluated) = Module::declare(ctx, name, text)?.eval()?;
-    // It waits for nothing, so no job of the author runs here.
-    evaluated.result::<()>().unwrap_or(Ok(()))
-}
-
-/// The text of each of the SDK's modules that all agents share.
-pub fn sdk_texts() -> impl Iterator<Item = &'static str> {
-    SDK.iter().chain([&SDK_ENTRY]).map(|(_, text)| *text)
+    SDK.iter().find(|(module, _)| *module == name).map(|(_, text)| *text)
 }
 
 /// What may be left out at the end of a path, and what TypeScript's compiler would have made of one.

@@ -7,11 +7,10 @@ mod bytes;
 pub mod handles;
 mod json;
 
-use rquickjs::prelude::Func;
 use rquickjs::{Ctx, Object, Result};
 
 use crate::bindings::bulkhead::agent::{host, model, tools, workspace};
-use crate::{files, http, modules, programs, urls};
+use crate::{files, http, programs, urls};
 use handles::Handles;
 use json::{Nothing, json};
 
@@ -101,7 +100,6 @@ fn add_http(object: &Object<'_>) -> Result<()> {
     json(object, "httpHead", |(id,): (u32,)| http::head(id))?;
     bytes(object, "httpRead", |(id,): (u32,), _| http::read(id))?;
     json(object, "httpClose", |(id,): (u32,)| http::close(id))?;
-    object.set("load", Func::from(modules::read_globals))?;
     json(object, "formRead", |(text,): (String,)| urls::read_form(&text))?;
     json(object, "formWrite", |(pairs,): (Vec<(String, String)>,)| urls::write_form(&pairs))?;
     json(object, "urlParse", |(text, base): (String, Option<String>)| {
