@@ -18,10 +18,10 @@ const shapes = () => {
   const before = [Object.keys(JSON).length, Object.keys({}).length];
   JSON.mine = { deep: [1, { kept: "yes" }] };
   Array.prototype.last = function () { return this[this.length - 1]; };
-  Math.twice = (n) => n * 2;
+  Date.twice = (n) => n * 2;
   Promise.prototype.mark = 1;
   collect();
-  check("a property of an object of the image", JSON.mine.deep[1].kept === "yes" && [1, 2].last() === 2 && Math.twice(4) === 8);
+  check("a property of an object of the image", JSON.mine.deep[1].kept === "yes" && [1, 2].last() === 2 && Date.twice(4) === 8);
   check("others of its shape", Reflect.mine === undefined && Object.getOwnPropertyNames(Set.prototype).includes("mark") === false);
   const many = Array.from({ length: 200 }, (_, n) => {
     const map = new Map([[n, n]]);
@@ -32,7 +32,7 @@ const shapes = () => {
   check("objects of one shape that differ", many.every((map, n) => map[`own${n % 7}`] === n && Object.keys(map).length === 1));
   delete JSON.mine;
   delete Array.prototype.last;
-  delete Math.twice;
+  delete Date.twice;
   delete Promise.prototype.mark;
   collect();
   check("what was deleted", JSON.mine === undefined && [1].last === undefined && Object.keys(JSON).length === before[0] && Object.keys({}).length === before[1]);
@@ -67,6 +67,36 @@ const functions = () => {
   check("a class of a class of the image", mine.get("a") === 1 && mine instanceof Map && Mine.name === "Mine");
 };
 
+// Tables of the image that become larger leave room behind, which is nobody's. What lay there would never be freed.
+const tables = () => {
+  const [symbols, references] = [[], []];
+  const all = [];
+  for (let n = 0; n < 700; n++) {
+    symbols.push(Symbol(), `name ${n} ${Math.random()}`);
+    globalThis[`own${n}`] = n;
+    JSON[`own${n % 50}`] = { [`key${n}`]: n };
+    for (let k = 0; k < 5; k++) {
+      const one = { n, k };
+      all.push(one);
+      references.push(new WeakRef(one));
+    }
+  }
+  for (let n = 0; n < 700; n++) delete globalThis[`own${n}`];
+  for (let n = 0; n < 50; n++) delete JSON[`own${n}`];
+  return references;
+};
+
+const prototypes = () => {
+  const before = Object.getPrototypeOf(JSON);
+  Object.setPrototypeOf(JSON, { inherited: 1 });
+  Object.defineProperty(Reflect, "got", { get: () => 7, configurable: true });
+  Object.freeze(Math);
+  collect();
+  check("prototypes, accessors, frozen objects", JSON.inherited === 1 && Reflect.got === 7 && Object.isFrozen(Math) && Math.max(1, 2) === 2);
+  Object.setPrototypeOf(JSON, before);
+  check("a prototype that was put back", JSON.inherited === undefined && JSON.toString() === "[object JSON]");
+};
+
 const weak = () => {
   const keys = new WeakMap([[JSON, "json"], [Math, { of: "math" }]]);
   const reference = new WeakRef({});
@@ -84,10 +114,11 @@ export default agent({
     shapes();
     strings();
     functions();
-    const reference = weak();
+    const references = [weak(), ...tables()];
+    prototypes();
     await null;
     collect();
-    check("an object that nobody has", reference.deref() === undefined);
+    check("objects that nobody has", references.every((reference) => reference.deref() === undefined));
     ctx.state.turns++;
     return JSON.stringify({ failed, grown: ctx.memory().usedBytes - before, turns: ctx.state.turns });
   },

@@ -1,7 +1,10 @@
 //! The heap that all agents begin with is shared until somebody writes to it.
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::mem;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 use rquickjs::Ctx;
 #[cfg(target_family = "wasm")]
@@ -17,10 +20,42 @@ const PROBE_BYTES: usize = 128 * 1024;
 /// Blocks above the heap's end, one after the other, that mean that a class has no hole left.
 const ENOUGH: usize = 64;
 
+/// Frees nothing of the image.
+struct ImageAllocator {
+    /// 0 while the component is built.
+    image_end: AtomicUsize,
+}
+
+#[global_allocator]
+static ALLOCATOR: ImageAllocator = ImageAllocator { image_end: AtomicUsize::new(0) };
+
+#[expect(unsafe_code, reason = "an allocator is")]
+// SAFETY: the system's allocator, which is asked to free less.
+unsafe impl GlobalAlloc for ImageAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if block.addr() >= self.image_end.load(Relaxed) {
+            // SAFETY: the caller's.
+            unsafe { System.dealloc(block, layout) }
+        }
+    }
+}
+
 /// Makes the heap the image of all agents: nobody counts references to objects that are there, see `c/image.h`, and none of
 /// those to come lies among them.
 pub fn seal(ctx: &Ctx<'_>) {
-    seal_image(ctx, fill_holes());
+    let end = fill_holes();
+    ALLOCATOR.image_end.store(end, Relaxed);
+    seal_image(ctx, end);
 }
 
 #[cfg(target_family = "wasm")]
@@ -43,15 +78,15 @@ fn seal_image(_: &Ctx<'_>, _: usize) {}
 /// few on each page, and each of the pages would have to be copied for it; so they lie together, on pages of its own.
 fn fill_holes() -> usize {
     let end = address(&block(PROBE_BYTES));
+    let mut above = mem::ManuallyDrop::new(Vec::with_capacity(ENOUGH));
     for classes in (1..=LARGEST_CLASS_BYTES / CLASS_BYTES).rev() {
         // Eight bytes less: a header of the allocator's fits.
-        fill_class(classes * CLASS_BYTES - 8, end);
+        fill_class(classes * CLASS_BYTES - 8, end, &mut above);
     }
     end
 }
 
-fn fill_class(size: usize, end: usize) {
-    let mut above = Vec::with_capacity(ENOUGH);
+fn fill_class(size: usize, end: usize, above: &mut Vec<Vec<u8>>) {
     while above.len() < ENOUGH {
         let block = block(size);
         if address(&block) >= end {
@@ -61,6 +96,7 @@ fn fill_class(size: usize, end: usize) {
             mem::forget(block);
         }
     }
+    above.clear();
 }
 
 fn block(bytes: usize) -> Vec<u8> {
