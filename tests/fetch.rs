@@ -426,12 +426,17 @@ fn an_agent_in_python_holds_nothing_of_what_it_sent_and_kept_before() {
     };
     let dir = tempfile::tempdir().expect("make a directory");
     let source = dir.path().join("agent.py");
-    let agent = "from bulkhead import agent, fetch
+    let agent = "from bulkhead import FetchError, agent, fetch
 
 @agent(state={\"kept\": \"\", \"turns\": 0})
 def one(ctx, message):
     ctx.state[\"kept\"] = \"x\" * 500_000
     ctx.state[\"turns\"] += 1
+    for wrong in {\"method\": \"BAD METHOD\"}, {\"headers\": {\"Connection\": \"x\"}}:
+        try:
+            fetch(message.text, data=b\"x\" * 1_000_000, **wrong)
+        except FetchError:
+            pass
     return str(fetch(message.text, data=b\"x\" * 1_000_000).status_code)
 ";
     fs::write(&source, agent).expect("write the agent");

@@ -353,6 +353,32 @@ fn objects_that_agents_in_python_share_are_not_counted_and_their_own_are() {
     host.finish();
 }
 
+/// The report of it needs memory, which the interpreter holds in reserve.
+#[test]
+fn python_whose_growth_is_denied_ends_of_its_limit_and_not_of_a_panic() {
+    let Some(host) = PYTHON.host() else { return };
+    let dir = tempfile::tempdir().expect("make a directory");
+    let source = dir.path().join("tiny.py");
+    let agent = "from bulkhead import agent
+
+head = ()
+
+@agent
+def one(ctx, message):
+    global head
+    while True:
+        head = (head,)
+";
+    fs::write(&source, agent).expect("write the agent");
+    let role = PYTHON.role("tiny", &source);
+    let host = host.toml(&format!("{role}\non_memory_limit = \"deny\"")).start();
+    compile(&host);
+    host.client().start("one", "tiny");
+    let answer = host.client().send_wait("one", "go").expect(502);
+    assert_eq!(answer["exitReason"], "memory_limit", "{answer:#}");
+    host.finish();
+}
+
 /// Past all exceptions, as the language has it.
 #[test]
 fn python_that_leaves_its_process_is_a_guest_exit() {

@@ -204,7 +204,8 @@ class Exchange:
             request.set_scheme(types.Scheme_Https() if url.scheme == "https" else types.Scheme_Http())
             request.set_authority(url.netloc)
             request.set_path_with_query((url.path or "/") + (f"?{url.query}" if url.query else ""))
-        except Err:
+        except Err as wrong:
+            refused(wrong)
             request.__exit__(None, None, None)
             raise self.error("invalid", "the host does not take this method or URL") from None
         return request
@@ -379,6 +380,7 @@ def _wrong_header(headers: Sequence[tuple[str, str]]) -> str:
     for name, value in headers:
         try:
             types.Fields.from_list([(name, value.encode("latin-1"))]).__exit__(None, None, None)
-        except Err:
+        except Err as wrong:
+            refused(wrong)
             return f"header `{name}` is not allowed"
     return "a header is not allowed"

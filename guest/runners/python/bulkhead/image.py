@@ -33,8 +33,8 @@ _mark = b""
 #: Addresses that objects of the image can have. It is smaller.
 _SPAN = 40 << 20
 
-#: What only runs now.
-_TRANSIENT = types.FrameType | types.GeneratorType | types.CoroutineType
+#: What only runs now, and what somebody may let go of to have memory: the reserve of `report`.
+_COUNTED = types.FrameType | types.GeneratorType | types.CoroutineType | bytearray
 
 
 def seal() -> None:
@@ -43,7 +43,7 @@ def seal() -> None:
     gc.collect()
     _objects.extend(_reachable())
     _fill()
-    _mark = b"".join([b"bulkhead", b" objects", id(_objects).to_bytes(4, "little"), id(None).to_bytes(4, "little")])
+    _mark = b"".join([b"bulkhead", b" objects", id(_objects).to_bytes(4, "little"), id(None).to_bytes(4, "little"), b"."])
     gc.freeze()
     gc.set_threshold(_THRESHOLD)
 
@@ -55,7 +55,7 @@ def collect() -> None:
 
 
 def _reachable() -> list[object]:
-    """All objects that are there, but those that this makes."""
+    """The objects that are there, but those that this makes."""
     found: list[object] = []
     # A bit for each address that an object can have. A set of numbers would make the image half as large again.
     seen = bytearray(_SPAN // 8 // 8)
@@ -63,7 +63,7 @@ def _reachable() -> list[object]:
     while queue:
         each = queue.pop()
         at, bit = divmod(id(each) >> 3, 8)
-        if seen[at] >> bit & 1 or each is found or each is queue or isinstance(each, _TRANSIENT):
+        if seen[at] >> bit & 1 or each is found or each is queue or isinstance(each, _COUNTED):
             continue
         seen[at] |= 1 << bit
         found.append(each)

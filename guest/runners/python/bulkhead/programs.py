@@ -69,8 +69,12 @@ class Child:
         if self._stdin is None:
             raise ValueError("the program's stdin is closed")
         data = data.encode() if isinstance(data, str) else data
-        for start in range(0, len(data), _WRITE):
-            self._stdin.blocking_write_and_flush(data[start : start + _WRITE])
+        try:
+            for start in range(0, len(data), _WRITE):
+                self._stdin.blocking_write_and_flush(data[start : start + _WRITE])
+        except Err as broken:
+            refused(broken)
+            raise ToolError("unavailable", "the program reads its stdin no more") from None
 
     def close_stdin(self) -> None:
         """Ends its stdin."""

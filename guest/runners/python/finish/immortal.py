@@ -4,7 +4,7 @@ The interpreter writes the count of an object whenever it touches the object, mo
 of the image is shared no longer: an agent that has started would own 319 pages of 4 KiB, of which 165 are as they were. CPython
 does not count for objects that are immortal, which their count says. Until CPython 3.15 no function makes one so.
 
-`bulkhead.image` leaves a list of all objects, and behind a mark where that list and `None` are. Objects as CPython 3.14 has
+`bulkhead.image` leaves a list of the objects, and behind a mark where that list and `None` are. Objects as CPython 3.14 has
 them on 32 bits: count, type; a list goes on with its length and the address of its items.
 """
 
@@ -19,7 +19,7 @@ MARK = b"bulkhead objects"
 LEAST, MADE, STATIC = 1 << 30, 5 << 28, 7 << 28
 
 # Fewer are not the whole image.
-MIN_OBJECTS = 100_000
+MIN_OBJECTS = 50_000
 
 
 def change(contents):
@@ -38,10 +38,9 @@ def change(contents):
     made = 0
     for at in range(items, items + 4 * length, 4):
         each = memory.word(at)
-        if memory.word(each + 4) == 0:
+        if memory.word(each) == 0 or memory.word(each + 4) == 0:
             raise ValueError(f"there is no object at {each:#x}")
-        # A count of 0 is an object that nothing was counted for so far, of which there is one.
-        if 0 < memory.word(each) < LEAST:
+        if memory.word(each) < LEAST:
             made += memory.set_word(each, MADE)
         memory.set_word(at, 0)
     memory.set_word(listed + 8, 0)

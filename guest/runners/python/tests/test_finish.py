@@ -66,7 +66,7 @@ class Immortal(unittest.TestCase):
         listed = struct.pack("<5I", 1, type_of, self.COUNT if length is None else length, items, self.COUNT)
         data = struct.pack("<II", none, type_of) + listed
         data += b"".join(struct.pack("<II", count, type_of) for count in counts) + struct.pack(f"<{self.COUNT}I", *addresses)
-        data += immortal.MARK + struct.pack("<II", self.AT + 8, self.AT)
+        data += immortal.MARK + struct.pack("<II", self.AT + 8, self.AT) + b"."
         segment = b"\0" + wasm.I32_CONST + wasm.number(self.AT) + wasm.END + wasm.number(len(data)) + data
         return component([(wasm.DATA, vector(segment))])
 
@@ -74,10 +74,10 @@ class Immortal(unittest.TestCase):
         return immortal.Memory(section(wasm.changed(self.image(*arguments, **options), immortal.change), wasm.DATA))
 
     def test_objects_are_made_immortal_and_the_list_is_emptied(self):
-        many = [1] * (self.COUNT - 2)
-        memory = self.changed([*many, 6 << 28, 0])
+        many = [1] * (self.COUNT - 1)
+        memory = self.changed([*many, 6 << 28])
         counts = [memory.word(self.AT + 28 + 8 * place) for place in range(self.COUNT)]
-        self.assertEqual(counts, [immortal.MADE] * len(many) + [6 << 28, 0])
+        self.assertEqual(counts, [immortal.MADE] * len(many) + [6 << 28])
         self.assertEqual((memory.word(self.AT), memory.word(self.AT + 8), memory.word(self.AT + 16)), (immortal.STATIC, 1, 0))
         self.assertEqual(memory.word(self.AT + 28 + 8 * self.COUNT), 0)
 
@@ -85,8 +85,9 @@ class Immortal(unittest.TestCase):
         for options, what in ({"none": 3}, "None"), ({"length": 9}, "lists 9 objects"):
             with self.subTest(what), self.assertRaisesRegex(ValueError, what):
                 self.changed([1], **options)
-        with self.assertRaisesRegex(ValueError, "could be made immortal"):
-            self.changed([0])
+        for counts, what in ([0], "no object"), ([6 << 28], "could be made immortal"):
+            with self.subTest(what), self.assertRaisesRegex(ValueError, what):
+                self.changed(counts)
 
 
 if __name__ == "__main__":
