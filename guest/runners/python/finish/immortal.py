@@ -6,6 +6,8 @@ does not count for objects that are immortal, which their count says. Until CPyt
 
 `bulkhead.image` leaves a list of the objects, and behind a mark where that list and `None` are. Objects as CPython 3.14 has
 them on 32 bits: count, type; a list goes on with its length and the address of its items.
+
+Instructions that had loaded a constant before still count it, upwards as a rule; that they are told otherwise saves no page.
 """
 
 import bisect
