@@ -276,6 +276,8 @@ fn what_fills_the_container_and_is_no_agent_takes_none_with_it() {
         assert!(failed["error"].to_string().contains("memory is short"), "{failed}");
         before = Some(compiler);
     }
+    // What it had is free then, and not while the share is read.
+    no_compiler_is_left(&host);
     wait_until("memory is short no more", || client.metrics()["bulkhead_memory_high"] == 0.0);
     let bytes = (0.94 - group.share()) * GROUP_BYTES as f64;
     let filler = Filler::begin(&entrance, bytes as u64);
@@ -299,9 +301,8 @@ fn what_fills_the_container_and_is_no_agent_takes_none_with_it() {
     host.finish();
 }
 
-/// What was found at the last check is no longer so when a guest grows.
-#[test]
-fn a_guest_that_grows_beside_others_that_took_the_room_goes_before_the_kernel_kills() {
+/// An agent grows when what the last check found is no longer so.
+fn grows_beside_others_that_took_the_room(message: &str) {
     let _lock = kills_are_mine();
     let Some(group) = group() else { return };
     let entrance = group.entrance();
@@ -314,13 +315,23 @@ fn a_guest_that_grows_beside_others_that_took_the_room_goes_before_the_kernel_ki
     host.client().start("leak", "leak");
     let filler = Filler::begin(&entrance, GROUP_BYTES / 2);
     wait_until("the room is taken", || group.share() > 0.5);
-    // All of the group in a quarter of the time between two checks.
-    let answer = host.client().try_send_wait("leak", "leak 4096 every 0 times 128");
+    let answer = host.client().try_send_wait("leak", message);
     let answer = answer.expect("the host answers").expect(502);
     assert_eq!(answer["exitReason"], "evicted_memory_pressure", "{answer:#}");
     assert_eq!(group.oom_kills(), 0);
     drop(filler);
     host.finish();
+}
+
+/// All of the group in a quarter of the time between two checks.
+#[test]
+fn a_guest_that_grows_fast_goes_before_the_kernel_kills() {
+    grows_beside_others_that_took_the_room("leak 4096 every 0 times 128");
+}
+
+#[test]
+fn a_guest_that_grows_at_once_is_told_what_there_is_now() {
+    grows_beside_others_that_took_the_room("leak 409600");
 }
 
 /// Agents that each run a program of 100 MB.

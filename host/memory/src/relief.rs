@@ -26,8 +26,8 @@ pub trait Relief: Send + Sync {
     fn give_room(&self, bytes: Option<u64>);
     /// What a guest needs that waits for room, when there was none at the last [`Relief::give_room`].
     fn wanted(&self) -> Option<u64>;
-    /// There will be no room: callers that wait for it are refused.
-    fn deny_growths(&self);
+    /// There will be no more room than `above` bytes: guests that wait for more are refused.
+    fn deny_growths(&self, above: u64);
     /// Whether an incarnation is still active.
     fn is_alive(&self, agent_id: &AgentId, incarnation: Incarnation) -> bool;
     /// All that are active and were not asked to end.
@@ -58,7 +58,7 @@ pub trait Relief: Send + Sync {
 pub struct Guard {
     shedder: Shedder,
     sheds: bool,
-    /// A guest waited at the last check as well. The first check after a growth only finds that out.
+    /// A guest waited at the last check as well, for more than there was. The first check after a growth only finds that out.
     starved: bool,
     /// When the host let go of what it held for nobody.
     released: Option<Duration>,
@@ -81,10 +81,13 @@ impl Guard {
             return false;
         };
         let mark = (limit.bytes as f64 * GROWTH_SHARE) as u64;
-        relief.give_room(Some(mark.saturating_sub(used)));
+        let room = mark.saturating_sub(used);
+        relief.give_room(Some(room));
         let wanted = relief.wanted();
-        let starved = wanted.is_some() && self.starved;
-        self.starved = wanted.is_some();
+        // One that would fit waits until it is seen what others did with their room.
+        let is_short = wanted.is_some_and(|bytes| bytes > room);
+        let starved = is_short && self.starved;
+        self.starved = is_short;
         if reading.is_high() && self.may_release(now) {
             relief.release();
             // Nobody goes for what is gone now.
@@ -107,7 +110,7 @@ impl Guard {
             // Nobody goes for it, so it does not fit: the guest that wants more is refused, and no neighbour pays.
             Step::Calm | Step::Helpless => {
                 if starved {
-                    relief.deny_growths();
+                    relief.deny_growths(room);
                 }
                 wanted.is_some() || reading.is_close()
             }
@@ -150,8 +153,8 @@ mod tests {
         fn wanted(&self) -> Option<u64> {
             self.wanted
         }
-        fn deny_growths(&self) {
-            self.note("denied".to_owned());
+        fn deny_growths(&self, above: u64) {
+            self.note(format!("denied above {above}"));
         }
         fn evict_tools(&self, bytes: u64) -> bool {
             if self.has_tool {
@@ -249,8 +252,18 @@ mod tests {
         assert!(guard.act(Duration::ZERO, &reading, &agents), "the next check acts");
         assert!(guard.act(Duration::ZERO, &reading, &agents));
         let actions = agents.actions.lock().unwrap();
-        assert_eq!(actions.last().unwrap(), "denied");
+        assert_eq!(actions.last().unwrap(), "denied above 450");
         assert!(!actions.iter().any(|actions| actions.starts_with("evict")));
+    }
+
+    #[test]
+    fn a_growth_that_fits_is_never_denied() {
+        let agents = Agents { wanted: Some(450), ..Agents::default() };
+        for _ in 0..3 {
+            let (soon, actions) = act(&agents, 500);
+            assert!(soon, "it is served when it is seen what others took");
+            assert_eq!(actions, ["room Some(450)", "held false"]);
+        }
     }
 
     #[test]

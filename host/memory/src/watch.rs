@@ -145,7 +145,7 @@ impl Shared {
             let now = Instant::now();
             if now >= look_at {
                 let close = self.poll(false, record.is_due(now));
-                looked_at = now;
+                looked_at = Instant::now();
                 look_at = now + if close { CLOSE_LOOK } else { LOOK };
             }
             if self.agents.get().is_some() {
@@ -271,7 +271,7 @@ mod tests {
         fn wanted(&self) -> Option<u64> {
             None
         }
-        fn deny_growths(&self) {}
+        fn deny_growths(&self, _: u64) {}
         fn is_alive(&self, _: &AgentId, _: Incarnation) -> bool {
             false
         }

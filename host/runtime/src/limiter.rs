@@ -218,6 +218,7 @@ impl ResourceLimiterAsync for Limiter {
 #[cfg(test)]
 mod tests {
     use std::task::Poll;
+    use std::time::Instant;
 
     use bulkhead_types::{Limits, MemoryPolicy};
 
@@ -300,11 +301,11 @@ mod tests {
     async fn what_the_container_has_no_room_for_is_not_held() {
         let (mut limiter, meter) = limiter(1000);
         assert!(limiter.memory_growing(0, 100, None).await.unwrap());
-        limiter.growth_budget.set(Some(50));
+        limiter.growth_budget.set(Some(200), Instant::now());
         let growth_budget = Arc::clone(&limiter.growth_budget);
         let deny = async {
             tokio::task::yield_now().await;
-            growth_budget.deny();
+            growth_budget.deny_above(0);
         };
         let (grown, ()) = tokio::join!(limiter.memory_growing(100, 200, None), deny);
         assert!(!grown.unwrap());

@@ -194,7 +194,7 @@ impl Runtime {
 
     /// All guests together may grow by so many bytes, and so may all native programs. `None`: by any number.
     pub fn give_room(&self, bytes: Option<u64>) {
-        self.shared.growth_budget.set(bytes);
+        self.shared.growth_budget.set(bytes, Instant::now());
         if let Some(tools) = &self.shared.tools {
             tools.launcher.give_room(bytes.unwrap_or(u64::MAX));
         }

@@ -71,9 +71,9 @@ impl Relief for Agents {
         self.inner.upgrade()?.runtime.growth_budget().wanted()
     }
 
-    fn deny_growths(&self) {
+    fn deny_growths(&self, above: u64) {
         if let Some(inner) = self.inner.upgrade() {
-            inner.runtime.growth_budget().deny();
+            inner.runtime.growth_budget().deny_above(above);
         }
     }
 

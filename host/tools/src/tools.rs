@@ -168,10 +168,9 @@ impl Tools {
     /// From here on all tools together may take so many bytes of memory more than they have now. Above that the kernel
     /// ends one of them, with [`End::Shed`], and nothing else of the container. Without cgroups nothing happens.
     pub fn give_room(&self, bytes: u64) {
-        let before = self.room.swap(bytes, Ordering::Relaxed);
-        if before.abs_diff(bytes) >= ROOM_STEP {
-            self.notify.notify_one();
-        }
+        self.room.store(bytes, Ordering::Relaxed);
+        // It tells what differs from what the launcher knows, and small steps add up.
+        self.notify.notify_one();
     }
 
     /// Runs a tool to its end, with these bytes as its whole input. Dropping the future kills it.
