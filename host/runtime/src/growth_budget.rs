@@ -34,8 +34,8 @@ const UNCHECKED_SHARE: u64 = 4;
 /// Share of that which is left when the next check is asked for.
 const ALARM_SHARE: u64 = 2;
 
-/// What was granted in this time, and up to twice that, may not be touched yet: a check may not see it. As long as there is
-/// between two checks when memory is nearly short. What was granted before the check before the last one is seen.
+/// What was granted in this time, and up to twice that, may not be touched yet: a check may not see it. It is the time
+/// between two checks when memory is nearly short.
 const DOUBT: Duration = Duration::from_millis(100);
 
 /// Says that it is time for a check.
@@ -95,8 +95,7 @@ impl GrowthBudget {
             if room.left.is_some_and(|left| left < first) {
                 break;
             }
-            room.take(first);
-            room.answer_first(Ok(()));
+            room.serve_first(first);
         }
     }
 
@@ -170,8 +169,8 @@ impl Room {
 
     /// Whether much was taken since the last check. Says so once.
     fn is_check_due(&mut self) -> bool {
-        let is_little = self.left.is_some();
-        self.alarm_below.take_if(|below| is_little && self.unchecked < *below).is_some()
+        let (is_bounded, unchecked) = (self.left.is_some(), self.unchecked);
+        self.alarm_below.take_if(|below| is_bounded && unchecked < *below).is_some()
     }
 
     /// What the first one wants who still waits. Those who gave up are forgotten.
@@ -182,9 +181,10 @@ impl Room {
         self.waiting.front().map(|waiter| waiter.bytes)
     }
 
-    fn answer_first(&mut self, answer: Result<(), NoRoom>) {
+    fn serve_first(&mut self, bytes: u64) {
+        self.take(bytes);
         if let Some(waiter) = self.waiting.pop_front() {
-            let _ = waiter.answer.send(answer);
+            let _ = waiter.answer.send(Ok(()));
         }
     }
 }
