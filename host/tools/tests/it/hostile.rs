@@ -46,7 +46,12 @@ fn what_all_tools_have_together_is_bounded_and_one_of_them_ends() {
     let holds = |mib: u32| {
         machine.shell(&format!("head -c {mib}M /dev/zero | tail -c {mib}M | (sleep 2; wc -c)"))
     };
-    machine.tools.give_room(100 << 20);
+    machine.tools.give_room(200 << 20);
+    assert_eq!(machine.run(&machine.shell("exit 0")).ended.end, End::Exited(0));
+    // Each step is next to nothing.
+    for half_mib in (200..400).rev() {
+        machine.tools.give_room(half_mib << 19);
+    }
     machine.wait(async {
         let (one, two) = (holds(70), holds(80));
         let (one, two) =
