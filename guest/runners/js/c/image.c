@@ -1,10 +1,9 @@
 /* Stands at the end of quickjs.c. */
-uintptr_t bulkhead_image_end;
 
 /* What the cycle collector would go through. QuickJS still takes a shape out of it that becomes larger. */
 static struct list_head bulkhead_image_objects;
 
-/* From here on what is below `end` is the image. Once, while the component is built. */
+/* What is below `end` becomes the image: src/heap.rs says so next. Once, while the component is built. */
 void bulkhead_seal_image(JSContext *ctx, uintptr_t end)
 {
     struct list_head *objects = &JS_GetRuntime(ctx)->gc_obj_list;
@@ -19,5 +18,4 @@ void bulkhead_seal_image(JSContext *ctx, uintptr_t end)
     bulkhead_image_objects.next->prev = &bulkhead_image_objects;
     bulkhead_image_objects.prev->next = &bulkhead_image_objects;
     init_list_head(objects);
-    bulkhead_image_end = end;
 }

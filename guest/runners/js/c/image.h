@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* 0 while the component is built. */
+/* Of src/heap.rs. 0 while the component is built. */
 extern uintptr_t bulkhead_image_end;
 
 static inline bool bulkhead_is_of_image(const void *object)

@@ -2,9 +2,9 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
-use std::mem;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
+use std::{mem, ptr};
 
 use rquickjs::Ctx;
 #[cfg(target_family = "wasm")]
@@ -20,14 +20,21 @@ const PROBE_BYTES: usize = 128 * 1024;
 /// Blocks above the heap's end, one after the other, that mean that a class has no hole left.
 const ENOUGH: usize = 64;
 
+/// What is below is of the image. 0 while the component is built.
+#[expect(unsafe_code, reason = "a name for C")]
+// SAFETY: the name is nobody else's.
+#[unsafe(export_name = "bulkhead_image_end")]
+static IMAGE_END: AtomicUsize = AtomicUsize::new(0);
+
 /// Frees nothing of the image.
-struct ImageAllocator {
-    /// 0 while the component is built.
-    image_end: AtomicUsize,
-}
+struct ImageAllocator;
 
 #[global_allocator]
-static ALLOCATOR: ImageAllocator = ImageAllocator { image_end: AtomicUsize::new(0) };
+static ALLOCATOR: ImageAllocator = ImageAllocator;
+
+fn is_of_image(block: *mut u8) -> bool {
+    block.addr() < IMAGE_END.load(Relaxed)
+}
 
 #[expect(unsafe_code, reason = "an allocator is")]
 // SAFETY: the system's allocator, which is asked to free less.
@@ -43,10 +50,26 @@ unsafe impl GlobalAlloc for ImageAllocator {
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        if block.addr() >= self.image_end.load(Relaxed) {
+        if !is_of_image(block) {
             // SAFETY: the caller's.
             unsafe { System.dealloc(block, layout) }
         }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        if !is_of_image(block) {
+            // SAFETY: the caller's.
+            return unsafe { System.realloc(block, layout, size) };
+        }
+        // SAFETY: `size` with this alignment is a layout, by the caller's word.
+        let layout_after = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
+        // SAFETY: `size` is not 0, by the caller's word.
+        let moved = unsafe { System.alloc(layout_after) };
+        if !moved.is_null() {
+            // SAFETY: both have so many bytes, and one of them is new.
+            unsafe { ptr::copy_nonoverlapping(block, moved, layout.size().min(size)) }
+        }
+        moved
     }
 }
 
@@ -54,8 +77,8 @@ unsafe impl GlobalAlloc for ImageAllocator {
 /// those to come lies among them.
 pub fn seal(ctx: &Ctx<'_>) {
     let end = fill_holes();
-    ALLOCATOR.image_end.store(end, Relaxed);
     seal_image(ctx, end);
+    IMAGE_END.store(end, Relaxed);
 }
 
 #[cfg(target_family = "wasm")]
@@ -74,8 +97,8 @@ fn seal_image(ctx: &Ctx<'_>, end: usize) {
 #[cfg(not(target_family = "wasm"))]
 fn seal_image(_: &Ctx<'_>, _: usize) {}
 
-/// Takes all that is free below the heap's end, for good, and returns that. Else an agent's first objects would lie in these holes, a
-/// few on each page, and each of the pages would have to be copied for it; so they lie together, on pages of its own.
+/// Takes all that is free below the heap's end, for good, and returns that end. Else an agent's first objects would lie in these
+/// holes, a few on each page, and each of the pages would have to be copied for it; so they lie together, on pages of its own.
 fn fill_holes() -> usize {
     let end = address(&block(PROBE_BYTES));
     let mut above = mem::ManuallyDrop::new(Vec::with_capacity(ENOUGH));
