@@ -71,12 +71,12 @@ class Memory:
     def word(self, address):
         """4 bytes, little endian. What no segment has is 0."""
         places = self._places(address)
-        return int.from_bytes(0 if at is None else self.data[at] for at in places)
+        return int.from_bytes(bytes(0 if at is None else self.data[at] for at in places), "little")
 
     def set_word(self, address, value):
-        """Whether there was room: what is 0 at the beginning needs no segment."""
+        """Whether there was room: zeros need no segment."""
         places = self._places(address)
-        octets = value.to_bytes(4)
+        octets = value.to_bytes(4, "little")
         if any(octet and at is None for at, octet in zip(places, octets)):
             return False
         for at, octet in zip(places, octets):
@@ -85,8 +85,8 @@ class Memory:
         return True
 
     def _places(self, address):
-        """Where its bytes are, the highest first. `None`: in no segment."""
-        return [self._place(address + offset) for offset in (3, 2, 1, 0)]
+        """Where its bytes are. `None`: in no segment."""
+        return [self._place(address + offset) for offset in range(4)]
 
     def _place(self, address):
         nearest = bisect.bisect_right(self._segments, (address, 1 << 32)) - 1
