@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use harness::{Host, Need, files, json, runners, skip};
+use harness::{Host, HostBuilder, Need, files, json, runners, skip};
 
 use super::outgoing::servers;
 
@@ -137,6 +137,14 @@ fn asks(host: &Host, message: &str) -> harness::Value {
     serde_json::from_str(&text).unwrap_or(harness::Value::String(text))
 }
 
+/// A host with the runner of a language, compiled before, and a role.
+fn host_with(language: &str, runner: &Path, role: &str) -> HostBuilder {
+    Host::builder()
+        .toml(&format!("[state]\naot_seed = {:?}", runners::seed()))
+        .component(&format!("runner-{language}"), runner)
+        .toml(role)
+}
+
 /// With an agent in a language. `None`: there is no runner, which was said.
 fn world(language: &str, extension: &str) -> Option<World> {
     let Some(runner) = runners::component(language) else {
@@ -148,11 +156,7 @@ fn world(language: &str, extension: &str) -> Option<World> {
     let role = format!(
         "[roles.web]\nsource = {source:?}\nhttp_allow = [{near:?}, {far:?}]\nwall_ms = 60000\n"
     );
-    let host = Host::builder()
-        .toml(&format!("[state]\naot_seed = {:?}", runners::seed()))
-        .component(&format!("runner-{language}"), &runner)
-        .toml(&role)
-        .start();
+    let host = host_with(language, &runner, &role).start();
     host.client().start("one", "web");
     Some(World { near, far, host })
 }
@@ -369,10 +373,7 @@ fn clients_of_the_standard_library_and_of_packages_of_python_ask_servers() {
     let role = format!(
         "[roles.web]\nsource = {source:?}\nhttp_allow = [{near:?}, \"localhost:{port}\"]\nwall_ms = 60000\n"
     );
-    let host = Host::builder()
-        .toml(&format!("[state]\naot_seed = {:?}", runners::seed()))
-        .component("runner-python", &runner)
-        .toml(&role)
+    let host = host_with("python", &runner, &role)
         .run_by(&["env", &format!("SSL_CERT_FILE={}", ca.display())])
         .start();
     let client = host.client();
@@ -445,11 +446,7 @@ def one(ctx, message):
     let role = format!(
         "[roles.web]\nsource = {source:?}\nhttp_allow = [{near:?}]\nsnapshot = \"turn\"\nmemory_limit_mb = 64\n"
     );
-    let host = Host::builder()
-        .toml(&format!("[state]\naot_seed = {:?}", runners::seed()))
-        .component("runner-python", &runner)
-        .toml(&role)
-        .start();
+    let host = host_with("python", &runner, &role).start();
     let client = host.client();
     client.start("one", "web");
     for _ in 0..TURNS {
