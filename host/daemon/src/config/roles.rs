@@ -160,7 +160,7 @@ impl AgentLimits {
     }
 }
 
-/// What a runner's memory has before there is code of the author's in it, where that is much: CPython's image has 28 MB,
+/// What a runner's memory has before there is code of the author's in it, where that is much: CPython's image has 30 MB,
 /// QuickJS's 2.6. Agents share it, and it counts for each.
 fn interpreter_bytes(language: Language) -> u64 {
     match language {

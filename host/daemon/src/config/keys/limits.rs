@@ -20,7 +20,7 @@ pub const LIMITS: &[Key] = &[
     derived(
         "agent_memory_mb",
         "64, for agents in Python 96, or `max_agent_memory_mb` where that is less",
-        "memory limit of an agent when neither its role nor its start request sets one. The default for Python has the 28 MB \
+        "memory limit of an agent when neither its role nor its start request sets one. The default for Python has the 30 MB \
          of the interpreter's own, which agents share and which count for each",
     ),
     key("agent_memory_soft_percent", "80", "soft memory mark of a role that sets none, 1 to 100"),
