@@ -429,10 +429,11 @@ graces *manifests:
         pyyaml==6.0.3 python-hcl2==8.1.4
     PYTHONPATH="$tools" deploy/graces {{ manifests }}
 
-# test the Python SDK; wants Python, and takes componentize-py from PyPI
+# test the Python SDK and what finishes its runner; wants Python, and takes componentize-py from PyPI
 test-python: _componentize_py
     #!/usr/bin/env bash
     set -euo pipefail
+    cargo test --quiet --locked --manifest-path guest/runners/python/finish/Cargo.toml --target-dir "$CARGO_TARGET_DIR/runners/build"
     bindings="$CARGO_TARGET_DIR/runners/python-bindings"
     rm -rf "$bindings"
     PYTHONPATH="$CARGO_TARGET_DIR/componentize-py" python3 "$CARGO_TARGET_DIR/componentize-py/bin/componentize-py" \
@@ -489,11 +490,13 @@ hooks:
 deny *checks="licenses bans sources":
     cargo deny check {{ checks }}
     cargo deny --manifest-path guest/runners/js/Cargo.toml --config deny.toml check {{ checks }}
+    cargo deny --manifest-path guest/runners/python/finish/Cargo.toml --config deny.toml check {{ checks }}
 
 # format all code; `just fmt --check` only looks
 fmt *args:
     cargo fmt --all {{ args }}
     cargo fmt --manifest-path guest/runners/js/Cargo.toml {{ args }}
+    cargo fmt --manifest-path guest/runners/python/finish/Cargo.toml {{ args }}
 
 # build the documentation, and compile its examples
 doc:
@@ -585,8 +588,8 @@ _runner_python: _componentize_py
     mkdir -p "$runners"
     cp -r "$source"/bulkhead "$source"/runner.py "$copy"
     PYTHONPATH="$CARGO_TARGET_DIR/componentize-py" python3 "$CARGO_TARGET_DIR/componentize-py/bin/componentize-py" --quiet \
-        --wit-path wit --wit-path "$source/wit" --world bulkhead:python-runner/python-runner componentize runner --python-path "$copy" --output "$runners/python.wasm.part"
-    PYTHONDONTWRITEBYTECODE=1 python3 "$source/finish" "$runners/python.wasm.part"
+        --wit-path wit --wit-path "$source/wit" --world bulkhead:python-runner/python-runner componentize runner --python-path "$copy" --output "$copy/runner.wasm"
+    cargo run --quiet --locked --manifest-path "$source/finish/Cargo.toml" --target-dir "$runners/build" -- "$copy/runner.wasm" "$runners/python.wasm.part"
     mv "$runners/python.wasm.part" "$runners/python.wasm"
     echo "$inputs" >"$runners/python.wasm.inputs"
 

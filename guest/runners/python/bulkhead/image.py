@@ -24,7 +24,7 @@ _LARGE = [size for power in range(16, 9, -1) for size in range(1 << power, 1 << 
 
 _filling: list[object] = []
 
-#: All objects of the image. `finish/immortal.py` has nobody count references to them any more: that would write to the page of
+#: All objects of the image. `finish/src/immortal.rs` has nobody count references to them any more: that would write to the page of
 #: each object that is so much as touched. It empties the list.
 _objects: list[object] = []
 #: Where that finds it.

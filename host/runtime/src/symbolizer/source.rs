@@ -37,7 +37,8 @@ const LIBRARIES: [&str; 18] = [
 ];
 
 /// Core modules that are interpreters and what they are linked with: our runners', and those of `componentize-py`.
-const INTERPRETERS: [&str; 2] = ["js_runner.wasm", "componentize_py_runtime.wasm"];
+const INTERPRETERS: [&str; 3] =
+    ["js_runner.wasm", "python_runner.wasm", "componentize_py_runtime.wasm"];
 
 /// How the names of shared libraries begin that `componentize-py` links.
 const SHARED_LIBRARIES: [&str; 6] =
@@ -273,6 +274,7 @@ mod tests {
     fn interpreters_are_known_by_their_modules() {
         for module in [
             "js_runner.wasm",
+            "python_runner.wasm",
             "componentize_py_runtime.wasm",
             "libpython3.14.so",
             "libc.so",
