@@ -202,7 +202,7 @@ class _Call:
     def run(self) -> str:
         host.set_active_tools([self._call.name])
         try:
-            return result_text(loop.run(self._invoke))
+            return result_text(loop.complete(self._invoke()))
         except Exception as error:
             return failure_text(self._call.name, error)
         finally:

@@ -51,7 +51,7 @@ class Me:
     restored: bool
 
 
-@dataclass(frozen=True)
+@dataclass
 class Message:
     """One message of the mailbox."""
 

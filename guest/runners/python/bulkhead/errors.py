@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from componentize_py_types import Err
@@ -85,7 +86,12 @@ def refused(error: Err) -> Any:
 
 def case_of(value: Any) -> str:
     """The case of a variant of the bindings: ``HostError_TooLarge`` is ``too-large``."""
-    return kebab(type(value).__name__.partition("_")[2])
+    return _case_of_type(type(value))
+
+
+@functools.cache
+def _case_of_type(of: type) -> str:
+    return kebab(of.__name__.partition("_")[2])
 
 
 def kebab(name: str) -> str:

@@ -356,8 +356,9 @@ def now(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 def drop_all() -> None:
     """At the end of a turn."""
-    for held in list(_open):
-        held.drop()
+    if _open:
+        for held in list(_open):
+            held.drop()
 
 
 def _wake() -> None:

@@ -11,13 +11,16 @@ from collections.abc import Callable
 from typing import Any
 
 from componentize_py_types import Err
-from wit_world import exports
 from wit_world.imports import agent_types, host, runner
 
 from . import image, loop, report, snapshot, source
 from .agent import declared
 from .context import Context, Message, Outcome
 from .errors import AgentError, kebab
+
+
+#: To look it up in its enumeration runs code.
+_IDLE = agent_types.Next.IDLE
 
 
 def _guarded(export: Callable[..., Any]) -> Callable[..., Any]:
@@ -38,7 +41,7 @@ def _guarded(export: Callable[..., Any]) -> Callable[..., Any]:
 _context: Context | None = None
 
 
-class Lifecycle(exports.Lifecycle):
+class Lifecycle:
     """An agent whose source the host gives."""
 
     @_guarded
@@ -84,7 +87,7 @@ def _run(function: Callable[..., Any], ctx: Context, *arguments: Any) -> Any:
     ctx.renew()
     crashed = True
     try:
-        result = loop.run(function, ctx, *arguments)
+        result = loop.complete(function(ctx, *arguments))
         crashed = False
         return result
     except AgentError as error:
@@ -127,7 +130,7 @@ def _import_agent() -> Any:
 def _outcome(function: Callable[..., Any], result: Any) -> Outcome:
     """What the author's function returned, as the contract wants it."""
     if result is None or isinstance(result, str):
-        return Outcome(result, agent_types.Next.IDLE)
+        return Outcome(result, _IDLE)
     if isinstance(result, Outcome) and (result.reply is None or isinstance(result.reply, str)):
         return result
     what = "a reply" if isinstance(result, Outcome) else "what the agent returns"
