@@ -433,7 +433,9 @@ graces *manifests:
 test-python: _componentize_py
     #!/usr/bin/env bash
     set -euo pipefail
-    cargo test --quiet --locked --manifest-path guest/runners/python/finish/Cargo.toml --target-dir "$CARGO_TARGET_DIR/runners/build"
+    finish=(--quiet --locked --manifest-path guest/runners/python/finish/Cargo.toml --target-dir "$CARGO_TARGET_DIR/runners/build")
+    cargo clippy "${finish[@]}" --all-targets -- -D warnings
+    cargo test "${finish[@]}"
     bindings="$CARGO_TARGET_DIR/runners/python-bindings"
     rm -rf "$bindings"
     PYTHONPATH="$CARGO_TARGET_DIR/componentize-py" python3 "$CARGO_TARGET_DIR/componentize-py/bin/componentize-py" \
@@ -578,8 +580,8 @@ _runner_python: _componentize_py
     #!/usr/bin/env bash
     set -euo pipefail
     runners="$CARGO_TARGET_DIR/runners" source=guest/runners/python
-    inputs=$(find wit "$source"/bulkhead "$source"/wit "$source"/finish "$source"/runner.py "$source"/requirements.txt -type f -not -name '*.pyc' -print0 |
-        LC_ALL=C sort -z | xargs -0 sha256sum)
+    inputs=$(find wit "$source"/bulkhead "$source"/wit "$source"/finish/src/*.rs "$source"/finish/Cargo.* "$source"/runner.py "$source"/requirements.txt \
+        -type f -not -name '*.pyc' -not -name tests.rs -print0 | LC_ALL=C sort -z | xargs -0 sha256sum)
     [ "$inputs" != "$(cat "$runners/python.wasm.inputs" 2>/dev/null)" ] || exit 0
     echo "building the Python runner (about a minute)"
     # The interpreter writes compiled files beside what it imports.

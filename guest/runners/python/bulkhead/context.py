@@ -51,7 +51,7 @@ class Me:
     restored: bool
 
 
-@dataclass
+@dataclass(unsafe_hash=True)
 class Message:
     """One message of the mailbox."""
 

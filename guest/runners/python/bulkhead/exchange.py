@@ -356,9 +356,8 @@ def now(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 def drop_all() -> None:
     """At the end of a turn."""
-    if _open:
-        for held in list(_open):
-            held.drop()
+    for held in list(_open):
+        held.drop()
 
 
 def _wake() -> None:

@@ -19,10 +19,6 @@ from .context import Context, Message, Outcome
 from .errors import AgentError, kebab
 
 
-#: To look it up in its enumeration runs code.
-_IDLE = agent_types.Next.IDLE
-
-
 def _guarded(export: Callable[..., Any]) -> Callable[..., Any]:
     """Whatever leaves the author's code becomes an error of the contract."""
 
@@ -42,7 +38,7 @@ _context: Context | None = None
 
 
 class Lifecycle:
-    """An agent whose source the host gives."""
+    """An agent whose source the host gives. It is no subclass of the bindings' protocol, of which each call would make an instance."""
 
     @_guarded
     def start(self, request: agent_types.StartRequest) -> None:
@@ -130,7 +126,7 @@ def _import_agent() -> Any:
 def _outcome(function: Callable[..., Any], result: Any) -> Outcome:
     """What the author's function returned, as the contract wants it."""
     if result is None or isinstance(result, str):
-        return Outcome(result, _IDLE)
+        return Outcome(result, agent_types.Next.IDLE)
     if isinstance(result, Outcome) and (result.reply is None or isinstance(result.reply, str)):
         return result
     what = "a reply" if isinstance(result, Outcome) else "what the agent returns"

@@ -2,6 +2,7 @@
 
 import random
 
+from wit_world import exports
 from wit_world.imports import agent_types
 
 from bulkhead import lifecycle
@@ -24,6 +25,10 @@ class Life(Stage):
 
     def snapshot(self) -> bytes:
         return lifecycle.Lifecycle().snapshot()
+
+    def test_every_export_is_there(self) -> None:
+        for name in exports.Lifecycle.__abstractmethods__:
+            self.assertTrue(callable(getattr(lifecycle.Lifecycle, name, None)), name)
 
     def test_state_goes_from_one_incarnation_to_the_next(self) -> None:
         self.assertEqual(self.play(COUNTER), "1")

@@ -4,25 +4,23 @@ use std::collections::HashMap;
 
 use anyhow::{Context, Result, bail};
 use wasm_encoder::{
-    Alias, CanonicalFunctionSection, ComponentAliasSection, InstanceSection, ModuleArg, RawSection,
+    Alias, CanonicalFunctionSection, CanonicalOption, ComponentAliasSection, InstanceSection,
+    ModuleArg, RawSection,
 };
-use wasmparser::{
-    CanonicalFunction, CanonicalOption, ComponentAlias, FromReader, Instance, Parser, Payload,
-    SectionLimited,
-};
+use wasmparser::{CanonicalFunction, ComponentAlias, Instance, Parser, Payload};
 
 use crate::module::Kind;
 
-/// The sections of a component that hold these.
+/// Sections of a component.
 const MODULE: u8 = 1;
 const ALIAS: u8 = 6;
 
 /// A component.
 pub struct Component<'a> {
     pub items: Vec<Item<'a>>,
-    /// What each item is to the others.
-    pub things: Vec<Option<Thing>>,
-    places: HashMap<Thing, usize>,
+    /// By items: the index that others name it by.
+    pub indices: Vec<Option<Index>>,
+    positions: HashMap<Index, usize>,
 }
 
 /// Something that a component defines.
@@ -39,8 +37,8 @@ pub enum Item<'a> {
         module: u32,
         args: Vec<(&'a str, u32)>,
     },
-    /// An instance that is made item by item.
-    Bag(Vec<(String, Kind, u32)>),
+    /// An instance that is put together of what there is.
+    FromExports(Vec<(String, Kind, u32)>),
     /// What an instance of a module exports.
     Export {
         instance: u32,
@@ -62,15 +60,15 @@ pub enum Item<'a> {
     },
 }
 
-/// What one item is to the others: the how-manyth of its kind.
+/// How items name each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Thing {
+pub enum Index {
     Module(u32),
     Instance(u32),
     Of(Kind, u32),
 }
 
-impl Thing {
+impl Index {
     pub fn number(self) -> u32 {
         match self {
             Self::Module(number) | Self::Instance(number) | Self::Of(_, number) => number,
@@ -80,92 +78,91 @@ impl Thing {
 
 impl<'a> Component<'a> {
     pub fn parse(bytes: &'a [u8]) -> Result<Self> {
-        let mut component = Self { items: Vec::new(), things: Vec::new(), places: HashMap::new() };
-        let mut numbers = Numbers::default();
-        for item in items(bytes)? {
-            let thing = numbers.next(&item);
-            component.places.extend(thing.map(|thing| (thing, component.items.len())));
-            component.things.push(thing);
-            component.items.push(item);
-        }
-        Ok(component)
+        let items = items(bytes)?;
+        let mut spaces = IndexSpaces::default();
+        let indices: Vec<_> = items.iter().map(|item| spaces.next(item)).collect();
+        let positions =
+            indices.iter().enumerate().filter_map(|(at, index)| Some(((*index)?, at))).collect();
+        Ok(Self { items, indices, positions })
     }
 
-    /// Where something is defined.
-    pub fn place(&self, thing: Thing) -> Result<usize> {
-        self.places.get(&thing).copied().with_context(|| format!("there is no {thing:?}"))
+    /// Where something is in the list.
+    pub fn position(&self, index: Index) -> Result<usize> {
+        self.positions.get(&index).copied().with_context(|| format!("there is no {index:?}"))
     }
 }
 
 /// Counts what there is of each kind.
 #[derive(Default)]
-pub struct Numbers {
+pub struct IndexSpaces {
     modules: u32,
     instances: u32,
     of: [u32; Kind::ALL.len()],
 }
 
-impl Numbers {
-    /// What the next item is.
-    pub fn next(&mut self, item: &Item<'_>) -> Option<Thing> {
+impl IndexSpaces {
+    /// The index of the next item.
+    pub fn next(&mut self, item: &Item<'_>) -> Option<Index> {
         let next = |number: &mut u32| {
             *number += 1;
             *number - 1
         };
         Some(match item {
-            Item::Module(_) => Thing::Module(next(&mut self.modules)),
-            Item::Instantiate { .. } | Item::Bag(_) => Thing::Instance(next(&mut self.instances)),
-            Item::Export { kind, .. } => Thing::Of(*kind, next(&mut self.of[*kind as usize])),
+            Item::Module(_) => Index::Module(next(&mut self.modules)),
+            Item::Instantiate { .. } | Item::FromExports(_) => {
+                Index::Instance(next(&mut self.instances))
+            }
+            Item::Export { kind, .. } => Index::Of(*kind, next(&mut self.of[*kind as usize])),
             Item::Lower { .. } | Item::Drop(_) => {
-                Thing::Of(Kind::Function, next(&mut self.of[Kind::Function as usize]))
+                Index::Of(Kind::Function, next(&mut self.of[Kind::Function as usize]))
             }
             Item::Other { .. } | Item::Lift { .. } => return None,
         })
     }
 }
 
-impl<'a> Item<'a> {
+impl Item<'_> {
     /// What it names.
-    pub fn needs(&self) -> Vec<Thing> {
+    pub fn needs(&self) -> Result<Vec<Index>> {
         let mut needs = Vec::new();
-        let all = self.renumbered(&mut |thing| {
-            needs.push(thing);
+        self.renumbered(&mut |index| {
+            needs.push(index);
             Ok(0)
-        });
-        debug_assert!(all.is_ok());
-        needs
+        })?;
+        Ok(needs)
     }
 
-    /// The same with other numbers for what it names.
-    pub fn renumbered(&self, number: &mut impl FnMut(Thing) -> Result<u32>) -> Result<Self> {
+    /// The same with other indices of what it names.
+    pub fn renumbered(&self, new: &mut impl FnMut(Index) -> Result<u32>) -> Result<Self> {
         Ok(match self {
             Self::Other { .. } | Self::Module(_) | Self::Drop(_) => self.clone(),
             Self::Instantiate { module, args } => Self::Instantiate {
-                module: number(Thing::Module(*module))?,
+                module: new(Index::Module(*module))?,
                 args: args
                     .iter()
-                    .map(|(name, instance)| Ok((*name, number(Thing::Instance(*instance))?)))
+                    .map(|(name, instance)| Ok((*name, new(Index::Instance(*instance))?)))
                     .collect::<Result<_>>()?,
             },
-            Self::Bag(bag) => Self::Bag(
-                bag.iter()
+            Self::FromExports(exports) => Self::FromExports(
+                exports
+                    .iter()
                     .map(|(name, kind, index)| {
-                        Ok((name.clone(), *kind, number(Thing::Of(*kind, *index))?))
+                        Ok((name.clone(), *kind, new(Index::Of(*kind, *index))?))
                     })
                     .collect::<Result<_>>()?,
             ),
             Self::Export { instance, kind, name } => Self::Export {
-                instance: number(Thing::Instance(*instance))?,
+                instance: new(Index::Instance(*instance))?,
                 kind: *kind,
                 name: name.clone(),
             },
             Self::Lower { function, options } => {
-                Self::Lower { function: *function, options: renumbered(options, number)? }
+                Self::Lower { function: *function, options: renumbered(options, new)? }
             }
             Self::Lift { function, of_type, options } => Self::Lift {
-                function: number(Thing::Of(Kind::Function, *function))?,
+                function: new(Index::Of(Kind::Function, *function))?,
                 of_type: *of_type,
-                options: renumbered(options, number)?,
+                options: renumbered(options, new)?,
             },
         })
     }
@@ -173,22 +170,21 @@ impl<'a> Item<'a> {
 
 fn renumbered(
     options: &[CanonicalOption],
-    number: &mut impl FnMut(Thing) -> Result<u32>,
+    new: &mut impl FnMut(Index) -> Result<u32>,
 ) -> Result<Vec<CanonicalOption>> {
-    let mut of = |kind, index| number(Thing::Of(kind, index));
+    let mut of = |kind, index| new(Index::Of(kind, index));
     options
         .iter()
         .map(|option| {
             Ok(match *option {
-                CanonicalOption::UTF8 => CanonicalOption::UTF8,
+                CanonicalOption::Memory(index) => CanonicalOption::Memory(of(Kind::Memory, index)?),
                 CanonicalOption::Realloc(index) => {
                     CanonicalOption::Realloc(of(Kind::Function, index)?)
                 }
                 CanonicalOption::PostReturn(index) => {
                     CanonicalOption::PostReturn(of(Kind::Function, index)?)
                 }
-                CanonicalOption::Memory(index) => CanonicalOption::Memory(of(Kind::Memory, index)?),
-                other => bail!("an option that is not known: {other:?}"),
+                other => other,
             })
         })
         .collect()
@@ -211,22 +207,21 @@ fn items(component: &[u8]) -> Result<Vec<Item<'_>>> {
                 }
             }
             Payload::ComponentAliasSection(section) => {
-                entries(component, section, ALIAS, &mut items, |alias| {
-                    Ok(match alias {
-                        ComponentAlias::CoreInstanceExport { kind, instance_index, name } => {
-                            let (instance, name) = (instance_index, name.to_string());
-                            Some(Item::Export { instance, kind: Kind::of(kind)?, name })
-                        }
-                        _ => None,
-                    })
-                })?;
+                let end = section.range().end;
+                let mut aliases = section.into_iter_with_offsets().peekable();
+                while let Some(alias) = aliases.next() {
+                    let (start, alias) = alias?;
+                    let end =
+                        aliases.peek().and_then(|next| Some(next.as_ref().ok()?.0)).unwrap_or(end);
+                    items.push(alias_of(alias, part(component, start, end)?)?);
+                }
             }
             Payload::ComponentCanonicalSection(section) => {
                 for function in section {
                     items.push(canonical(function?)?);
                 }
             }
-            // It names things by numbers that will not be theirs.
+            // It names things by indices that will not be theirs.
             Payload::CustomSection(section) if section.name() == "component-name" => {}
             other => {
                 let (section, range) =
@@ -249,7 +244,7 @@ fn instance_of(instance: Instance<'_>) -> Result<Item<'_>> {
             let args = args.iter().map(|arg| (arg.name, arg.index)).collect();
             Item::Instantiate { module: module_index, args }
         }
-        Instance::FromExports(exports) => Item::Bag(
+        Instance::FromExports(exports) => Item::FromExports(
             exports
                 .iter()
                 .map(|export| Ok((export.name.to_string(), Kind::of(export.kind)?, export.index)))
@@ -258,46 +253,43 @@ fn instance_of(instance: Instance<'_>) -> Result<Item<'_>> {
     })
 }
 
+fn alias_of(alias: ComponentAlias<'_>, bytes: &[u8]) -> Result<Item<'static>> {
+    if let ComponentAlias::CoreInstanceExport { kind, instance_index, name } = alias {
+        let (instance, name) = (instance_index, name.to_string());
+        return Ok(Item::Export { instance, kind: Kind::of(kind)?, name });
+    }
+    Ok(Item::Other { section: ALIAS, data: [&[1], bytes].concat() })
+}
+
 fn canonical(function: CanonicalFunction) -> Result<Item<'static>> {
     Ok(match function {
         CanonicalFunction::Lift { core_func_index, type_index, options } => Item::Lift {
             function: core_func_index,
             of_type: type_index,
-            options: options.into_vec(),
+            options: options_of(&options)?,
         },
         CanonicalFunction::Lower { func_index, options } => {
-            Item::Lower { function: func_index, options: options.into_vec() }
+            Item::Lower { function: func_index, options: options_of(&options)? }
         }
         CanonicalFunction::ResourceDrop { resource } => Item::Drop(resource),
-        other => bail!("a function that is not known: {other:?}"),
+        other => bail!("a canonical function that is not known: {other:?}"),
     })
 }
 
-/// Adds each entry of a section: what `known` makes of it, or else its bytes.
-fn entries<'a, T: FromReader<'a>>(
-    component: &[u8],
-    entries: SectionLimited<'a, T>,
-    section: u8,
-    items: &mut Vec<Item<'a>>,
-    known: impl Fn(T) -> Result<Option<Item<'a>>>,
-) -> Result<()> {
-    let end = entries.range().end;
-    let mut entries = entries.into_iter_with_offsets().peekable();
-    while let Some(entry) = entries.next() {
-        let (start, entry) = entry?;
-        let end = match entries.peek() {
-            Some(Ok((next, _))) => *next,
-            _ => end,
-        };
-        items.push(match known(entry)? {
-            Some(item) => item,
-            None => {
-                let data = [&[1], part(component, start, end)?].concat();
-                Item::Other { section, data }
-            }
-        });
-    }
-    Ok(())
+fn options_of(options: &[wasmparser::CanonicalOption]) -> Result<Vec<CanonicalOption>> {
+    use wasmparser::CanonicalOption as Parsed;
+    options
+        .iter()
+        .map(|option| {
+            Ok(match *option {
+                Parsed::UTF8 => CanonicalOption::UTF8,
+                Parsed::Memory(index) => CanonicalOption::Memory(index),
+                Parsed::Realloc(index) => CanonicalOption::Realloc(index),
+                Parsed::PostReturn(index) => CanonicalOption::PostReturn(index),
+                other => bail!("a canonical option that is not known: {other:?}"),
+            })
+        })
+        .collect()
 }
 
 /// Writes a component.
@@ -316,10 +308,11 @@ pub fn encode(items: &[Item<'_>]) -> Result<Vec<u8>> {
                     args.iter().map(|(name, instance)| (*name, ModuleArg::Instance(*instance)));
                 component.section(InstanceSection::new().instantiate(*module, args));
             }
-            Item::Bag(bag) => {
-                let bag =
-                    bag.iter().map(|(name, kind, index)| (name.as_str(), kind.encoded(), *index));
-                component.section(InstanceSection::new().export_items(bag));
+            Item::FromExports(exports) => {
+                let exports = exports
+                    .iter()
+                    .map(|(name, kind, index)| (name.as_str(), kind.encoded(), *index));
+                component.section(InstanceSection::new().export_items(exports));
             }
             Item::Export { instance, kind, name } => {
                 let alias =
@@ -327,34 +320,20 @@ pub fn encode(items: &[Item<'_>]) -> Result<Vec<u8>> {
                 component.section(ComponentAliasSection::new().alias(alias));
             }
             Item::Lower { function, options } => {
-                component
-                    .section(CanonicalFunctionSection::new().lower(*function, encoded(options)?));
+                let mut section = CanonicalFunctionSection::new();
+                component.section(section.lower(*function, options.iter().cloned()));
             }
             Item::Drop(of_type) => {
                 component.section(CanonicalFunctionSection::new().resource_drop(*of_type));
             }
             Item::Lift { function, of_type, options } => {
                 let mut section = CanonicalFunctionSection::new();
-                component.section(section.lift(*function, *of_type, encoded(options)?));
+                component.section(section.lift(*function, *of_type, options.iter().cloned()));
             }
         }
     }
-    Ok(component.finish())
-}
-
-fn encoded(options: &[CanonicalOption]) -> Result<Vec<wasm_encoder::CanonicalOption>> {
-    options
-        .iter()
-        .map(|option| {
-            Ok(match *option {
-                CanonicalOption::UTF8 => wasm_encoder::CanonicalOption::UTF8,
-                CanonicalOption::Memory(index) => wasm_encoder::CanonicalOption::Memory(index),
-                CanonicalOption::Realloc(index) => wasm_encoder::CanonicalOption::Realloc(index),
-                CanonicalOption::PostReturn(index) => {
-                    wasm_encoder::CanonicalOption::PostReturn(index)
-                }
-                other => bail!("an option that is not known: {other:?}"),
-            })
-        })
-        .collect()
+    let component = component.finish();
+    // What names modules in sections that are copied would not be right any more.
+    wasmparser::validate(&component).context("the component that was made is not valid")?;
+    Ok(component)
 }

@@ -1,8 +1,8 @@
-//! Writes a program as one module.
+//! Writes a program as one module: what of it is used, with addresses as numbers.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Result, anyhow, ensure};
 use wasm_encoder::reencode::{Error, Reencode, utils};
 use wasm_encoder::{
     CodeSection, ConstExpr, DataSection, ElementSection, EntityType, ExportSection,
@@ -13,23 +13,23 @@ use wasmparser::{ElementKind, FuncType, Operator};
 
 use crate::module::Kind;
 use crate::program::{Entity, Program};
+use crate::used::Used;
 
-/// What it is called in traces.
+/// What it is called in traces. The host knows by it that a frame is not the agent's own.
 const NAME: &str = "python_runner.wasm";
 
 /// Where its imports come from. They have numbers for names.
 pub const IMPORTS: &str = "";
 
 pub fn encode(program: &Program<'_>) -> Result<Vec<u8>> {
+    let used = Used::of(program)?;
+    let layout = Layout::of(program, &used)?;
     let mut types = Types::default();
     let mut imports = ImportSection::new();
     for (number, of_type) in program.imported.iter().enumerate() {
         let of_type = EntityType::Function(types.index(of_type)?);
         imports.import(IMPORTS, &number.to_string(), of_type);
     }
-    let indices: Vec<Indices> =
-        (0..program.modules.len()).map(|module| indices(program, module)).collect();
-    let constants = constants(program, &indices)?;
 
     let mut functions = FunctionSection::new();
     let mut tables = TableSection::new();
@@ -38,21 +38,20 @@ pub fn encode(program: &Program<'_>) -> Result<Vec<u8>> {
     let mut elements = ElementSection::new();
     let mut code = CodeSection::new();
     let mut names = Vec::new();
-    for ((module, imports), indices) in program.modules.iter().zip(&program.imports).zip(indices) {
+    for (number, module) in program.modules.iter().enumerate() {
         let types =
             module.types.iter().map(|of_type| types.index(of_type)).collect::<Result<_>>()?;
-        let mut map = Map { types, indices, constants: &constants };
-        for of_type in &module.functions {
-            functions.function(map.type_index(*of_type)?);
-        }
+        let mut map = Map { program, layout: &layout, module: number, types };
         for table in &module.tables {
             map.parse_table(&mut tables, table.clone())?;
         }
         for memory in &module.memories {
             memories.memory(map.memory_type(*memory)?);
         }
-        for global in &module.globals {
-            map.parse_global(&mut globals, global.clone())?;
+        for (index, global) in (0..).zip(&module.globals) {
+            if layout.has(Kind::Global, Entity::Defined { module: number, index }) {
+                map.parse_global(&mut globals, global.clone())?;
+            }
         }
         for element in &module.elements {
             if let ElementKind::Active { offset_expr, .. } = &element.kind {
@@ -60,21 +59,31 @@ pub fn encode(program: &Program<'_>) -> Result<Vec<u8>> {
             }
             map.parse_element(&mut elements, element.clone())?;
         }
-        for body in &module.bodies {
-            map.parse_function_body(&mut code, body.clone())?;
+        for (index, (of_type, body)) in (0..).zip(module.functions.iter().zip(&module.bodies)) {
+            if layout.has(Kind::Function, Entity::Defined { module: number, index }) {
+                functions.function(map.type_index(*of_type)?);
+                map.parse_function_body(&mut code, body.clone())?;
+            }
         }
-        let imported = imports[Kind::Function as usize].len() as u32;
-        for (function, name) in module.names.iter().filter(|(function, _)| *function >= imported) {
-            names.push((map.function_index(*function)?, *name));
+        for (function, name) in &module.names {
+            let function = program.entity(number, Kind::Function, *function);
+            if matches!(function, Entity::Defined { module, .. } if module == number)
+                && layout.has(Kind::Function, function)
+            {
+                names.push((layout.index(Kind::Function, function)?, *name));
+            }
         }
     }
-    for (of_type, function) in &program.added {
-        functions.function(types.index(of_type)?);
-        code.function(function);
+    for (index, added) in (0..).zip(&program.added) {
+        if layout.has(Kind::Function, Entity::Added(index)) {
+            let calls = added.calls.iter().map(|function| layout.index(Kind::Function, *function));
+            functions.function(types.index(&added.of_type)?);
+            code.function(&(added.body)(&calls.collect::<Result<Vec<_>, _>>()?));
+        }
     }
     let mut exports = ExportSection::new();
     for (name, kind, entity) in &program.exports {
-        exports.export(name, kind.encoded(), program.index(*kind, *entity));
+        exports.export(name, kind.encoded(), layout.index(*kind, *entity)?);
     }
     let mut data = DataSection::new();
     for (address, bytes) in program.image.segments() {
@@ -100,70 +109,95 @@ fn naming(mut functions: Vec<(u32, &str)>) -> NameSection {
     section
 }
 
-/// What the indices of a module are in the program, by kind.
-type Indices = [Vec<u32>; Kind::ALL.len()];
-
-fn indices(program: &Program<'_>, module: usize) -> Indices {
-    Kind::ALL.map(|kind| {
-        let defined = program.modules[module].defined(kind) as u32;
-        let own = (0..defined).map(|index| Entity::Defined { module, index });
-        let all = program.imports[module][kind as usize].iter().copied().chain(own);
-        all.map(|entity| program.index(kind, entity)).collect()
-    })
+/// What index everything has that is written, and the globals that are numbers instead.
+#[derive(Default)]
+struct Layout {
+    indices: HashMap<(Kind, Entity), u32>,
+    next: [u32; Kind::ALL.len()],
+    constants: HashMap<Entity, i32>,
 }
 
-/// The globals that have one value for good: addresses that were to be found by whoever loads the modules.
-fn constants(program: &Program<'_>, indices: &[Indices]) -> Result<Vec<Option<i32>>> {
-    let mut set = HashSet::new();
-    for (module, indices) in program.modules.iter().zip(indices) {
-        for body in &module.bodies {
-            let mut reader = body.get_operators_reader()?;
-            while !reader.eof() {
-                if let Operator::GlobalSet { global_index } = reader.read()? {
-                    let global = indices[Kind::Global as usize].get(global_index as usize);
-                    set.insert(*global.context("no such global")?);
+impl Layout {
+    fn of(program: &Program<'_>, used: &Used) -> Result<Self> {
+        let mut layout = Self::default();
+        for index in 0..program.imported.len() as u32 {
+            layout.add(Kind::Function, Entity::Imported(index));
+        }
+        for (number, module) in program.modules.iter().enumerate() {
+            for kind in Kind::ALL {
+                for index in 0..module.defined(kind) as u32 {
+                    let entity = Entity::Defined { module: number, index };
+                    let is_written = match kind {
+                        Kind::Function => used.functions.contains(&entity),
+                        Kind::Table | Kind::Memory => true,
+                        Kind::Global => {
+                            let global = &module.globals[index as usize].init_expr;
+                            match layout.value(program, number, global)? {
+                                // Nobody sets it: an address that was to be found by whoever loads the modules.
+                                Some(value) if !used.set.contains(&entity) => {
+                                    layout.constants.insert(entity, value);
+                                    false
+                                }
+                                _ => used.set.contains(&entity) || used.read.contains(&entity),
+                            }
+                        }
+                    };
+                    if is_written {
+                        layout.add(kind, entity);
+                    }
                 }
             }
         }
-    }
-    // Whoever has it may set it.
-    let exports = program.exports.iter().filter(|(_, kind, _)| *kind == Kind::Global);
-    set.extend(exports.map(|(_, kind, entity)| program.index(*kind, *entity)));
-
-    let mut constants = Vec::new();
-    for (module, indices) in program.modules.iter().zip(indices) {
-        for global in &module.globals {
-            let value = evaluated(&global.init_expr, |global| {
-                let index = *indices[Kind::Global as usize].get(global as usize)?;
-                constants.get(index as usize).copied().flatten()
-            })?;
-            let is_set = set.contains(&(constants.len() as u32));
-            constants.push(value.filter(|_| !is_set));
-        }
-    }
-    Ok(constants)
-}
-
-/// What an address is, if it is a number: those of shared libraries are sums.
-fn evaluated(
-    expression: &wasmparser::ConstExpr<'_>,
-    global: impl Fn(u32) -> Option<i32>,
-) -> wasmparser::Result<Option<i32>> {
-    let mut values = Vec::new();
-    for operator in expression.get_operators_reader() {
-        let value = match operator? {
-            Operator::I32Const { value } => Some(value),
-            Operator::GlobalGet { global_index } => global(global_index),
-            Operator::I32Add => {
-                let (right, left) = (values.pop().flatten(), values.pop().flatten());
-                left.zip(right).map(|(left, right): (i32, i32)| left.wrapping_add(right))
+        for index in 0..program.added.len() as u32 {
+            if used.functions.contains(&Entity::Added(index)) {
+                layout.add(Kind::Function, Entity::Added(index));
             }
-            Operator::End => break,
-            _ => return Ok(None),
-        };
-        values.push(value);
+        }
+        Ok(layout)
     }
-    Ok(values.pop().flatten())
+
+    fn add(&mut self, kind: Kind, entity: Entity) {
+        let next = &mut self.next[kind as usize];
+        self.indices.insert((kind, entity), *next);
+        *next += 1;
+    }
+
+    fn has(&self, kind: Kind, entity: Entity) -> bool {
+        self.indices.contains_key(&(kind, entity))
+    }
+
+    fn index(&self, kind: Kind, entity: Entity) -> Result<u32, Wrong> {
+        self.indices
+            .get(&(kind, entity))
+            .copied()
+            .ok_or(Wrong("something is named that is not used"))
+    }
+
+    /// What an address is, if it is a number: those of shared libraries are sums.
+    fn value(
+        &self,
+        program: &Program<'_>,
+        module: usize,
+        expression: &wasmparser::ConstExpr<'_>,
+    ) -> wasmparser::Result<Option<i32>> {
+        let mut values: Vec<Option<i32>> = Vec::new();
+        for operator in expression.get_operators_reader() {
+            let value = match operator? {
+                Operator::I32Const { value } => Some(value),
+                Operator::GlobalGet { global_index } => {
+                    self.constants.get(&program.entity(module, Kind::Global, global_index)).copied()
+                }
+                Operator::I32Add => {
+                    let (right, left) = (values.pop().flatten(), values.pop().flatten());
+                    left.zip(right).map(|(left, right)| left.wrapping_add(right))
+                }
+                Operator::End => break,
+                _ => return Ok(None),
+            };
+            values.push(value);
+        }
+        Ok(values.pop().flatten())
+    }
 }
 
 /// The types of all modules, each once.
@@ -187,37 +221,29 @@ impl Types {
     }
 }
 
-/// What becomes of the indices in the code of one module.
+/// What becomes of the indices in one module.
 struct Map<'p> {
+    program: &'p Program<'p>,
+    layout: &'p Layout,
+    module: usize,
     types: Vec<u32>,
-    indices: Indices,
-    /// By the indices of the program.
-    constants: &'p [Option<i32>],
 }
-
-type Mapped<T> = Result<T, Error<Wrong>>;
 
 /// What is wrong with a module.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Wrong(String);
+struct Wrong(&'static str);
 
-fn wrong(what: impl Into<String>) -> Error<Wrong> {
-    Error::UserError(Wrong(what.into()))
-}
+type Mapped<T> = Result<T, Error<Wrong>>;
 
 impl Map<'_> {
     fn index(&self, kind: Kind, index: u32) -> Mapped<u32> {
-        let known = self.indices[kind as usize].get(index as usize).copied();
-        known.ok_or_else(|| wrong(format!("there is no {kind:?} {index}")))
+        let entity = self.program.entity(self.module, kind, index);
+        self.layout.index(kind, entity).map_err(Error::UserError)
     }
 
     fn value(&self, expression: &wasmparser::ConstExpr<'_>) -> wasmparser::Result<Option<i32>> {
-        evaluated(expression, |global| self.constant(global).ok().flatten())
-    }
-
-    fn constant(&self, global: u32) -> Mapped<Option<i32>> {
-        Ok(self.constants[self.index(Kind::Global, global)? as usize])
+        self.layout.value(self.program, self.module, expression)
     }
 }
 
@@ -225,8 +251,7 @@ impl Reencode for Map<'_> {
     type Error = Wrong;
 
     fn type_index(&mut self, index: u32) -> Mapped<u32> {
-        let known = self.types.get(index as usize).copied();
-        known.ok_or_else(|| wrong(format!("there is no type {index}")))
+        Ok(self.types[index as usize])
     }
 
     fn function_index(&mut self, index: u32) -> Mapped<u32> {
@@ -246,11 +271,11 @@ impl Reencode for Map<'_> {
     }
 
     fn element_index(&mut self, _: u32) -> Mapped<u32> {
-        Err(wrong("the table is filled by code"))
+        Err(Error::UserError(Wrong("the table is filled by code")))
     }
 
     fn data_index(&mut self, _: u32) -> Mapped<u32> {
-        Err(wrong("the memory is filled by code"))
+        Err(Error::UserError(Wrong("the memory is filled by code")))
     }
 
     /// The engine fills a table once for all instances when places in it are numbers, and else at each start.
@@ -262,10 +287,11 @@ impl Reencode for Map<'_> {
     }
 
     fn instruction<'a>(&mut self, operator: Operator<'a>) -> Mapped<Instruction<'a>> {
-        if let Operator::GlobalGet { global_index } = operator
-            && let Some(value) = self.constant(global_index)?
-        {
-            return Ok(Instruction::I32Const(value));
+        if let Operator::GlobalGet { global_index } = operator {
+            let global = self.program.entity(self.module, Kind::Global, global_index);
+            if let Some(value) = self.layout.constants.get(&global) {
+                return Ok(Instruction::I32Const(*value));
+            }
         }
         utils::instruction(self, operator)
     }

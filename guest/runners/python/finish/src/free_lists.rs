@@ -12,33 +12,34 @@
 //!
 //! The pointer is 0 for lists of anything but bytes: those are lowered one element after the other, and freed.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, bail, ensure};
 use wasm_encoder::{BlockType, Function, MemArg, MemArgTarget, ValType};
 use wasmparser::ValType::I32;
 
-use crate::module::{Kind, Module};
-use crate::program::Program;
+use crate::module::Kind;
+use crate::program::{Added, Program};
 
 const POP: &str = "wit_dylib_pop_list";
 const FREE: &str = "wit_dylib_dealloc_bytes";
 
 pub fn change(program: &mut Program<'_>) -> Result<()> {
-    let has = |module: &Module<'_>| module.exports(POP);
-    let module =
-        program.modules.iter().position(has).with_context(|| format!("no module exports {POP}"))?;
+    let modules = (0..program.modules.len()).filter(|module| program.modules[*module].exports(POP));
+    let [module] = modules.collect::<Vec<_>>()[..] else {
+        bail!("not one module exports {POP}");
+    };
     let pop = program.exported(module, Kind::Function, POP)?;
     let free = program.exported(module, Kind::Function, FREE)?;
     let of_type = program.type_of(pop)?.clone();
     ensure!(of_type.params() == [I32; 3] && of_type.results() == [I32], "{POP} has another type");
     ensure!(program.type_of(free)?.params() == [I32; 5], "{FREE} has another type");
-    let index = |function| program.index(Kind::Function, function);
-    let function = calling(index(pop), index(free));
-    program.replace(pop, of_type, function);
+    let added = Added { of_type, calls: vec![pop, free], body };
+    ensure!(program.replace(pop, added) > 0, "no module imports {POP}");
     Ok(())
 }
 
 /// The function above.
-fn calling(pop: u32, free: u32) -> Function {
+fn body(calls: &[u32]) -> Function {
+    let (pop, free) = (calls[0], calls[1]);
     let (call, of_type, pointer, len) = (0, 1, 2, 3);
     let word = MemArg { offset: 0, align: 2, target: MemArgTarget::Memory(0), ordering: None };
     let mut function = Function::new([(1, ValType::I32)]);

@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 
 #[derive(Default)]
 pub struct Image {
-    /// By where they begin.
+    /// By where they begin. None overlaps another.
     segments: BTreeMap<u32, Vec<u8>>,
 }
 
 impl Image {
-    /// Whether there was nothing yet.
-    pub fn add(&mut self, address: u32, data: &[u8]) -> bool {
-        let is_new = !self.segments.contains_key(&address);
-        self.segments.entry(address).or_insert_with(|| data.to_vec());
-        is_new
+    /// `None`: there is something at one of these addresses already.
+    pub fn add(&mut self, address: u32, data: &[u8]) -> Option<()> {
+        let end = |start: u32, data: &[u8]| u64::from(start) + data.len() as u64;
+        let before = self.segments.range(..=address).next_back();
+        let behind = self.segments.range(address..).next();
+        let is_free = before.is_none_or(|(start, data)| end(*start, data) <= address.into())
+            && behind.is_none_or(|(start, _)| end(address, data) <= (*start).into());
+        is_free.then(|| drop(self.segments.insert(address, data.to_vec())))
     }
 
     pub fn segments(&self) -> impl Iterator<Item = (u32, &[u8])> {
@@ -43,6 +46,11 @@ impl Image {
             }
         }
         true
+    }
+
+    /// There is room for zeros everywhere.
+    pub fn clear_word(&mut self, address: u32) {
+        let _ = self.set_word(address, 0);
     }
 
     /// Where the pattern is, each time.

@@ -27,28 +27,28 @@ pub fn change(image: &mut Image) -> Result<()> {
     let [mark] = image.find(MARK)[..] else {
         bail!("the image has not one mark of its objects");
     };
-    let behind = mark + MARK.len() as u32;
-    let (list, none) = (image.word(behind), image.word(behind + 4));
+    let behind = mark.wrapping_add(MARK.len() as u32);
+    let (list, none) = (image.word(behind), image.word(behind.wrapping_add(4)));
     ensure!(image.word(none) == STATIC, "None is no object as CPython 3.14 has them");
-    let (length, items) = (image.word(list + 8), image.word(list + 12));
+    let (length, items) = (image.word(list.wrapping_add(8)), image.word(list.wrapping_add(12)));
     ensure!(
         length >= MIN_OBJECTS,
         "the image lists {length} objects, not the {MIN_OBJECTS} that there are at least"
     );
     let mut made = 0;
     for number in 0..length {
-        let item = items + 4 * number;
+        let item = items.wrapping_add(number.wrapping_mul(4));
         let object = image.word(item);
         ensure!(
-            image.word(object) != 0 && image.word(object + 4) != 0,
+            image.word(object) != 0 && image.word(object.wrapping_add(4)) != 0,
             "there is no object at {object:#x}"
         );
         if image.word(object) < LEAST {
             made += u32::from(image.set_word(object, MADE));
         }
-        ensure!(image.set_word(item, 0), "an item has no place");
+        image.clear_word(item);
     }
-    ensure!(image.set_word(list + 8, 0), "the list has no place");
+    image.clear_word(list.wrapping_add(8));
     ensure!(made >= length / 2, "of {length} objects of the image {made} could be made immortal");
     Ok(())
 }

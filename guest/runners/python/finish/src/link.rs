@@ -4,14 +4,14 @@
 //! of functions. An engine fills a table that several modules have at each start, 240 KiB for CPython; one that only one
 //! module has, it fills as functions are called. Code that knows addresses as numbers is faster, too.
 //!
-//! Apart remain two small modules by which others call functions of the component that are made after them.
+//! Two small modules are kept, by which others call functions of the component that are made after them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use wasmparser::FuncType;
 
-use crate::component::{self, Component, Item, Numbers, Thing};
+use crate::component::{self, Component, Index, IndexSpaces, Item};
 use crate::encode;
 use crate::module::{Kind, Module};
 use crate::program::{Entity, Imports, Program};
@@ -22,14 +22,14 @@ const CALLED_LATER: &str = "$imports";
 pub struct Linker<'c, 'a> {
     component: &'c Component<'a>,
     pub program: Program<'a>,
-    /// The instances that are linked: modules of the program.
+    /// The instances that are linked, as modules of the program.
     linked: HashMap<u32, usize>,
-    /// What the program imports: places in the component.
+    /// What the program imports, by positions in the component.
     imported: Vec<usize>,
-    /// What the component wants of the program: places there, and what it is exported as.
+    /// What the component wants of the program: positions there, and names of exports.
     exported: BTreeMap<usize, String>,
-    /// The items that remain of the component.
-    live: HashSet<usize>,
+    /// The items of the component that are kept.
+    kept: HashSet<usize>,
 }
 
 impl<'c, 'a> Linker<'c, 'a> {
@@ -40,20 +40,23 @@ impl<'c, 'a> Linker<'c, 'a> {
             linked: HashMap::new(),
             imported: Vec::new(),
             exported: BTreeMap::new(),
-            live: HashSet::new(),
+            kept: HashSet::new(),
         };
-        let mut apart = HashSet::new();
-        for (item, thing) in component.items.iter().zip(&component.things) {
-            let (Item::Instantiate { module, args }, Some(Thing::Instance(instance))) =
-                (item, thing)
+        let mut not_linked = Vec::new();
+        for (position, (item, index)) in linker.items() {
+            let (Item::Instantiate { module, args }, Some(Index::Instance(instance))) =
+                (item, index)
             else {
                 continue;
             };
-            let place = component.place(Thing::Module(*module))?;
-            let Item::Module(bytes) = component.items[place] else { continue };
+            let Item::Module(bytes) =
+                component.items[component.position(Index::Module(*module))?]
+            else {
+                bail!("a module is not in the component");
+            };
             let parsed = Module::parse(bytes)?;
             if parsed.imports(CALLED_LATER) || parsed.exports(CALLED_LATER) {
-                apart.insert(*instance);
+                not_linked.push(position);
                 continue;
             }
             let imports = linker
@@ -63,15 +66,19 @@ impl<'c, 'a> Linker<'c, 'a> {
             linker.program.modules.push(parsed);
             linker.program.imports.push(imports);
         }
-        ensure!(
-            apart.len() == 2,
-            "{} modules have a table {CALLED_LATER}, and not two",
-            apart.len()
-        );
+        let count = not_linked.len();
+        ensure!(count == 2, "{count} modules have a table {CALLED_LATER}, and not two");
         linker.program.read_image()?;
-        linker.find_live(&apart)?;
+        linker.keep(not_linked)?;
         linker.export()?;
         Ok(linker)
+    }
+
+    /// What the component defines, with positions and indices.
+    fn items(
+        &self,
+    ) -> impl Iterator<Item = (usize, (&'c Item<'a>, &'c Option<Index>))> + use<'c, 'a> {
+        self.component.items.iter().zip(&self.component.indices).enumerate()
     }
 
     fn imports_of(&mut self, module: &Module<'a>, args: &[(&'a str, u32)]) -> Result<Imports> {
@@ -98,49 +105,42 @@ impl<'c, 'a> Linker<'c, 'a> {
             return self.program.exported(*module, kind, name);
         }
         let component = self.component;
-        let Item::Bag(bag) = &component.items[component.place(Thing::Instance(instance))?] else {
-            anyhow::bail!("it is of a module that is not linked");
+        let Item::FromExports(exports) =
+            &component.items[component.position(Index::Instance(instance))?]
+        else {
+            bail!("it is of a module that is not linked");
         };
-        let given = bag.iter().find(|(other, of, _)| other == name && *of == kind);
-        let (_, _, index) = given.context("nobody gives it")?;
-        let place = component.place(Thing::Of(kind, *index))?;
-        match &component.items[place] {
+        let export = exports.iter().find(|(other, of, _)| other == name && *of == kind);
+        let (_, _, index) = export.context("it is not provided")?;
+        let position = component.position(Index::Of(kind, *index))?;
+        match &component.items[position] {
             Item::Export { instance, name, .. } if self.linked.contains_key(instance) => {
                 self.resolve(*instance, kind, name, of_type)
             }
-            _ => self.import(place, of_type.context("it is not of the program, and no function")?),
+            _ => Ok(self.import(position, of_type.context("only functions can be imported")?)),
         }
     }
 
-    fn import(&mut self, place: usize, of_type: &FuncType) -> Result<Entity> {
-        let known = self.imported.iter().position(|other| *other == place);
+    fn import(&mut self, position: usize, of_type: &FuncType) -> Entity {
+        let known = self.imported.iter().position(|other| *other == position);
         let number = known.unwrap_or_else(|| {
-            self.imported.push(place);
+            self.imported.push(position);
             self.program.imported.push(of_type.clone());
             self.imported.len() - 1
         });
-        Ok(Entity::Imported(number as u32))
+        Entity::Imported(number as u32)
     }
 
-    /// What the component has of its own, the instances that remain apart, what the program imports, and what all those name.
-    fn find_live(&mut self, apart: &HashSet<u32>) -> Result<()> {
-        let mut open = self.imported.clone();
-        for (place, (item, thing)) in
-            self.component.items.iter().zip(&self.component.things).enumerate()
-        {
-            match (item, thing) {
-                (Item::Other { .. } | Item::Lift { .. }, _) => open.push(place),
-                (_, Some(Thing::Instance(instance))) if apart.contains(instance) => {
-                    open.push(place)
-                }
-                _ => {}
-            }
-        }
-        while let Some(place) = open.pop() {
-            if self.live.insert(place) {
-                for thing in self.component.items[place].needs() {
-                    if !self.is_linked(thing) {
-                        open.push(self.component.place(thing)?);
+    /// Keeps what the component has of its own, what the program imports, these items, and what all those name.
+    fn keep(&mut self, mut open: Vec<usize>) -> Result<()> {
+        let own = |item: &Item<'_>| matches!(item, Item::Other { .. } | Item::Lift { .. });
+        open.extend(self.items().filter(|(_, (item, _))| own(item)).map(|(position, _)| position));
+        open.extend(&self.imported);
+        while let Some(position) = open.pop() {
+            if self.kept.insert(position) {
+                for index in self.component.items[position].needs()? {
+                    if !self.is_linked(index) {
+                        open.push(self.component.position(index)?);
                     }
                 }
             }
@@ -148,29 +148,29 @@ impl<'c, 'a> Linker<'c, 'a> {
         Ok(())
     }
 
-    fn is_linked(&self, thing: Thing) -> bool {
-        matches!(thing, Thing::Instance(instance) if self.linked.contains_key(&instance))
+    fn is_linked(&self, index: Index) -> bool {
+        matches!(index, Index::Instance(instance) if self.linked.contains_key(&instance))
     }
 
     fn export(&mut self) -> Result<()> {
-        let (items, exports) = (&self.component.items, &mut self.program.exports);
-        let mut exports = std::mem::take(exports);
-        for (place, item) in items.iter().enumerate().filter(|(place, _)| self.live.contains(place))
+        let mut exports: Vec<(String, Kind, Entity)> = Vec::new();
+        for (position, (item, _)) in
+            self.items().filter(|(position, _)| self.kept.contains(position))
         {
             let Item::Export { instance, kind, name } = item else { continue };
             let Some(module) = self.linked.get(instance) else { continue };
             let entity = self.program.exported(*module, *kind, name)?;
-            let same = |(_, of, what): &&(String, Kind, Entity)| (*of, *what) == (*kind, entity);
-            let name = match exports.iter().find(same) {
+            let same = exports.iter().find(|(_, of, what)| (*of, *what) == (*kind, entity));
+            let name = match same {
                 Some((name, ..)) => name.clone(),
                 None => {
                     let is_taken = exports.iter().any(|(other, ..)| other == name);
-                    let name = if is_taken { format!("{name} {place}") } else { name.clone() };
+                    let name = if is_taken { format!("{name} {position}") } else { name.clone() };
                     exports.push((name.clone(), *kind, entity));
                     name
                 }
             };
-            self.exported.insert(place, name);
+            self.exported.insert(position, name);
         }
         self.program.exports = exports;
         Ok(())
@@ -181,14 +181,12 @@ impl<'c, 'a> Linker<'c, 'a> {
         let program = encode::encode(&self.program)?;
         let after = self.imported.iter().max().context("the program imports nothing")?;
         let mut written = Written::default();
-        for (place, (item, thing)) in
-            self.component.items.iter().zip(&self.component.things).enumerate()
-        {
-            if self.live.contains(&place) && !self.exported.contains_key(&place) {
-                let item = item.renumbered(&mut |thing| written.number(thing))?;
-                written.push(item, *thing);
+        for (position, (item, index)) in self.items() {
+            if self.kept.contains(&position) && !self.exported.contains_key(&position) {
+                let item = item.renumbered(&mut |index| written.index(index))?;
+                written.push(item, *index);
             }
-            if place == *after {
+            if position == *after {
                 self.write(&program, &mut written)?;
             }
         }
@@ -199,20 +197,19 @@ impl<'c, 'a> Linker<'c, 'a> {
     where
         'a: 'w,
     {
-        let bag = self.imported.iter().enumerate().map(|(number, place)| {
-            let thing = self.component.things[*place].context("what is imported has no number")?;
-            Ok((number.to_string(), Kind::Function, written.number(thing)?))
+        let imports = self.imported.iter().enumerate().map(|(number, position)| {
+            let index = self.component.indices[*position].context("it has no index")?;
+            Ok((number.to_string(), Kind::Function, written.index(index)?))
         });
-        let bag = Item::Bag(bag.collect::<Result<_>>()?);
-        let module = written.push(Item::Module(program), None).context("it has no number")?;
-        let imports = written.push(bag, None).context("it has no number")?;
+        let imports = Item::FromExports(imports.collect::<Result<_>>()?);
+        let module = written.push(Item::Module(program), None);
+        let imports = written.push(imports, None);
         let args = vec![(encode::IMPORTS, imports)];
-        let instance =
-            written.push(Item::Instantiate { module, args }, None).context("it has no number")?;
-        for (place, name) in &self.exported {
-            if let Item::Export { kind, .. } = &self.component.items[*place] {
+        let instance = written.push(Item::Instantiate { module, args }, None);
+        for (position, name) in &self.exported {
+            if let Item::Export { kind, .. } = &self.component.items[*position] {
                 let export = Item::Export { instance, kind: *kind, name: name.clone() };
-                written.push(export, self.component.things[*place]);
+                written.push(export, self.component.indices[*position]);
             }
         }
         Ok(())
@@ -223,21 +220,22 @@ impl<'c, 'a> Linker<'c, 'a> {
 #[derive(Default)]
 struct Written<'w> {
     items: Vec<Item<'w>>,
-    numbers: Numbers,
-    /// The numbers that things of the other one have in this.
-    known: HashMap<Thing, u32>,
+    spaces: IndexSpaces,
+    /// What indices of the other one are in this.
+    known: HashMap<Index, u32>,
 }
 
 impl<'w> Written<'w> {
-    /// Adds what was something in the other one. Returns its number, if it has one.
-    fn push(&mut self, item: Item<'w>, was: Option<Thing>) -> Option<u32> {
-        let number = self.numbers.next(&item).map(Thing::number);
-        self.known.extend(was.zip(number));
+    /// Adds what had an index in the other one, or had none. Returns its own: of what has none, 0.
+    fn push(&mut self, item: Item<'w>, old: Option<Index>) -> u32 {
+        let new = self.spaces.next(&item).map_or(0, Index::number);
+        self.known.extend(old.map(|old| (old, new)));
         self.items.push(item);
-        number
+        new
     }
 
-    fn number(&self, thing: Thing) -> Result<u32> {
-        self.known.get(&thing).copied().with_context(|| format!("{thing:?} is wanted too early"))
+    fn index(&self, old: Index) -> Result<u32> {
+        let known = self.known.get(&old).copied();
+        known.with_context(|| format!("{old:?} is wanted before the program, or is a part of it"))
     }
 }

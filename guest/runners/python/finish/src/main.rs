@@ -1,7 +1,7 @@
-//! Does to a component of componentize-py what that leaves to do: `finish COMPONENT OUTPUT`.
+//! Links and changes the component that componentize-py makes: `finish COMPONENT OUTPUT`.
 //!
-//! It is linked at build time ([`link`]), frees what it passes to the host ([`free_lists`]), and has nobody count the references
-//! to objects of its image ([`immortal`]).
+//! Its modules become one ([`link`]), which frees what it passes to the host ([`free_lists`]), and does not count references to
+//! objects of its image ([`immortal`]).
 
 mod component;
 mod encode;
@@ -13,6 +13,7 @@ mod module;
 mod program;
 #[cfg(test)]
 mod tests;
+mod used;
 
 use std::fs;
 use std::path::PathBuf;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
 }
 
 fn finished(component: &[u8]) -> Result<Vec<u8>> {
+    wasmparser::validate(component)?;
     let component = Component::parse(component)?;
     let mut linker = Linker::new(&component)?;
     free_lists::change(&mut linker.program)?;

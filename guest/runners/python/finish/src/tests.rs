@@ -13,6 +13,7 @@ const COMPONENT: &str = include_str!("tests/component.wat");
 /// The text of a component after it was linked.
 fn linked(text: &str) -> Result<String> {
     let component = wat::parse_str(text)?;
+    wasmparser::validate(&component)?;
     let component = Component::parse(&component)?;
     let mut linker = Linker::new(&component)?;
     free_lists::change(&mut linker.program)?;
@@ -40,23 +41,36 @@ fn modules_become_one_in_which_addresses_are_numbers_and_lists_are_freed() {
 fn what_is_not_known_is_refused() {
     let cases = [
         ("$imports", "$others", "0 modules have a table $imports, and not two"),
-        ("wit_dylib_pop_list", "pop", "no module exports wit_dylib_pop_list"),
+        ("wit_dylib_pop_list", "pop", "not one module exports wit_dylib_pop_list"),
         ("wit_dylib_dealloc_bytes", "free", "exports no wit_dylib_dealloc_bytes"),
+        (
+            "\"wit_dylib_dealloc_bytes\") (param i32 i32 i32 i32 i32)",
+            "\"wit_dylib_dealloc_bytes\") (param i32)",
+            "wit_dylib_dealloc_bytes has another type",
+        ),
         (
             "(global (export \"table base\") i32 (i32.const 2))",
             "(global (export \"table base\") i32 (i32.sub (i32.const 2) (i32.const 1)))",
             "a place in the table is not a number",
         ),
         ("(data (i32.const 16) \"hello\")", "(data \"hello\")", "data that is not at an address"),
+        ("(data (i32.const 36)", "(data (i32.const 20)", "there is data twice at 0x14"),
+        ("(data (i32.const 36)", "(data (i32.const 13)", "there is data twice at 0xd"),
+        ("(func $start (", "(memory 1) (func $start (", "there are 2 memories"),
         (
-            "(func (export \"run\")",
-            "(start 0) (func (export \"run\")",
+            "(func $start (",
+            "(start $start) (func $start (",
             "a section that is not known: StartSection",
         ),
         (
-            "(with \"env\" (instance $first))",
-            "(with \"env\" (instance $shim))",
-            "it is of a module that is not linked",
+            "(canon lower (func $log) (",
+            "(canon lower (func $log) string-encoding=utf16 (",
+            "a canonical option that is not known",
+        ),
+        (
+            "(core instance $shim",
+            "(component (alias outer 1 $second (core module))) (core instance $shim",
+            "the component that was made is not valid",
         ),
     ];
     for (from, to, why) in cases {
@@ -87,7 +101,7 @@ impl Objects<'_> {
         bytes.extend(immortal::MARK);
         bytes.extend([AT + 8, AT].iter().flat_map(|word| word.to_le_bytes()));
         let mut image = Image::default();
-        assert!(image.add(AT, &bytes));
+        image.add(AT, &bytes).unwrap();
         image
     }
 }
@@ -120,13 +134,18 @@ fn an_image_of_other_objects_is_refused() {
         assert!(error.contains(why), "{error}");
     }
     let error = immortal::change(&mut Image::default()).unwrap_err().to_string();
-    assert!(error.contains("has not one mark"), "{error}");
+    assert!(error.contains("not one mark"), "{error}");
 }
 
 #[test]
 fn a_word_is_set_where_there_is_room_for_it() {
     let mut image = Image::default();
-    assert!(image.add(8, &[1, 2, 3, 4]) && image.add(16, &[5, 6]) && !image.add(8, &[0]));
+    for (address, data) in [(16, &[5, 6][..]), (8, &[1, 2, 3, 4]), (12, &[]), (7, &[0])] {
+        image.add(address, data).unwrap();
+    }
+    for (address, data) in [(8, &[0; 1][..]), (11, &[0]), (17, &[0]), (7, &[0; 2]), (15, &[0; 9])] {
+        assert!(image.add(address, data).is_none(), "{address}");
+    }
     assert_eq!(
         [6, 8, 10, 16, 100].map(|at| image.word(at)),
         [0x0201_0000, 0x0403_0201, 0x0403, 0x0605, 0]

@@ -1,5 +1,5 @@
-;; A program of three modules in the shape that componentize-py leaves: one with the memory and the table, two libraries that
-;; are to be placed in both, and two modules by which a function of the component can be called before it is there.
+;; A program in the shape that componentize-py leaves: a module with the memory and the table, libraries that are to be placed
+;; in both, one that placed them once, and two modules by which a function of the component can be called before it is there.
 (component
   (import "log" (func $log (param "text" string)))
   (import "now" (func $now (result u32)))
@@ -11,14 +11,18 @@
   (core module $fixup
     (import "" "0" (func $log (param i32 i32)))
     (import "" "$imports" (table 1 1 funcref))
+    (import "" "epoch" (global (mut i32)))
     (elem (i32.const 0) func $log))
   (core module $main
+    (import "env" "log" (func $log (param i32 i32)))
     (memory (export "memory") 1)
     (table (export "table") 4 funcref)
     (global (export "stack") (mut i32) (i32.const 1024))
     (global (export "memory base") i32 (i32.const 32))
     (global (export "table base") i32 (i32.const 2))
     (global (export "address of text") (mut i32) (i32.const 16))
+    (global (export "epoch") (mut i32) (i32.const 7))
+    (export "log again" (func $log))
     (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 64))
     (data (i32.const 16) "hello")
     (data (i32.const 36) "\05\00\00\00"))
@@ -35,15 +39,27 @@
     (func $say (export "say")
       (global.set $stack (i32.sub (global.get $stack) (call $now)))
       (call $log (global.get $text) (i32.load (global.get $length))))
+    (func (export "for other programs") (call $say))
     (func (export "wit_dylib_pop_list") (param i32 i32 i32) (result i32) (i32.const 0))
     (func (export "wit_dylib_dealloc_bytes") (param i32 i32 i32 i32 i32))
     (elem (global.get $base) func $say $log))
   (core module $second
     (import "env" "say" (func $say))
+    (import "env" "epoch" (global $epoch (mut i32)))
+    (import "env" "now" (func $now (result i32)))
     (import "env" "wit_dylib_pop_list" (func $pop (param i32 i32 i32) (result i32)))
-    (func (export "run") (call $say) (drop (call $pop (i32.const 1) (i32.const 2) (i32.const 3)))))
+    (func (export "run") (result i32)
+      (call $say)
+      (drop (call $pop (i32.const 1) (i32.const 2) (i32.const 3)))
+      (i32.add (global.get $epoch) (call $now)))
+    (func (export "after") (param i32))
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 128)))
+  (core module $init
+    (import "env" "text" (global $text (mut i32)))
+    (func $start (global.set $text (i32.const 16))))
   (core instance $shim (instantiate $shim))
-  (core instance $main (instantiate $main))
+  (core instance $main_env (export "log" (func $shim "0")))
+  (core instance $main (instantiate $main (with "env" (instance $main_env))))
   (core func $lowered_now (canon lower (func $now)))
   (core instance $env
     (export "memory" (memory $main "memory"))
@@ -51,15 +67,23 @@
     (export "stack" (global $main "stack"))
     (export "memory base" (global $main "memory base"))
     (export "table base" (global $main "table base"))
-    (export "log" (func $shim "0"))
+    (export "log" (func $main "log again"))
     (export "now" (func $lowered_now)))
   (core instance $got (export "text" (global $main "address of text")))
   (core instance $first (instantiate $first (with "env" (instance $env)) (with "GOT" (instance $got))))
-  (core instance $second (instantiate $second (with "env" (instance $first))))
+  (core instance $second_env
+    (export "say" (func $first "say"))
+    (export "epoch" (global $main "epoch"))
+    (export "now" (func $lowered_now))
+    (export "wit_dylib_pop_list" (func $first "wit_dylib_pop_list")))
+  (core instance $second (instantiate $second (with "env" (instance $second_env))))
+  (core instance (instantiate $init (with "env" (instance $got))))
   (alias core export $main "memory" (core memory $memory))
   (core func $lowered_log (canon lower (func $log) (memory $memory) (realloc (core func $main "realloc"))))
-  (core instance $filled (instantiate $fixup
+  (core instance (instantiate $fixup
     (with "" (instance
       (export "0" (func $lowered_log))
+      (export "epoch" (global $main "epoch"))
       (export "$imports" (table $shim "$imports"))))))
-  (func (export "run") (canon lift (core func $second "run"))))
+  (func (export "run") (result string) (canon lift (core func $second "run") (memory $memory)
+    (realloc (core func $second "realloc")) (post-return (core func $second "after")))))

@@ -19,11 +19,12 @@
     (type (;0;) (func (param i32 i32)))
     (import "" "0" (func $log (;0;) (type 0) (param i32 i32)))
     (import "" "$imports" (table (;0;) 1 1 funcref))
+    (import "" "epoch" (global (;0;) (mut i32)))
     (elem (;0;) (i32.const 0) func $log)
   )
   (core instance (;0;) (instantiate 0))
-  (core func (;0;) (canon lower (func 1)))
-  (alias core export 0 "0" (core func (;1;)))
+  (alias core export 0 "0" (core func (;0;)))
+  (core func (;1;) (canon lower (func 1)))
   (core module (;2;)
     (type (;0;) (func (param i32 i32)))
     (type (;1;) (func (result i32)))
@@ -31,18 +32,19 @@
     (type (;3;) (func))
     (type (;4;) (func (param i32 i32 i32) (result i32)))
     (type (;5;) (func (param i32 i32 i32 i32 i32)))
+    (type (;6;) (func (param i32)))
     (import "" "0" (func (;0;) (type 0) (param i32 i32)))
     (import "" "1" (func (;1;) (type 1) (result i32)))
     (table (;0;) 4 funcref)
     (memory (;0;) 1)
     (global (;0;) (mut i32) i32.const 1024)
-    (global (;1;) i32 i32.const 32)
-    (global (;2;) i32 i32.const 2)
-    (global (;3;) (mut i32) i32.const 16)
-    (global (;4;) i32 i32.const 36)
+    (global (;1;) (mut i32) i32.const 7)
     (export "memory" (memory 0))
     (export "realloc" (func 2))
+    (export "epoch" (global 1))
     (export "run" (func 6))
+    (export "realloc 40" (func 8))
+    (export "after" (func 7))
     (elem (;0;) (i32.const 2) func $say 0)
     (func (;2;) (type 2) (param i32 i32 i32 i32) (result i32)
       i32.const 64
@@ -61,15 +63,22 @@
       i32.const 0
     )
     (func (;5;) (type 5) (param i32 i32 i32 i32 i32))
-    (func (;6;) (type 3)
+    (func (;6;) (type 1) (result i32)
       call $say
       i32.const 1
       i32.const 2
       i32.const 3
-      call 7
+      call 9
       drop
+      global.get 1
+      call 1
+      i32.add
     )
-    (func (;7;) (type 4) (param i32 i32 i32) (result i32)
+    (func (;7;) (type 6) (param i32))
+    (func (;8;) (type 2) (param i32 i32 i32 i32) (result i32)
+      i32.const 128
+    )
+    (func (;9;) (type 4) (param i32 i32 i32) (result i32)
       (local i32)
       local.get 0
       local.get 1
@@ -93,8 +102,8 @@
     (data (;1;) (i32.const 36) "\05\00\00\00")
   )
   (core instance (;1;)
-    (export "0" (func 1))
-    (export "1" (func 0))
+    (export "0" (func 0))
+    (export "1" (func 1))
   )
   (core instance (;2;) (instantiate 2
       (with "" (instance 1))
@@ -102,18 +111,22 @@
   )
   (alias core export 2 "memory" (core memory (;0;)))
   (alias core export 2 "realloc" (core func (;2;)))
+  (alias core export 2 "epoch" (core global (;0;)))
   (alias core export 2 "run" (core func (;3;)))
-  (core func (;4;) (canon lower (func 0) (memory 0) (realloc 2)))
+  (alias core export 2 "realloc 40" (core func (;4;)))
+  (alias core export 2 "after" (core func (;5;)))
+  (core func (;6;) (canon lower (func 0) (memory 0) (realloc 2)))
   (alias core export 0 "$imports" (core table (;0;)))
   (core instance (;3;)
-    (export "0" (func 4))
+    (export "0" (func 6))
+    (export "epoch" (global 0))
     (export "$imports" (table 0))
   )
   (core instance (;4;) (instantiate 1
       (with "" (instance 3))
     )
   )
-  (type (;2;) (func))
-  (func (;2;) (type 2) (canon lift (core func 3)))
+  (type (;2;) (func (result string)))
+  (func (;2;) (type 2) (canon lift (core func 3) (memory 0) (realloc 4) (post-return 5)))
   (export (;3;) "run" (func 2))
 )
