@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use harness::{Host, ModelServer, Value, files, model_server};
+use harness::{Host, ModelServer, Value, files, json, model_server};
 
 use crate::runners;
 
@@ -14,14 +14,16 @@ struct Toolchain {
     name: &'static str,
     /// The file that the author edits.
     entry: &'static str,
-    /// A line of it, and what takes its place, so that a message can ask for a fault.
-    edit: (&'static str, &'static str),
+    /// Lines of it, and what takes their place, so that a message or a name can ask for a fault.
+    edits: &'static [(&'static str, &'static str)],
     /// Faults in a file beside it.
     faults: &'static str,
     expected: &'static [Fault],
+    /// A fault of the load, in another file.
+    load: (&'static str, Fault),
 }
 
-/// What a message brings about.
+/// What a message brings about, or the name of an agent that begins with `start-`.
 struct Fault {
     message: &'static str,
     reason: &'static str,
@@ -36,10 +38,17 @@ struct Fault {
 const C: Toolchain = Toolchain {
     name: "c",
     entry: "agent.c",
-    edit: (
-        "static char *answer(const char *text) {\n",
-        "void fault(const char *text);\nstatic char *answer(const char *text) {\n  fault(text);\n",
-    ),
+    edits: &[
+        (
+            "static char *answer(const char *text) {\n",
+            "void fault(const char *text);\nvoid fault_in_start(const char *text);\n\
+             static char *answer(const char *text) {\n  fault(text);\n",
+        ),
+        (
+            "  exports_bulkhead_agent_lifecycle_start_request_free(request);\n",
+            "  fault_in_start(copy(&request->agent_id));\n",
+        ),
+    ],
     faults: "faults.c",
     expected: &[
         Fault {
@@ -85,13 +94,51 @@ const C: Toolchain = Toolchain {
             words: "stack",
             function: Some("recurse"),
         },
+        Fault {
+            message: "callback",
+            reason: "exception",
+            kind: Some("Assertion failed"),
+            words: "left == right",
+            function: Some("compare"),
+        },
+        Fault {
+            message: "refused",
+            reason: "exception",
+            kind: Some("Assertion failed"),
+            words: "bulkhead_agent_host_send",
+            function: Some("send"),
+        },
+        Fault {
+            message: "start-assert",
+            reason: "exception",
+            kind: Some("Assertion failed"),
+            words: "number > 0",
+            function: Some("fault"),
+        },
+        Fault {
+            message: "start-recursion",
+            reason: "stack_exhausted",
+            kind: None,
+            words: "stack",
+            function: Some("recurse"),
+        },
     ],
+    load: (
+        "load.c",
+        Fault {
+            message: "loaded",
+            reason: "trap",
+            kind: None,
+            words: "unreachable",
+            function: Some("load"),
+        },
+    ),
 };
 
 const GO: Toolchain = Toolchain {
     name: "go",
     entry: "agent.go",
-    edit: ("\ta.Turns++\n", "\ta.Turns++\n\tfault(message.Body)\n"),
+    edits: &[("\ta.Turns++\n", "\ta.Turns++\n\tfault(message.Body)\n")],
     faults: "faults.go",
     expected: &[
         Fault {
@@ -131,7 +178,52 @@ const GO: Toolchain = Toolchain {
             words: "stack",
             function: None,
         },
+        Fault {
+            message: "callback",
+            reason: "exception",
+            kind: Some("panic"),
+            words: "in a callback",
+            function: Some("fault"),
+        },
+        Fault {
+            message: "goroutine",
+            reason: "exception",
+            kind: Some("panic"),
+            words: "in a goroutine",
+            function: Some("fault"),
+        },
+        Fault {
+            message: "timer",
+            reason: "exception",
+            kind: Some("panic"),
+            words: "in a timer",
+            function: Some("fault"),
+        },
+        Fault {
+            message: "refused",
+            reason: "exception",
+            kind: Some("panic"),
+            words: "it was not sent",
+            function: Some("fault"),
+        },
+        Fault {
+            message: "start-panic",
+            reason: "exception",
+            kind: Some("panic"),
+            words: "not like that",
+            function: Some("fault"),
+        },
     ],
+    load: (
+        "load.go",
+        Fault {
+            message: "loaded",
+            reason: "exception",
+            kind: Some("panic"),
+            words: "not at load",
+            function: None,
+        },
+    ),
 };
 
 /// An endless loop ends soon.
@@ -162,9 +254,11 @@ impl Toolchain {
         std::fs::copy(faults, project.join(self.faults)).unwrap();
         let entry = project.join(self.entry);
         let text = std::fs::read_to_string(&entry).unwrap();
-        let (line, with_faults) = self.edit;
-        assert!(text.contains(line), "{line} is not in {text}");
-        std::fs::write(&entry, text.replace(line, with_faults)).unwrap();
+        let edited = self.edits.iter().fold(text, |text, (line, with_faults)| {
+            assert!(text.contains(line), "{line} is not in {text}");
+            text.replacen(line, with_faults, 1)
+        });
+        std::fs::write(&entry, edited).unwrap();
         self.build(project);
     }
 
@@ -190,26 +284,41 @@ impl Toolchain {
 
     fn fails(&self, host: &Host) {
         for fault in self.expected {
-            let record = crash(host, fault.message);
-            println!("{}: {}: {}", self.name, fault.message, summary(&record));
-            assert_eq!(record["reason"], fault.reason, "{}: {record}", fault.message);
-            assert!(record["message"].as_str().unwrap().contains(fault.words), "{record}");
-            assert_eq!(record["exceptions"][0]["kind"].as_str(), fault.kind, "{record}");
-            if let Some(function) = fault.function {
-                self.names(&record, function);
-            }
+            self.fails_with(host, fault, self.faults);
         }
     }
 
-    /// A record leads to the author's file.
-    fn names(&self, record: &Value, function: &str) {
-        let own = frames(record).find(|frame| {
-            frame["file"].as_str().is_some_and(|file| file.ends_with(self.faults))
-                && frame["function"].as_str().is_some_and(|name| name.contains(function))
-        });
-        let own = own.unwrap_or_else(|| panic!("no {function} in {}: {record}", self.faults));
-        assert!(own["line"].as_u64() > Some(0), "{record}");
+    fn fails_with(&self, host: &Host, fault: &Fault, file: &str) {
+        let record = crash(host, fault.message);
+        println!("{}: {}: {}", self.name, fault.message, summary(&record));
+        assert_eq!(record["reason"], fault.reason, "{}: {record}", fault.message);
+        assert!(record["message"].as_str().unwrap().contains(fault.words), "{record}");
+        assert_eq!(record["exceptions"][0]["kind"].as_str(), fault.kind, "{record}");
+        if let Some(function) = fault.function {
+            names(&record, function, file);
+        }
     }
+
+    /// Builds an agent that never comes to be one.
+    fn does_not_load(&self, project: &Path, model: &ModelServer) {
+        let (file, fault) = &self.load;
+        let from = files::root().join("tests/toolchains").join(file);
+        std::fs::copy(from, project.join(file)).unwrap();
+        self.build(project);
+        let host = host(project, model);
+        self.fails_with(&host, fault, file);
+        host.finish();
+    }
+}
+
+/// A record leads to the author's file.
+fn names(record: &Value, function: &str, file: &str) {
+    let own = frames(record).find(|frame| {
+        frame["file"].as_str().is_some_and(|of| of.ends_with(file))
+            && frame["function"].as_str().is_some_and(|name| name.contains(function))
+    });
+    let own = own.unwrap_or_else(|| panic!("no {function} in {file}: {record}"));
+    assert!(own["line"].as_u64() > Some(0), "{record}");
 }
 
 /// Frames of the exception, if there is one, and of the stack.
@@ -245,11 +354,15 @@ fn host(project: &Path, model: &ModelServer) -> Host {
     host.role("toast", "toast", ROLE).role("asks", "toast", &with_model).model(model, "").start()
 }
 
-/// Starts an agent afresh, sends it what kills it, and returns its record, with files and lines if it has frames.
+/// Starts an agent afresh, which its name or a message of that text ends, and returns its record, with files and lines if it
+/// has frames.
 #[track_caller]
 fn crash(host: &Host, text: &str) -> Value {
-    host.client().start(text, "toast");
-    let answer = host.client().send_wait(text, text).expect(502);
+    let started = host.client().start_with(text, "toast", json!({}));
+    let answer = match started.status {
+        201 => host.client().send_wait(text, text).expect(502),
+        _ => started.body,
+    };
     let id = answer["crashId"].as_str().unwrap_or_else(|| panic!("{text} is no crash: {answer}"));
     let record = || host.client().get(&format!("/crashes/{id}")).expect(200);
     harness::wait_until("the frames have lines", || record()["symbolized"] != "pending");
@@ -296,6 +409,7 @@ fn goes_through(toolchain: &Toolchain) {
     endures(&host, toolchain.name);
     toolchain.fails(&host);
     host.finish();
+    toolchain.does_not_load(&project, &model);
 }
 
 #[test]

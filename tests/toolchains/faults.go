@@ -1,6 +1,14 @@
 package main
 
-import "os"
+import (
+	"os"
+	"sort"
+	"strings"
+	"time"
+
+	. "agent/bindings/imports/bulkhead_agent_agent_types"
+	host "agent/bindings/imports/bulkhead_agent_host"
+)
 
 var number int
 
@@ -36,5 +44,26 @@ func fault(name string) {
 		allMemory()
 	case "recursion":
 		number = recurse(1)
+	case "callback":
+		sort.Slice([]int{2, 1}, func(int, int) bool { panic("in a callback") })
+	case "goroutine":
+		done := make(chan int)
+		go func() { panic("in a goroutine") }()
+		<-done
+	case "timer":
+		time.AfterFunc(time.Millisecond, func() { panic("in a timer") })
+		time.Sleep(time.Second)
+	case "refused":
+		if sent := host.Send("nobody-there", "hi"); sent.IsErr() {
+			panic("it was not sent")
+		}
 	}
+}
+
+// Start does what the name of the agent asks for.
+func (a *agent) Start(request StartRequest) error {
+	if name, asks := strings.CutPrefix(request.AgentId, "start-"); asks {
+		fault(name)
+	}
+	return nil
 }

@@ -1,0 +1,4 @@
+package main
+
+// What goes wrong before there is an agent.
+func init() { panic("not at load") }
