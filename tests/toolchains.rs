@@ -20,7 +20,7 @@ struct Toolchain {
     faults: &'static str,
     expected: &'static [Fault],
     /// A fault of the load, in another file.
-    load: (&'static str, Fault),
+    load: Option<(&'static str, Fault)>,
 }
 
 /// What a message brings about, or the name of an agent that begins with `start-`.
@@ -123,7 +123,7 @@ const C: Toolchain = Toolchain {
             function: Some("recurse"),
         },
     ],
-    load: (
+    load: Some((
         "load.c",
         Fault {
             message: "loaded",
@@ -132,7 +132,7 @@ const C: Toolchain = Toolchain {
             words: "unreachable",
             function: Some("load"),
         },
-    ),
+    )),
 };
 
 const GO: Toolchain = Toolchain {
@@ -214,7 +214,7 @@ const GO: Toolchain = Toolchain {
             function: Some("fault"),
         },
     ],
-    load: (
+    load: Some((
         "load.go",
         Fault {
             message: "loaded",
@@ -223,7 +223,50 @@ const GO: Toolchain = Toolchain {
             words: "not at load",
             function: None,
         },
-    ),
+    )),
+};
+
+const JS: Toolchain = Toolchain {
+    name: "js-component",
+    entry: "agent.js",
+    edits: &[(
+        "function answer(text) {\n",
+        "function fault(text) {\n  if (text === \"throw\") null.x;\n  if (text === \"recursion\") return 1 + fault(text);\n  \
+         if (text === \"loop\") for (;;);\n}\nfunction answer(text) {\n  fault(text);\n",
+    )],
+    faults: "agent.js",
+    expected: &[
+        Fault {
+            message: "throw",
+            reason: "exception",
+            kind: Some("TypeError"),
+            words: "null",
+            function: Some("fault"),
+        },
+        Fault { message: "loop", reason: "cpu_deadline", kind: None, words: "CPU", function: None },
+    ],
+    load: None,
+};
+
+const PYTHON: Toolchain = Toolchain {
+    name: "python-component",
+    entry: "agent.py",
+    edits: &[(
+        "def answer(text):\n",
+        "def answer(text):\n    if text == \"throw\":\n        {}[text]\n    while text == \"loop\":\n        pass\n",
+    )],
+    faults: "agent.py",
+    expected: &[
+        Fault {
+            message: "throw",
+            reason: "exception",
+            kind: Some("KeyError"),
+            words: "throw",
+            function: Some("answer"),
+        },
+        Fault { message: "loop", reason: "cpu_deadline", kind: None, words: "CPU", function: None },
+    ],
+    load: None,
 };
 
 /// An endless loop ends soon.
@@ -250,8 +293,10 @@ impl Toolchain {
 
     /// Adds what a message can ask for, and builds that.
     fn break_it(&self, project: &Path) {
-        let faults = files::root().join("tests/toolchains").join(self.faults);
-        std::fs::copy(faults, project.join(self.faults)).unwrap();
+        if self.faults != self.entry {
+            let faults = files::root().join("tests/toolchains").join(self.faults);
+            std::fs::copy(faults, project.join(self.faults)).unwrap();
+        }
         let entry = project.join(self.entry);
         let text = std::fs::read_to_string(&entry).unwrap();
         let edited = self.edits.iter().fold(text, |text, (line, with_faults)| {
@@ -301,7 +346,7 @@ impl Toolchain {
 
     /// Builds an agent that never comes to be one.
     fn does_not_load(&self, project: &Path, model: &ModelServer) {
-        let (file, fault) = &self.load;
+        let Some((file, fault)) = &self.load else { return };
         let from = files::root().join("tests/toolchains").join(file);
         std::fs::copy(from, project.join(file)).unwrap();
         self.build(project);
@@ -422,4 +467,16 @@ fn an_agent_in_c_is_built_works_and_fails_at_a_line() {
 #[ignore = "takes toolchains from package registries: just toolchains"]
 fn an_agent_in_go_is_built_works_and_fails_at_a_line() {
     goes_through(&GO);
+}
+
+#[test]
+#[ignore = "takes toolchains from package registries: just toolchains"]
+fn an_agent_in_a_component_of_starlingmonkey_is_built_and_works() {
+    goes_through(&JS);
+}
+
+#[test]
+#[ignore = "takes toolchains from package registries: just toolchains"]
+fn an_agent_in_a_component_of_cpython_is_built_and_works() {
+    goes_through(&PYTHON);
 }

@@ -17,6 +17,10 @@ pub enum Language {
     C,
     /// Go, compiled by Go's own compiler to a component.
     Go,
+    /// JavaScript, with StarlingMonkey in a component of its own.
+    JsComponent,
+    /// Python, with CPython in a component of its own.
+    PythonComponent,
 }
 
 /// A file of a tree: its path, with `/`, and its bytes. Text of this crate has `{{…}}` where a name belongs.
@@ -123,6 +127,32 @@ const GO: &[Template] = &[
     MAKE_GITIGNORE,
 ];
 
+const JS_COMPONENT: &[Template] = &[
+    ("agent.js", include_bytes!("../templates/js-component/agent.js")),
+    ("build.mjs", include_bytes!("../templates/js-component/build.mjs")),
+    ("Makefile", include_bytes!("../templates/js-component/Makefile")),
+    ("package.json", include_bytes!("../templates/js-component/package.json")),
+    ("package-lock.json", include_bytes!("../templates/js-component/package-lock.json")),
+    WIT,
+    WIT_IO,
+    CONFIG,
+    TEST,
+    ("README.md", include_bytes!("../templates/js-component/README.md")),
+    (".gitignore", include_bytes!("../templates/js-component/gitignore")),
+];
+
+const PYTHON_COMPONENT: &[Template] = &[
+    ("agent.py", include_bytes!("../templates/python-component/agent.py")),
+    ("Makefile", include_bytes!("../templates/python-component/Makefile")),
+    ("requirements.txt", include_bytes!("../templates/python-component/requirements.txt")),
+    WIT,
+    WIT_IO,
+    CONFIG,
+    TEST,
+    ("README.md", include_bytes!("../templates/python-component/README.md")),
+    (".gitignore", include_bytes!("../templates/python-component/gitignore")),
+];
+
 /// What `build.rs` generates from the contract.
 mod generated {
     use super::Template;
@@ -140,13 +170,15 @@ impl Language {
             Self::Rust => RUST,
             Self::C => C,
             Self::Go => GO,
+            Self::JsComponent => JS_COMPONENT,
+            Self::PythonComponent => PYTHON_COMPONENT,
         }
     }
 
     /// Those that `build.rs` generates or copies, to be taken as they are.
     pub(crate) fn generated(self) -> &'static [Template] {
         match self {
-            Self::Js | Self::Ts | Self::Python => &[],
+            Self::Js | Self::Ts | Self::Python | Self::JsComponent | Self::PythonComponent => &[],
             Self::Rust => generated::SDK,
             Self::C => generated::C,
             Self::Go => generated::GO,
@@ -171,7 +203,7 @@ impl Language {
         match self {
             Self::Js | Self::Ts | Self::Python => None,
             Self::Rust => Some("target/wasm32-wasip2/release/{{crate}}.wasm"),
-            Self::C | Self::Go => Some("agent.wasm"),
+            Self::C | Self::Go | Self::JsComponent | Self::PythonComponent => Some("agent.wasm"),
         }
     }
 
@@ -180,7 +212,7 @@ impl Language {
         match self {
             Self::Js | Self::Ts | Self::Python => None,
             Self::Rust => Some("cargo build --release"),
-            Self::C | Self::Go => Some("make"),
+            Self::C | Self::Go | Self::JsComponent | Self::PythonComponent => Some("make"),
         }
     }
 }

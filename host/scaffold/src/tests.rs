@@ -179,6 +179,34 @@ fn each_language_has_its_files() {
         wit/agent.wit
         wit/deps/io.wit"#]],
     );
+    names(
+        Language::JsComponent,
+        &expect![[r#"
+        .gitignore
+        Makefile
+        README.md
+        agent.js
+        build.mjs
+        bulkhead.toml
+        package-lock.json
+        package.json
+        tests/talk.toml
+        wit/agent.wit
+        wit/deps/io.wit"#]],
+    );
+    names(
+        Language::PythonComponent,
+        &expect![[r#"
+        .gitignore
+        Makefile
+        README.md
+        agent.py
+        bulkhead.toml
+        requirements.txt
+        tests/talk.toml
+        wit/agent.wit
+        wit/deps/io.wit"#]],
+    );
 }
 
 #[test]
