@@ -217,6 +217,23 @@ fn an_agent_in_javascript_asks_servers() {
     assert_eq!(ask("once"), json!([404, false, "none", true, true]));
     assert_eq!(ask("many"), 40_000);
     assert_eq!(ask("own"), json!(["{\"a\":1}", "text/plain;charset=UTF-8", 2]));
+    assert_eq!(
+        ask("cloned"),
+        json!([true, true, ["twice", "twice"], true, "the body was read already"])
+    );
+    let form = [
+        "--B\r\ncontent-disposition: form-data; name=\"text\"\r\n\r\na\r\nb\r\n",
+        "--B\r\ncontent-disposition: form-data; name=\"quo%22ted\"; filename=\"na%22me.bin\"\r\n",
+        "content-type: application/x-own\r\n\r\nü\0\u{fffd}\r\n",
+        "--B\r\ncontent-disposition: form-data; name=\"blob\"; filename=\"blob\"\r\n",
+        "content-type: application/octet-stream\r\n\r\nx\r\n--B--\r\n",
+    ];
+    let tags =
+        ["FormData", "Blob", "URL", "Headers", "Response"].map(|tag| format!("[object {tag}]"));
+    assert_eq!(
+        ask("forms"),
+        json!([form.concat(), "multipart/form-data; boundary=B", "", true, "{", tags])
+    );
     assert_eq!(ask("keeps"), "kept");
     assert_eq!(ask("finds"), json!([true, "second"]));
     assert_eq!(ask("prefetches"), "sent");

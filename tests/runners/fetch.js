@@ -129,6 +129,41 @@ const ways = {
     globalThis.fetch = async () => new Response("mocked");
     return [await (await fetch("http://a.example/")).text(), await (await fetch("http://a.example/")).text()];
   },
+  async cloned(base) {
+    const first = await fetch(`${base}/parts`);
+    const second = first.clone();
+    const reader = second.body.getReader();
+    let read = "";
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      read += new TextDecoder().decode(value);
+    }
+    await reader.closed;
+    const request = new Request(`${base}/echo`, { method: "POST", body: "twice" });
+    const copy = request.clone();
+    const sent = [await (await fetch(request)).json(), await (await fetch(copy)).json()].map(({ body }) => body);
+    // Of one that nobody reads, and of one that is half read, the connection is given up.
+    for (let i = 0; i < 20; i++) {
+      const one = await fetch(`${base}/never-ends`);
+      const other = one.clone();
+      if (i % 2 === 0) await one.body.getReader().read();
+      await Promise.all([one.body.cancel(), other.body.cancel()]);
+    }
+    const late = await first.text();
+    return [late === read, read.length > 0, sent, first.bodyUsed, (() => { try { first.clone(); } catch (error) { return error.message; } })()];
+  },
+  async forms(base) {
+    const form = new FormData();
+    form.append("text", "a\nb");
+    form.append('quo"ted', new File(["ü", new Uint8Array([0, 255])], 'na"me.bin', { type: "application/x-own" }));
+    form.set("blob", new Blob(["x"]));
+    const { body, type } = await (await fetch(`${base}/echo`, { method: "POST", body: form, headers: { connection: "close", expect: "100-continue" } })).json();
+    const boundary = type.split("boundary=")[1];
+    const blob = await (await fetch(`${base}/echo`)).blob();
+    const same = [form, new Blob(), new URL(base), new Headers(), await fetch(`${base}/echo`)].map((value) => Object.prototype.toString.call(value));
+    return [body.replaceAll(boundary, "B"), type.replace(boundary, "B"), blob.type, blob.size > 0, await blob.slice(0, 1).text(), same];
+  },
   own: async () => [await Response.json({ a: 1 }).text(), new Response("ü").headers.get("content-type"), (await new Response("ü").bytes()).length],
 };
 

@@ -6,6 +6,7 @@ import { news } from "bulkhead:news";
 import { URL, URLSearchParams } from "bulkhead:url";
 import { AbortSignal } from "bulkhead:abort";
 import { quietTimer } from "bulkhead:timers";
+import { Blob, encoded, joined } from "bulkhead:forms";
 
 /** As browsers have it. */
 const MAX_REDIRECTS = 20;
@@ -65,7 +66,9 @@ const bytesOf = (body) => {
   if (body instanceof URLSearchParams) return [new TextEncoder().encode(body.toString()), "application/x-www-form-urlencoded;charset=UTF-8"];
   if (body instanceof ArrayBuffer) return [new Uint8Array(body.slice(0)), undefined];
   if (ArrayBuffer.isView(body)) return [new Uint8Array(body.buffer, body.byteOffset, body.byteLength).slice(), undefined];
-  throw new TypeError("a body is text, bytes or URLSearchParams; JSON is JSON.stringify of a value");
+  const whole = encoded(body);
+  if (whole === undefined) throw new TypeError("a body is text, bytes, URLSearchParams, a Blob or FormData; JSON is JSON.stringify of a value");
+  return whole;
 };
 
 /** The parts of an answer as they come. Who leaves before the end closes the connection. */
@@ -86,8 +89,40 @@ async function* partsOf(id, what, signal) {
 
 async function* once(bytes) { if (bytes?.length > 0) yield bytes; }
 
+/** The same parts twice. Who reads faster keeps what the other one still has to read. */
+const tee = (parts, close) => {
+  const source = parts[Symbol.asyncIterator]();
+  const queues = [[], []];
+  let [reading, open] = [null, 2];
+  const read = () => reading ??= source.next().then(
+    (part) => queues.forEach((queue) => queue.push(part)),
+    (error) => queues.forEach((queue) => queue.push({ error })),
+  ).then(() => { reading = null; });
+  const branch = (queue) => {
+    let isOpen = true;
+    const leave = (value) => {
+      if (isOpen && --open === 0) close();
+      isOpen = false;
+      return { done: true, value };
+    };
+    return {
+      async next() {
+        while (isOpen && queue.length === 0) await read();
+        if (!isOpen) return leave();
+        const part = queue.shift();
+        if (part.done || "error" in part) leave();
+        if ("error" in part) throw part.error;
+        return part;
+      },
+      return: async (value) => leave(value),
+      [Symbol.asyncIterator]() { return this; },
+    };
+  };
+  return queues.map(branch);
+};
+
 // For this module alone: what authors see are their own methods.
-let bytesIn, closes;
+let bytesIn, closes, copied;
 
 /** What a request and a response have in common. */
 class Body {
@@ -99,9 +134,32 @@ class Body {
   static {
     bytesIn = (body) => body.#bytes;
     closes = (body, close) => { body.#close = close; };
+    copied = (body) => {
+      if (body.#used) throw new TypeError("the body was read already");
+      if (body.#parts === null) return null;
+      const [own, other] = tee(body.#parts, body.#close);
+      [body.#parts, body.#close] = [own, () => own.return()];
+      return other;
+    };
   }
   get bodyUsed() { return this.#used; }
-  get body() { return this.#parts === null ? null : { [Symbol.asyncIterator]: () => this.#take(), cancel: async () => this.#cancel() }; }
+  get body() { return this.#parts === null ? null : { [Symbol.asyncIterator]: () => this.#take(), getReader: () => this.#reader(), cancel: async () => this.#cancel() }; }
+  #reader() {
+    const parts = this.#take();
+    const end = Promise.withResolvers();
+    end.promise.catch(() => {});
+    const next = async () => {
+      try {
+        const { done, value } = await parts.next();
+        if (done) end.resolve();
+        return done ? { done, value: undefined } : { done: false, value };
+      } catch (error) {
+        end.reject(error);
+        throw error;
+      }
+    };
+    return { closed: end.promise, read: next, releaseLock() {}, cancel: async () => { await parts.return(); this.#cancel(); end.resolve(); } };
+  }
   #cancel() {
     this.#used = true;
     this.#close();
@@ -114,11 +172,9 @@ class Body {
   async bytes() {
     const parts = [];
     for await (const part of { [Symbol.asyncIterator]: () => this.#take() }) parts.push(part);
-    if (parts.length === 1) return parts[0];
-    const all = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-    parts.reduce((at, part) => { all.set(part, at); return at + part.length; }, 0);
-    return all;
+    return joined(parts);
   }
+  async blob() { return new Blob([await this.bytes()], { type: this.headers.get("content-type") ?? "" }); }
   async arrayBuffer() { const bytes = await this.bytes(); return bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength); }
   async text() { return new TextDecoder().decode(await this.bytes()); }
   async json() { return JSON.parse(await this.text()); }
@@ -148,6 +204,10 @@ export class Request extends Body {
     this.signal = init.signal ?? from?.signal ?? null;
     if (this.signal !== null && !(this.signal instanceof AbortSignal)) throw new TypeError("the signal of a request is an AbortSignal");
   }
+  clone() {
+    if (this.bodyUsed) throw new TypeError("the body was read already");
+    return new Request(this);
+  }
 }
 
 export class Response extends Body {
@@ -164,6 +224,13 @@ export class Response extends Body {
     this.type = "default";
   }
   get ok() { return this.status >= 200 && this.status <= 299; }
+  clone() {
+    const parts = copied(this);
+    const other = new Response(parts, { statusText: this.statusText, headers: this.headers });
+    if (parts !== null) closes(other, () => parts.return());
+    [other.status, other.url, other.redirected, other.type] = [this.status, this.url, this.redirected, this.type];
+    return other;
+  }
   static json(value, init = {}) {
     const headers = new Headers(init.headers);
     if (!headers.has("content-type")) headers.set("content-type", "application/json");
@@ -175,6 +242,9 @@ const REDIRECTS = new Set([301, 302, 303, 307, 308]);
 
 /** Answers that have no body. */
 const EMPTY = new Set([204, 205, 304]);
+
+/** What the host says, and what is between it and the next server: nobody else has a say, as in browsers. */
+const FORBIDDEN = new Set(["connection", "content-length", "expect", "host", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"]);
 
 /** What a server may want to know of who asks, if the author says nothing else. */
 const DEFAULTS = [["accept", "*/*"], ["user-agent", "bulkhead"]];
@@ -213,8 +283,7 @@ export async function fetch(input, init) {
   for (let hops = 0; ; hops++) {
     signal?.throwIfAborted();
     for (const [name, value] of DEFAULTS) if (!headers.has(name)) headers.set(name, value);
-    // The host says the host and the length.
-    const sent = [...headers].filter(([name]) => name !== "host" && name !== "content-length");
+    const sent = [...headers].filter(([name]) => !FORBIDDEN.has(name));
     url.hash = "";
     // As errors name it: what is secret is in queries.
     const what = `${method} ${url.origin}${url.pathname}`;

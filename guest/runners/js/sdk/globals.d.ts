@@ -89,13 +89,51 @@ declare class Headers {
 interface RequestInit {
   method?: string;
   headers?: Headers | Iterable<[string, string]> | Record<string, string>;
-  body?: string | ArrayBuffer | ArrayBufferView | URLSearchParams | null;
+  body?: string | ArrayBuffer | ArrayBufferView | URLSearchParams | Blob | FormData | null;
   redirect?: "follow" | "error" | "manual";
   signal?: AbortSignal | null;
 }
 
-/** The parts of a body as they come. It has no readers and pipes. */
-type Parts = AsyncIterable<Uint8Array> & { cancel(): Promise<void> };
+interface PartsReader {
+  readonly closed: Promise<void>;
+  read(): Promise<{ done: false; value: Uint8Array } | { done: true; value: undefined }>;
+  cancel(): Promise<void>;
+  releaseLock(): void;
+}
+
+/** The parts of a body as they come. It is no stream: there are no pipes. */
+type Parts = AsyncIterable<Uint8Array> & { getReader(): PartsReader; cancel(): Promise<void> };
+
+declare class Blob {
+  constructor(parts?: Iterable<string | ArrayBuffer | ArrayBufferView | Blob>, options?: { type?: string });
+  readonly size: number;
+  readonly type: string;
+  slice(start?: number, end?: number, type?: string): Blob;
+  bytes(): Promise<Uint8Array>;
+  arrayBuffer(): Promise<ArrayBuffer>;
+  text(): Promise<string>;
+}
+
+declare class File extends Blob {
+  constructor(parts: Iterable<string | ArrayBuffer | ArrayBufferView | Blob>, name: string, options?: { type?: string; lastModified?: number });
+  readonly name: string;
+  readonly lastModified: number;
+}
+
+declare class FormData {
+  constructor();
+  append(name: string, value: string | Blob, filename?: string): void;
+  delete(name: string): void;
+  get(name: string): string | File | null;
+  getAll(name: string): (string | File)[];
+  has(name: string): boolean;
+  set(name: string, value: string | Blob, filename?: string): void;
+  forEach(callback: (value: string | File, name: string, form: FormData) => void): void;
+  entries(): IterableIterator<[string, string | File]>;
+  keys(): IterableIterator<string>;
+  values(): IterableIterator<string | File>;
+  [Symbol.iterator](): IterableIterator<[string, string | File]>;
+}
 
 interface Content {
   readonly bodyUsed: boolean;
@@ -104,11 +142,13 @@ interface Content {
   arrayBuffer(): Promise<ArrayBuffer>;
   text(): Promise<string>;
   json(): Promise<any>;
+  blob(): Promise<Blob>;
 }
 
 interface Request extends Content {}
 declare class Request {
   constructor(input: string | URL | Request, init?: RequestInit | null);
+  clone(): Request;
   readonly method: string;
   readonly url: string;
   readonly headers: Headers;
@@ -119,9 +159,10 @@ declare class Request {
 interface Response extends Content {}
 declare class Response {
   constructor(
-    body?: string | ArrayBuffer | ArrayBufferView | URLSearchParams | AsyncIterable<Uint8Array> | null,
+    body?: string | ArrayBuffer | ArrayBufferView | URLSearchParams | Blob | FormData | AsyncIterable<Uint8Array> | null,
     init?: { status?: number; statusText?: string; headers?: RequestInit["headers"] },
   );
+  clone(): Response;
   static json(value: any, init?: { status?: number; statusText?: string; headers?: RequestInit["headers"] }): Response;
   readonly type: "basic" | "default";
   readonly status: number;

@@ -3,7 +3,11 @@ import { native } from "bulkhead:native";
 import { log } from "bulkhead:host";
 import { format } from "bulkhead:inspect";
 
-export const define = (name, value) => Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
+export const define = (name, value) => {
+  // Libraries tell classes by it.
+  if (/^[A-Z]/.test(name)) Object.defineProperty(value.prototype, Symbol.toStringTag, { value: name, configurable: true });
+  Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
+};
 
 // The seed of QuickJS's own generator is in the memory that all agents begin with.
 Object.defineProperty(Math, "random", { value: { random: () => native.random() }.random, configurable: true, writable: true });

@@ -12,7 +12,7 @@ use crate::bindings::bulkhead::agent::runner::SourceBundle;
 use crate::typescript;
 
 /// The SDK's modules. Authors import the one that begins with `@`.
-const SDK: [(&str, &str); 17] = [
+const SDK: [(&str, &str); 18] = [
     ("@bulkhead/agent", include_str!("../sdk/index.js")),
     ("bulkhead:abort", include_str!("../sdk/abort.js")),
     ("bulkhead:agent", include_str!("../sdk/agent.js")),
@@ -20,6 +20,7 @@ const SDK: [(&str, &str); 17] = [
     ("bulkhead:errors", include_str!("../sdk/errors.js")),
     ("bulkhead:fetch", include_str!("../sdk/fetch.js")),
     ("bulkhead:files", include_str!("../sdk/files.js")),
+    ("bulkhead:forms", include_str!("../sdk/forms.js")),
     ("bulkhead:globals", include_str!("../sdk/globals.js")),
     ("bulkhead:host", include_str!("../sdk/host.js")),
     ("bulkhead:inspect", include_str!("../sdk/inspect.js")),
