@@ -221,6 +221,13 @@ fn an_agent_in_javascript_asks_servers() {
         ask("cloned"),
         json!([true, true, ["twice", "twice"], true, "the body was read already"])
     );
+    assert_eq!(
+        ask("events"),
+        json!([["a 1", true, "gone", "a 2"], [true, false], true, "[object AbortSignal]"])
+    );
+    let refused = "InvalidCharacterError";
+    let wrong = vec![refused; 5];
+    assert_eq!(ask("base64"), json!([true, "", "YQ==", "a", "a", refused, wrong, true]));
     let form = [
         "--B\r\ncontent-disposition: form-data; name=\"text\"\r\n\r\na\r\nb\r\n",
         "--B\r\ncontent-disposition: form-data; name=\"quo%22ted\"; filename=\"na%22me.bin\"\r\n",

@@ -164,6 +164,32 @@ const ways = {
     const same = [form, new Blob(), new URL(base), new Headers(), await fetch(`${base}/echo`)].map((value) => Object.prototype.toString.call(value));
     return [body.replaceAll(boundary, "B"), type.replace(boundary, "B"), blob.type, blob.size > 0, await blob.slice(0, 1).text(), same];
   },
+  async events() {
+    const [target, seen] = [new EventTarget(), []];
+    const listener = ({ type, detail }) => seen.push(`${type} ${detail}`);
+    const gone = new AbortController();
+    target.addEventListener("a", listener);
+    target.addEventListener("a", listener);
+    target.addEventListener("a", { handleEvent: ({ target: of }) => seen.push(of === target) }, { once: true });
+    target.addEventListener("a", () => seen.push("gone"), { signal: gone.signal });
+    target.addEventListener("a", () => { throw new Error("of a listener of events"); });
+    target.addEventListener("stop", (event) => { event.preventDefault(); event.stopImmediatePropagation(); });
+    target.addEventListener("stop", () => seen.push("never"));
+    target.dispatchEvent(new CustomEvent("a", { detail: 1 }));
+    gone.abort();
+    target.dispatchEvent(new CustomEvent("a", { detail: 2 }));
+    target.removeEventListener("a", listener);
+    const goesOn = [target.dispatchEvent(new CustomEvent("a", { detail: 3 })), target.dispatchEvent(new Event("stop", { cancelable: true }))];
+    const signal = AbortSignal.abort();
+    return [seen, goesOn, signal instanceof EventTarget, Object.prototype.toString.call(signal)];
+  },
+  async base64() {
+    const bytes = String.fromCharCode(...Array.from({ length: 256 }, (_, byte) => byte));
+    const refuses = (call) => { try { return call(); } catch ({ name }) { return name; } };
+    const wrong = ["a", "ab=", "a=bc", "a!bc", "===="].map((text) => refuses(() => atob(text)));
+    const large = "x".repeat(1_000_000);
+    return [atob(btoa(bytes)) === bytes, btoa(""), btoa("a"), atob(" Y Q\n== "), atob("YQ"), refuses(() => btoa("€")), wrong, atob(btoa(large)) === large];
+  },
   own: async () => [await Response.json({ a: 1 }).text(), new Response("ü").headers.get("content-type"), (await new Response("ü").bytes()).length],
 };
 

@@ -1,5 +1,6 @@
 // `AbortController` and `AbortSignal`.
 import { define } from "bulkhead:globals";
+import { Event, EventTarget, notify } from "bulkhead:events";
 import { quietTimer } from "bulkhead:timers";
 
 /** Nobody else makes one. */
@@ -7,25 +8,19 @@ const OWN = Symbol("own");
 
 let abort;
 
-export class AbortSignal {
+export class AbortSignal extends EventTarget {
   #aborted = false;
   #reason;
-  #listeners = new Set();
   onabort = null;
 
   constructor(key) {
+    super();
     if (key !== OWN) throw new TypeError("an AbortSignal comes from an AbortController, AbortSignal.abort, .timeout or .any");
   }
 
   get aborted() { return this.#aborted; }
   get reason() { return this.#reason; }
   throwIfAborted() { if (this.#aborted) throw this.#reason; }
-
-  /** An abort comes once, so all listeners are called once. */
-  addEventListener(type, listener) {
-    if (type === "abort" && listener && !this.#aborted) this.#listeners.add(listener);
-  }
-  removeEventListener(type, listener) { this.#listeners.delete(listener); }
 
   static abort(reason) {
     const signal = new AbortSignal(OWN);
@@ -50,18 +45,9 @@ export class AbortSignal {
     abort = (signal, reason) => {
       if (signal.#aborted) return;
       [signal.#aborted, signal.#reason] = [true, reason === undefined ? new DOMException("aborted", "AbortError") : reason];
-      const event = { type: "abort", target: signal };
-      const listeners = [...signal.#listeners];
-      signal.#listeners.clear();
-      for (const listener of [signal.onabort, ...listeners]) {
-        try {
-          if (typeof listener === "function") listener.call(signal, event);
-          else listener?.handleEvent?.(event);
-        } catch (error) {
-          // It is reported, and the others are called.
-          Promise.reject(error);
-        }
-      }
+      const event = new Event("abort");
+      if (typeof signal.onabort === "function") notify(signal, signal.onabort, event);
+      signal.dispatchEvent(event);
     };
   }
 }

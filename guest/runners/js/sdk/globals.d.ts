@@ -2,29 +2,59 @@
  * Globals of agents beside those of the language. A project that has the types of browsers (`"lib": ["dom"]`) or of Node does
  * without this file.
  */
-interface AbortEvent {
-  readonly type: "abort";
-  readonly target: AbortSignal;
+interface EventInit {
+  bubbles?: boolean;
+  cancelable?: boolean;
+  composed?: boolean;
 }
 
-type AbortListener = ((event: AbortEvent) => void) | { handleEvent(event: AbortEvent): void };
+declare class Event {
+  constructor(type: string, options?: EventInit);
+  readonly type: string;
+  readonly target: EventTarget | null;
+  readonly currentTarget: EventTarget | null;
+  readonly bubbles: boolean;
+  readonly cancelable: boolean;
+  readonly composed: boolean;
+  readonly defaultPrevented: boolean;
+  readonly eventPhase: number;
+  readonly isTrusted: boolean;
+  readonly timeStamp: number;
+  composedPath(): EventTarget[];
+  preventDefault(): void;
+  stopPropagation(): void;
+  stopImmediatePropagation(): void;
+}
+
+declare class CustomEvent<Detail = any> extends Event {
+  constructor(type: string, options?: EventInit & { detail?: Detail });
+  readonly detail: Detail;
+}
+
+type EventListener = ((event: Event) => void) | { handleEvent(event: Event): void };
+
+/** What a listener throws is reported as an unhandled rejection. A target has no parents. */
+declare class EventTarget {
+  constructor();
+  addEventListener(type: string, listener: EventListener | null, options?: boolean | { once?: boolean; capture?: boolean; signal?: AbortSignal }): void;
+  removeEventListener(type: string, listener: EventListener | null, options?: boolean | { capture?: boolean }): void;
+  dispatchEvent(event: Event): boolean;
+}
 
 /** `AbortError` and `TimeoutError` are what an `AbortSignal` throws. */
 declare class DOMException extends Error {
   constructor(message?: string, name?: string);
 }
 
-declare class AbortSignal {
+declare class AbortSignal extends EventTarget {
   private constructor();
   static abort(reason?: any): AbortSignal;
   static timeout(ms: number): AbortSignal;
   static any(signals: AbortSignal[]): AbortSignal;
   readonly aborted: boolean;
   readonly reason: any;
-  onabort: ((event: AbortEvent) => void) | null;
+  onabort: ((event: Event) => void) | null;
   throwIfAborted(): void;
-  addEventListener(type: "abort", listener: AbortListener, options?: { once?: boolean }): void;
-  removeEventListener(type: "abort", listener: AbortListener): void;
 }
 
 declare class AbortController {

@@ -165,29 +165,29 @@ define("queueMicrotask", function queueMicrotask(callback) {
   Promise.resolve().then(() => void callback());
 });
 
-const BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+const wrongText = (message) => new DOMException(message, "InvalidCharacterError");
 define("btoa", function btoa(text) {
-  const bytes = Array.from(String(text), (character) => {
-    const byte = character.codePointAt(0);
-    if (byte > 255) throw new DOMException("btoa takes characters up to U+00FF", "InvalidCharacterError");
-    return byte;
-  });
-  let out = "";
-  for (let i = 0; i < bytes.length; i += 3) {
-    const [a, b = 0, c = 0] = bytes.slice(i, i + 3);
-    const bits = (a << 16) | (b << 8) | c;
-    for (let digit = 0; digit < 4; digit++) out += i + digit > bytes.length ? "=" : BASE64[(bits >> (18 - 6 * digit)) & 63];
+  const characters = String(text);
+  const bytes = new Uint8Array(characters.length);
+  for (let i = 0; i < bytes.length; i++) {
+    const code = characters.charCodeAt(i);
+    if (code > 255) throw wrongText("btoa takes characters up to U+00FF");
+    bytes[i] = code;
   }
-  return out;
+  return bytes.toBase64();
 });
+/** Arguments of one call, at most. */
+const CHUNK = 4096;
 define("atob", function atob(text) {
-  const digits = String(text).replace(/[\t\n\f\r ]/g, "").replace(/={1,2}$/, "");
-  if (digits.length % 4 === 1 || /[^A-Za-z0-9+/]/.test(digits)) throw new DOMException("the text is no base64", "InvalidCharacterError");
-  let [out, bits, count] = ["", 0, 0];
-  for (const digit of digits) {
-    bits = ((bits << 6) | BASE64.indexOf(digit)) & 0xffffff;
-    count += 6;
-    if (count >= 8) out += String.fromCharCode((bits >> (count -= 8)) & 255);
+  const digits = String(text).replace(/[\t\n\f\r ]+/g, "").replace(/={1,2}$/, (end, at) => ((at + end.length) % 4 === 0 ? "" : end));
+  if (digits.length % 4 === 1 || digits.includes("=")) throw wrongText("the text is no base64");
+  let bytes;
+  try {
+    bytes = Uint8Array.fromBase64(digits);
+  } catch {
+    throw wrongText("the text is no base64");
   }
+  let out = "";
+  for (let i = 0; i < bytes.length; i += CHUNK) out += String.fromCharCode(...bytes.subarray(i, i + CHUNK));
   return out;
 });

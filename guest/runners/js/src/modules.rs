@@ -12,12 +12,13 @@ use crate::bindings::bulkhead::agent::runner::SourceBundle;
 use crate::typescript;
 
 /// The SDK's modules. Authors import the one that begins with `@`.
-const SDK: [(&str, &str); 18] = [
+const SDK: [(&str, &str); 19] = [
     ("@bulkhead/agent", include_str!("../sdk/index.js")),
     ("bulkhead:abort", include_str!("../sdk/abort.js")),
     ("bulkhead:agent", include_str!("../sdk/agent.js")),
     ("bulkhead:chat", include_str!("../sdk/chat.js")),
     ("bulkhead:errors", include_str!("../sdk/errors.js")),
+    ("bulkhead:events", include_str!("../sdk/events.js")),
     ("bulkhead:fetch", include_str!("../sdk/fetch.js")),
     ("bulkhead:files", include_str!("../sdk/files.js")),
     ("bulkhead:forms", include_str!("../sdk/forms.js")),
