@@ -225,6 +225,31 @@ fn an_agent_in_javascript_asks_servers() {
         ask("events"),
         json!([["a 1", true, "gone", "a 2"], [true, false], true, "[object AbortSignal]"])
     );
+    // As Node has it.
+    let anchors = json!([
+        null,
+        "a",
+        "b",
+        "b",
+        0,
+        "",
+        "b",
+        "ab",
+        "b",
+        "b",
+        "a",
+        null,
+        null,
+        "a",
+        "-ab",
+        ["", "-a"],
+        1,
+        null,
+        null,
+        "a",
+        0
+    ]);
+    assert_eq!(ask("anchors"), anchors);
     let refused = "InvalidCharacterError";
     let wrong = vec![refused; 5];
     assert_eq!(ask("base64"), json!([true, "", "YQ==", "a", "a", refused, wrong, true]));

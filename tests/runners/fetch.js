@@ -190,6 +190,16 @@ const ways = {
     const large = "x".repeat(1_000_000);
     return [atob(btoa(bytes)) === bytes, btoa(""), btoa("a"), atob(" Y Q\n== "), atob("YQ"), refuses(() => btoa("€")), wrong, atob(btoa(large)) === large];
   },
+  // Where a pattern that begins with `^` is looked for.
+  async anchors() {
+    const after = (pattern, text, index) => { pattern.lastIndex = index; return pattern.exec(text)?.[0] ?? null; };
+    return [
+      /^b/.exec("ab"), /^b|^a/.exec("ab")[0], /^x|b/.exec("ab")[0], /b|^x/.exec("ab")[0], /^/.exec("ab").index, /^a|/.exec("ba")[0],
+      /^b/m.exec("a\nb")[0], /^(?:x|a)b/.exec("ab")[0], /^[|]a|b/.exec("ab")[0], /^\||b/.exec("ab")[0], /^a(?=b|c)|^c/.exec("ab")[0],
+      /^[^\]|]a|^x]/.exec("xx]"), /(?:^)b/.exec("ab"), /^[[a]\|b]/v.exec("ab")[0], "aab".replace(/^a/g, "-"), "a-a".split(/^a/),
+      [..."aa".matchAll(/^a/g)].length, after(/^b/g, "ab", 1), after(/^a/y, "aa", 1), after(/^a/g, "aa", 0), "x".search(/^y|^x/),
+    ];
+  },
   own: async () => [await Response.json({ a: 1 }).text(), new Response("ü").headers.get("content-type"), (await new Response("ü").bytes()).length],
 };
 
