@@ -2,6 +2,7 @@
 //!
 //! The runners are components that `just runners` builds.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -338,6 +339,26 @@ fn an_agent_in_javascript_may_change_what_it_shares_and_keeps_no_garbage() {
         assert_eq!((&answer["failed"], &answer["turns"]), (&json!([]), &json!(turn)), "{answer}");
         // The first one makes the heap as large as it needs to be.
         assert!(turn == 1 || answer["grown"].as_f64() < Some(1e6), "{turn}: {answer}");
+    }
+    host.finish();
+}
+
+#[test]
+fn streams_do_what_those_of_others_do() {
+    let Some(host) = JAVASCRIPT.host() else { return };
+    let host = host.toml(&JAVASCRIPT.role("streams", &sources().join("streams.js"))).start();
+    compile(&host);
+    host.client().start("one", "streams");
+    let ask = |name: &str| -> Value {
+        serde_json::from_str(&host.client().ask("one", name)).expect("JSON")
+    };
+    let traces = fs::read_to_string(sources().join("streams.json")).expect("the traces");
+    let traces: BTreeMap<String, Value> = serde_json::from_str(&traces).expect("JSON");
+    let mut names: Vec<String> = serde_json::from_value(ask("names")).expect("names");
+    names.sort_unstable();
+    assert!(names.iter().eq(traces.keys()), "{names:?}");
+    for (name, trace) in traces {
+        assert_eq!(ask(&name), trace, "{name}");
     }
     host.finish();
 }

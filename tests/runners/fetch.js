@@ -147,11 +147,29 @@ const ways = {
     for (let i = 0; i < 20; i++) {
       const one = await fetch(`${base}/never-ends`);
       const other = one.clone();
-      if (i % 2 === 0) await one.body.getReader().read();
-      await Promise.all([one.body.cancel(), other.body.cancel()]);
+      const reader = one.body.getReader();
+      if (i % 2 === 0) await reader.read();
+      await Promise.all([reader.cancel(), other.body.cancel()]);
     }
     const late = await first.text();
     return [late === read, read.length > 0, sent, first.bodyUsed, (() => { try { first.clone(); } catch (error) { return error.message; } })()];
+  },
+  async streamed(base) {
+    const [encoder, text] = [new TextEncoder(), []];
+    const sent = new ReadableStream({
+      start(controller) {
+        for (const part of ["in ", "parts"]) controller.enqueue(encoder.encode(part));
+        controller.close();
+      },
+    });
+    const { body, length } = await (await fetch(`${base}/echo`, { method: "POST", body: sent, duplex: "half" })).json();
+    for await (const part of (await fetch(`${base}/parts`)).body.pipeThrough(new TextDecoderStream())) text.push(part);
+    const reader = (await fetch(`${base}/never-ends`)).body.getReader();
+    await reader.read();
+    const pending = reader.read();
+    await reader.cancel("enough");
+    const wrong = await new Response(ReadableStream.from(["no bytes"])).text().catch((error) => error instanceof TypeError);
+    return [body, length, text.join(""), await pending, wrong];
   },
   async forms(base) {
     const form = new FormData();

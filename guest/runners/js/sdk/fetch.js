@@ -7,6 +7,7 @@ import { URL, URLSearchParams } from "bulkhead:url";
 import { AbortSignal } from "bulkhead:abort";
 import { quietTimer } from "bulkhead:timers";
 import { Blob, encoded, joined } from "bulkhead:forms";
+import { ReadableStream, isDisturbed } from "bulkhead:streams";
 
 /** As browsers have it. */
 const MAX_REDIRECTS = 20;
@@ -67,7 +68,7 @@ const bytesOf = (body) => {
   if (body instanceof ArrayBuffer) return [new Uint8Array(body.slice(0)), undefined];
   if (ArrayBuffer.isView(body)) return [new Uint8Array(body.buffer, body.byteOffset, body.byteLength).slice(), undefined];
   const whole = encoded(body);
-  if (whole === undefined) throw new TypeError("a body is text, bytes, URLSearchParams, a Blob or FormData; JSON is JSON.stringify of a value");
+  if (whole === undefined) throw new TypeError("a body is text, bytes, URLSearchParams, a Blob, FormData or a ReadableStream; JSON is JSON.stringify of a value");
   return whole;
 };
 
@@ -89,89 +90,66 @@ async function* partsOf(id, what, signal) {
 
 async function* once(bytes) { if (bytes?.length > 0) yield bytes; }
 
-/** The same parts twice. Who reads faster keeps what the other one still has to read. */
-const tee = (parts, close) => {
-  const source = parts[Symbol.asyncIterator]();
-  const queues = [[], []];
-  let [reading, open] = [null, 2];
-  const read = () => reading ??= source.next().then(
-    (part) => queues.forEach((queue) => queue.push(part)),
-    (error) => queues.forEach((queue) => queue.push({ error })),
-  ).then(() => { reading = null; });
-  const branch = (queue) => {
-    let isOpen = true;
-    const leave = (value) => {
-      if (isOpen && --open === 0) close();
-      isOpen = false;
-      return { done: true, value };
-    };
-    return {
-      async next() {
-        while (isOpen && queue.length === 0) await read();
-        if (!isOpen) return leave();
-        const part = queue.shift();
-        if (part.done || "error" in part) leave();
-        if ("error" in part) throw part.error;
-        return part;
-      },
-      return: async (value) => leave(value),
-      [Symbol.asyncIterator]() { return this; },
-    };
-  };
-  return queues.map(branch);
-};
-
 // For this module alone: what authors see are their own methods.
-let bytesIn, closes, copied;
+let bytesIn, closes, split, streamIn;
 
-/** What a request and a response have in common. */
+/** What a request and a response have in common. Its stream is made when somebody wants it. */
 class Body {
   #parts;
   #bytes;
+  #stream;
   #used = false;
   #close = () => {};
-  constructor(parts, bytes) { [this.#parts, this.#bytes] = [parts, bytes]; }
+  constructor(parts, bytes) {
+    if (parts instanceof ReadableStream) {
+      if (parts.locked || isDisturbed(parts)) throw new TypeError("the stream was read already");
+      this.#stream = parts;
+    }
+    [this.#parts, this.#bytes] = [parts, bytes];
+  }
   static {
     bytesIn = (body) => body.#bytes;
     closes = (body, close) => { body.#close = close; };
-    copied = (body) => {
-      if (body.#used) throw new TypeError("the body was read already");
+    streamIn = (body) => body.#bytes === undefined ? body.#stream : undefined;
+    // Two, of which one takes its place.
+    split = (body) => {
+      if (body.bodyUsed || body.#stream?.locked) throw new TypeError("the body was read already");
       if (body.#parts === null) return null;
-      const [own, other] = tee(body.#parts, body.#close);
-      [body.#parts, body.#close] = [own, () => own.return()];
+      const [own, other] = body.body.tee();
+      body.#stream = own;
       return other;
     };
   }
-  get bodyUsed() { return this.#used; }
-  get body() { return this.#parts === null ? null : { [Symbol.asyncIterator]: () => this.#take(), getReader: () => this.#reader(), cancel: async () => this.#cancel() }; }
-  #reader() {
-    const parts = this.#take();
-    const end = Promise.withResolvers();
-    end.promise.catch(() => {});
-    const next = async () => {
-      try {
-        const { done, value } = await parts.next();
-        if (done) end.resolve();
-        return done ? { done, value: undefined } : { done: false, value };
-      } catch (error) {
-        end.reject(error);
-        throw error;
-      }
-    };
-    return { closed: end.promise, read: next, releaseLock() {}, cancel: async () => { await parts.return(); this.#cancel(); end.resolve(); } };
+  get bodyUsed() { return this.#used || (this.#stream !== undefined && isDisturbed(this.#stream)); }
+  get body() {
+    if (this.#parts === null) return null;
+    if (this.#stream === undefined) {
+      const parts = this.#parts[Symbol.asyncIterator]();
+      this.#stream = this.#used ? ReadableStream.from([]) : new ReadableStream({
+        async pull(controller) {
+          const { done, value } = await parts.next();
+          if (done) controller.close();
+          else controller.enqueue(value);
+        },
+        // One that waits for a part would wait on.
+        cancel: () => { this.#close(); parts.return?.().catch(() => {}); },
+      }, { highWaterMark: 0 });
+      if (this.#used) this.#stream.getReader();
+    }
+    return this.#stream;
   }
-  #cancel() {
-    this.#used = true;
-    this.#close();
-  }
+  /** What is left of it, for one who reads all. */
   #take() {
-    if (this.#used) throw new TypeError("the body was read already");
+    if (this.bodyUsed || this.#stream?.locked) throw new TypeError("the body was read already");
     this.#used = this.#parts !== null;
-    return (this.#parts ?? once())[Symbol.asyncIterator]();
+    return this.#stream ?? this.#parts ?? once();
   }
   async bytes() {
     const parts = [];
-    for await (const part of { [Symbol.asyncIterator]: () => this.#take() }) parts.push(part);
+    for await (const part of this.#take()) {
+      if (!(part instanceof Uint8Array)) throw new TypeError("a part of a body is a Uint8Array");
+      parts.push(part);
+    }
     return joined(parts);
   }
   async blob() { return new Blob([await this.bytes()], { type: this.headers.get("content-type") ?? "" }); }
@@ -190,12 +168,14 @@ export class Request extends Body {
     if (url === null) throw new FetchError("invalid", `invalid URL: ${String(input)}`);
     if (url.protocol !== "http:" && url.protocol !== "https:") throw new FetchError("invalid", `fetch reaches http and https, and not ${url.protocol}`);
     if (url.username !== "" || url.password !== "") throw new FetchError("invalid", "a URL with a user or a password is not fetched: use a header");
-    const [bytes, type] = init.body === undefined && from !== undefined ? [bytesIn(from)] : bytesOf(init.body);
-    super(bytes === undefined ? null : once(bytes), bytes);
+    const stream = init.body instanceof ReadableStream ? init.body : init.body === undefined && from !== undefined ? streamIn(from) : undefined;
+    const [bytes, type] = stream !== undefined ? [] : init.body === undefined && from !== undefined ? [bytesIn(from)] : bytesOf(init.body);
+    super(stream ?? (bytes === undefined ? null : once(bytes)), bytes);
+    const hasBody = stream !== undefined || bytes !== undefined;
     const method = String(init.method ?? from?.method ?? "GET");
     if (!TOKEN.test(method)) throw new TypeError(`"${method}" is no method`);
     this.method = METHODS.has(method.toUpperCase()) ? method.toUpperCase() : method;
-    if (bytes !== undefined && (this.method === "GET" || this.method === "HEAD")) throw new TypeError(`a request with ${this.method} has no body`);
+    if (hasBody && (this.method === "GET" || this.method === "HEAD")) throw new TypeError(`a request with ${this.method} has no body`);
     this.url = url.href;
     this.headers = new Headers(init.headers ?? from?.headers);
     if (type !== undefined && !this.headers.has("content-type")) this.headers.append("content-type", type);
@@ -205,6 +185,7 @@ export class Request extends Body {
     if (this.signal !== null && !(this.signal instanceof AbortSignal)) throw new TypeError("the signal of a request is an AbortSignal");
   }
   clone() {
+    if (streamIn(this) !== undefined) return new Request(this, { body: split(this) });
     if (this.bodyUsed) throw new TypeError("the body was read already");
     return new Request(this);
   }
@@ -225,9 +206,7 @@ export class Response extends Body {
   }
   get ok() { return this.status >= 200 && this.status <= 299; }
   clone() {
-    const parts = copied(this);
-    const other = new Response(parts, { statusText: this.statusText, headers: this.headers });
-    if (parts !== null) closes(other, () => parts.return());
+    const other = new Response(split(this), { statusText: this.statusText, headers: this.headers });
     [other.status, other.url, other.redirected, other.type] = [this.status, this.url, this.redirected, this.type];
     return other;
   }
@@ -279,7 +258,8 @@ export async function fetch(input, init) {
   const request = new Request(input, init);
   const { signal, headers, redirect } = request;
   let { method } = request;
-  let [url, body] = [new URL(request.url), bytesIn(request)];
+  // What is sent has a length, which the host says: a stream is read before.
+  let [url, body] = [new URL(request.url), streamIn(request) === undefined ? bytesIn(request) : await request.bytes()];
   for (let hops = 0; ; hops++) {
     signal?.throwIfAborted();
     for (const [name, value] of DEFAULTS) if (!headers.has(name)) headers.set(name, value);

@@ -119,20 +119,148 @@ declare class Headers {
 interface RequestInit {
   method?: string;
   headers?: Headers | Iterable<[string, string]> | Record<string, string>;
-  body?: string | ArrayBuffer | ArrayBufferView | URLSearchParams | Blob | FormData | null;
+  /** A stream is read to its end before the request is sent. */
+  body?: string | ArrayBuffer | ArrayBufferView | URLSearchParams | Blob | FormData | ReadableStream<Uint8Array> | null;
+  duplex?: "half";
   redirect?: "follow" | "error" | "manual";
   signal?: AbortSignal | null;
 }
 
-interface PartsReader {
+interface QueuingStrategy<Chunk = any> {
+  highWaterMark?: number;
+  size?(chunk: Chunk): number;
+}
+
+declare class CountQueuingStrategy {
+  constructor(options: { highWaterMark: number });
+  readonly highWaterMark: number;
+  readonly size: (chunk: any) => number;
+}
+
+declare class ByteLengthQueuingStrategy {
+  constructor(options: { highWaterMark: number });
+  readonly highWaterMark: number;
+  readonly size: (chunk: ArrayBufferView) => number;
+}
+
+type ReadResult<Chunk> = { done: false; value: Chunk } | { done: true; value: undefined };
+
+declare class ReadableStreamDefaultController<Chunk = any> {
+  private constructor();
+  readonly desiredSize: number | null;
+  enqueue(chunk: Chunk): void;
+  close(): void;
+  error(error?: any): void;
+}
+
+declare class ReadableStreamDefaultReader<Chunk = any> {
+  constructor(stream: ReadableStream<Chunk>);
   readonly closed: Promise<void>;
-  read(): Promise<{ done: false; value: Uint8Array } | { done: true; value: undefined }>;
-  cancel(): Promise<void>;
+  read(): Promise<ReadResult<Chunk>>;
+  cancel(reason?: any): Promise<void>;
   releaseLock(): void;
 }
 
-/** The parts of a body as they come. It is no stream: there are no pipes. */
-type Parts = AsyncIterable<Uint8Array> & { getReader(): PartsReader; cancel(): Promise<void> };
+interface PipeOptions {
+  preventClose?: boolean;
+  preventAbort?: boolean;
+  preventCancel?: boolean;
+  signal?: AbortSignal;
+}
+
+/** Readers that bring their own buffers are missing. */
+declare class ReadableStream<Chunk = any> {
+  constructor(
+    source?: {
+      type?: "bytes";
+      start?(controller: ReadableStreamDefaultController<Chunk>): any;
+      pull?(controller: ReadableStreamDefaultController<Chunk>): any;
+      cancel?(reason?: any): any;
+    },
+    strategy?: QueuingStrategy<Chunk>,
+  );
+  static from<Chunk>(iterable: Iterable<Chunk> | AsyncIterable<Chunk>): ReadableStream<Chunk>;
+  readonly locked: boolean;
+  cancel(reason?: any): Promise<void>;
+  getReader(): ReadableStreamDefaultReader<Chunk>;
+  tee(): [ReadableStream<Chunk>, ReadableStream<Chunk>];
+  pipeTo(target: WritableStream<Chunk>, options?: PipeOptions): Promise<void>;
+  pipeThrough<Other>(through: { readable: ReadableStream<Other>; writable: WritableStream<Chunk> }, options?: PipeOptions): ReadableStream<Other>;
+  values(options?: { preventCancel?: boolean }): AsyncIterableIterator<Chunk>;
+  [Symbol.asyncIterator](options?: { preventCancel?: boolean }): AsyncIterableIterator<Chunk>;
+}
+
+declare class WritableStreamDefaultController {
+  private constructor();
+  readonly signal: AbortSignal;
+  error(error?: any): void;
+}
+
+declare class WritableStreamDefaultWriter<Chunk = any> {
+  constructor(stream: WritableStream<Chunk>);
+  readonly closed: Promise<void>;
+  readonly ready: Promise<void>;
+  readonly desiredSize: number | null;
+  write(chunk?: Chunk): Promise<void>;
+  close(): Promise<void>;
+  abort(reason?: any): Promise<void>;
+  releaseLock(): void;
+}
+
+declare class WritableStream<Chunk = any> {
+  constructor(
+    sink?: {
+      start?(controller: WritableStreamDefaultController): any;
+      write?(chunk: Chunk, controller: WritableStreamDefaultController): any;
+      close?(): any;
+      abort?(reason?: any): any;
+    },
+    strategy?: QueuingStrategy<Chunk>,
+  );
+  readonly locked: boolean;
+  abort(reason?: any): Promise<void>;
+  close(): Promise<void>;
+  getWriter(): WritableStreamDefaultWriter<Chunk>;
+}
+
+declare class TransformStreamDefaultController<Chunk = any> {
+  private constructor();
+  readonly desiredSize: number | null;
+  enqueue(chunk?: Chunk): void;
+  error(error?: any): void;
+  terminate(): void;
+}
+
+declare class TransformStream<In = any, Out = any> {
+  constructor(
+    transformer?: {
+      start?(controller: TransformStreamDefaultController<Out>): any;
+      transform?(chunk: In, controller: TransformStreamDefaultController<Out>): any;
+      flush?(controller: TransformStreamDefaultController<Out>): any;
+      cancel?(reason?: any): any;
+    },
+    writableStrategy?: QueuingStrategy<In>,
+    readableStrategy?: QueuingStrategy<Out>,
+  );
+  readonly readable: ReadableStream<Out>;
+  readonly writable: WritableStream<In>;
+}
+
+declare class TextDecoderStream {
+  constructor(label?: "utf-8" | "utf8", options?: { fatal?: boolean; ignoreBOM?: boolean });
+  readonly encoding: "utf-8";
+  readonly fatal: boolean;
+  readonly ignoreBOM: boolean;
+  readonly readable: ReadableStream<string>;
+  readonly writable: WritableStream<ArrayBuffer | ArrayBufferView>;
+}
+
+declare class TextEncoderStream {
+  constructor();
+  readonly encoding: "utf-8";
+  readonly readable: ReadableStream<Uint8Array>;
+  readonly writable: WritableStream<string>;
+}
 
 declare class Blob {
   constructor(parts?: Iterable<string | ArrayBuffer | ArrayBufferView | Blob>, options?: { type?: string });
@@ -167,7 +295,7 @@ declare class FormData {
 
 interface Content {
   readonly bodyUsed: boolean;
-  readonly body: Parts | null;
+  readonly body: ReadableStream<Uint8Array> | null;
   bytes(): Promise<Uint8Array>;
   arrayBuffer(): Promise<ArrayBuffer>;
   text(): Promise<string>;

@@ -12,7 +12,7 @@ use crate::bindings::bulkhead::agent::runner::SourceBundle;
 use crate::typescript;
 
 /// The SDK's modules. Authors import the one that begins with `@`.
-const SDK: [(&str, &str); 19] = [
+const SDK: [(&str, &str); 24] = [
     ("@bulkhead/agent", include_str!("../sdk/index.js")),
     ("bulkhead:abort", include_str!("../sdk/abort.js")),
     ("bulkhead:agent", include_str!("../sdk/agent.js")),
@@ -28,9 +28,14 @@ const SDK: [(&str, &str); 19] = [
     ("bulkhead:model", include_str!("../sdk/model.js")),
     ("bulkhead:native", include_str!("../sdk/native.js")),
     ("bulkhead:news", include_str!("../sdk/news.js")),
+    ("bulkhead:queue", include_str!("../sdk/queue.js")),
+    ("bulkhead:readable", include_str!("../sdk/readable.js")),
+    ("bulkhead:streams", include_str!("../sdk/streams.js")),
     ("bulkhead:timers", include_str!("../sdk/timers.js")),
     ("bulkhead:tools", include_str!("../sdk/tools.js")),
+    ("bulkhead:transform", include_str!("../sdk/transform.js")),
     ("bulkhead:url", include_str!("../sdk/url.js")),
+    ("bulkhead:writable", include_str!("../sdk/writable.js")),
     ("bulkhead:workspace", include_str!("../sdk/workspace.js")),
 ];
 
