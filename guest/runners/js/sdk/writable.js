@@ -162,7 +162,7 @@ export class Writable {
     this.#close = null;
     this.writer?.closed.reject(this.error);
   }
-  #forget() { this.sink = { write: none, close: none, abort: this.#abort === null && this.state === "writable" ? this.sink.abort : none }; this.size = one; }
+  #forget() { [this.sink, this.size] = [{ write: none, close: none, abort: none }, one]; }
 }
 
 /** A `WritableStreamDefaultWriter`. */
