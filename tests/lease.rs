@@ -25,6 +25,7 @@ const TTL_MS: u64 = 2000;
 /// A register, and copies that share it.
 pub(crate) struct Fleet {
     dir: tempfile::TempDir,
+    ttl_ms: u64,
 }
 
 /// One copy. Dropping it kills it.
@@ -47,7 +48,11 @@ impl Fleet {
         let dir =
             tempfile::Builder::new().prefix("bulkhead-fleet-").tempdir().expect("a directory");
         std::fs::create_dir(dir.path().join("register")).expect("make the register");
-        Self { dir }
+        Self { dir, ttl_ms: TTL_MS }
+    }
+
+    fn with_ttl(ttl_ms: u64) -> Self {
+        Self { ttl_ms, ..Self::new() }
     }
 
     /// A copy's directory, or another one of all.
@@ -96,10 +101,11 @@ impl Fleet {
         let config = dir.join("bulkhead.toml");
         let text = format!(
             "[server]\n{listen}\nallow_unauthenticated = true\n\
-             [lease]\nregister = \"file://{}\"\nname = \"{town}\"\nttl_ms = {TTL_MS}\n{lease}\n\
+             [lease]\nregister = \"file://{}\"\nname = \"{town}\"\nttl_ms = {}\n{lease}\n\
              [components.echo]\npath = {:?}\n[roles.echo]\ncomponent = \"echo\"\n\
              [[agents]]\nid = \"one\"\nrole = \"echo\"\n{more}",
             self.register().display(),
+            self.ttl_ms,
             files::component("echo"),
         );
         std::fs::write(&config, text).expect("write the configuration");

@@ -16,12 +16,8 @@ fn a_keeper_that_dies_is_replaced() {
 /// With a longer TTL, at which its wait is longer than the patience with one that hangs.
 #[test]
 fn the_keeper_that_replaces_another_one_may_wait() {
-    let fleet = Fleet::new();
-    let config = fleet.configure("town", "first", "listen = \"127.0.0.1:0\"", "");
-    let text = std::fs::read_to_string(&config).expect("its text");
-    let text = text.replace(&format!("ttl_ms = {TTL_MS}"), "ttl_ms = 8000");
-    std::fs::write(&config, text).expect("write it");
-    let copy = Copy::start(&config, config.parent().expect("its directory"));
+    let fleet = Fleet::with_ttl(8000);
+    let copy = fleet.copy("first");
     copy.serves(1);
     kill_process(copy.named("bulkhead-keeper"), Signal::KILL).expect("kill it");
     copy.serves(2);
