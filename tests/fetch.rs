@@ -254,6 +254,11 @@ fn an_agent_in_javascript_asks_servers() {
     let wrong = vec![refused; 5];
     assert_eq!(ask("base64"), json!([true, "", "YQ==", "a", "a", refused, wrong, true]));
     assert_eq!(ask("streamed"), json!(["in parts", "8", "onetwothree", {"done": true}, true]));
+    let aborted = "AbortError";
+    assert_eq!(
+        ask("careful"),
+        json!(["abc", "abc", aborted, aborted, [aborted], true, 200, true, true])
+    );
     let form = [
         "--B\r\ncontent-disposition: form-data; name=\"text\"\r\n\r\na\r\nb\r\n",
         "--B\r\ncontent-disposition: form-data; name=\"quo%22ted\"; filename=\"na%22me.bin\"\r\n",

@@ -171,6 +171,39 @@ const ways = {
     const wrong = await new Response(ReadableStream.from(["no bytes"])).text().catch((error) => error instanceof TypeError);
     return [body, length, text.join(""), await pending, wrong];
   },
+  async careful(base) {
+    const blob = new Blob(["abc"]);
+    (await new Response(blob).bytes())[0] = 122;
+    const one = new Response("abc");
+    const two = one.clone();
+    (await one.bytes())[0] = 122;
+    // Nothing comes of what is to be sent, and it is given up.
+    const sent = new AbortController();
+    let cancelled;
+    const body = new ReadableStream({ cancel({ name }) { cancelled = name; } });
+    const sending = fetch(`${base}/echo`, { method: "POST", body, signal: sent.signal }).catch(({ name }) => name);
+    sent.abort();
+    // Nobody reads the answers that are given up. An author's listener cannot keep them.
+    const names = new Set();
+    for (let i = 0; i < 20; i++) {
+      const controller = new AbortController();
+      controller.signal.addEventListener("abort", (event) => event.stopImmediatePropagation());
+      const response = await fetch(`${base}/never-ends`, { signal: controller.signal });
+      controller.abort();
+      names.add(await response.text().catch(({ name }) => name));
+    }
+    // An event is no abort.
+    const live = new AbortController();
+    let isTarget;
+    live.signal.onabort = ({ target }) => { isTarget = target === live.signal; };
+    const open = fetch(`${base}/echo`, { signal: live.signal });
+    live.signal.dispatchEvent(new Event("abort"));
+    const { status } = await open;
+    const request = new Request(`${base}/echo`, { method: "POST", body: "x" });
+    await fetch(request);
+    const again = await fetch(request).catch((error) => error instanceof TypeError);
+    return [await blob.text(), await two.text(), await sending, cancelled, [...names], isTarget, status, request.bodyUsed, again];
+  },
   async forms(base) {
     const form = new FormData();
     form.append("text", "a\nb");

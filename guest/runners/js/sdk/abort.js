@@ -1,6 +1,6 @@
 // `AbortController` and `AbortSignal`.
 import { define } from "bulkhead:globals";
-import { Event, EventTarget, notify } from "bulkhead:events";
+import { Event, EventTarget } from "bulkhead:events";
 import { quietTimer } from "bulkhead:timers";
 
 /** Nobody else makes one. */
@@ -8,10 +8,14 @@ const OWN = Symbol("own");
 
 let abort;
 
+/** Has the SDK do something when a signal aborts, before authors hear of it. Returns what takes that back. */
+export let onAbort;
+
 export class AbortSignal extends EventTarget {
   #aborted = false;
   #reason;
-  onabort = null;
+  #steps = new Set();
+  #onabort;
 
   constructor(key) {
     super();
@@ -21,6 +25,11 @@ export class AbortSignal extends EventTarget {
   get aborted() { return this.#aborted; }
   get reason() { return this.#reason; }
   throwIfAborted() { if (this.#aborted) throw this.#reason; }
+  get onabort() { return this.#onabort ?? null; }
+  set onabort(handler) {
+    if (this.#onabort === undefined) this.addEventListener("abort", (event) => this.#onabort?.call(this, event));
+    this.#onabort = typeof handler === "function" ? handler : null;
+  }
 
   static abort(reason) {
     const signal = new AbortSignal(OWN);
@@ -34,20 +43,31 @@ export class AbortSignal extends EventTarget {
   }
   static any(signals) {
     const any = new AbortSignal(OWN);
-    for (const signal of signals) {
-      if (signal.aborted) { abort(any, signal.reason); break; }
-      signal.addEventListener("abort", () => abort(any, signal.reason));
+    const sources = [...signals];
+    const aborted = sources.find((signal) => signal.aborted);
+    if (aborted !== undefined) {
+      abort(any, aborted.reason);
+      return any;
     }
+    const stops = sources.map((signal) => onAbort(signal, () => {
+      for (const stop of stops) stop();
+      abort(any, signal.reason);
+    }));
     return any;
   }
 
   static {
+    onAbort = (signal, step) => {
+      signal.#steps.add(step);
+      return () => signal.#steps.delete(step);
+    };
     abort = (signal, reason) => {
       if (signal.#aborted) return;
       [signal.#aborted, signal.#reason] = [true, reason === undefined ? new DOMException("aborted", "AbortError") : reason];
-      const event = new Event("abort");
-      if (typeof signal.onabort === "function") notify(signal, signal.onabort, event);
-      signal.dispatchEvent(event);
+      const steps = [...signal.#steps];
+      signal.#steps.clear();
+      for (const step of steps) step();
+      signal.dispatchEvent(new Event("abort"));
     };
   }
 }

@@ -15,7 +15,8 @@ export class Event {
   #isStopped = false;
   #made = performance.now();
 
-  constructor(type, { bubbles = false, cancelable = false, composed = false } = {}) {
+  constructor(type, options) {
+    const { bubbles = false, cancelable = false, composed = false } = options ?? {};
     [this.#type, this.#bubbles, this.#cancelable, this.#composed] = [String(type), Boolean(bubbles), Boolean(cancelable), Boolean(composed)];
   }
   static {
@@ -45,15 +46,15 @@ export class Event {
 
 export class CustomEvent extends Event {
   #detail;
-  constructor(type, options = {}) {
+  constructor(type, options) {
     super(type, options);
-    this.#detail = options.detail ?? null;
+    this.#detail = options?.detail ?? null;
   }
   get detail() { return this.#detail; }
 }
 
 /** What a listener throws is reported, and the others are called. */
-export const notify = (target, listener, event) => {
+const notify = (target, listener, event) => {
   try {
     if (typeof listener === "function") listener.call(target, event);
     else listener.handleEvent(event);

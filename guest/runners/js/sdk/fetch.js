@@ -4,10 +4,10 @@ import { call, callBytes } from "bulkhead:native";
 import { FetchError } from "bulkhead:errors";
 import { news } from "bulkhead:news";
 import { URL, URLSearchParams } from "bulkhead:url";
-import { AbortSignal } from "bulkhead:abort";
+import { AbortSignal, onAbort } from "bulkhead:abort";
 import { quietTimer } from "bulkhead:timers";
 import { Blob, encoded, joined } from "bulkhead:forms";
-import { ReadableStream, isDisturbed } from "bulkhead:streams";
+import { ReadableStream, isDisturbed, twice } from "bulkhead:streams";
 
 /** As browsers have it. */
 const MAX_REDIRECTS = 20;
@@ -73,7 +73,7 @@ const bytesOf = (body) => {
 };
 
 /** The parts of an answer as they come. Who leaves before the end closes the connection. */
-async function* partsOf(id, what, signal) {
+async function* partsOf(id, what, signal, close) {
   try {
     for (;;) {
       signal?.throwIfAborted();
@@ -84,14 +84,14 @@ async function* partsOf(id, what, signal) {
       else await news(id, what, signal);
     }
   } finally {
-    call("httpClose", id);
+    close();
   }
 }
 
-async function* once(bytes) { if (bytes?.length > 0) yield bytes; }
+async function* once(bytes) { if (bytes?.length > 0) yield bytes.slice(); }
 
 // For this module alone: what authors see are their own methods.
-let bytesIn, closes, split, streamIn;
+let bytesIn, closes, fails, split, streamIn, uses;
 
 /** What a request and a response have in common. Its stream is made when somebody wants it. */
 class Body {
@@ -100,6 +100,8 @@ class Body {
   #stream;
   #used = false;
   #close = () => {};
+  #controller;
+  #failure;
   constructor(parts, bytes) {
     if (parts instanceof ReadableStream) {
       if (parts.locked || isDisturbed(parts)) throw new TypeError("the stream was read already");
@@ -110,12 +112,19 @@ class Body {
   static {
     bytesIn = (body) => body.#bytes;
     closes = (body, close) => { body.#close = close; };
+    // Whatever is left of it.
+    fails = (body, error) => {
+      body.#close();
+      body.#failure = { error };
+      body.#controller?.error(error);
+    };
+    uses = (body) => { body.#used = body.#parts !== null; };
     streamIn = (body) => body.#bytes === undefined ? body.#stream : undefined;
     // Two, of which one takes its place.
     split = (body) => {
       if (body.bodyUsed || body.#stream?.locked) throw new TypeError("the body was read already");
       if (body.#parts === null) return null;
-      const [own, other] = body.body.tee();
+      const [own, other] = twice(body.body);
       body.#stream = own;
       return other;
     };
@@ -126,7 +135,9 @@ class Body {
     if (this.#stream === undefined) {
       const parts = this.#parts[Symbol.asyncIterator]();
       this.#stream = this.#used ? ReadableStream.from([]) : new ReadableStream({
-        async pull(controller) {
+        start: (controller) => { this.#controller = controller; },
+        pull: async (controller) => {
+          if (this.#failure !== undefined) throw this.#failure.error;
           const { done, value } = await parts.next();
           if (done) controller.close();
           else controller.enqueue(value);
@@ -168,10 +179,12 @@ export class Request extends Body {
     if (url === null) throw new FetchError("invalid", `invalid URL: ${String(input)}`);
     if (url.protocol !== "http:" && url.protocol !== "https:") throw new FetchError("invalid", `fetch reaches http and https, and not ${url.protocol}`);
     if (url.username !== "" || url.password !== "") throw new FetchError("invalid", "a URL with a user or a password is not fetched: use a header");
+    if (init.body === undefined && from?.bodyUsed) throw new TypeError("the body of the request was read already");
     const stream = init.body instanceof ReadableStream ? init.body : init.body === undefined && from !== undefined ? streamIn(from) : undefined;
     const [bytes, type] = stream !== undefined ? [] : init.body === undefined && from !== undefined ? [bytesIn(from)] : bytesOf(init.body);
     super(stream ?? (bytes === undefined ? null : once(bytes)), bytes);
     const hasBody = stream !== undefined || bytes !== undefined;
+    if (init.body === undefined && from !== undefined && stream === undefined) uses(from);
     const method = String(init.method ?? from?.method ?? "GET");
     if (!TOKEN.test(method)) throw new TypeError(`"${method}" is no method`);
     this.method = METHODS.has(method.toUpperCase()) ? method.toUpperCase() : method;
@@ -181,13 +194,12 @@ export class Request extends Body {
     if (type !== undefined && !this.headers.has("content-type")) this.headers.append("content-type", type);
     this.redirect = init.redirect ?? from?.redirect ?? "follow";
     if (!["follow", "error", "manual"].includes(this.redirect)) throw new TypeError(`redirect is "follow", "error" or "manual", and not "${this.redirect}"`);
-    this.signal = init.signal ?? from?.signal ?? null;
+    this.signal = init.signal === undefined ? from?.signal ?? null : init.signal;
     if (this.signal !== null && !(this.signal instanceof AbortSignal)) throw new TypeError("the signal of a request is an AbortSignal");
   }
   clone() {
-    if (streamIn(this) !== undefined) return new Request(this, { body: split(this) });
     if (this.bodyUsed) throw new TypeError("the body was read already");
-    return new Request(this);
+    return new Request(this, { body: streamIn(this) === undefined ? bytesIn(this) ?? null : split(this) });
   }
 }
 
@@ -254,12 +266,35 @@ const ask = async (sent, body, what, signal) => {
   }
 };
 
+/** The bytes of a body. What is sent has a length, which the host says: a stream is read before. */
+const wholeOf = async (request) => {
+  if (streamIn(request) === undefined) return bytesIn(request);
+  const { signal } = request;
+  const [reader, parts] = [request.body.getReader(), []];
+  const cancel = (reason) => void reader.cancel(reason).catch(() => {});
+  const stop = signal && onAbort(signal, () => cancel(signal.reason));
+  try {
+    signal?.throwIfAborted();
+    for (;;) {
+      const { done, value } = await reader.read();
+      signal?.throwIfAborted();
+      if (done) return joined(parts);
+      if (!(value instanceof Uint8Array)) throw new TypeError("a part of a body is a Uint8Array");
+      parts.push(value);
+    }
+  } catch (error) {
+    cancel(error);
+    throw error;
+  } finally {
+    stop?.();
+  }
+};
+
 export async function fetch(input, init) {
   const request = new Request(input, init);
   const { signal, headers, redirect } = request;
   let { method } = request;
-  // What is sent has a length, which the host says: a stream is read before.
-  let [url, body] = [new URL(request.url), streamIn(request) === undefined ? bytesIn(request) : await request.bytes()];
+  let [url, body] = [new URL(request.url), await wholeOf(request)];
   for (let hops = 0; ; hops++) {
     signal?.throwIfAborted();
     for (const [name, value] of DEFAULTS) if (!headers.has(name)) headers.set(name, value);
@@ -275,10 +310,13 @@ export async function fetch(input, init) {
     const location = answered.find(([name]) => name.toLowerCase() === "location")?.[1];
     if (!REDIRECTS.has(status) || location === undefined || redirect === "manual") {
       const isEmpty = method === "HEAD" || EMPTY.has(status);
-      const close = () => call("httpClose", id);
+      let stop;
+      const close = () => { stop?.(); call("httpClose", id); };
       if (isEmpty) close();
-      const response = new Response(isEmpty ? null : partsOf(id, what, signal), { headers: answered });
+      const response = new Response(isEmpty ? null : partsOf(id, what, signal, close), { headers: answered });
       closes(response, close);
+      // Also of one whose body nobody reads at the moment.
+      if (!isEmpty) stop = signal && onAbort(signal, () => fails(response, signal.reason));
       [response.status, response.url, response.redirected, response.type] = [status, url.href, hops > 0, "basic"];
       return response;
     }

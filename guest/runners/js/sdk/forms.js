@@ -1,5 +1,6 @@
 // `Blob`, `File` and `FormData`: bytes in memory, and forms as `fetch` sends them.
 import { define } from "bulkhead:globals";
+import { ReadableStream } from "bulkhead:streams";
 
 const encoder = new TextEncoder();
 
@@ -24,7 +25,8 @@ const octets = (part) => {
 export class Blob {
   #bytes;
   #type;
-  constructor(parts = [], { type = "" } = {}) {
+  constructor(parts = [], options) {
+    const { type = "" } = options ?? {};
     if (typeof parts !== "object") throw new TypeError("the parts of a Blob are a list");
     this.#bytes = joined(Array.from(parts, octets));
     this.#type = /^[ -~]*$/.test(type) ? String(type).toLowerCase() : "";
@@ -36,13 +38,22 @@ export class Blob {
   async bytes() { return this.#bytes.slice(); }
   async arrayBuffer() { return this.#bytes.slice().buffer; }
   async text() { return new TextDecoder().decode(this.#bytes); }
+  stream() {
+    const bytes = this.#bytes.slice();
+    return new ReadableStream({
+      start(controller) {
+        if (bytes.length > 0) controller.enqueue(bytes);
+        controller.close();
+      },
+    });
+  }
 }
 
 export class File extends Blob {
-  constructor(parts, name, options = {}) {
+  constructor(parts, name, options) {
     super(parts, options);
     this.name = String(name);
-    this.lastModified = options.lastModified ?? Date.now();
+    this.lastModified = options?.lastModified ?? Date.now();
   }
 }
 
@@ -73,7 +84,7 @@ export class FormData {
 }
 
 const LINE_BREAK = /\r\n|\r|\n/g;
-const quoted = (text) => text.replace(LINE_BREAK, "%0D%0A").replaceAll('"', "%22");
+const quoted = (text) => text.replace(/[\r\n"]/g, (character) => ({ "\r": "%0D", "\n": "%0A", '"': "%22" })[character]);
 
 /** The bytes of a blob or form, and their type. `undefined`: it is neither. */
 export const encoded = (body) => {
@@ -85,7 +96,7 @@ export const encoded = (body) => {
     const isFile = value instanceof File;
     const filename = isFile ? `; filename="${quoted(value.name)}"\r\ncontent-type: ${value.type || "application/octet-stream"}` : "";
     parts.push(
-      encoder.encode(`--${boundary}\r\ncontent-disposition: form-data; name="${quoted(name)}"${filename}\r\n\r\n`),
+      encoder.encode(`--${boundary}\r\ncontent-disposition: form-data; name="${quoted(name.replace(LINE_BREAK, "\r\n"))}"${filename}\r\n\r\n`),
       isFile ? bytesOf(value) : encoder.encode(value.replace(LINE_BREAK, "\r\n")),
       encoder.encode("\r\n"),
     );

@@ -270,6 +270,7 @@ declare class Blob {
   bytes(): Promise<Uint8Array>;
   arrayBuffer(): Promise<ArrayBuffer>;
   text(): Promise<string>;
+  stream(): ReadableStream<Uint8Array>;
 }
 
 declare class File extends Blob {

@@ -1,6 +1,7 @@
 // Promises that wait for news of a request: its head, or the next part of its body.
 import { call } from "bulkhead:native";
 import { FetchError } from "bulkhead:errors";
+import { onAbort } from "bulkhead:abort";
 
 /** By the number of the request. */
 const waiting = new Map();
@@ -8,7 +9,7 @@ const waiting = new Map();
 const take = (id) => {
   const found = waiting.get(id);
   waiting.delete(id);
-  found?.signal?.removeEventListener("abort", found.stop);
+  found?.stop?.();
   return found;
 };
 
@@ -26,12 +27,11 @@ export const forget = () => {
 /** Resolves when a request has news. An abort drops it. */
 export const news = (id, what, signal) =>
   new Promise((resolve, reject) => {
-    const stop = () => {
+    const stop = signal && onAbort(signal, () => {
       take(id);
       call("httpClose", id);
       reject(signal.reason);
-    };
-    waiting.set(id, { resolve, reject, stop, signal, what });
-    signal?.addEventListener("abort", stop);
+    });
+    waiting.set(id, { resolve, reject, stop, what });
     call("httpWait", id);
   });

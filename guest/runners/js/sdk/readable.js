@@ -149,14 +149,14 @@ export class Values {
   [Symbol.asyncIterator]() { return this; }
 }
 
-/** The same chunks twice. */
-export const tee = (readable) => {
+/** The same chunks twice, for the second one as `copy` makes them. */
+export const tee = (readable, copy = (chunk) => chunk) => {
   const reader = new Reader(readable);
   const [branches, reasons] = [[], [undefined, undefined]];
   const isCancelled = [false, false];
   const cancelled = deferred();
   let [isReading, readsAgain] = [false, false];
-  const each = (act) => branches.forEach((branch, at) => { if (!isCancelled[at]) act(branch); });
+  const each = (act) => branches.forEach((branch, at) => { if (!isCancelled[at]) act(branch, at); });
   const end = () => { if (!(isCancelled[0] && isCancelled[1])) cancelled.resolve(); };
   const pull = () => {
     if (isReading) { readsAgain = true; return; }
@@ -164,7 +164,7 @@ export const tee = (readable) => {
     reader.read({
       chunk: (value) => queueMicrotask(() => {
         readsAgain = false;
-        each((branch) => branch.enqueue(value));
+        each((branch, at) => branch.enqueue(at === 1 ? copy(value) : value));
         isReading = false;
         if (readsAgain) pull();
       }),

@@ -219,6 +219,8 @@ const strategy = (name, size) => ({ [name]: class {
   get size() { return size; }
 } })[name];
 
+/** Two streams of the same bytes, of which neither changes with the other. */
+export const twice = (stream) => tee(readableOf(stream), (part) => part instanceof Uint8Array ? part.slice() : part).map(streamOf);
 /** Whether somebody has read of it. */
 export const isDisturbed = (stream) => readableOf(stream).isDisturbed;
 export { ReadableStream };

@@ -1,5 +1,5 @@
 // What is behind a `WritableStream`, its controller and its writers, and how another stream is piped into it.
-import { AbortController, AbortSignal } from "bulkhead:abort";
+import { AbortController, AbortSignal, onAbort } from "bulkhead:abort";
 import { Queue, deferred, locked, none, one, promised, rejected, released, resolved } from "bulkhead:queue";
 import { Reader, reading } from "bulkhead:readable";
 
@@ -41,7 +41,7 @@ export class Writable {
     }
     if (this.state === "errored" || this.state === "erroring") return Promise.reject(this.error);
     if (this.isClosing || this.state === "closed") return Promise.reject(new TypeError("the stream is closed"));
-    const written = deferred();
+    const written = Promise.withResolvers();
     try {
       this.queue.add({ chunk }, size);
     } catch (error) {
@@ -55,7 +55,7 @@ export class Writable {
   }
   close() {
     if (this.state === "closed" || this.state === "errored" || this.isClosing) return Promise.reject(new TypeError("the stream is closed"));
-    this.#close = deferred();
+    this.#close = Promise.withResolvers();
     if (this.writer !== null && this.hasBackpressure && this.state === "writable") this.writer.ready.resolve();
     this.queue.add(null, 0);
     const { promise } = this.#close;
@@ -68,7 +68,7 @@ export class Writable {
     if (this.state === "closed" || this.state === "errored") return Promise.resolve();
     if (this.#abort !== null) return this.#abort.promise;
     const wasErroring = this.state === "erroring";
-    this.#abort = { ...deferred(), reason: wasErroring ? undefined : reason, wasErroring };
+    this.#abort = { ...Promise.withResolvers(), reason: wasErroring ? undefined : reason, wasErroring };
     const { promise } = this.#abort;
     if (!wasErroring) this.#startErroring(reason);
     return promise;
@@ -193,7 +193,7 @@ export const pipe = (readable, writable, { preventClose = false, preventAbort = 
   if (signal !== undefined && !(signal instanceof AbortSignal)) return Promise.reject(new TypeError("the signal is an AbortSignal"));
   const [reader, writer, ended] = [new Reader(readable), new Writer(writable), Promise.withResolvers()];
   readable.isDisturbed = true;
-  let [written, isEnding] = [Promise.resolve(), false];
+  let [written, isEnding, stop] = [Promise.resolve(), false, undefined];
   const allWritten = async () => { for (let last; last !== written;) { last = written; await last; } };
   const end = async (act, failure) => {
     if (isEnding) return;
@@ -206,26 +206,27 @@ export const pipe = (readable, writable, { preventClose = false, preventAbort = 
     }
     writer.release();
     reader.release();
-    signal?.removeEventListener("abort", abort);
+    stop?.();
     if (failure === undefined) ended.resolve();
     else ended.reject(failure.error);
   };
   const abort = () => {
     const { reason } = signal;
-    const acts = [];
-    if (!preventAbort && writable.state === "writable") acts.push(() => writable.abort(reason));
-    if (!preventCancel && readable.state === "readable") acts.push(() => readable.cancel(reason));
-    end(() => Promise.all(acts.map((act) => act())), { error: reason });
+    end(() => Promise.all([
+      !preventAbort && writable.state === "writable" && writable.abort(reason),
+      !preventCancel && readable.state === "readable" && readable.cancel(reason),
+    ]), { error: reason });
   };
   if (signal?.aborted) { abort(); return ended.promise; }
-  signal?.addEventListener("abort", abort);
+  stop = signal && onAbort(signal, abort);
   reader.closed.promise.then(
     () => end(preventClose ? undefined : async () => { if (!writable.isClosing && writable.state !== "closed") await (writable.state === "errored" ? Promise.reject(writable.error) : writable.close()); }),
     (error) => end(preventAbort ? undefined : () => writable.abort(error), { error }),
   );
   const gone = (error) => end(preventCancel ? undefined : () => readable.cancel(error), { error });
   writer.closed.promise.then(() => gone(new TypeError("the target is closed")), gone);
-  if (writable.isClosing || writable.state === "closed") gone(new TypeError("the target is closed"));
+  // After what becomes of the source.
+  if (writable.isClosing) Promise.resolve().then(() => gone(new TypeError("the target is closed")));
   const step = async () => {
     while (!isEnding) {
       await writer.ready.promise;
