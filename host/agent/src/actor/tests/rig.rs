@@ -125,7 +125,7 @@ pub(crate) struct Rig {
     pub container: Arc<Container>,
     pub kept: Arc<Kept>,
     pub agent: Agent,
-    dir: tempfile::TempDir,
+    dir: PathBuf,
 }
 
 impl Rig {
@@ -135,12 +135,15 @@ impl Rig {
         let dir = tempfile::tempdir().unwrap();
         let config = Config { dir: Some(dir.path().join("db")), ..Config::default() };
         std::fs::create_dir_all(dir.path().join("db")).unwrap();
-        let (database, _) = Database::open(config, |_| {});
-        let journal = journal::open(dir.path(), 4).journal;
+        let (path, journal) = (dir.path().to_owned(), journal::open(dir.path(), 4).journal);
+        // The folder goes with the database, which outlives the rig in tasks of the runtime, and would make a new one.
+        let (database, _) = Database::open(config, move |_| {
+            let _ = &dir;
+        });
         let engine = Arc::new(FakeEngine::default());
         let (container, kept) = container(Arc::clone(&engine), database, journal);
         let agent = Agent::new(spec().id, Incarnation(0), Arc::clone(&container));
-        Self { engine, container, kept, agent, dir }
+        Self { engine, container, kept, agent, dir: path }
     }
 
     /// Lets a start in that has as much time as its role gives it.
@@ -156,7 +159,7 @@ impl Rig {
     /// The same with a workspace.
     pub(crate) fn start_in_a_workspace(&self, spec: AgentSpec) -> AgentHandle {
         let deadline = Instant::now() + spec.limits.start;
-        let workspace = Some(self.dir.path().join("workspace"));
+        let workspace = Some(self.dir.join("workspace"));
         self.agent.start(StartOrder { workspace, ..order(spec, deadline) }).unwrap().1
     }
 
