@@ -67,9 +67,9 @@ const bytesOf = (body) => {
   if (body instanceof URLSearchParams) return [new TextEncoder().encode(body.toString()), "application/x-www-form-urlencoded;charset=UTF-8"];
   if (body instanceof ArrayBuffer) return [new Uint8Array(body.slice(0)), undefined];
   if (ArrayBuffer.isView(body)) return [new Uint8Array(body.buffer, body.byteOffset, body.byteLength).slice(), undefined];
-  const whole = encoded(body);
-  if (whole === undefined) throw new TypeError("a body is text, bytes, URLSearchParams, a Blob, FormData or a ReadableStream; JSON is JSON.stringify of a value");
-  return whole;
+  const bytes = encoded(body);
+  if (bytes === undefined) throw new TypeError("a body is text, bytes, URLSearchParams, a Blob, FormData or a ReadableStream; JSON is JSON.stringify of a value");
+  return bytes;
 };
 
 /** The parts of an answer as they come. Who leaves before the end closes the connection. */
@@ -88,6 +88,23 @@ async function* partsOf(id, what, signal, close) {
   }
 }
 
+/** All parts in one. */
+const whole = async (parts, signal) => {
+  const all = [];
+  for await (const part of parts) {
+    signal?.throwIfAborted();
+    if (!(part instanceof Uint8Array)) throw new TypeError("a part of a body is a Uint8Array");
+    all.push(part);
+  }
+  signal?.throwIfAborted();
+  return joined(all);
+};
+
+/** What a reader reads. Unlike the iterator of a stream it can be cancelled while it waits. */
+async function* read(reader) {
+  for (let part; !(part = await reader.read()).done;) yield part.value;
+}
+
 async function* once(bytes) { if (bytes?.length > 0) yield bytes.slice(); }
 
 // For this module alone: what authors see are their own methods.
@@ -101,7 +118,6 @@ class Body {
   #used = false;
   #close = () => {};
   #controller;
-  #failure;
   constructor(parts, bytes) {
     if (parts instanceof ReadableStream) {
       if (parts.locked || isDisturbed(parts)) throw new TypeError("the stream was read already");
@@ -112,10 +128,9 @@ class Body {
   static {
     bytesIn = (body) => body.#bytes;
     closes = (body, close) => { body.#close = close; };
-    // Whatever is left of it.
+    // What is left of it. Without a stream its parts know.
     fails = (body, error) => {
       body.#close();
-      body.#failure = { error };
       body.#controller?.error(error);
     };
     uses = (body) => { body.#used = body.#parts !== null; };
@@ -137,7 +152,6 @@ class Body {
       this.#stream = this.#used ? ReadableStream.from([]) : new ReadableStream({
         start: (controller) => { this.#controller = controller; },
         pull: async (controller) => {
-          if (this.#failure !== undefined) throw this.#failure.error;
           const { done, value } = await parts.next();
           if (done) controller.close();
           else controller.enqueue(value);
@@ -155,14 +169,7 @@ class Body {
     this.#used = this.#parts !== null;
     return this.#stream ?? this.#parts ?? once();
   }
-  async bytes() {
-    const parts = [];
-    for await (const part of this.#take()) {
-      if (!(part instanceof Uint8Array)) throw new TypeError("a part of a body is a Uint8Array");
-      parts.push(part);
-    }
-    return joined(parts);
-  }
+  async bytes() { return whole(this.#take()); }
   async blob() { return new Blob([await this.bytes()], { type: this.headers.get("content-type") ?? "" }); }
   async arrayBuffer() { const bytes = await this.bytes(); return bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength); }
   async text() { return new TextDecoder().decode(await this.bytes()); }
@@ -267,21 +274,15 @@ const ask = async (sent, body, what, signal) => {
 };
 
 /** The bytes of a body. What is sent has a length, which the host says: a stream is read before. */
-const wholeOf = async (request) => {
+const sentOf = async (request) => {
   if (streamIn(request) === undefined) return bytesIn(request);
   const { signal } = request;
-  const [reader, parts] = [request.body.getReader(), []];
+  const reader = request.body.getReader();
   const cancel = (reason) => void reader.cancel(reason).catch(() => {});
   const stop = signal && onAbort(signal, () => cancel(signal.reason));
   try {
     signal?.throwIfAborted();
-    for (;;) {
-      const { done, value } = await reader.read();
-      signal?.throwIfAborted();
-      if (done) return joined(parts);
-      if (!(value instanceof Uint8Array)) throw new TypeError("a part of a body is a Uint8Array");
-      parts.push(value);
-    }
+    return await whole(read(reader), signal);
   } catch (error) {
     cancel(error);
     throw error;
@@ -294,7 +295,7 @@ export async function fetch(input, init) {
   const request = new Request(input, init);
   const { signal, headers, redirect } = request;
   let { method } = request;
-  let [url, body] = [new URL(request.url), await wholeOf(request)];
+  let [url, body] = [new URL(request.url), await sentOf(request)];
   for (let hops = 0; ; hops++) {
     signal?.throwIfAborted();
     for (const [name, value] of DEFAULTS) if (!headers.has(name)) headers.set(name, value);

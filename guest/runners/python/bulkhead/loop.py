@@ -193,7 +193,7 @@ def loop() -> AgentLoop:
 
 def complete(result: Any) -> Any:
     """What a function returned. If it is an asynchronous one, runs it to its end."""
-    # To ask abstract classes takes a tenth of the time of a short turn.
+    # To ask abstract classes takes a twentieth of the time of a short turn.
     if result is None or isinstance(result, str) or not inspect.isawaitable(result):
         return result
     return loop().run(result)

@@ -133,7 +133,7 @@ impl Layout {
                         Kind::Global => {
                             let global = &module.globals[index as usize].init_expr;
                             match layout.value(program, number, global)? {
-                                // Nobody sets it: an address that was to be found by whoever loads the modules.
+                                // It is never set: an address that a loader would have found.
                                 Some(value) if !used.set.contains(&entity) => {
                                     layout.constants.insert(entity, value);
                                     false
