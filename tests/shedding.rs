@@ -301,16 +301,25 @@ fn what_fills_the_container_and_is_no_agent_takes_none_with_it() {
     host.finish();
 }
 
-/// An agent grows when what the last check found is no longer so.
-fn grows_beside_others_that_took_the_room(message: &str) {
+/// An agent grows beside a program that has half of the container. `own` is the group that the host runs in, where it is not
+/// the one of the program.
+fn grows_beside_others_that_took_the_room(
+    settings: &str,
+    own: impl FnOnce(&MemoryGroup) -> Option<MemoryGroup>,
+    message: &str,
+) {
     let _lock = kills_are_mine();
     let Some(group) = group() else { return };
+    let own = own(&group);
     let entrance = group.entrance();
     let entrance: Vec<&str> = entrance.iter().map(String::as_str).collect();
+    let inside = own.as_ref().unwrap_or(&group).entrance();
+    let inside: Vec<&str> = inside.iter().map(String::as_str).collect();
     let host = Host::builder()
         .guest("leak")
         .role("leak", "leak", "memory_limit_mb = 1024\nmax_attempts = 1")
-        .run_by(&entrance)
+        .toml(settings)
+        .run_by(&inside)
         .start();
     host.client().start("leak", "leak");
     let filler = Filler::begin(&entrance, GROUP_BYTES / 2);
@@ -318,7 +327,7 @@ fn grows_beside_others_that_took_the_room(message: &str) {
     let answer = host.client().try_send_wait("leak", message);
     let answer = answer.expect("the host answers").expect(502);
     assert_eq!(answer["exitReason"], "evicted_memory_pressure", "{answer:#}");
-    assert_eq!(group.oom_kills(), 0);
+    assert_eq!(group.oom_kills() + own.as_ref().map_or(0, MemoryGroup::oom_kills), 0);
     drop(filler);
     host.finish();
 }
@@ -326,12 +335,26 @@ fn grows_beside_others_that_took_the_room(message: &str) {
 /// All of the group in a quarter of the time between two checks.
 #[test]
 fn a_guest_that_grows_fast_goes_before_the_kernel_kills() {
-    grows_beside_others_that_took_the_room("leak 4096 every 0 times 128");
+    grows_beside_others_that_took_the_room("", |_| None, "leak 4096 every 0 times 128");
+}
+
+/// When what the last check found is no longer so.
+#[test]
+fn a_guest_that_grows_at_once_is_told_what_there_is_now() {
+    grows_beside_others_that_took_the_room("", |_| None, "leak 409600");
 }
 
 #[test]
-fn a_guest_that_grows_at_once_is_told_what_there_is_now() {
-    grows_beside_others_that_took_the_room("leak 409600");
+fn a_budget_that_the_container_does_not_have_any_more_is_no_room() {
+    let settings = "[memory]\nbudget_mb = 400";
+    grows_beside_others_that_took_the_room(settings, |_| None, "leak 4096 every 0 times 128");
+}
+
+/// As a service of a slice has it, or a container of a pod: its own limit is the smaller one, and the other the nearer.
+#[test]
+fn a_limit_that_the_group_above_does_not_have_any_more_is_no_room() {
+    let own = |group: &MemoryGroup| Some(group.below(GROUP_BYTES * 15 / 16).expect("a group"));
+    grows_beside_others_that_took_the_room("", own, "leak 4096 every 0 times 128");
 }
 
 /// Agents that each run a program of 100 MB.

@@ -25,8 +25,17 @@ impl MemoryGroup {
     /// controller of version 1.
     pub fn with_limit(limit_bytes: u64) -> Result<Self, String> {
         let own = own_group().ok_or("there is no memory controller of version 1")?;
+        Self::inside(&own, limit_bytes)
+    }
+
+    /// A group below this one. Drop it first.
+    pub fn below(&self, limit_bytes: u64) -> Result<Self, String> {
+        Self::inside(&self.dir, limit_bytes)
+    }
+
+    fn inside(above: &Path, limit_bytes: u64) -> Result<Self, String> {
         let number = MADE.fetch_add(1, Relaxed);
-        let dir = own.join(format!("bulkhead-test-{}-{number}", std::process::id()));
+        let dir = above.join(format!("bulkhead-test-{}-{number}", std::process::id()));
         let _ = fs::remove_dir(&dir);
         fs::create_dir(&dir).map_err(|error| format!("make a memory group: {error}"))?;
         let group = Self { dir, limit_bytes };

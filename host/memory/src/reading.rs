@@ -64,7 +64,7 @@ pub struct Reading {
     /// The smallest limit that holds for the container.
     pub limit: Option<Limit>,
     /// What is used of it: bytes that only swapping could free, where the limit holds. With a budget, those
-    /// of this process.
+    /// of this process, or what the container's own limit does not have for the budget any more, if that is more.
     pub used_bytes: Option<u64>,
     /// What can still be had before any of the limits is reached.
     pub available_bytes: Option<u64>,
@@ -86,11 +86,17 @@ pub struct Reading {
 
 impl Reading {
     /// The same under a budget of the configuration, where that is smaller than the kernel's limit. Other processes of
-    /// this host use `beside_bytes` of it.
+    /// this host use `beside_bytes` of it. So does whatever else is in the container, as far as the container's own limit
+    /// leaves less than the budget would.
     pub fn within(self, budget_bytes: Option<u64>, beside_bytes: u64) -> Self {
         let smaller = |bytes: &u64| self.limit.is_none_or(|limit| *bytes < limit.bytes);
         let Some(bytes) = budget_bytes.filter(smaller) else { return self };
-        let used_bytes = self.process_anon_bytes.map(|own| own.saturating_add(beside_bytes));
+        let own_limit = self.limit.filter(|limit| limit.source.is_own());
+        let container = own_limit.zip(self.used_bytes);
+        let elsewhere = container
+            .map_or(0, |(limit, used)| bytes.saturating_sub(limit.bytes.saturating_sub(used)));
+        let own = self.process_anon_bytes.map(|own| own.saturating_add(beside_bytes));
+        let used_bytes = own.map(|own| own.max(elsewhere));
         let left = used_bytes.map(|used| bytes.saturating_sub(used));
         let available_bytes = [left, self.available_bytes].into_iter().flatten().min();
         let limit = Some(Limit { bytes, source: LimitSource::Budget });
@@ -135,7 +141,7 @@ mod tests {
         Reading {
             limit: Some(Limit { bytes: limit, source: LimitSource::Meminfo }),
             used_bytes: Some(used),
-            available_bytes: Some(limit - used),
+            available_bytes: Some(limit.saturating_sub(used)),
             process_anon_bytes: Some(30),
             ..Reading::default()
         }
@@ -155,6 +161,25 @@ mod tests {
         assert_eq!(full.within(Some(100), 0).available_bytes, Some(10));
         assert_eq!(full.within(Some(1000), 0), full);
         assert_eq!(full.within(None, 0), full);
+    }
+
+    #[test]
+    fn a_budget_is_used_as_far_as_its_container_has_no_room_for_it() {
+        let container = |used| {
+            let limit = Some(Limit { bytes: 500, source: LimitSource::Cgroup2 });
+            Reading { limit, ..kernel_says(500, used) }.within(Some(100), 0)
+        };
+        assert_eq!(container(400).used_bytes, Some(30), "there is room for all of it");
+        // A program beside the host, or files in memory.
+        assert_eq!(container(440).used_bytes, Some(40));
+        assert!(container(490).is_high());
+        assert_eq!(container(510).used_bytes, Some(100));
+        let machine = kernel_says(500, 490).within(Some(100), 0);
+        assert_eq!(
+            machine.used_bytes,
+            Some(30),
+            "what others use of the machine is not this host's"
+        );
     }
 
     #[test]

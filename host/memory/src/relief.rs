@@ -81,7 +81,9 @@ impl Guard {
             return false;
         };
         let mark = (limit.bytes as f64 * GROWTH_SHARE) as u64;
-        let room = mark.saturating_sub(used);
+        // Another limit may be nearer: of a group above, or the machine's. It gets the same reserve.
+        let elsewhere = reading.available_bytes.unwrap_or(u64::MAX);
+        let room = mark.saturating_sub(used).min(elsewhere.saturating_sub(limit.bytes - mark));
         relief.give_room(Some(room));
         let wanted = relief.wanted();
         // One that would fit waits until it is seen what others did with their room.
@@ -94,7 +96,7 @@ impl Guard {
             return true;
         }
         let is_alive = |agent_id: &AgentId, incarnation| relief.is_alive(agent_id, incarnation);
-        let beyond = (used + wanted.unwrap_or(0)).saturating_sub(mark);
+        let beyond = (used.saturating_sub(mark) + wanted.unwrap_or(0)).saturating_sub(room);
         let tools = |bytes| relief.evict_tools(bytes);
         let step = self.shedder.step(now, reading, beyond, is_alive, tools, || relief.candidates());
         relief.hold_starts(matches!(step, Step::Wait | Step::Evict { .. }));
@@ -230,6 +232,26 @@ mod tests {
         let actions = ["room Some(450)".to_owned(), "held false".to_owned()];
         assert_eq!(act(&agents, 500), (false, actions.to_vec()));
         assert!(act(&agents, 800).0, "close enough to look again soon");
+    }
+
+    #[test]
+    fn nobody_gets_room_that_another_limit_does_not_have() {
+        let room = |available_bytes| {
+            let reading = Reading {
+                limit: Some(Limit { bytes: 1000, source: LimitSource::Cgroup2 }),
+                used_bytes: Some(500),
+                available_bytes,
+                ..Reading::default()
+            };
+            let agents = Agents::default();
+            Guard::new(true).act(Duration::ZERO, &reading, &agents);
+            agents.actions.into_inner().unwrap().swap_remove(0)
+        };
+        assert_eq!(room(None), "room Some(450)");
+        assert_eq!(room(Some(500)), "room Some(450)", "its own");
+        // A group above it, or the machine, which others fill as well.
+        assert_eq!(room(Some(70)), "room Some(20)");
+        assert_eq!(room(Some(40)), "room Some(0)");
     }
 
     #[test]
