@@ -34,6 +34,7 @@ mod storm;
 mod streams;
 mod symbols;
 mod telemetry;
+mod tools;
 mod towns;
 mod wake;
 mod warden;
@@ -113,6 +114,7 @@ enum Part {
     Memory,
     Models,
     Telemetry,
+    Tools,
     Durable,
     Fleet,
     Towns,
@@ -177,6 +179,7 @@ impl Part {
             Self::Memory => memory::measure(report),
             Self::Models => models::measure(args.rounds, report),
             Self::Telemetry => telemetry::measure(args.rounds, report),
+            Self::Tools => tools::measure(args.slow_rounds * 4, report),
             Self::Durable => durable::measure(args.rounds, report),
             Self::Fleet => {
                 let idle = Duration::from_secs(args.idle_seconds);
