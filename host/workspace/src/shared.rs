@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use tokio::time::timeout;
 
+use crate::checkout::Checkouts;
 use crate::credential::Credentials;
 use crate::error::Error;
 use crate::git::Git;
@@ -34,14 +35,20 @@ pub(crate) struct Shared {
     pub root: PathBuf,
     pub git: Arc<Git>,
     pub credentials: Arc<dyn Credentials>,
+    pub checkouts: Checkouts,
     mirrors: Mutex<HashMap<String, Arc<Mirror>>>,
     conditions: Mutex<HashMap<String, Arc<AsyncMutex<Condition>>>>,
 }
 
 impl Shared {
-    pub fn new(root: PathBuf, git: Git, credentials: Arc<dyn Credentials>) -> Self {
+    pub fn new(
+        root: PathBuf,
+        git: Git,
+        credentials: Arc<dyn Credentials>,
+        checkouts: Checkouts,
+    ) -> Self {
         let (mirrors, conditions) = (Mutex::default(), Mutex::default());
-        Self { root, git: Arc::new(git), credentials, mirrors, conditions }
+        Self { root, git: Arc::new(git), credentials, checkouts, mirrors, conditions }
     }
 
     /// The mirror of a rig whose name is checked.
@@ -72,7 +79,7 @@ fn locked(agent: &str) -> Error {
 }
 
 /// The entry of a map, made if it is not there. A full map forgets entries that nobody holds.
-fn known<T>(
+pub(crate) fn known<T>(
     map: &Mutex<HashMap<String, Arc<T>>>,
     name: &str,
     make: impl FnOnce() -> T,

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::checkout::Checkouts;
 use crate::credential::Credentials;
 use crate::disk;
 use crate::error::Error;
@@ -39,7 +40,7 @@ pub struct Fetched {
 }
 
 impl Workspaces {
-    /// Uses a directory for mirrors and records: `rigs/`, `agents/`, `preparing/`. No other process uses it, and it is on
+    /// Uses a directory for mirrors and records: `rigs/`, `agents/`, `preparing/`, `checkouts/`. No other process uses it, and it is on
     /// the file system of the workspaces.
     ///
     /// Fails if the directory cannot be written.
@@ -49,8 +50,8 @@ impl Workspaces {
         credentials: Arc<dyn Credentials>,
         settings: Settings,
     ) -> Result<Self, Error> {
-        set_up(root).map_err(|error| Error::disk(root, &error))?;
-        let shared = Shared::new(root.to_owned(), Git { run, settings }, credentials);
+        let checkouts = set_up(root).map_err(|error| Error::disk(root, &error))?;
+        let shared = Shared::new(root.to_owned(), Git { run, settings }, credentials, checkouts);
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -150,12 +151,13 @@ impl Workspaces {
     }
 }
 
-fn set_up(root: &Path) -> io::Result<()> {
+fn set_up(root: &Path) -> io::Result<Checkouts> {
     // What a former process was about to build.
     disk::set_aside(&root.join("preparing"))?;
     ["rigs", "agents", "preparing"]
         .iter()
-        .try_for_each(|below| fs::create_dir_all(root.join(below)))
+        .try_for_each(|below| fs::create_dir_all(root.join(below)))?;
+    Checkouts::new(root.join("checkouts"))
 }
 
 impl fmt::Debug for Workspaces {

@@ -1,3 +1,4 @@
+mod checkouts;
 mod hostile;
 mod inventory;
 mod kills;
