@@ -3,7 +3,6 @@
 //! next host goes by it.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use bulkhead_store::database::{AgentRow, Config, Database, Newest, Wanted};
@@ -12,6 +11,7 @@ use harness::client::Client;
 use harness::incarnations::check_one_at_a_time;
 use harness::{Host, Value, json};
 use hyper::Method;
+use parking_lot::Mutex;
 use rustix::process::Signal;
 
 const WORKERS: usize = 4;
@@ -45,10 +45,10 @@ fn name(worker: usize, agent: usize) -> String {
 fn work(client: &Client, worker: usize, agents: &Mutex<Agents>, mut dice: fastrand::Rng) {
     loop {
         let name = name(worker, dice.usize(0..AGENTS));
-        let mut known = agents.lock().unwrap().get(&name).cloned().unwrap_or_default();
+        let mut known = agents.lock().get(&name).cloned().unwrap_or_default();
         let runs = known.runs;
         let put = |known: &Known| {
-            agents.lock().unwrap().insert(name.clone(), known.clone());
+            agents.lock().insert(name.clone(), known.clone());
         };
         let answered = match (runs, dice.u8(0..10)) {
             (Some(true), 0..3) => {
@@ -185,7 +185,7 @@ fn what_was_acknowledged_survives_a_kill() {
         });
         host.wait();
         let lines = host.lines();
-        let mut agents = agents.lock().unwrap();
+        let mut agents = agents.lock();
         for name in agents.keys() {
             check_one_at_a_time(&lines, name);
         }

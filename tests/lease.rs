@@ -4,12 +4,13 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::processes::{children, is_alive};
 use harness::{files, launcher, wait_until};
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -132,7 +133,7 @@ impl Copy {
                 for line in BufReader::new(stream).lines().map_while(Result::ok) {
                     let now = Instant::now();
                     let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
-                    lines.lock().unwrap_or_else(PoisonError::into_inner).push((now, line));
+                    lines.lock().push((now, line));
                 }
             });
         }
@@ -145,7 +146,7 @@ impl Copy {
 
     /// Its lines, with when they came.
     pub(crate) fn arrivals(&self) -> Vec<(Instant, Value)> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lines.lock().clone()
     }
 
     pub(crate) fn starts(&self) -> Vec<Value> {

@@ -18,11 +18,11 @@
 //! mount namespace, and the kernel kills the children of a process that is killed.
 
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use harness::{Need, launcher, seeds, skip};
+use parking_lot::Mutex;
 
 mod check;
 mod client;
@@ -152,14 +152,14 @@ fn at_most_one_machine_serves_and_nothing_acknowledged_is_lost() {
                         }
                         Err(text) => {
                             println!("seed {seed} failed, by itself: MACHINES_SEED={seed}\n{text}");
-                            failed.lock().unwrap().push(*seed);
+                            failed.lock().push(*seed);
                         }
                     }
                 }
             });
         }
     });
-    let failed = failed.into_inner().unwrap();
+    let failed = failed.into_inner();
     assert!(failed.is_empty(), "{} of {} seeds failed: {failed:?}", failed.len(), seeds.len());
 }
 

@@ -1,12 +1,12 @@
 //! Streams of events, and of turns.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use harness::client::Client;
 use harness::streams::{Reader, text_of};
 use harness::{Host, HostBuilder, Value, json, model_server, wait_until};
+use parking_lot::Mutex;
 use rustix::process::Signal;
 
 fn is_turn_end(frame: &Value) -> bool {
@@ -116,7 +116,7 @@ struct Seen {
 fn follow(path: &str, client: &Mutex<Client>, seen: &Seen, is_over: &AtomicBool) {
     let mut last_id = Some(0);
     while !is_over.load(Ordering::Relaxed) {
-        let opened = Reader::try_open(&client.lock().unwrap(), path, last_id);
+        let opened = Reader::try_open(&client.lock(), path, last_id);
         let Ok(mut reader) = opened else {
             std::thread::yield_now();
             continue;
@@ -125,7 +125,7 @@ fn follow(path: &str, client: &Mutex<Client>, seen: &Seen, is_over: &AtomicBool)
             if frame["type"] == "gap" {
                 seen.gaps.fetch_add(1, Ordering::Relaxed);
             } else {
-                seen.events.lock().unwrap().push(frame);
+                seen.events.lock().push(frame);
             }
             last_id = reader.last_id;
             if is_over.load(Ordering::Relaxed) {
@@ -167,9 +167,9 @@ fn whoever_follows_a_host_that_is_killed_sees_each_event_once_and_in_order() {
             scope.spawn(move || follow(path, client, seen, is_over));
         }
         for kill in 0..kills {
-            let wanted = of_all.events.lock().unwrap().len() + dice.usize(1..40);
+            let wanted = of_all.events.lock().len() + dice.usize(1..40);
             let until = Instant::now() + Duration::from_secs(60);
-            while of_all.events.lock().unwrap().len() < wanted {
+            while of_all.events.lock().len() < wanted {
                 assert!(Instant::now() < until, "kill {kill}: events do not come");
                 for agent in ["a", "b"] {
                     host.client().send(agent, "events 10 40");
@@ -178,7 +178,7 @@ fn whoever_follows_a_host_that_is_killed_sees_each_event_once_and_in_order() {
             host.signal(Signal::KILL);
             host.wait();
             host = host.restart().ready();
-            *client.lock().unwrap() = new_client(&host);
+            *client.lock() = new_client(&host);
         }
         for agent in ["a", "b"] {
             host.client().ask(agent, "events 1 10");
@@ -190,7 +190,7 @@ fn whoever_follows_a_host_that_is_killed_sees_each_event_once_and_in_order() {
         let all = reader.until(done);
         let last = all.last().and_then(|frame| frame["id"].as_u64()).unwrap();
         let reached = |seen: &Seen, id: u64| {
-            seen.events.lock().unwrap().last().and_then(|frame| frame["id"].as_u64()) >= Some(id)
+            seen.events.lock().last().and_then(|frame| frame["id"].as_u64()) >= Some(id)
         };
         let is_of_a = |frame: &&Value| frame["agentId"] == "a";
         let last_of_a = all.iter().rfind(is_of_a).and_then(|frame| frame["id"].as_u64()).unwrap();
@@ -209,7 +209,7 @@ fn whoever_follows_a_host_that_is_killed_sees_each_event_once_and_in_order() {
         ("filtered", &slow, |frame: &Value| frame["agentId"] == "a"),
     ] {
         assert_eq!(seen.gaps.load(Ordering::Relaxed), 0, "{name} had gaps");
-        let seen = seen.events.lock().unwrap();
+        let seen = seen.events.lock();
         let within =
             |frame: &&Value| frame["id"].as_u64().is_some_and(|id| (first..=last).contains(&id));
         let seen: Vec<_> = seen.iter().filter(within).collect();

@@ -2,13 +2,14 @@
 
 use std::io::{BufReader, Read, Write};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use harness::host::run_to_end;
 use harness::{Host, HostBuilder, Value, model_server, wait_until};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::trace::v1::Span;
+use parking_lot::Mutex;
 use prost::Message;
 
 use crate::outgoing::servers::{self, read_head};
@@ -38,7 +39,7 @@ impl Collector {
             reader.read_exact(&mut body).ok()?;
             let request = ExportTraceServiceRequest::decode(&*body).expect("OTLP");
             let scopes = request.resource_spans.into_iter().flat_map(|it| it.scope_spans);
-            let mut spans = for_threads.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut spans = for_threads.lock();
             spans.extend(scopes.flat_map(|it| it.spans));
             drop(spans);
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").ok()
@@ -47,7 +48,7 @@ impl Collector {
     }
 
     fn spans(&self) -> Vec<Span> {
-        self.spans.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.spans.lock().clone()
     }
 
     /// The span of this name, once it is there.

@@ -7,14 +7,15 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use harness::client::Client;
 use harness::processes::{all_children, children, is_alive};
 use harness::{Host, Need, Value, files, json, wait_until};
 use hyper::Method;
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::repositories::remote::Remote;
@@ -101,12 +102,7 @@ fn work(client: &Client, agent: &str, mark: &str, is_over: &AtomicBool, commits:
             if order["do"] == "commit"
                 && let Some(commit) = reply["commit"].as_str()
             {
-                commits
-                    .lock()
-                    .unwrap()
-                    .entry(agent.to_owned())
-                    .or_default()
-                    .push(commit.to_owned());
+                commits.lock().entry(agent.to_owned()).or_default().push(commit.to_owned());
             }
             if is_over.load(Relaxed) {
                 return;
@@ -155,7 +151,7 @@ fn mounts_below(dir: &Path) -> Vec<String> {
 /// Each agent goes on where it was, with all that it was told is there.
 fn check_agents(host: &Host, commits: &Commits) {
     let client = host.client();
-    for (agent, commits) in commits.lock().unwrap().iter_mut() {
+    for (agent, commits) in commits.lock().iter_mut() {
         let start = json!({"agentId": agent, "role": "toolbox", "rigId": "demo"});
         let answer = client.post("/agents/start", &start);
         assert!(matches!(answer.status, 200 | 201), "{agent}: {}", answer.text);
@@ -244,15 +240,14 @@ fn after_any_kill_nothing_is_left_and_no_commit_is_lost() {
             is_alive(before.monitor) || cgroups_of(before.monitor).is_empty()
         });
         assert_eq!(mounts_below(host.dir()), [] as [String; 0]);
-        acknowledged +=
-            commits.lock().unwrap().values().map(|it| it.len().saturating_sub(1)).sum::<usize>();
+        acknowledged += commits.lock().values().map(|it| it.len().saturating_sub(1)).sum::<usize>();
         // Where nothing was acknowledged the next start works as well.
-        commits.lock().unwrap().entry(format!("new-{kill}")).or_default();
+        commits.lock().entry(format!("new-{kill}")).or_default();
         check_agents(&host, &commits);
         let building = std::fs::read_dir(host.state_dir().join("git/preparing")).unwrap();
         assert_eq!(building.count(), 0, "half of a repository is left");
         host.client().stop(&format!("new-{kill}")).expect(200);
-        commits.lock().unwrap().remove(&format!("new-{kill}"));
+        commits.lock().remove(&format!("new-{kill}"));
     }
     println!("{programs} programs ran, {acknowledged} commits were acknowledged");
     assert!(programs > 0 && acknowledged > 0);

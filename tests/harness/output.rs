@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex};
 use serde_json::Value;
 
 use crate::contract;
@@ -30,7 +31,7 @@ pub struct Stalled(Arc<Shared>);
 
 impl Drop for Stalled {
     fn drop(&mut self) {
-        *self.0.stalled.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        *self.0.stalled.lock() = false;
         self.0.resumed.notify_all();
     }
 }
@@ -86,7 +87,7 @@ impl Output {
     /// when time is up or the process ended.
     pub fn wait_for(&self, patience: Duration, wanted: impl Fn(&Value) -> bool) -> Option<Value> {
         let until = Instant::now() + patience;
-        let (mut state, mut seen) = (self.shared.lock(), 0);
+        let (mut state, mut seen) = (self.shared.state.lock(), 0);
         loop {
             if let Some(line) = state.lines[seen..].iter().find(|line| wanted(line)) {
                 return Some(line.clone());
@@ -96,20 +97,19 @@ impl Output {
             if state.ended {
                 return None;
             }
-            let waited = self.shared.changed.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            self.shared.changed.wait_for(&mut state, left);
         }
     }
 
     /// Every line so far that `wanted` says yes to.
     pub fn lines(&self, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
-        self.shared.lock().lines.iter().filter(|line| wanted(line)).cloned().collect()
+        self.shared.state.lock().lines.iter().filter(|line| wanted(line)).cloned().collect()
     }
 
     /// What came since the last call. Lines about agents are forgotten here, so that a run of hours fits; those about
     /// the container stay.
     pub fn drain(&self) -> Vec<Drained> {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state.lock();
         let from = state.drained;
         let fresh = state.lines.split_off(from);
         let mut broken = std::mem::take(&mut state.broken).into_iter().peekable();
@@ -131,18 +131,18 @@ impl Output {
     /// Reads no more than what is on its way, until the guard is dropped.
     #[must_use]
     pub fn stall(&self) -> Stalled {
-        *self.shared.stalled.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *self.shared.stalled.lock() = true;
         Stalled(Arc::clone(&self.shared))
     }
 
     /// Lines of an event about agents so far that were counted and not kept.
     pub fn counted(&self, event: &str) -> u64 {
-        self.shared.lock().counted.get(event.as_bytes()).copied().unwrap_or_default()
+        self.shared.state.lock().counted.get(event.as_bytes()).copied().unwrap_or_default()
     }
 
     /// What was written to stderr so far.
     pub fn stderr(&self) -> String {
-        self.shared.lock().stderr.clone()
+        self.shared.state.lock().stderr.clone()
     }
 
     /// Waits until everything was read. Only after the process ended.
@@ -154,7 +154,7 @@ impl Output {
 
     /// The last lines and all of stderr, for the message of a failure.
     pub fn tail(&self) -> String {
-        let state = self.shared.lock();
+        let state = self.shared.state.lock();
         let from = state.lines.len().saturating_sub(SHOWN);
         let lines: Vec<_> = state.lines[from..].iter().map(Value::to_string).collect();
         format!("last lines of the host:\n{}\nits stderr:\n{}", lines.join("\n"), state.stderr)
@@ -162,7 +162,7 @@ impl Output {
 
     /// Checks that every line so far keeps to the schema of the log.
     pub fn check_contract(&self) -> Result<(), String> {
-        let state = self.shared.lock();
+        let state = self.shared.state.lock();
         state.lines.iter().try_for_each(|line| {
             contract::check(line).map_err(|problem| format!("{problem}: {line}"))
         })
@@ -171,7 +171,7 @@ impl Output {
     /// Checks what holds for every log: JSON only, lines that platforms pass on whole, the common fields, numbers without
     /// a gap.
     pub fn check(&self) -> Result<(), String> {
-        let state = self.shared.lock();
+        let state = self.shared.state.lock();
         // Runs that follow each other, each with numbers of its own.
         let begins = |line: &Value| line["event"] == "container.cold_start";
         // A run that is killed may leave its last line cut, before its first byte as well as after any other.
@@ -231,18 +231,13 @@ fn check_line(line: &Value, seq: u64) -> Result<(), String> {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn read_lines(&self, stdout: impl Read, terse: bool) {
         let (mut stdout, mut line) = (BufReader::with_capacity(1 << 20, stdout), Vec::new());
         while stdout.read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
-            let stalled = self.stalled.lock().unwrap_or_else(PoisonError::into_inner);
-            drop(self.resumed.wait_while(stalled, |stalled| *stalled));
+            self.resumed.wait_while(&mut self.stalled.lock(), |stalled| *stalled);
             let line = std::mem::take(&mut line);
             let line = line.strip_suffix(b"\n").unwrap_or(&line);
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             state.longest = state.longest.max(line.len() + 1);
             if let Some(event) = about_agent(line).filter(|_| terse) {
                 match state.counted.get_mut(event) {
@@ -260,13 +255,13 @@ impl Shared {
             }
             self.changed.notify_all();
         }
-        self.lock().ended = true;
+        self.state.lock().ended = true;
         self.changed.notify_all();
     }
 
     fn read_stderr(&self, stderr: impl Read) {
         for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             state.stderr.push_str(&String::from_utf8_lossy(&line));
             state.stderr.push('\n');
         }

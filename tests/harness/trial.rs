@@ -1,10 +1,11 @@
 //! A fault beside a bystander that must not notice.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -63,7 +64,7 @@ impl Bystander {
 
     /// Panics when one of its messages was not answered as it should be.
     pub fn check(&self) {
-        if let Some(failure) = self.shared.failure().as_ref() {
+        if let Some(failure) = self.shared.failure.lock().as_ref() {
             panic!("the bystander was disturbed: {failure}");
         }
     }
@@ -79,10 +80,6 @@ impl Drop for Bystander {
 }
 
 impl Shared {
-    fn failure(&self) -> std::sync::MutexGuard<'_, Option<String>> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn run(&self, client: &Client) {
         while !self.over.load(Ordering::Acquire) {
             let body = format!("message {}", self.answered.load(Ordering::Acquire));
@@ -91,7 +88,7 @@ impl Shared {
                 answer.status == 200 && answer.body["reply"].as_str() == Some(&body)
             });
             if !right {
-                *self.failure() = Some(format!("{body:?} got {answer:?}"));
+                *self.failure.lock() = Some(format!("{body:?} got {answer:?}"));
                 return;
             }
             self.answered.fetch_add(1, Ordering::Release);

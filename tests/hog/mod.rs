@@ -6,11 +6,12 @@ mod disk;
 mod fetch;
 
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use harness::resident::Watch;
 use harness::{Host, HostBuilder, Trial, Value, json, wait_until};
+use parking_lot::Mutex;
 
 const MIB: u64 = 1024 * 1024;
 const LIMIT_BYTES: u64 = 16 * MIB;
@@ -110,14 +111,14 @@ impl Silent {
                 if is_over.load(Ordering::Acquire) {
                     return;
                 }
-                into.lock().unwrap_or_else(PoisonError::into_inner).extend(stream);
+                into.lock().extend(stream);
             }
         });
         Self { address, over, taken, thread: Some(thread) }
     }
 
     fn taken(&self) -> usize {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.taken.lock().len()
     }
 }
 

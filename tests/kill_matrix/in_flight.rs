@@ -7,10 +7,10 @@
 //! `IN_FLIGHT_KILLS` makes it longer, `IN_FLIGHT_SEED` repeats an order of pauses.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
 use std::time::Duration;
 
 use harness::{Host, wait_until};
+use parking_lot::Mutex;
 use rustix::process::Signal;
 
 /// Kills when nothing else is said: some ten seconds.
@@ -57,7 +57,7 @@ fn work(host: &Host, agent: &str, large: bool, answered: &Ids) {
     while let Ok(answer) = host.client().try_send_wait(agent, &body) {
         let answer = answer.expect(200);
         let id = answer["messageId"].as_str().expect("the id of the message");
-        answered.lock().unwrap().insert(id.to_owned());
+        answered.lock().insert(id.to_owned());
     }
 }
 
@@ -140,9 +140,9 @@ fn a_message_in_its_turn_is_neither_lost_nor_delivered_too_often() {
             notes(&host).iter().all(|(id, attempts)| is_through(attempts) || is_over(id))
         });
         aside.extend(set_aside(&host));
-        check(&notes(&host), &answered.lock().unwrap());
+        check(&notes(&host), &answered.lock());
     }
-    let (answered, notes) = (answered.into_inner().unwrap(), notes(&host));
+    let (answered, notes) = (answered.into_inner(), notes(&host));
     println!(
         "{kills} kills and {again} while agents were restarted: {} messages, {} of them answered, {in_turn} in their turn \
          at a kill, {} through more than once, {} set aside",

@@ -2,9 +2,10 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock};
 use std::thread;
 
+use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 
 /// Takes connections, each on a thread of its own.
@@ -45,11 +46,11 @@ pub struct Log(Arc<Mutex<Vec<Received>>>);
 
 impl Log {
     pub fn all(&self) -> Vec<Received> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().clone()
     }
 
     fn push(&self, received: Received) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(received);
+        self.0.lock().push(received);
     }
 }
 

@@ -13,10 +13,11 @@
 //! and host take from one number by compare and swap, so that two who take at once cannot both have the
 //! last bytes. All figures are atomics: reading waits for nobody.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use bulkhead_types::{HostBytes, HostKind};
+use parking_lot::Mutex;
 
 /// Gets use and limit, in bytes, at each upward crossing of the soft mark. Must not wait.
 pub type SoftMark = Arc<dyn Fn(AccountReading) + Send + Sync>;
@@ -115,7 +116,7 @@ impl Account {
         let soft = limit_bytes.saturating_mul(u64::from(soft_percent)) / 100;
         self.bounds.limit.store(limit_bytes, Relaxed);
         self.bounds.soft.store(soft, Relaxed);
-        *self.lock_soft_mark() = soft_mark;
+        *self.soft_mark.lock() = soft_mark;
         for figure in [&self.soft_crossings, &self.denied_growths, &self.last_denied] {
             figure.store(0, Relaxed);
         }
@@ -128,7 +129,7 @@ impl Account {
     pub fn end(&self) {
         let guest = self.guest.swap(0, Relaxed);
         self.give_back(guest);
-        *self.lock_soft_mark() = None;
+        *self.soft_mark.lock() = None;
     }
 
     /// The guest holds `bytes` from now on, if the limit allows. Only one thread at a time calls this.
@@ -258,14 +259,10 @@ impl Account {
     #[cold]
     fn report_soft_mark(&self) {
         self.soft_crossings.fetch_add(1, Relaxed);
-        let soft_mark = self.lock_soft_mark().clone();
+        let soft_mark = self.soft_mark.lock().clone();
         if let Some(soft_mark) = soft_mark {
             soft_mark(self.reading());
         }
-    }
-
-    fn lock_soft_mark(&self) -> std::sync::MutexGuard<'_, Option<SoftMark>> {
-        self.soft_mark.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What all agents of the container share.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bulkhead_blackbox::InFlightTable;
 use bulkhead_feed::Feed;
@@ -15,6 +15,7 @@ use bulkhead_telemetry::{Figures, Telemetry};
 use bulkhead_types::AgentId;
 use bulkhead_usage::Ledger;
 use bulkhead_workspace::{Inventory, Workspaces};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Semaphore, watch};
 
 use crate::admission::{Commitment, Committed, short_of};
@@ -196,7 +197,7 @@ impl Container {
 
     /// What all agents use of language models. Nobody holds it while waiting.
     pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ledger.lock()
     }
 
     /// The same with what makes repositories.

@@ -5,10 +5,11 @@
 //! grows, and a start that brings none takes none away. All incarnations of a start share them.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bulkhead_store::database::Private;
 use bulkhead_types::{AgentSpec, Incarnation, Secret};
+use parking_lot::Mutex;
 
 /// The credentials of one start.
 pub(crate) struct Credentials(Mutex<Inner>);
@@ -30,20 +31,20 @@ impl Credentials {
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<Secret> {
-        self.lock().secrets.get(name).cloned()
+        self.0.lock().secrets.get(name).cloned()
     }
 
     pub(crate) fn all(&self) -> BTreeMap<String, Secret> {
-        BTreeMap::clone(&self.lock().secrets)
+        BTreeMap::clone(&self.0.lock().secrets)
     }
 
     pub(crate) fn swaps(&self) -> u64 {
-        self.lock().swaps
+        self.0.lock().swaps
     }
 
     /// Has an incarnation written down, with the record that holds now. A swap comes before or after it.
     pub(crate) fn note<R>(&self, number: Incarnation, note: impl FnOnce(&Private) -> R) -> R {
-        let mut inner = self.lock();
+        let mut inner = self.0.lock();
         inner.noted = Some(number);
         note(&inner.record)
     }
@@ -55,7 +56,7 @@ impl Credentials {
         record: Private,
         note: impl FnOnce(Incarnation, Private),
     ) -> bool {
-        let mut inner = self.lock();
+        let mut inner = self.0.lock();
         if secrets.is_empty() || inner.secrets == secrets {
             return false;
         }
@@ -68,12 +69,8 @@ impl Credentials {
     }
 
     pub(crate) fn now(&self) -> (Arc<BTreeMap<String, Secret>>, Private) {
-        let inner = self.lock();
+        let inner = self.0.lock();
         (Arc::clone(&inner.secrets), inner.record.clone())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

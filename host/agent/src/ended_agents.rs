@@ -11,10 +11,11 @@
 //! thousand agents with a full ring of events each are a gigabyte. So it is counted here, and the oldest goes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bulkhead_feed::Ring;
 use bulkhead_types::AgentId;
+use parking_lot::Mutex;
 
 /// What an ended agent holds beside its events and the texts of its spec, in bytes: slot, state, meter, history
 /// of restarts, samples, its row. Measured.
@@ -68,7 +69,7 @@ impl EndedAgents {
         quarantined: bool,
     ) {
         ring.shrink();
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         inner.remove(id);
         let (at, event_bytes) = ((quarantined, inner.next), ring.bytes() as u64);
         inner.next += 1;
@@ -85,13 +86,13 @@ impl EndedAgents {
 
     /// The agent starts again, or is forgotten: what is kept of it is not counted here any more.
     pub fn revive(&self, id: &AgentId) {
-        self.lock().remove(id);
+        self.inner.lock().remove(id);
     }
 
     /// The agents that have to be forgotten because there are too many, or for the rest to fit, in order. Events are
     /// gone before anybody has to be.
     pub fn excess(&self) -> Vec<AgentId> {
-        let inner = self.lock();
+        let inner = self.inner.lock();
         let mut bytes = inner.bytes.saturating_sub(self.max_bytes);
         let mut agents = inner.by_end.len().saturating_sub(self.max_agents);
         let oldest = inner.by_end.values().take_while(|retired| {
@@ -105,7 +106,7 @@ impl EndedAgents {
 
     /// Lets go of all events, because memory is short. Returns how many bytes that were.
     pub fn drop_events(&self) -> u64 {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let before = inner.bytes;
         inner.trim(0);
         before - inner.bytes
@@ -113,11 +114,7 @@ impl EndedAgents {
 
     /// What is kept, in bytes.
     pub fn bytes(&self) -> u64 {
-        self.lock().bytes
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().bytes
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_runtime::{InstanceContext, Nudge, ShutdownReason, Usage};
@@ -393,6 +393,6 @@ impl AgentHandle {
 
     /// The last message that was set aside.
     pub fn message_set_aside(&self) -> Option<MessageSetAside> {
-        self.state.start.set_aside.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state.start.set_aside.lock().clone()
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::sync::atomic::{AtomicBool, AtomicU8};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bulkhead_account::Account;
@@ -14,6 +14,7 @@ use bulkhead_types::event::{AgentMessage, AgentTag};
 use bulkhead_types::{
     AgentId, AgentSpec, Digest, Event, Incarnation, Message, MessageSetAside, Sender,
 };
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use crate::container::Container;
@@ -92,12 +93,12 @@ pub(crate) struct StartContext {
 impl StartContext {
     /// What its component and its source code are, once they are loaded.
     pub(crate) fn code(&self) -> Option<Digest> {
-        *self.code.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        *self.code.lock()
     }
 
     /// They are loaded, perhaps once more.
     pub(crate) fn set_code(&self, digest: Digest) {
-        *self.code.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(digest);
+        *self.code.lock() = Some(digest);
     }
 
     /// Names an incarnation of it. One that has no number yet is number 0.
@@ -283,7 +284,7 @@ impl IncarnationState {
 
     /// How far the start is.
     pub(crate) fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.progress.lock()
     }
 
     /// What waits for it is to wait for the next run.

@@ -6,12 +6,13 @@
 //! front of the others. The one that was taken is in hand until somebody says what became of it.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use bulkhead_account::{Account, Charge, OverLimit};
 use bulkhead_runtime::Nudge;
 use bulkhead_telemetry::TraceContext;
 use bulkhead_types::{HostKind, Message, Sender};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use crate::refusal::TurnReport;
@@ -137,7 +138,7 @@ impl Mailbox {
         mut envelope: Envelope,
         announce: impl FnOnce(),
     ) -> Result<(), NotTaken> {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         inner.messages.check(envelope.bytes(), self.bounds, inner.closed)?;
         envelope.held = Some(self.charge(envelope.bytes())?);
         inner.messages.put_last(envelope);
@@ -151,7 +152,7 @@ impl Mailbox {
     /// mailbox, and its agent may hold it.
     pub(crate) fn push_prompt(&self, mut prompt: Envelope) -> Result<(), NotTaken> {
         let bytes = prompt.bytes();
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         Queue::<Envelope>::default().check(bytes, self.one_more(), inner.closed)?;
         let charged = self.account.charge(HostKind::Mailbox, (bytes + OVERHEAD_BYTES) as u64);
         prompt.held = Some(charged.map_err(NotTaken::OverLimit)?);
@@ -164,7 +165,7 @@ impl Mailbox {
     /// Takes a message whose turn its agent ended in, before everything else. It was accepted, so no bound applies.
     /// Yields it when the mailbox is closed.
     pub(crate) fn put_back(&self, mut envelope: Envelope) -> Option<Envelope> {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         if inner.closed {
             return Some(envelope);
         }
@@ -186,7 +187,7 @@ impl Mailbox {
 
     /// Takes a nudge, or says why not. `announce` is that of [`Self::push`].
     pub(crate) fn push_nudge(&self, nudge: Nudge, announce: impl FnOnce()) -> Result<(), NotTaken> {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let bytes = nudge_bytes(&nudge);
         inner.nudges.check(bytes, NUDGE_BOUNDS, inner.closed)?;
         let held = self.charge(bytes)?;
@@ -207,7 +208,7 @@ impl Mailbox {
     /// Takes over what waited in another mailbox, before everything else. Its bounds do not apply: these
     /// messages were accepted. A prompt that waited was the other start's and is left out.
     pub(crate) fn adopt(&self, before: Undelivered) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let is_mail = |envelope: &Envelope| envelope.message.sender != Sender::Prompt;
         inner.messages.put_first(before.messages.into_iter().filter(is_mail).collect());
         inner.nudges.put_first(before.nudges);
@@ -227,7 +228,7 @@ impl Mailbox {
     }
 
     fn pop(&self) -> Option<Envelope> {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let envelope = inner.messages.pop().or_else(|| inner.nudges.pop().map(Envelope::from))?;
         let (message, past) = (envelope.message.clone(), envelope.past.clone());
         inner.in_hand = Some(InHand { message, past });
@@ -236,26 +237,26 @@ impl Mailbox {
 
     /// The message that was taken, without the sender that waits for it.
     pub(crate) fn in_hand(&self) -> Option<Envelope> {
-        self.lock().in_hand.as_ref().map(InHand::envelope)
+        self.inner.lock().in_hand.as_ref().map(InHand::envelope)
     }
 
     /// What was taken is over, and `settle` writes that down before anybody else can. It gets nothing when somebody
     /// said so before.
     pub(crate) fn lay_down<R>(&self, settle: impl FnOnce(Option<Envelope>) -> R) -> R {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let in_hand = inner.in_hand.take().as_ref().map(InHand::envelope);
         settle(in_hand)
     }
 
     /// Takes the nudges that wait.
     pub(crate) fn take_nudges(&self) -> Vec<Nudge> {
-        let waiting = std::mem::take(&mut self.lock().nudges).waiting;
+        let waiting = std::mem::take(&mut self.inner.lock().nudges).waiting;
         waiting.into_iter().map(|held| held.nudge).collect()
     }
 
     /// Takes nothing more, and hands out what still waits.
     pub(crate) fn close(&self) -> Undelivered {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         inner.closed = true;
         let messages = std::mem::take(&mut inner.messages).waiting.into();
         Undelivered { messages, nudges: std::mem::take(&mut inner.nudges).waiting.into() }
@@ -268,39 +269,35 @@ impl Mailbox {
 
     /// Whether no message waits, and none is in hand.
     pub(crate) fn is_settled(&self) -> bool {
-        let inner = self.lock();
+        let inner = self.inner.lock();
         inner.messages.waiting.is_empty() && inner.in_hand.is_none()
     }
 
     /// Whether a message waits that was delivered before.
     pub(crate) fn has_mail_again(&self) -> bool {
-        self.lock().messages.waiting.iter().any(Envelope::is_mail_again)
+        self.inner.lock().messages.waiting.iter().any(Envelope::is_mail_again)
     }
 
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
-        let inner = self.lock();
+        let inner = self.inner.lock();
         inner.messages.waiting.is_empty() && inner.nudges.waiting.is_empty()
     }
 
     /// Messages that wait.
     pub fn depth(&self) -> usize {
-        self.lock().messages.waiting.len()
+        self.inner.lock().messages.waiting.len()
     }
 
     /// Nudges that wait.
     pub fn nudges(&self) -> usize {
-        self.lock().nudges.waiting.len()
+        self.inner.lock().nudges.waiting.len()
     }
 
     /// Messages and nudges that wait, and their bytes.
     pub fn waiting(&self) -> (usize, usize) {
-        let Inner { messages, nudges, .. } = &*self.lock();
+        let Inner { messages, nudges, .. } = &*self.inner.lock();
         (messages.waiting.len() + nudges.waiting.len(), messages.bytes + nudges.bytes)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

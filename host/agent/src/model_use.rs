@@ -6,9 +6,9 @@
 //!   tool calls, ends of turns ─▶ Book ─▶ Stuck ─▶ event, stop order
 //! ```
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bulkhead_feed::Ring;
 use bulkhead_log::now;
@@ -16,6 +16,7 @@ use bulkhead_runtime::ShutdownReason;
 use bulkhead_types::event::{AgentStuck, AgentTag, ModelBudget};
 use bulkhead_types::{AgentSpec, Event, ExitReason, Incarnation, ModelCall, ModelCounts};
 use bulkhead_usage::{Book, Crossing, Exhausted, Now, Refusal, Scope, Stuck};
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -76,18 +77,18 @@ impl ModelUse {
 
     /// What the incarnation used so far.
     pub(crate) fn counts(&self) -> ModelCounts {
-        self.book().counts()
+        self.book.lock().counts()
     }
 
     /// A message comes.
     pub(crate) fn begin_message(&self) {
-        self.book().begin_message();
+        self.book.lock().begin_message();
         self.produced.store(false, Relaxed);
     }
 
     /// Another turn begins for the same message.
     pub(crate) fn begin_turn(&self) {
-        self.book().begin_turn();
+        self.book.lock().begin_turn();
         self.produced.store(false, Relaxed);
     }
 
@@ -99,20 +100,20 @@ impl ModelUse {
     /// A turn ended, with or without a reply. Orders the end of an agent that is stuck.
     pub(crate) fn turn_ended(&self, continues: bool, replied: bool) {
         let produced = self.produced.swap(false, Relaxed) || replied;
-        let stuck = self.book().turn_ended(continues, produced);
+        let stuck = self.book.lock().turn_ended(continues, produced);
         self.is_stuck(stuck);
     }
 
     /// A model asks for a tool.
     pub(crate) fn saw_tool_call(&self, name: &str, arguments: &str) {
-        let stuck = self.book().saw_tool_call(name, arguments);
+        let stuck = self.book.lock().saw_tool_call(name, arguments);
         self.is_stuck(stuck);
     }
 
     /// Whether a call may begin.
     pub(crate) fn may_ask(&self) -> Result<(), Exhausted> {
         let admitted = {
-            let mut book = self.book();
+            let mut book = self.book.lock();
             self.container.ledger().admit(&self.spec.role, &mut book, clock())
         };
         let Err(Refusal { exhausted, budget, is_first, ends }) = admitted else { return Ok(()) };
@@ -128,7 +129,7 @@ impl ModelUse {
     /// A call is over.
     pub(crate) fn asked(&self, call: &ModelCall) {
         let near = {
-            let mut book = self.book();
+            let mut book = self.book.lock();
             let AgentSpec { id, role, .. } = &*self.spec;
             let mut ledger = self.container.ledger();
             let (near, change) = ledger.record(id, role, &mut book, call, clock());
@@ -199,10 +200,6 @@ impl ModelUse {
             role: Arc::clone(&self.spec.role),
             incarnation: self.publisher.incarnation().unwrap_or(Incarnation(0)),
         }
-    }
-
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

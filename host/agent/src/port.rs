@@ -1,7 +1,7 @@
 //! What a guest reaches through its host interface, as its agent sees it.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bulkhead_account::AccountReading;
@@ -16,6 +16,7 @@ use bulkhead_types::{
     Settings, SourceFrame,
 };
 use bulkhead_usage::Exhausted;
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -56,7 +57,7 @@ impl AgentPort {
     }
 
     fn take_token(&self) -> Result<(), PortError> {
-        let mut budget = self.budget.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut budget = self.budget.lock();
         budget
             .take(Instant::now())
             .map(drop)

@@ -10,9 +10,10 @@
 //! starts are the same does not depend on what was changed since.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use bulkhead_types::{AgentId, AgentSpec, AgentState, Secret, Settings};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::town_values::TownValues;
@@ -98,13 +99,13 @@ impl LiveSettings {
 
     /// The language model in use.
     pub(crate) fn model(&self) -> Option<String> {
-        self.own().model.clone()
+        self.own.lock().model.clone()
     }
 
     /// What the agent should go by now.
     pub(crate) fn current(&self) -> Settings {
         let (outer, dashboard_context) = self.town_values.dashboard_context();
-        let own = self.own();
+        let own = self.own.lock();
         Settings {
             // Either count rises by itself, so the sum rises with every change of the whole.
             revision: own.revision + outer,
@@ -125,7 +126,7 @@ impl LiveSettings {
 
     /// Returns the new revision.
     pub(crate) fn change(&self, change: SettingsChange) -> u64 {
-        let mut own = self.own();
+        let mut own = self.own.lock();
         let SettingsChange { model, small_model, system_prompt } = change;
         own.model = model.or(own.model.take());
         own.system_prompt = system_prompt.or(own.system_prompt.take());
@@ -138,7 +139,7 @@ impl LiveSettings {
 
     /// What was changed since the start, in words for a later run of the host; nothing when nothing was.
     pub(crate) fn record(&self) -> Option<Arc<str>> {
-        let own = self.own();
+        let own = self.own.lock();
         if own.revision == 0 {
             return None;
         }
@@ -149,10 +150,6 @@ impl LiveSettings {
             system_prompt: system_prompt.clone(),
         };
         serde_json::to_string(&record).ok().map(Into::into)
-    }
-
-    fn own(&self) -> MutexGuard<'_, Own> {
-        self.own.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

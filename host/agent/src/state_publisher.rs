@@ -1,6 +1,5 @@
 //! What an agent shows: its state, and figures that others may read at any time.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -8,6 +7,7 @@ use bulkhead_log::now;
 use bulkhead_tasks::watched;
 use bulkhead_types::time::micros;
 use bulkhead_types::{AgentState, ExitSummary, Incarnation, Input, RunningTool, Timestamp};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::changes::Changes;
@@ -96,7 +96,7 @@ impl StatePublisher {
             AfterEnd::Quarantine => &[ended, Input::Quarantine],
             AfterEnd::Stay => &[ended],
         };
-        self.lock_tools().clear();
+        self.active_tools.lock().clear();
         self.transitions(inputs, |published| {
             published.exit = Some(exit);
             published.restart_at = match then {
@@ -190,12 +190,12 @@ impl StatePublisher {
 
     pub(crate) fn set_active_tools(&self, tools: Vec<String>) {
         self.touch();
-        *self.lock_tools() = tools;
+        *self.active_tools.lock() = tools;
     }
 
     /// The tools that the agent said it is using.
     pub fn active_tools(&self) -> Vec<String> {
-        self.lock_tools().clone()
+        self.active_tools.lock().clone()
     }
 
     /// The native programs that it runs.
@@ -216,9 +216,5 @@ impl StatePublisher {
     /// Their memory, in bytes.
     pub fn tool_bytes(&self) -> u64 {
         self.tools.memory_bytes()
-    }
-
-    fn lock_tools(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
-        self.active_tools.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }

@@ -1,12 +1,13 @@
 //! The native programs of agents: those that run, and counts of those that have ended.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bulkhead_runtime::ToolProcess;
 use bulkhead_types::time::micros;
 use bulkhead_types::{EndedTool, RunningTool, ToolEnd};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// The programs that one incarnation runs.
@@ -36,7 +37,7 @@ struct Held {
 
 impl ToolsInUse {
     pub(crate) fn started(&self, tool: RunningTool, process: Arc<dyn ToolProcess>) {
-        let mut held = self.lock();
+        let mut held = self.held.lock();
         if held.at_end.is_some() {
             // Somebody outside asked for it at the last moment.
             process.cancel();
@@ -45,14 +46,14 @@ impl ToolsInUse {
     }
 
     pub(crate) fn ended(&self, tool: u64) {
-        self.lock().running.retain(|(running, _)| running.tool != tool);
+        self.held.lock().running.retain(|(running, _)| running.tool != tool);
         self.ended.notify_waiters();
     }
 
     /// Kills those that run, and those that come after this.
     pub(crate) fn end_all(&self) {
         self.close();
-        let held = self.lock();
+        let held = self.held.lock();
         held.running.iter().for_each(|(_, process)| process.cancel());
     }
 
@@ -61,7 +62,7 @@ impl ToolsInUse {
         loop {
             let mut ended = pin!(self.ended.notified());
             ended.as_mut().enable();
-            if self.lock().running.is_empty() {
+            if self.held.lock().running.is_empty() {
                 return;
             }
             ended.await;
@@ -70,7 +71,7 @@ impl ToolsInUse {
 
     /// The incarnation ends, and kills them.
     pub(crate) fn close(&self) {
-        let mut held = self.lock();
+        let mut held = self.held.lock();
         if held.at_end.is_none() {
             held.at_end = Some(held.seen());
         }
@@ -78,33 +79,34 @@ impl ToolsInUse {
 
     /// Those that run.
     pub(crate) fn running(&self) -> Vec<RunningTool> {
-        self.lock().seen()
+        self.held.lock().seen()
     }
 
     /// Those that run, or ran when the incarnation ended.
     pub(crate) fn in_flight(&self) -> Vec<RunningTool> {
-        let held = self.lock();
+        let held = self.held.lock();
         held.at_end.clone().unwrap_or_else(|| held.seen())
     }
 
     /// Memory of all that run.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        self.lock().running.iter().map(|(_, process)| process.memory_bytes().unwrap_or(0)).sum()
+        self.held
+            .lock()
+            .running
+            .iter()
+            .map(|(_, process)| process.memory_bytes().unwrap_or(0))
+            .sum()
     }
 
     /// Those that run, with their memory.
     pub(crate) fn all(&self) -> Vec<ToolInUse> {
-        let held = self.lock();
+        let held = self.held.lock();
         let tools = held.running.iter().map(|(tool, process)| ToolInUse {
             tool: tool.tool,
             bytes: process.memory_bytes(),
             process: Arc::clone(process),
         });
         tools.collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,10 +1,10 @@
 //! What all agents of a container share: the town's configuration values, and what its dashboard shows.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{RwLock, RwLockReadGuard};
 
 use bulkhead_types::Secret;
 use bulkhead_types::settings::{MAX_TOWN_VALUE_BYTES, MAX_TOWN_VALUES};
+use parking_lot::RwLock;
 
 /// Read by every agent at any time, written by the control API.
 #[derive(Default)]
@@ -80,27 +80,23 @@ impl TownValues {
 
     /// What the dashboard shows, and the number of changes so far.
     pub(crate) fn dashboard_context(&self) -> (u64, Option<String>) {
-        let inner = self.read();
+        let inner = self.0.read();
         (inner.revision, inner.dashboard_context.clone())
     }
 
     pub(crate) fn value(&self, key: &str) -> Option<Secret> {
-        self.read().values.get(key).cloned()
+        self.0.read().values.get(key).cloned()
     }
 
     pub(crate) fn values(&self) -> BTreeMap<String, Secret> {
-        self.read().values.clone()
+        self.0.read().values.clone()
     }
 
     fn change(&self, change: impl FnOnce(&mut Inner) -> bool) -> bool {
-        let mut inner = self.0.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut inner = self.0.write();
         let changed = change(&mut inner);
         inner.revision += u64::from(changed);
         changed
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, Inner> {
-        self.0.read().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

@@ -11,10 +11,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
@@ -125,7 +126,7 @@ impl ConnectionSlots {
     /// A slot, and what says that it has to be given up. `None`: all are taken by those who work.
     pub(crate) fn take(&self) -> Option<(ConnectionSlot, oneshot::Receiver<Eviction>)> {
         let (reach, eviction) = oneshot::channel();
-        let (id, evicted) = self.table().take(reach)?;
+        let (id, evicted) = self.0.table.lock().take(reach)?;
         if let Some((reach, eviction)) = evicted {
             self.0.evicted.fetch_add(1, Ordering::Relaxed);
             // One that ended by itself meanwhile hears nothing.
@@ -145,10 +146,6 @@ impl ConnectionSlots {
         .await;
         self.taken()
     }
-
-    fn table(&self) -> MutexGuard<'_, Table<oneshot::Sender<Eviction>>> {
-        self.0.table.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
 }
 
 /// A connection's slot, given back when it is dropped.
@@ -164,25 +161,25 @@ impl ConnectionSlot {
     /// slot was just lost, or it would be interrupted.
     pub(crate) fn begin(&self) -> bool {
         self.shown.store(true, Ordering::Relaxed);
-        self.slots.table().note(self.id, Standing::Working)
+        self.slots.0.table.lock().note(self.id, Standing::Working)
     }
 
     /// The request is answered by a stream, which has a place among streams.
     pub(crate) fn leave(&self) {
-        self.slots.table().leave(self.id);
+        self.slots.0.table.lock().leave(self.id);
     }
 
     /// The request is answered. A stranger stays as old as it is.
     pub(crate) fn idle(&self) {
         if self.shown.load(Ordering::Relaxed) {
-            self.slots.table().note(self.id, Standing::Idle);
+            self.slots.0.table.lock().note(self.id, Standing::Idle);
         }
     }
 }
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.slots.table().leave(self.id);
+        self.slots.0.table.lock().leave(self.id);
         self.slots.0.open.send_modify(|open| *open -= 1);
     }
 }

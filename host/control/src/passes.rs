@@ -8,9 +8,9 @@
 //! Sessions are passes that last, tickets those that are taken. They are in memory only, and end with the process.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use subtle::ConstantTimeEq;
 
 /// Passes for a `T` each.
@@ -34,7 +34,7 @@ impl<T> Passes<T> {
     /// Issues one, and returns its name. `None`: the system has no randomness.
     pub(crate) fn issue(&self, opens: T) -> Option<String> {
         let name = random()?;
-        let mut issued = self.lock();
+        let mut issued = self.issued.lock();
         issued.retain(|_, pass| pass.since.elapsed() < self.lasts);
         if issued.len() >= self.most {
             let oldest = issued.iter().min_by_key(|(_, pass)| pass.since);
@@ -51,24 +51,21 @@ impl<T> Passes<T> {
     where
         T: Clone,
     {
-        let issued = self.lock();
+        let issued = self.issued.lock();
         let pass = issued.get(name).filter(|pass| pass.since.elapsed() < self.lasts)?;
         Some(pass.opens.clone())
     }
 
     /// What the pass of this name opened. It is good no more.
     pub(crate) fn take(&self, name: &str) -> Option<T> {
-        let pass = self.lock().remove(name).filter(|pass| pass.since.elapsed() < self.lasts)?;
+        let pass =
+            self.issued.lock().remove(name).filter(|pass| pass.since.elapsed() < self.lasts)?;
         Some(pass.opens)
     }
 
     /// Passes that are kept, those among them whose time is over.
     pub(crate) fn count(&self) -> usize {
-        self.lock().len()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Pass<T>>> {
-        self.issued.lock().unwrap_or_else(PoisonError::into_inner)
+        self.issued.lock().len()
     }
 }
 
@@ -116,7 +113,7 @@ mod tests {
         let passes = Passes::new(LASTS, 3);
         let Some(past) = Instant::now().checked_sub(LASTS) else { return };
         let (old, older) = (passes.issue(1).unwrap(), passes.issue(2).unwrap());
-        passes.lock().values_mut().for_each(|pass| pass.since = past);
+        passes.issued.lock().values_mut().for_each(|pass| pass.since = past);
         assert_eq!((passes.shown(&old), passes.take(&older)), (None, None));
         passes.issue(3).unwrap();
         assert_eq!(passes.count(), 1);

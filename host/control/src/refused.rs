@@ -1,10 +1,10 @@
 //! One log line for each refused request, and a bound on how many.
 
-use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
 use bulkhead_log::{Budget, SharedSink};
 use bulkhead_types::{Event, Level};
+use parking_lot::Mutex;
 
 /// Lines that may come at once. A misconfigured client shows up in full.
 const BURST: u32 = 50;
@@ -29,7 +29,7 @@ impl Refusals {
 
     /// Writes a line, or holds it back and counts it for the next one.
     pub(crate) fn record(&self, method: &str, path: &str, status: u16, error: &str) {
-        let Ok(suppressed) = self.budget().take(Instant::now()) else { return };
+        let Ok(suppressed) = self.budget.lock().take(Instant::now()) else { return };
         self.sink.record(Event::RequestRefused {
             method: truncated(method, PATH_CHARS),
             path: truncated(path, PATH_CHARS),
@@ -41,7 +41,7 @@ impl Refusals {
 
     /// Logs what was held back and is in no later line.
     pub(crate) fn settle(&self) {
-        let held_back = self.budget().settle();
+        let held_back = self.budget.lock().settle();
         if held_back > 0 {
             self.sink.record(Event::HostLog {
                 level: Level::Warn,
@@ -50,10 +50,6 @@ impl Refusals {
                 fields: Default::default(),
             });
         }
-    }
-
-    fn budget(&self) -> MutexGuard<'_, Budget> {
-        self.budget.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

@@ -40,7 +40,7 @@ impl Drop for StartPass {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use parking_lot::Mutex;
 
     use super::*;
 
@@ -54,14 +54,14 @@ mod tests {
                 let (gate, order) = (gate.clone(), Arc::clone(&order));
                 tokio::spawn(async move {
                     let _pass = gate.pass().await;
-                    order.lock().unwrap().push('s');
+                    order.lock().push('s');
                 })
             })
             .collect();
         let for_messages = Arc::clone(&order);
         let messages = tokio::spawn(async move {
             for _ in 0..16 {
-                for_messages.lock().unwrap().push('m');
+                for_messages.lock().push('m');
                 yield_now().await;
             }
         });
@@ -69,7 +69,7 @@ mod tests {
             start.await.unwrap();
         }
         messages.await.unwrap();
-        let order = order.lock().unwrap();
+        let order = order.lock();
         // The last one of a round of the runtime, and the first one of the next.
         assert!(!order.contains("sss"), "{order}");
     }

@@ -14,7 +14,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use axum::response::Response;
@@ -22,6 +22,7 @@ use bytes::{Buf, Bytes};
 use http_body::Body;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, StatusCode};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::ControlLimits;
@@ -49,7 +50,7 @@ pub(crate) enum Lost {
 
 impl TownHeader {
     pub(crate) fn take(self) -> Value {
-        std::mem::replace(&mut *lock(&self.0), Err(Lost::Crowded))
+        std::mem::replace(&mut *self.0.lock(), Err(Lost::Crowded))
     }
 }
 
@@ -69,12 +70,12 @@ pub(crate) struct Room(Arc<Mutex<VecDeque<Weak<Mutex<Value>>>>>);
 impl Room {
     /// Gives a value room, and takes that of the oldest when there are more than `bound`.
     fn enter(&self, value: &Arc<Mutex<Value>>, bound: usize) {
-        let mut held = lock(&self.0);
+        let mut held = self.0.lock();
         held.retain(|value| value.strong_count() > 0);
         held.push_back(Arc::downgrade(value));
         while held.len() > bound {
             if let Some(oldest) = held.pop_front().and_then(|oldest| oldest.upgrade()) {
-                *lock(&oldest) = Err(Lost::Crowded);
+                *oldest.lock() = Err(Lost::Crowded);
             }
         }
     }
@@ -205,7 +206,7 @@ impl Scan {
         self.taken_bytes += bytes.len();
         let Some(shared) = self.value.as_ref().filter(|_| self.is_first) else { return };
         let bound = self.limits.config_bytes;
-        let mut value = lock(shared);
+        let mut value = shared.lock();
         let Ok(text) = &mut *value else { return };
         let (before, after) = (text.len(), text.len() + bytes.len());
         if after > bound {
@@ -246,7 +247,7 @@ impl<S> Heads<S> {
 impl Framing {
     /// hyper has read a head: gives the request what was taken out of that, and says where the next one begins.
     pub(crate) fn begin<B: Body>(&self, request: &mut Request<B>) {
-        let mut scan = lock(&self.0);
+        let mut scan = self.0.lock();
         let is_upgrade = request.extensions().get::<OnUpgrade>().is_some();
         scan.at = match request.body().size_hint().exact() {
             _ if is_upgrade || scan.at != At::Whole => At::Elsewhere,
@@ -262,7 +263,7 @@ impl Framing {
 
     /// The request has its response, and was read whole before.
     pub(crate) fn end(&self, response: &Response) {
-        let mut scan = lock(&self.0);
+        let mut scan = self.0.lock();
         if scan.at == At::Elsewhere && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             scan.at = At::RequestLine(false);
         }
@@ -289,7 +290,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heads<S> {
             if fresh.is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            let (kept, read) = lock(&this.scan).pass(fresh);
+            let (kept, read) = this.scan.lock().pass(fresh);
             if is_held {
                 this.held.advance(read);
             } else if read < fresh.len() {
@@ -331,10 +332,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Heads<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
-}
-
-fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::fs::{self, DirBuilder, Permissions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bulkhead_log::{SharedSink, Sink};
@@ -15,6 +15,7 @@ use bulkhead_runtime::{Loaded, Runtime, RuntimeConfig, RuntimeError};
 use bulkhead_source::{Source, SourceCode};
 use bulkhead_types::Event;
 use bulkhead_types::error::chain;
+use parking_lot::Mutex;
 
 use crate::cli::{CheckArgs, CompileArgs};
 use crate::components::{Components, Missing};
@@ -224,7 +225,7 @@ fn load_all(settings: &Settings, cache: Cache) -> Result<Exit, Failure> {
         }
     }
     runtime.shut_down();
-    let troubles = troubles.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let troubles = troubles.0.lock();
     for trouble in troubles.iter() {
         say(&format!("compile cache: {trouble}"))?;
     }
@@ -268,7 +269,7 @@ struct CacheTroubles(Mutex<Vec<String>>);
 
 impl CacheTroubles {
     fn add(&self, trouble: String) {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(trouble);
+        self.0.lock().push(trouble);
     }
 }
 

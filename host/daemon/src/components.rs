@@ -7,13 +7,14 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_oci::{Component, Reference, Registries};
 use bulkhead_supervisor::{BroughtComponent, ComponentSource, Incoming, UpgradeRefusal};
 use bulkhead_types::backoff::Backoff;
 use futures_util::future::{BoxFuture, join_all};
+use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
@@ -69,7 +70,7 @@ impl Components {
 
     /// References of those that are there, by name.
     pub fn there(&self) -> Vec<String> {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.held.lock();
         let there = self.wanted.iter().filter(|(name, _)| held.contains_key(&***name));
         there.map(|(name, wanted)| format!("component {name}: {}", wanted.reference)).collect()
     }
@@ -83,7 +84,7 @@ impl Components {
         let got = self.registries.get(&wanted.reference, wanted.public_key.as_ref());
         let reason = match timeout(within, got).await {
             Ok(Ok(component)) => {
-                let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut held = self.held.lock();
                 held.insert(Arc::clone(name), component);
                 return None;
             }
@@ -94,7 +95,7 @@ impl Components {
     }
 
     fn holds(&self, name: &Arc<str>) -> bool {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).contains_key(name)
+        self.held.lock().contains_key(name)
     }
 }
 

@@ -5,7 +5,7 @@
 //!                        └──────▶ the sink ◀── black box, database
 //! ```
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bulkhead_blackbox::BlackBox;
@@ -20,6 +20,7 @@ use bulkhead_supervisor::without_secrets;
 use bulkhead_types::event::{EvidenceAvailable, EvidenceFailed, EvidenceFound, EvidenceLate};
 use bulkhead_types::time::millis;
 use bulkhead_types::{CrashRecord, Event, Frames, Incarnation, Symbolized};
+use parking_lot::Mutex;
 
 use crate::config::EvidenceSettings;
 use crate::failure::Failure;
@@ -130,7 +131,7 @@ pub struct Sources {
 impl Sources {
     /// What there is now. Of a database that is gone, what was there the last time.
     fn content(&self, last: &Mutex<(Vec<AgentHistory>, Incarnation)>) -> Content {
-        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = last.lock();
         if let Some(database) = self.database.upgrade() {
             let agents = database.agents().into_iter().map(history).collect();
             *last = (agents, database.forgotten());

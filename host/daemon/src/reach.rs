@@ -6,7 +6,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bulkhead_lease::{Holder, RegisterError};
@@ -15,6 +14,7 @@ use bulkhead_net::{
 };
 use bulkhead_types::error::chain;
 use bulkhead_types::{HttpPolicy, HttpRule};
+use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use crate::config::{LeaseSettings, ModelEndpoint, Settings};
@@ -128,7 +128,7 @@ impl Addresses for Seen {
     fn of<'a>(&'a self, to: &'a Destination) -> Boxed<'a, Result<Vec<SocketAddr>, ConnectError>> {
         Box::pin(async move {
             let found = System.of(to).await?;
-            self.last.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&found);
+            self.last.lock().clone_from(&found);
             Ok(found)
         })
     }
@@ -137,7 +137,7 @@ impl Addresses for Seen {
 impl Seen {
     /// `, at 10.0.0.1 or 10.0.0.2`.
     fn shown(&self) -> String {
-        let found = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = self.last.lock();
         let found: Vec<_> = found.iter().map(|address| address.ip().to_string()).collect();
         if found.is_empty() { String::new() } else { format!(", at {}", found.join(" or ")) }
     }

@@ -1,11 +1,10 @@
 //! Notices of the database, as log events.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use bulkhead_log::{Held, SharedSink};
 use bulkhead_store::database::Notice;
 use bulkhead_types::Event;
 use bulkhead_types::event::{StoreAvailable, StoreSetAside, StoreUnavailable};
+use parking_lot::Mutex;
 
 /// Most notices that wait for the run's first line. The database has few before it is open.
 const MAX_HELD: usize = 64;
@@ -24,18 +23,14 @@ impl StoreNotices {
 
     /// The first line is written.
     pub fn open(&self) {
-        let waited = self.held().open();
+        let waited = self.held.lock().open();
         waited.into_iter().for_each(|notice| self.write(notice));
     }
 
     /// Logs it, now or when the first line is written.
     pub fn log(&self, notice: Notice) {
-        let passed = self.held().pass(notice);
+        let passed = self.held.lock().pass(notice);
         passed.into_iter().for_each(|notice| self.write(notice));
-    }
-
-    fn held(&self) -> MutexGuard<'_, Held<Notice>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self, notice: Notice) {

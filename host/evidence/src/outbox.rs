@@ -10,12 +10,13 @@
 //! one try without any wait.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bulkhead_types::{Backoff, CrashRecord};
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
 use crate::agents::ROOM;
@@ -98,7 +99,7 @@ impl Outbox {
     /// Records of earlier runs, oldest first: this one's document takes the place of theirs some day.
     pub fn begin_with(&self, records: &[Arc<CrashRecord>]) {
         let newest = records.len().saturating_sub(MAX_RECORDS);
-        let mut state = self.state();
+        let mut state = self.state.lock();
         for record in records[newest..].iter().rev() {
             let is_new = state.records.iter().all(|(_, known)| known.crash_id != record.crash_id);
             if is_new && state.records.len() < MAX_RECORDS {
@@ -109,7 +110,7 @@ impl Outbox {
 
     /// A record, or one with its id once more.
     pub fn crashed(&self, record: Arc<CrashRecord>) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.crashes.asked += 1;
         state.run.asked += 1;
         let change = state.crashes.asked;
@@ -129,13 +130,13 @@ impl Outbox {
 
     /// Something changed that the digest has.
     pub fn changed(&self) {
-        self.state().run.asked += 1;
+        self.state.lock().run.asked += 1;
         self.changed.notify_one();
     }
 
     /// An incarnation was given a number. The digest has to follow before half of the room is used.
     pub fn numbered(&self) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.numbered += 1;
         if state.numbered == ROOM / 2 {
             state.run.asked += 1;
@@ -146,7 +147,7 @@ impl Outbox {
 
     /// The ends of the runs before this one are reported.
     pub fn reported(&self) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.reported = true;
         state.run.asked += 1;
         drop(state);
@@ -154,25 +155,25 @@ impl Outbox {
     }
 
     pub fn are_reported(&self) -> bool {
-        self.state().reported
+        self.state.lock().reported
     }
 
     /// Waits until the sink has all, or `patience` is over. Says whether it has.
     pub fn flush(&self, patience: Duration) -> bool {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.run.asked += 1;
         state.hurries = true;
         let (run, crashes) = (state.run.asked, state.crashes.asked);
         self.changed.notify_one();
         let is_stored = |state: &State| state.run.stored >= run && state.crashes.stored >= crashes;
         let waits = |state: &mut State| !state.closed && !is_stored(state);
-        let waited = self.settled.wait_timeout_while(state, patience, waits);
-        is_stored(&waited.unwrap_or_else(PoisonError::into_inner).0)
+        self.settled.wait_while_for(&mut state, waits, patience);
+        is_stored(&state)
     }
 
     /// Nothing more is stored.
     pub fn close(&self) {
-        self.state().closed = true;
+        self.state.lock().closed = true;
         self.changed.notify_one();
         self.settled.notify_all();
     }
@@ -183,12 +184,12 @@ impl Outbox {
     }
 
     pub fn next(&self, heartbeat: Duration, now: Instant) -> Next {
-        self.state().next(heartbeat, now)
+        self.state.lock().next(heartbeat, now)
     }
 
     /// How many changes a document has that is made now.
     pub fn asked(&self, kind: Kind) -> u64 {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if kind == Kind::Run {
             state.numbered = 0;
         }
@@ -198,7 +199,7 @@ impl Outbox {
     /// The newest records that fit, and how many changes they are.
     pub fn records(&self) -> (u64, CrashContent) {
         let (asked, records) = {
-            let state = self.state();
+            let state = self.state.lock();
             let records: Vec<_> = state.records.iter().map(|(_, it)| Arc::clone(it)).collect();
             (state.crashes.asked, records)
         };
@@ -207,7 +208,7 @@ impl Outbox {
 
     /// The sink has a document with so many changes.
     pub fn is_stored(&self, kind: Kind, asked: u64, now: Instant) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let progress = state.progress(kind);
         progress.stored = progress.stored.max(asked);
         progress.stored_at = Some(now);
@@ -220,7 +221,7 @@ impl Outbox {
 
     /// A try failed. `dice` is between 0 and 1.
     pub fn has_failed(&self, heartbeat: Duration, now: Instant, dice: f64) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let backoff = Backoff::new(FIRST_BACKOFF, heartbeat.max(FIRST_BACKOFF));
         // Not at once, whatever the dice say.
         let pause = backoff.pause(state.failures, dice).max(FIRST_BACKOFF / 2);
@@ -232,7 +233,7 @@ impl Outbox {
     }
 
     pub fn figures(&self) -> Figures {
-        let state = self.state();
+        let state = self.state.lock();
         let last = state.run.stored_at.max(state.crashes.stored_at);
         Figures {
             stored: self.stored.load(Relaxed),
@@ -240,10 +241,6 @@ impl Outbox {
             dropped: self.dropped.load(Relaxed),
             age: last.map(|last| last.elapsed()),
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

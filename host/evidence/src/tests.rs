@@ -139,7 +139,7 @@ fn a_sink_by_http_keeps_what_runs_left() {
     let Address::Http { token, .. } = &mut settings.sink else { panic!() };
     *token = Credential::fixed("hunter2".to_owned().into());
     keeps_what_runs_left(&settings);
-    let kept = server.kept.lock().unwrap();
+    let kept = server.kept.lock();
     let paths: Vec<_> = kept.documents.keys().map(String::as_str).collect();
     let below = |name: &str| format!("/evidence/town-7/{name}");
     assert_eq!(paths, ["crashes-0.json", "crashes-1.json", "run-0.json", "run-1.json"].map(below),);
@@ -186,7 +186,7 @@ fn crashes_are_at_the_sink_by_few_connections() {
             documents.into_iter().any(|(_, bytes)| String::from_utf8_lossy(bytes).contains(&quoted))
         });
     }
-    let connections = server.kept.lock().unwrap().connections;
+    let connections = server.kept.lock().connections;
     assert!(connections <= 6, "connections are kept: {connections}");
 }
 

@@ -2,13 +2,14 @@
 //! next crash may be the host's, and what it does for one is little.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use bulkhead_blackbox::Previous;
 use bulkhead_blackbox::runs::KnownRun;
 use bulkhead_types::{CrashRecord, Incarnation, Timestamp};
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -117,7 +118,7 @@ impl Evidence {
         content: impl Fn() -> Content + Send + 'static,
         notice: impl Fn(Notice) + Send + 'static,
     ) {
-        let begins = self.begins.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let begins = self.begins.lock().take();
         if let Some(begins) = begins {
             let (content, notice) = (Box::new(content), Box::new(notice));
             // A thread that is gone has said so.

@@ -3,11 +3,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bulkhead_log::now;
 use bulkhead_types::{AgentId, RingEvent};
+use parking_lot::Mutex;
 use serde_json::value::RawValue;
 
 use crate::entry::Entry;
@@ -99,7 +100,7 @@ impl Feed {
 
     /// The last event of the run. Those that come after it have numbers, and are not kept.
     pub fn end(&self, event: impl Into<Arc<str>>, data: Box<RawValue>) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         inner.append(None, event.into(), data.into());
         inner.ended = true;
         drop(inner);
@@ -113,7 +114,7 @@ impl Feed {
         event: Arc<str>,
         data: Arc<RawValue>,
     ) -> RingEvent {
-        let event = self.lock().append(agent, event, data);
+        let event = self.inner.lock().append(agent, event, data);
         self.watch.mark(&self.bell);
         event
     }
@@ -121,7 +122,7 @@ impl Feed {
     /// Events above `after` that `wanted` wants, as far as one page goes: none may be wanted, and others follow it. Above 0:
     /// all that is kept, and nothing is missing before it.
     pub fn after(&self, after: u64, mut wanted: impl FnMut(&Entry) -> bool) -> FeedPage {
-        let inner = self.lock();
+        let inner = self.inner.lock();
         let known = inner.recent.partition_point(|entry| entry.event.id <= after);
         let mut page = FeedPage { upto: inner.last_id.max(after), ..FeedPage::default() };
         page.dropped_to = (after > 0 && after < inner.floor).then_some(inner.floor);
@@ -141,12 +142,12 @@ impl Feed {
 
     /// The number of the last event; 0 before the first.
     pub fn last_id(&self) -> u64 {
-        self.lock().last_id
+        self.inner.lock().last_id
     }
 
     /// What is kept of an agent's events, oldest first, and up to which number some of them may be gone.
     pub(crate) fn of_agent(&self, agent: &AgentId) -> (Vec<RingEvent>, u64) {
-        let inner = self.lock();
+        let inner = self.inner.lock();
         let ids = inner.of_agents.get(agent).into_iter().flatten();
         let event = |id: &u64| {
             let at = inner.recent.binary_search_by_key(id, |entry| entry.event.id).ok()?;
@@ -162,11 +163,7 @@ impl Feed {
 
     /// Waits until the disk has all of the event file.
     pub fn sync(&self) -> io::Result<()> {
-        self.lock().journal.as_ref().map_or(Ok(()), Journal::sync)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().journal.as_ref().map_or(Ok(()), Journal::sync)
     }
 }
 

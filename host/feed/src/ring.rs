@@ -4,11 +4,12 @@
 //! one: a reader learns up to which number events are gone.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use bulkhead_account::{Account, Charge};
 use bulkhead_types::crash::LastEvent;
 use bulkhead_types::{AgentId, HostKind, RingEvent, RingPage};
+use parking_lot::Mutex;
 use serde_json::value::RawValue;
 
 use crate::feed::Feed;
@@ -82,7 +83,7 @@ impl Ring {
         if let Some(live) = &mut live {
             live.seal();
         }
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         // Under the lock, so that the ring has the order of the numbers.
         let event = self.feed.append(Some(&self.agent), event.into(), data.into());
         let id = event.id;
@@ -153,7 +154,7 @@ impl Ring {
 
     /// The same, at most `limit`, and the number up to which it has all that is kept.
     pub(crate) fn page(&self, after: u64, limit: usize) -> (RingPage, u64) {
-        let inner = self.lock();
+        let inner = self.inner.lock();
         let known = inner.events.partition_point(|event| event.id <= after);
         let events: Vec<_> = inner.events.iter().skip(known).take(limit).cloned().collect();
         // Who begins here misses what was here; who goes on misses what was before it, too.
@@ -167,12 +168,12 @@ impl Ring {
 
     /// The number of the last event, also of one that found no room; 0 before the first.
     pub fn last_id(&self) -> u64 {
-        self.lock().last_id
+        self.inner.lock().last_id
     }
 
     /// The names of the last events, oldest first.
     pub fn last(&self, count: usize) -> Vec<LastEvent> {
-        let inner = self.lock();
+        let inner = self.inner.lock();
         let skipped = inner.events.len().saturating_sub(count);
         let last = inner.events.iter().skip(skipped);
         last.map(|RingEvent { id, event, timestamp, .. }| LastEvent {
@@ -185,12 +186,12 @@ impl Ring {
 
     /// Bytes held, for the agent's account.
     pub fn bytes(&self) -> usize {
-        usize::try_from(self.lock().held.bytes()).unwrap_or(usize::MAX)
+        usize::try_from(self.inner.lock().held.bytes()).unwrap_or(usize::MAX)
     }
 
     /// Drops the oldest events until `bytes` are free, or none is left.
     pub fn trim(&self, bytes: u64) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let before = inner.held.bytes();
         while before - inner.held.bytes() < bytes {
             let Some(oldest) = inner.events.pop_front() else { break };
@@ -202,11 +203,7 @@ impl Ring {
 
     /// Gives back the room that was made for events that may not come any more.
     pub fn shrink(&self) {
-        self.lock().events.shrink_to_fit();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.inner.lock().events.shrink_to_fit();
     }
 }
 

@@ -6,10 +6,11 @@
 //!
 //! With nobody who follows, a publisher looks at one atomic. With a thousand it wakes one task.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep_until};
@@ -68,7 +69,7 @@ impl Watch {
     /// Something is new for somebody who follows elsewhere.
     pub(crate) fn mark_anyway(self: &Arc<Self>, bell: &Bell) {
         if !self.is_marked.swap(true, SeqCst) {
-            bell.lock().push(Arc::clone(self));
+            bell.marked.lock().push(Arc::clone(self));
             bell.rung.notify_one();
         }
     }
@@ -119,7 +120,7 @@ impl Watch {
 
     /// What happens in a turn, beside events.
     pub(crate) fn live(&self) -> MutexGuard<'_, Live> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+        self.live.lock()
     }
 
     /// Resolves at the next change after it was enabled.
@@ -156,10 +157,6 @@ pub(crate) struct Bell {
 }
 
 impl Bell {
-    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Watch>>> {
-        self.marked.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Events up to this number may be shown to who sees turns as they happen.
     pub(crate) fn relayed(&self) -> u64 {
         self.relayed.load(SeqCst)
@@ -175,7 +172,7 @@ impl Bell {
         loop {
             // First: what was said before these events is marked by now.
             let upto = last_id();
-            let marked = std::mem::take(&mut *self.lock());
+            let marked = std::mem::take(&mut *self.marked.lock());
             // Before it is read: what comes from here on marks it again.
             marked.iter().for_each(|watch| watch.is_marked.store(false, SeqCst));
             waiting.iter_mut().for_each(|(_, is_marked)| *is_marked = false);

@@ -6,9 +6,10 @@ mod nats;
 mod real;
 mod server;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, advance, sleep, timeout};
 
@@ -63,15 +64,14 @@ impl Copy {
         let for_task = Arc::clone(&seen);
         #[expect(clippy::disallowed_methods, reason = "a test has no spawner")]
         let task = tokio::spawn(async move {
-            let notify =
-                |status: &Status| for_task.lock().unwrap().push((began.elapsed(), status.clone()));
+            let notify = |status: &Status| for_task.lock().push((began.elapsed(), status.clone()));
             lease.hold(notify, async { drop(released.await) }).await
         });
         Self { seen, release: Some(release), task, began, clock }
     }
 
     fn permit(&self) -> Option<Permit> {
-        match self.seen.lock().unwrap().last() {
+        match self.seen.lock().last() {
             Some((_, Status::Held(permit))) => Some(*permit),
             _ => None,
         }
@@ -88,7 +88,7 @@ impl Copy {
             Status::Held(permit) => Some(*permit),
             _ => None,
         };
-        self.seen.lock().unwrap().iter().rev().find_map(permit)
+        self.seen.lock().iter().rev().find_map(permit)
     }
 
     /// Waits until it holds the lease; how long that took since it began.
@@ -99,14 +99,14 @@ impl Copy {
     async fn until(&self, what: &str, it: impl Fn(&Status) -> bool) -> Duration {
         let found = timeout(LONG, async {
             loop {
-                let found = self.seen.lock().unwrap().iter().find(|(_, it_is)| it(it_is)).cloned();
+                let found = self.seen.lock().iter().find(|(_, it_is)| it(it_is)).cloned();
                 match found {
                     Some((at, _)) => return at,
                     None => sleep(Duration::from_millis(10)).await,
                 }
             }
         });
-        found.await.unwrap_or_else(|_| panic!("{what}: {:?}", self.seen.lock().unwrap()))
+        found.await.unwrap_or_else(|_| panic!("{what}: {:?}", self.seen.lock()))
     }
 
     async fn release(&mut self) -> Ended {
@@ -144,7 +144,7 @@ async fn what_is_given_back_is_taken_at_once_and_has_another_number() {
     let second = Copy::start(&register, "b");
     sleep(Duration::from_secs(60)).await;
     assert!(second.permit().is_none());
-    let shown = second.seen.lock().unwrap().clone();
+    let shown = second.seen.lock().clone();
     let Some((_, Status::Waiting { holder: Some(holder), failing: None, .. })) = shown.last()
     else {
         panic!("{shown:?}");
@@ -190,7 +190,7 @@ async fn who_cannot_renew_ends_at_the_fence_and_not_later() {
         register.set(mood);
         let ended = copy.ended().await;
         assert_eq!(ended, Ended::Lost(Lost::Expired), "{mood:?}");
-        let last = copy.seen.lock().unwrap().last().cloned();
+        let last = copy.seen.lock().last().cloned();
         assert!(
             matches!(last, Some((_, Status::Lost { why: Lost::Expired, .. }))),
             "{mood:?}: {last:?}"
@@ -254,7 +254,7 @@ async fn a_register_that_is_away_for_an_hour_is_waited_for() {
     register.set(Mood::Refuses);
     let copy = Copy::start(&register, "a");
     sleep(Duration::from_secs(3600)).await;
-    let status = copy.seen.lock().unwrap().last().cloned();
+    let status = copy.seen.lock().last().cloned();
     let Some((_, Status::Waiting { holder: None, failing: Some(why), .. })) = status else {
         panic!("{status:?}")
     };

@@ -5,7 +5,7 @@
 mod common;
 
 use std::future::Future;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use common::{
     question, settings, stream,
 };
 use http::{HeaderName, HeaderValue};
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -274,7 +275,7 @@ fn takes(key: &'static str) -> Server {
 
 fn read_from(file: &Arc<Mutex<Result<Option<Secret>, String>>>) -> Credential {
     let file = Arc::clone(file);
-    let read: ReadCredential = Arc::new(move || file.lock().unwrap().clone());
+    let read: ReadCredential = Arc::new(move || file.lock().clone());
     Credential::read("main", read)
 }
 
@@ -290,11 +291,11 @@ async fn a_refused_key_is_read_again_once() {
     let mut chat = ask(&endpoint, question());
     assert_eq!(outcome(&mut chat).await, "rejected 401 main: unknown key");
     assert_eq!(server.asked().len(), 1);
-    *file.lock().unwrap() = Ok(Some(secret("new")));
+    *file.lock() = Ok(Some(secret("new")));
     let mut chat = ask(&endpoint, question());
     assert_eq!(outcome(&mut chat).await, "text fine, stop");
     // A key that is wrong as well is the end.
-    *file.lock().unwrap() = Ok(Some(secret("newer")));
+    *file.lock() = Ok(Some(secret("newer")));
     let server = takes("another");
     let endpoint = Arc::new(Endpoint::new(settings(server.address, WIDE), read_from(&file)));
     let mut chat = ask(&endpoint, question());
@@ -308,7 +309,7 @@ async fn a_key_that_is_replaced_while_a_call_is_under_way_is_found() {
     let server = Server::start(move |asked: &Asked| {
         let key = asked.header("authorization").unwrap().to_owned();
         // The old key is replaced while the request with it is on its way.
-        *rotated.lock().unwrap() = Ok(Some(secret("new")));
+        *rotated.lock() = Ok(Some(secret("new")));
         match key == "Bearer new" {
             true => fine(),
             false => document("401 Unauthorized", "", r#"{"error":"unknown key old"}"#),

@@ -1,10 +1,10 @@
 //! What every line of a run has in common, and what is counted over a run.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bulkhead_types::Timestamp;
+use parking_lot::Mutex;
 
 use crate::repeats::Repeats;
 use crate::{Counts, Gauge};
@@ -69,7 +69,7 @@ impl RunContext {
 
     /// Whether a failure of this fingerprint is logged now, and how many were not since the last one.
     pub fn take_repeat(&self, fingerprint: &str) -> Option<u64> {
-        let mut repeats = self.repeats.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut repeats = self.repeats.lock();
         repeats.take(fingerprint, Instant::now())
     }
 

@@ -12,15 +12,16 @@ mod lines;
 
 use std::collections::VecDeque;
 use std::io::Write;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bulkhead_account::{Account, Charge};
 use bulkhead_terminal::Look;
 use bulkhead_types::{Event, HostKind, Level};
+use parking_lot::{Condvar, Mutex};
 
 use crate::line;
 use crate::{RunContext, Sink, now};
@@ -221,29 +222,25 @@ impl Log {
 
     /// Waits until everything queued is written, or `patience` is over. Returns whether it is.
     pub fn flush(&self, patience: Duration) -> bool {
-        let until = Instant::now() + patience;
-        let mut queue = self.shared.lock();
+        let waits = |queue: &mut Queue| !queue.lines.is_empty() || queue.writing;
+        let mut queue = self.shared.queue.lock();
         queue.flushing += 1;
         self.shared.show_crashes(&mut queue, None);
         self.shared.filled.notify_one();
         self.shared.hurry.notify_one();
-        while !queue.lines.is_empty() || queue.writing {
-            let Some(left) = until.checked_duration_since(Instant::now()) else { break };
-            let waited = self.shared.drained.wait_timeout(queue, left);
-            queue = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
-        }
+        self.shared.drained.wait_while_for(&mut queue, waits, patience);
         queue.flushing -= 1;
-        queue.lines.is_empty() && !queue.writing
+        !waits(&mut queue)
     }
 
     /// Writes what is queued, for `patience` at most, and ends the writer. Later lines are dropped, as those after
     /// `container.stopped` are.
     pub fn close(&self, patience: Duration) {
         let flushed = self.flush(patience);
-        self.shared.lock().closed = true;
+        self.shared.queue.lock().closed = true;
         self.shared.filled.notify_all();
         self.shared.hurry.notify_all();
-        let writer = self.writer.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        let writer = self.writer.lock().take();
         // A writer that is stuck in a blocked output is left behind.
         if let (true, Some(writer)) = (flushed, writer) {
             let _ = writer.join();
@@ -262,10 +259,6 @@ impl Sink for Log {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
     fn record(&self, event: &Event, account: Option<&Arc<Account>>) {
         self.context.counts().count(event);
         let level = event.level();
@@ -290,7 +283,7 @@ impl Shared {
         let is_shown = event.level() >= self.config.level;
         match event {
             Event::AgentCrash(record) if is_shown => {
-                let mut queue = self.lock();
+                let mut queue = self.queue.lock();
                 let no_room = queue.crashes.hold(record, Instant::now());
                 drop(queue);
                 // The writer has a new time to wait for.
@@ -298,7 +291,7 @@ impl Shared {
                 no_room.map(|record| look.crash(&record))
             }
             Event::CrashSymbolized { crash_id, frames, symbolized, .. } => {
-                let held = self.lock().crashes.symbolized(crash_id, frames, *symbolized);
+                let held = self.queue.lock().crashes.symbolized(crash_id, frames, *symbolized);
                 match held {
                     Some(record) => Some(look.crash(&record)),
                     None if is_shown => look.line(event, now(), self.config.max_line_bytes),
@@ -340,7 +333,7 @@ impl Shared {
         };
         let reserve = if standing == Standing::Plain { 0 } else { self.config.buffer_bytes / 2 };
         let room = self.config.buffer_bytes + reserve;
-        let (mut queue, count) = (self.lock(), drafts.len());
+        let (mut queue, count) = (self.queue.lock(), drafts.len());
         let is_last = standing == Standing::Last;
         if is_last {
             self.show_crashes(&mut queue, None);
@@ -372,7 +365,7 @@ impl Shared {
 
     /// Drops lines before they had their place: their numbers are spent all the same.
     fn lose(&self, level: Level, count: usize) {
-        self.take_numbers(&mut self.lock(), count);
+        self.take_numbers(&mut self.queue.lock(), count);
         self.context.counts().drop_lines(level, count);
     }
 
@@ -392,7 +385,7 @@ impl Shared {
                 }
             }
             writer.write(lose);
-            let mut queue = self.lock();
+            let mut queue = self.queue.lock();
             queue.bytes -= bytes;
             queue.writing = false;
             if queue.flushing > 0 {
@@ -403,7 +396,7 @@ impl Shared {
 
     /// Everything that waits, or nothing once the log is closed and empty.
     fn next_batch(&self) -> Option<VecDeque<Waiting>> {
-        let mut queue = self.lock();
+        let mut queue = self.queue.lock();
         loop {
             let now = Instant::now();
             self.show_crashes(&mut queue, Some(now));
@@ -413,18 +406,13 @@ impl Shared {
             if queue.closed {
                 return None;
             }
-            queue = match queue.crashes.next_due() {
-                None => self.filled.wait(queue).unwrap_or_else(|poisoned| poisoned.into_inner()),
-                Some(due) => {
-                    let waited =
-                        self.filled.wait_timeout(queue, due.saturating_duration_since(now));
-                    waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0
-                }
-            };
+            match queue.crashes.next_due() {
+                None => self.filled.wait(&mut queue),
+                Some(due) => _ = self.filled.wait_until(&mut queue, due),
+            }
         }
         if queue.flushing == 0 && !queue.closed {
-            let lingered = self.hurry.wait_timeout(queue, LINGER);
-            queue = lingered.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+            self.hurry.wait_for(&mut queue, LINGER);
         }
         queue.writing = true;
         Some(std::mem::take(&mut queue.lines))

@@ -130,7 +130,7 @@ impl Guard {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use parking_lot::Mutex;
 
     use super::*;
     use crate::reading::{Limit, LimitSource};
@@ -144,7 +144,7 @@ mod tests {
 
     impl Agents {
         fn note(&self, text: String) {
-            self.actions.lock().unwrap().push(text);
+            self.actions.lock().push(text);
         }
     }
 
@@ -206,7 +206,7 @@ mod tests {
         };
         let mut guard = Guard { released: Some(Duration::ZERO), ..Guard::new(true) };
         let soon = guard.act(Duration::ZERO, &reading, agents);
-        (soon, std::mem::take(&mut agents.actions.lock().unwrap()))
+        (soon, std::mem::take(&mut agents.actions.lock()))
     }
 
     #[test]
@@ -217,7 +217,7 @@ mod tests {
             let limit = Some(Limit { bytes: 1000, source: LimitSource::Budget });
             let reading = Reading { limit, used_bytes: Some(used), ..Reading::default() };
             assert!(guard.act(Duration::from_secs(seconds), &reading, &agents), "looks again soon");
-            std::mem::take(&mut *agents.actions.lock().unwrap()).pop().unwrap()
+            std::mem::take(&mut *agents.actions.lock()).pop().unwrap()
         };
         assert_eq!(act(0, 899), "held false");
         assert_eq!(act(1, 900), "release");
@@ -245,7 +245,7 @@ mod tests {
             };
             let agents = Agents::default();
             Guard::new(true).act(Duration::ZERO, &reading, &agents);
-            agents.actions.into_inner().unwrap().swap_remove(0)
+            agents.actions.into_inner().swap_remove(0)
         };
         assert_eq!(room(None), "room Some(450)");
         assert_eq!(room(Some(500)), "room Some(450)", "its own");
@@ -273,7 +273,7 @@ mod tests {
         let mut guard = Guard::new(true);
         assert!(guard.act(Duration::ZERO, &reading, &agents), "the next check acts");
         assert!(guard.act(Duration::ZERO, &reading, &agents));
-        let actions = agents.actions.lock().unwrap();
+        let actions = agents.actions.lock();
         assert_eq!(actions.last().unwrap(), "denied above 450");
         assert!(!actions.iter().any(|actions| actions.starts_with("evict")));
     }
@@ -292,7 +292,7 @@ mod tests {
     fn a_look_that_sees_nothing_opens_nothing() {
         let agents = Agents::default();
         assert!(!Guard::new(true).act(Duration::ZERO, &Reading::default(), &agents));
-        assert_eq!(*agents.actions.lock().unwrap(), ["held false"]);
+        assert_eq!(*agents.actions.lock(), ["held false"]);
     }
 
     #[test]
@@ -308,7 +308,7 @@ mod tests {
         for second in 0..3 {
             assert!(guard.act(Duration::from_secs(second), &reading(950), &agents));
         }
-        let actions = std::mem::take(&mut *agents.actions.lock().unwrap());
+        let actions = std::mem::take(&mut *agents.actions.lock());
         let evicted = |actions: &[String]| {
             actions.iter().filter(|it| it.starts_with("evicted tools")).count()
         };
@@ -316,15 +316,15 @@ mod tests {
         assert!(!actions.iter().any(|it| it.starts_with("evict ")), "{actions:?}");
         // And until there is enough again, as with agents.
         guard.act(Duration::from_secs(3), &reading(850), &agents);
-        assert_eq!(evicted(&std::mem::take(&mut *agents.actions.lock().unwrap())), 1);
+        assert_eq!(evicted(&std::mem::take(&mut *agents.actions.lock())), 1);
         guard.act(Duration::from_secs(4), &reading(500), &agents);
-        assert_eq!(evicted(&agents.actions.lock().unwrap()), 0, "not where memory is not short");
+        assert_eq!(evicted(&agents.actions.lock()), 0, "not where memory is not short");
     }
 
     #[test]
     fn one_that_does_not_shed_does_nothing() {
         let agents = Agents { wanted: Some(1), ..Agents::default() };
         assert!(!Guard::new(false).act(Duration::ZERO, &Reading::default(), &agents));
-        assert_eq!(agents.actions.lock().unwrap().len(), 0);
+        assert_eq!(agents.actions.lock().len(), 0);
     }
 }

@@ -8,14 +8,15 @@
 //!
 //! One thread calls the verbs; everyone may ask. Each lock is held for a few agents, or for one answer.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use bulkhead_types::event::{MemoryPressure, MemoryUsageFailed};
 use bulkhead_types::memory::{LargeAgent, MemorySample, MemorySources, MemoryUsage, mebibytes};
 use bulkhead_types::previous::MemoryFigures;
 use bulkhead_types::{AgentId, Event, Timestamp};
+use parking_lot::{Mutex, MutexGuard};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -143,7 +144,7 @@ impl Memory {
     /// Reads what the kernel says. `triggered`: because its trigger fired.
     pub fn poll(&self, triggered: bool) -> PollOutcome {
         let now = (self.clock)();
-        let mut faults = std::mem::take(&mut self.latest().faults);
+        let mut faults = std::mem::take(&mut self.latest.lock().faults);
         let kernel_says = self.kernel.read(&mut faults);
         let beside = self.beside.get().map_or(0, |bytes| bytes());
         let reading = kernel_says.within(self.config.budget_bytes, beside);
@@ -157,7 +158,7 @@ impl Memory {
             })
             .collect();
         let crossing = {
-            let mut latest = self.latest();
+            let mut latest = self.latest.lock();
             latest.faults = faults;
             latest.reading = Some(reading);
             latest.pressure.read(now.since, &reading, triggered)
@@ -168,7 +169,7 @@ impl Memory {
 
     /// Samples every agent. A second sweep waits for the first.
     pub fn sweep(&self, agents: &dyn AgentsMemory) -> Totals {
-        let _one = self.sweeping.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _one = self.sweeping.lock();
         let began = thread_cpu();
         let reading = self.reading().unwrap_or_default();
         self.sampler().begin((self.clock)().since);
@@ -189,7 +190,7 @@ impl Memory {
     /// Asks the allocator. `kept_bytes` is what the host holds for nobody outside the heap.
     pub fn poll_heap(&self, kept_bytes: u64) {
         let heap = Heap::read();
-        let mut latest = self.latest();
+        let mut latest = self.latest.lock();
         (latest.heap, latest.kept_bytes) = (heap, kept_bytes);
     }
 
@@ -197,7 +198,7 @@ impl Memory {
     pub fn usage(&self) -> Event {
         let heap = Heap::read();
         let reading = {
-            let mut latest = self.latest();
+            let mut latest = self.latest.lock();
             latest.heap = heap;
             latest.reading.unwrap_or_default()
         };
@@ -232,12 +233,12 @@ impl Memory {
 
     /// The latest reading, within the budget. `None` before the first.
     pub fn reading(&self) -> Option<Reading> {
-        self.latest().reading
+        self.latest.lock().reading
     }
 
     /// Memory is short.
     pub fn is_high(&self) -> bool {
-        self.latest().pressure.is_high()
+        self.latest.lock().pressure.is_high()
     }
 
     /// Whether an agent may come that commits `asked` bytes, beside `committed` bytes of others.
@@ -250,7 +251,7 @@ impl Memory {
     /// ones. 0 as long as nobody asked the allocator.
     fn host_bytes(&self) -> u64 {
         let for_agents = self.sampler().totals().host_bytes;
-        let latest = self.latest();
+        let latest = self.latest.lock();
         let heap = latest.heap.map_or(0, |heap| heap.used_bytes);
         heap.saturating_sub(for_agents) + latest.kept_bytes
     }
@@ -274,7 +275,7 @@ impl Memory {
     /// Where the figures come from.
     pub fn sources(&self) -> MemorySources {
         let (reading, heap) = {
-            let latest = self.latest();
+            let latest = self.latest.lock();
             (latest.reading.unwrap_or_default(), latest.heap.or_else(Heap::read))
         };
         let watch = || match self.has_trigger.get() {
@@ -294,7 +295,7 @@ impl Memory {
     /// Everything in numbers.
     pub fn snapshot(&self) -> Snapshot {
         let totals = self.sampler().totals();
-        let latest = self.latest();
+        let latest = self.latest.lock();
         Snapshot {
             reading: latest.reading,
             heap: latest.heap,
@@ -315,11 +316,7 @@ impl Memory {
     }
 
     pub(crate) fn sampler(&self) -> MutexGuard<'_, Sampler> {
-        self.sampler.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    fn latest(&self) -> MutexGuard<'_, Latest> {
-        self.latest.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.sampler.lock()
     }
 
     fn crossed(&self, crossing: Crossing, reading: &Reading) -> Event {

@@ -3,13 +3,14 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bulkhead_log::{Held, SharedSink};
 use bulkhead_types::Event;
 use bulkhead_types::previous::MemoryFigures;
+use parking_lot::Mutex;
 
 use crate::{
     AgentsMemory, Caller, Guard, Kernel, Memory, MemoryConfig, Now, PressureWait, Relief, Woken,
@@ -114,7 +115,7 @@ impl MemoryWatch {
     ) {
         let relief = relief(self.caller.clone());
         let _ = self.shared.agents.set(Agents { memory, relief });
-        let waited = self.shared.held().open();
+        let waited = self.shared.held.lock().open();
         waited.into_iter().for_each(|event| self.shared.log(event));
         self.caller.call();
     }
@@ -187,7 +188,7 @@ impl Shared {
         let (Some(agents), Some(reading)) = (self.agents.get(), self.memory.reading()) else {
             return false;
         };
-        let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.guard.lock();
         guard.act(self.began.elapsed(), &reading, &*agents.relief)
     }
 
@@ -209,14 +210,10 @@ impl Shared {
     }
 
     fn log(&self, event: Event) {
-        let passed = self.held().pass(event);
+        let passed = self.held.lock().pass(event);
         if let Some(event) = passed {
             self.sink.record(event);
         }
-    }
-
-    fn held(&self) -> MutexGuard<'_, Held<Event>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -255,7 +252,7 @@ mod tests {
 
     impl Sink for Count {
         fn record(&self, _: Event) {
-            *self.0.lock().unwrap() += 1;
+            *self.0.lock() += 1;
         }
     }
 
@@ -292,7 +289,7 @@ mod tests {
     #[test]
     fn a_watch_logs_nothing_before_the_first_line_of_the_run() {
         let count = Arc::new(Count::default());
-        let logged = || *count.0.lock().unwrap();
+        let logged = || *count.0.lock();
         let (config, sink) = (MemoryConfig::default(), Arc::clone(&count) as SharedSink);
         let record: Record = Box::new(|_| {});
         let hour = Duration::from_secs(3600);

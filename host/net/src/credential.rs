@@ -1,10 +1,11 @@
 //! A credential, and when it is read again.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_types::Secret;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// One that was read is not read again within this time, unless the server refuses it.
@@ -74,7 +75,7 @@ impl Credential {
 
 impl Reading {
     fn current(&self) -> Result<Option<Secret>, String> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.read_at.is_none_or(|at| at.elapsed() >= FRESH) {
             self.read(&mut state);
         }
@@ -85,7 +86,7 @@ impl Reading {
     }
 
     fn other_than(&self, refused: Option<&Secret>) -> Option<Secret> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         // Another caller may have read it in the meantime.
         if state.value.as_ref() == refused {
             self.read(&mut state);
@@ -109,10 +110,6 @@ impl Reading {
             }
         }
     }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl fmt::Debug for Credential {
@@ -134,7 +131,7 @@ mod tests {
     fn credential() -> (Credential, Contents) {
         let contents: Contents = Arc::new(Mutex::new(Ok(Some(secret("one")))));
         let file = Arc::clone(&contents);
-        let read: ReadCredential = Arc::new(move || file.lock().unwrap().clone());
+        let read: ReadCredential = Arc::new(move || file.lock().clone());
         (Credential::read("main", read), contents)
     }
 
@@ -146,7 +143,7 @@ mod tests {
     async fn one_is_read_once_a_second() {
         let (credential, contents) = credential();
         assert_eq!(credential.current(), Ok(Some(secret("one"))));
-        *contents.lock().unwrap() = Ok(Some(secret("two")));
+        *contents.lock() = Ok(Some(secret("two")));
         assert_eq!(credential.current(), Ok(Some(secret("one"))));
         tokio::time::advance(FRESH).await;
         assert_eq!(credential.current(), Ok(Some(secret("two"))));
@@ -157,22 +154,22 @@ mod tests {
         let (credential, contents) = credential();
         let one = credential.current().unwrap();
         assert_eq!(credential.other_than(one.as_ref()), None);
-        *contents.lock().unwrap() = Ok(Some(secret("two")));
+        *contents.lock() = Ok(Some(secret("two")));
         assert_eq!(credential.other_than(one.as_ref()), Some(secret("two")));
         // The next one that was refused finds it read.
-        *contents.lock().unwrap() = Err("gone".into());
+        *contents.lock() = Err("gone".into());
         assert_eq!(credential.other_than(one.as_ref()), Some(secret("two")));
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_that_cannot_be_read_leaves_the_last_in_place() {
         let (credential, contents) = credential();
-        *contents.lock().unwrap() = Err("no such file".into());
+        *contents.lock() = Err("no such file".into());
         assert_eq!(credential.current(), Err("no such file".into()));
-        *contents.lock().unwrap() = Ok(None);
+        *contents.lock() = Ok(None);
         tokio::time::advance(FRESH).await;
         assert_eq!(credential.current(), Ok(None));
-        *contents.lock().unwrap() = Err("no such file".into());
+        *contents.lock() = Err("no such file".into());
         tokio::time::advance(FRESH).await;
         assert_eq!(credential.current(), Ok(None));
     }

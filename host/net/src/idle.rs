@@ -1,8 +1,8 @@
 //! Connections that wait for the next request.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::{Handle, Id};
 use tokio::time::Instant;
 
@@ -52,17 +52,13 @@ impl<T> Idle<T> {
 
     /// Closes all of them.
     pub fn clear(&self) {
-        self.lock().clear();
+        self.kept.lock().clear();
     }
 
     fn fresh(&self) -> MutexGuard<'_, Vec<Kept<T>>> {
-        let mut kept = self.lock();
+        let mut kept = self.kept.lock();
         kept.retain(|kept| kept.since.elapsed() < self.longest);
         kept
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Kept<T>>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bulkhead_net::Boxed;
 use bulkhead_types::Digest;
 use futures_util::FutureExt;
 use futures_util::future::{Shared, WeakShared};
+use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
@@ -82,7 +83,7 @@ impl Registries {
     /// Callers that wait for the download of a reference.
     #[cfg(test)]
     pub(crate) fn waiting(&self, reference: &Reference) -> usize {
-        let under_way = self.0.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let under_way = self.0.under_way.lock();
         let shared = under_way.get(reference).and_then(WeakShared::upgrade);
         // One is this one.
         shared.and_then(|it| it.strong_count()).map_or(0, |count| count - 1)
@@ -121,7 +122,7 @@ impl Inner {
     /// Joins the download of a reference, or begins it.
     async fn download(self: &Arc<Self>, reference: &Reference) -> Result<(), Cause> {
         let shared = {
-            let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut under_way = self.under_way.lock();
             // What is over, or wanted by nobody.
             under_way.retain(|_, it| it.upgrade().is_some_and(|it| it.peek().is_none()));
             under_way.get(reference).and_then(WeakShared::upgrade).unwrap_or_else(|| {

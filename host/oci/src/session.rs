@@ -6,13 +6,14 @@
 //!             └── 200, 404, 429, ...
 //! ```
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bulkhead_net::{Destination, retry_after};
 use bulkhead_types::Secret;
 use http::header::{AUTHORIZATION, LOCATION};
 use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde::Deserialize;
 
 use crate::Reference;
@@ -91,7 +92,7 @@ impl Session {
             return Err(self.unauthorized("it does not say how to log in".into()));
         };
         let authorization = self.authorize(&challenge).await?;
-        *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(authorization);
+        *self.authorization.lock() = Some(authorization);
         let answer = self.follow(&path, headers).await?;
         self.judge(answer, what).await
     }
@@ -146,7 +147,7 @@ impl Session {
     }
 
     fn authorization(&self) -> Option<HeaderValue> {
-        self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.authorization.lock().clone()
     }
 
     /// What the registry wants to see.

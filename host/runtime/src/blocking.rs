@@ -18,10 +18,11 @@
 //! agent that returns to the same disk blocks no more threads than its share.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{JoinError, JoinHandle};
@@ -142,7 +143,7 @@ impl<T: Send + 'static> BlockingPoll<T> {
 }
 
 fn take<T>(waiting: &Waiting<T>) -> Option<(Running<T>, OwnedSemaphorePermit)> {
-    waiting.lock().unwrap_or_else(PoisonError::into_inner).take()
+    waiting.lock().take()
 }
 
 /// One poll, which may block. A waiting task is polled again where it can be woken.

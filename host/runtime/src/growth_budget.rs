@@ -17,11 +17,12 @@
 //! one that touches what it was granted later than [`DOUBT`].
 
 use std::collections::VecDeque;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -85,7 +86,7 @@ impl GrowthBudget {
     /// What a look at `now` found: `bytes` may be used on top of what is used. `None`: no bound. What was taken lately is
     /// taken off once more, because it may not have been touched yet.
     pub fn set(&self, bytes: Option<u64>, now: Instant) {
-        let mut room = self.lock();
+        let mut room = self.room.lock();
         let doubted = room.doubted.at(now);
         room.left = bytes.map(|bytes| bytes.saturating_sub(doubted));
         room.unchecked = room.left.map_or(0, |left| left / UNCHECKED_SHARE);
@@ -101,12 +102,12 @@ impl GrowthBudget {
 
     /// What the first of those needs that wait and could not be served at the last check.
     pub fn wanted(&self) -> Option<u64> {
-        self.lock().next_waiting()
+        self.room.lock().next_waiting()
     }
 
     /// Waiting guests that want more than `bytes` are refused: there is no room, and will be none.
     pub fn deny_above(&self, bytes: u64) {
-        let mut room = self.lock();
+        let mut room = self.room.lock();
         let (denied, waiting): (VecDeque<_>, _) =
             std::mem::take(&mut room.waiting).into_iter().partition(|it| it.bytes > bytes);
         room.waiting = waiting;
@@ -124,7 +125,7 @@ impl GrowthBudget {
         if !self.bounded.load(Relaxed) {
             return true;
         }
-        let mut room = self.lock();
+        let mut room = self.room.lock();
         if room.next_waiting().is_some() || (room.left.is_some() && room.unchecked < bytes) {
             return false;
         }
@@ -143,7 +144,7 @@ impl GrowthBudget {
             return Ok(());
         }
         let (answer, answered) = oneshot::channel();
-        self.lock().waiting.push_back(Waiter { bytes, answer });
+        self.room.lock().waiting.push_back(Waiter { bytes, answer });
         self.raise_alarm();
         let answered = timeout(PATIENCE, answered).await;
         answered.map_err(|_| NoRoom)?.unwrap_or(Err(NoRoom))
@@ -153,10 +154,6 @@ impl GrowthBudget {
         if let Some(alarm) = self.alarm.get() {
             alarm();
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Room> {
-        self.room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -212,7 +209,7 @@ mod tests {
 
     fn look(growth_budget: &GrowthBudget, bytes: u64) {
         // Long after the one before.
-        growth_budget.room.lock().unwrap().doubted.since = None;
+        growth_budget.room.lock().doubted.since = None;
         growth_budget.set(Some(bytes), Instant::now());
     }
 
@@ -237,7 +234,7 @@ mod tests {
         let (growth_budget, began) = (GrowthBudget::default(), Instant::now());
         let unchecked_at = |ms, bytes| {
             growth_budget.set(Some(bytes), began + Duration::from_millis(ms));
-            growth_budget.room.lock().unwrap().unchecked
+            growth_budget.room.lock().unchecked
         };
         assert_eq!(unchecked_at(0, 400), 100);
         assert!(growth_budget.try_take(60));
@@ -394,7 +391,7 @@ mod tests {
                 return true;
             }
             let (answer, mut answered) = oneshot::channel();
-            self.budget.lock().waiting.push_back(Waiter { bytes, answer });
+            self.budget.room.lock().waiting.push_back(Waiter { bytes, answer });
             self.check(5);
             self.budget.deny_above(0);
             answered.try_recv().expect("an answer").is_ok()

@@ -11,9 +11,10 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -45,7 +46,7 @@ impl Current {
 
     pub(crate) fn name(&self) -> Option<&'static str> {
         let number = self.0.load(Relaxed).checked_sub(1)?;
-        let names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+        let names = NAMES.lock();
         names.get(number as usize).copied()
     }
 
@@ -75,7 +76,7 @@ fn set(number: u32) {
 
 /// The number of a name, which is given one when it has none.
 fn number_of(name: &str, keep: impl FnOnce() -> &'static str) -> u32 {
-    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut names = NAMES.lock();
     let known = names.iter().position(|known| *known == name);
     let place = known.unwrap_or_else(|| {
         names.push(keep());

@@ -1,13 +1,14 @@
 //! What belongs to an instance from before its store to after it.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bulkhead_account::Account;
 use bulkhead_log::Budget;
 use bulkhead_tasks::{Switch, Throttle};
 use bulkhead_telemetry::CurrentTurn;
 use bulkhead_types::AgentSpec;
+use parking_lot::Mutex;
 
 use crate::logs::Logs;
 use crate::meter::Meter;

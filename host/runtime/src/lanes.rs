@@ -18,14 +18,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bulkhead_tasks::containment::contain;
 use bulkhead_tasks::{ask_for_short_slices, limit_load_of_this_thread};
+use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -62,17 +63,13 @@ impl WorkPermit {
         if let Some(permits) = permits
             && let Ok(permit) = Handle::current().block_on(permits.acquire_owned())
         {
-            *self.lock() = Some(permit);
+            *self.0.lock() = Some(permit);
         }
     }
 
     /// The work is done, or it hangs and nobody waits for it any more.
     pub(crate) fn release(&self) {
-        drop(self.lock().take());
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<OwnedSemaphorePermit>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        drop(self.0.lock().take());
     }
 }
 
@@ -277,7 +274,7 @@ mod tests {
                     for_thread.acquire();
                     begins.send(()).unwrap();
                     // Until the test is over.
-                    let _ = hangs.map(|disk| disk.lock().unwrap().recv());
+                    let _ = hangs.map(|disk| disk.lock().recv());
                     for_thread.release();
                 });
                 permit

@@ -14,11 +14,12 @@ use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use bulkhead_log::SharedSink;
+use parking_lot::Mutex;
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
@@ -100,7 +101,7 @@ impl Loader {
 
     /// The job for this very file, done or under way.
     fn wait_for<'a>(&'a self, name: &Arc<str>, path: &'a Path, file: FileIdentity) -> Waiting<'a> {
-        let mut known = self.lock();
+        let mut known = self.known.lock();
         let found = known.get(path).filter(|known| known.file == file);
         let (job, is_new) = match found {
             Some(known) => (Arc::clone(&known.job), false),
@@ -120,7 +121,7 @@ impl Loader {
     /// Since when the component in `path` is compiled. `None` when it is not: it waits for a thread, is read, or is
     /// loaded.
     pub(crate) fn compiling_since(&self, path: &Path) -> Option<Instant> {
-        let known = self.lock();
+        let known = self.known.lock();
         known.get(path).filter(|known| !known.job.is_done())?.job.compiling_since()
     }
 
@@ -135,20 +136,16 @@ impl Loader {
         if why == Stopped::Draining {
             self.shared.drain();
         }
-        let jobs: Vec<_> = self.lock().values().map(|known| Arc::clone(&known.job)).collect();
+        let jobs: Vec<_> = self.known.lock().values().map(|known| Arc::clone(&known.job)).collect();
         let ends = |job: &&Arc<Job>| why == Stopped::Draining || job.compiling_since().is_some();
         jobs.iter().filter(|job| !job.is_done()).filter(ends).for_each(|job| job.stop(why));
     }
 
     fn forget(&self, path: &Path, job: &Arc<Job>) {
-        let mut known = self.lock();
+        let mut known = self.known.lock();
         if known.get(path).is_some_and(|known| Arc::ptr_eq(&known.job, job)) {
             known.remove(path);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<PathBuf, Known>> {
-        self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
@@ -162,7 +159,7 @@ impl Drop for Waiting<'_> {
             return;
         }
         // Under the lock, so that nobody joins what is being given up.
-        let mut known = self.loader.lock();
+        let mut known = self.loader.known.lock();
         let is_last = self.job.waiting.fetch_sub(1, Relaxed) == 1;
         let stays = self.job.is_done() && !self.job.has_failed_for_now();
         if !is_last || stays {

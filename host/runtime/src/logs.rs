@@ -5,12 +5,13 @@
 //! shows them.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bulkhead_exception::{Evidence, Scanner};
 use bulkhead_log::Budget;
 use bulkhead_types::Level;
+use parking_lot::Mutex;
 
 use crate::port::Port;
 
@@ -63,7 +64,7 @@ impl Logs {
     ) {
         let text = truncated(text);
         let cost = cost(text, &fields);
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         inner.keep(stream, text);
         let Ok(dropped) = self.take_tokens(cost) else {
             inner.lost += 1;
@@ -79,7 +80,7 @@ impl Logs {
         let cost = u32::try_from(bytes.div_ceil(TOKEN_BYTES)).unwrap_or(u32::MAX).max(1);
         let taken = self.take_tokens(cost);
         if taken.is_err() {
-            self.lock().lost += 1;
+            self.inner.lock().lost += 1;
         }
         taken.ok()
     }
@@ -87,45 +88,37 @@ impl Logs {
     /// Whether there is room for a text of the guest in a line of the host's, which is written in any case.
     pub fn affords(&self, text: &str) -> bool {
         let cost = cost(text, &BTreeMap::new());
-        self.lock_budget().spend(cost, Instant::now())
+        self.budget.lock().spend(cost, Instant::now())
     }
 
     /// The last lines, oldest first.
     pub fn tail(&self) -> Vec<String> {
-        self.lock().tail.iter().cloned().collect()
+        self.inner.lock().tail.iter().cloned().collect()
     }
 
     /// A call into the guest begins: what was said before is no cause of its end.
     pub(crate) fn begin_call(&self) {
-        self.lock().scanner.clear();
+        self.inner.lock().scanner.clear();
     }
 
     /// What stderr said last in the call under way, as far as it names a cause.
     pub(crate) fn evidence(&self) -> Evidence {
-        self.lock().scanner.evidence()
+        self.inner.lock().scanner.evidence()
     }
 
     /// Lines that did not get through in this incarnation.
     pub fn lost(&self) -> u64 {
-        self.lock().lost
+        self.inner.lock().lost
     }
 
     /// The incarnation ended and its end is reported: its last lines are nobody's any more.
     pub fn forget(&self) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         (inner.tail, inner.scanner) = (VecDeque::new(), Scanner::default());
     }
 
     fn take_tokens(&self, cost: u32) -> Result<u64, Duration> {
-        self.lock_budget().take_cost(cost, Instant::now())
-    }
-
-    fn lock_budget(&self) -> MutexGuard<'_, Budget> {
-        self.budget.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.budget.lock().take_cost(cost, Instant::now())
     }
 }
 
@@ -172,7 +165,7 @@ mod tests {
         for n in 0..1000 {
             logs.line(Level::Info, "stdout", &n.to_string(), BTreeMap::new());
         }
-        let through = port.lines.lock().unwrap().len() as u64;
+        let through = port.lines.lock().len() as u64;
         assert!((10..20).contains(&through), "{through} got through");
         assert_eq!(through + logs.lost(), 1000);
         assert_eq!(logs.tail().last().map(String::as_str), Some("999"));
@@ -189,7 +182,7 @@ mod tests {
         for _ in 0..1000 {
             logs.line(Level::Info, "log", &"\u{1}".repeat(MAX_LINE_BYTES), fields.clone());
         }
-        let (through, bytes) = (port.lines.lock().unwrap().len(), 6 * (MAX_LINE_BYTES + 32 * 1024));
+        let (through, bytes) = (port.lines.lock().len(), 6 * (MAX_LINE_BYTES + 32 * 1024));
         let burst = 50 * BURST_SECONDS as usize * TOKEN_BYTES;
         assert!(through >= 1 && through * bytes <= burst + bytes, "{through} lines of {bytes}");
         assert_eq!(through as u64 + logs.lost(), 1000);
@@ -201,6 +194,6 @@ mod tests {
         let logs =
             Logs::new(Arc::clone(&port) as Arc<dyn Port>, Arc::new(Mutex::new(Logs::budget(10))));
         logs.line(Level::Info, "stdout", &"ä".repeat(MAX_LINE_BYTES), BTreeMap::new());
-        assert_eq!(port.lines.lock().unwrap()[0].0.len(), MAX_LINE_BYTES);
+        assert_eq!(port.lines.lock()[0].0.len(), MAX_LINE_BYTES);
     }
 }

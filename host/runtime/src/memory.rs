@@ -28,11 +28,12 @@
 //! - the store itself, its fiber stack and 64 KiB of the engine's records of its instances
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use bulkhead_account::{Account, AccountReading, Charge, OverLimit, SoftMark};
 use bulkhead_types::message::MAX_BODY_BYTES;
 use bulkhead_types::{HostKind, Limits, MemoryPolicy};
+use parking_lot::Mutex;
 
 use crate::interrupt::Interrupt;
 
@@ -222,7 +223,7 @@ impl Memory {
     }
 
     fn end_guest(&self, cut: Interrupt) {
-        *self.cut.lock().unwrap_or_else(PoisonError::into_inner) = Some(cut);
+        *self.cut.lock() = Some(cut);
         self.ends.store(true, Relaxed);
     }
 
@@ -231,7 +232,7 @@ impl Memory {
         if !self.ends.swap(false, Relaxed) {
             return None;
         }
-        self.cut.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.cut.lock().take()
     }
 
     /// What one host call may copy out of the guest: a tenth of the limit, within bounds.

@@ -8,13 +8,14 @@
 //! thread ran since its clock was read last, which is less than a millisecond ago when a poll begins.
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bulkhead_account::Account;
 use bulkhead_tasks::{CpuMax, Switch, Throttle, Throttled, watched};
 use bulkhead_types::{HostBytes, Limits, Phase};
+use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
@@ -391,12 +392,12 @@ impl Meter {
 
     /// The poll under way ends because the call is about to block its thread.
     pub(crate) fn set_to_block(&self, permit: OwnedSemaphorePermit) {
-        *self.to_block.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
+        *self.to_block.lock() = Some(permit);
     }
 
     /// Whether the poll that just ended did so because the call is about to block its thread.
     pub(crate) fn take_to_block(&self) -> Option<OwnedSemaphorePermit> {
-        self.to_block.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.to_block.lock().take()
     }
 
     /// Whether the poll that just ended did so because the guest yielded, and not because it waits.

@@ -3,9 +3,10 @@
 //! An agent's share outlives the agent's incarnations: what one left under way counts against the next.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use bulkhead_types::AgentId;
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 /// So many of something for each agent.
@@ -22,7 +23,7 @@ impl Shares {
 
     /// The share of an agent. A holder of one of its permits keeps it.
     pub(crate) fn of(&self, agent: &AgentId) -> Arc<Semaphore> {
-        let mut shares = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shares = self.of.lock();
         let known = shares.get(agent).and_then(Weak::upgrade);
         known.unwrap_or_else(|| {
             if shares.len() == shares.capacity() {
@@ -47,7 +48,7 @@ mod tests {
         for number in 1..100 {
             shares.of(&agent(number));
         }
-        assert!(shares.of.lock().unwrap().len() < 16);
+        assert!(shares.of.lock().len() < 16);
         assert_eq!(shares.of(&agent(0)).available_permits(), 1);
         drop(kept);
         assert_eq!(shares.of(&agent(0)).available_permits(), 2);

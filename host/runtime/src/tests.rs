@@ -1,7 +1,7 @@
 //! The runtime as a whole, with stock components written as text.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bulkhead_log::{SharedSink, Sink};
@@ -9,6 +9,7 @@ use bulkhead_source::{Language, SourceCode};
 use bulkhead_tasks::Spawner;
 use bulkhead_tasks::Switch;
 use bulkhead_types::{AgentId, AgentSpec, Event, Exit, ExitReason, Limits, MemoryPolicy};
+use parking_lot::Mutex;
 
 mod hostile;
 
@@ -46,14 +47,14 @@ struct Kept(Mutex<Vec<Event>>);
 
 impl Sink for Kept {
     fn record(&self, event: Event) {
-        self.0.lock().unwrap().push(event);
+        self.0.lock().push(event);
     }
 }
 
 impl Kept {
     /// Sources of the loads so far.
     fn loads(&self) -> Vec<&'static str> {
-        let events = self.0.lock().unwrap();
+        let events = self.0.lock();
         let source = |event: &Event| match event {
             Event::ComponentLoaded { source, .. } => Some(*source),
             _ => None,
@@ -62,7 +63,7 @@ impl Kept {
     }
 
     fn rejections(&self) -> usize {
-        let events = self.0.lock().unwrap();
+        let events = self.0.lock();
         events.iter().filter(|event| matches!(event, Event::CacheEntryRejected { .. })).count()
     }
 }

@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bulkhead_log::SharedSink;
 use bulkhead_runtime::{CallEnd, InstanceContext, Loaded, Logs, Runtime, RuntimeConfig};
 use bulkhead_types::AgentSpec;
 use engine_fixture::{Nobody, limits, spec};
+use parking_lot::Mutex;
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Config, Engine, Store};
 use wasmtime_wasi::p2::bindings::Command;
@@ -57,7 +58,7 @@ async fn here(runtime: &Runtime, loaded: &Arc<Loaded>, dir: &Path) -> Figures {
     let instance = runtime.instantiate(loaded, None, Arc::new(context), limits()).await;
     let CallEnd::Returned(incarnation, Ok(())) = instance else { panic!("no instance") };
     let CallEnd::Returned(_, Ok(())) = incarnation.run(limits()).await else { panic!("it failed") };
-    let lines = port.lines.lock().unwrap();
+    let lines = port.lines.lock();
     figures(lines.iter().map(String::as_str))
 }
 

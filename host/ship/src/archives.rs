@@ -26,12 +26,13 @@ mod work;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bulkhead_types::AgentId;
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Mutex as Turn, Semaphore, watch};
 use tokio::task::spawn_blocking;
@@ -236,10 +237,6 @@ struct Counts {
     failed: AtomicU64,
     too_large: AtomicU64,
     arrived: AtomicU64,
-}
-
-fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// For a run that does not ship workspaces: agents may go on from what was shipped.

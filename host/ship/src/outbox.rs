@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bulkhead_store::database::{Changed, Follower, FollowerFigures, NotDurable};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
@@ -88,13 +88,9 @@ impl Outbox {
         Self { state: Mutex::new(state), filled, shipped, patience }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A copy of all pages is made at this moment: what was committed is in it.
     pub fn is_copied(&self) -> u64 {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         (state.needs_copy, state.bytes) = (false, 0);
         state.pages.clear();
         state.in_hand_since = state.waits_since.take().or(state.in_hand_since);
@@ -105,7 +101,7 @@ impl Outbox {
     pub async fn all_shipped(&self, patience: Duration) -> Result<(), NotShipped> {
         let mut shipped = self.shipped.subscribe();
         let committed = {
-            let mut state = self.state();
+            let mut state = self.state.lock();
             state.hurry |= *shipped.borrow() < state.committed;
             state.committed
         };
@@ -114,7 +110,7 @@ impl Outbox {
         match timeout(patience, waits).await {
             Ok(_) => Ok(()),
             Err(_) => {
-                let failing = self.state().failing.clone();
+                let failing = self.state.lock().failing.clone();
                 let reason = failing.unwrap_or_else(|| format!("no answer in {patience:?}"));
                 Err(NotShipped { reason })
             }
@@ -123,17 +119,17 @@ impl Outbox {
 
     /// Ends when all is shipped.
     pub(crate) fn end(&self) {
-        self.state().ending = true;
+        self.state.lock().ending = true;
         self.filled.notify_one();
     }
 
     pub(crate) fn abandon(&self) {
-        self.state().abandoned = true;
+        self.state.lock().abandoned = true;
         self.filled.notify_one();
     }
 
     pub(crate) fn todo(&self) -> Todo {
-        let state = self.state();
+        let state = self.state.lock();
         match state.waits_since {
             _ if state.abandoned => Todo::Abandoned,
             _ if state.needs_copy => Todo::Copy,
@@ -146,7 +142,7 @@ impl Outbox {
     }
 
     pub(crate) fn take(&self) -> Waiting {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         (state.bytes, state.hurry) = (0, false);
         state.in_hand_since = state.waits_since.take();
         let pages = std::mem::take(&mut state.pages);
@@ -155,7 +151,7 @@ impl Outbox {
 
     /// A segment is there. `through`: with it, all up to this one are.
     pub(crate) fn is_shipped(&self, bytes: usize, through: Option<u64>) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.segments += 1;
         state.sent_bytes += bytes as u64;
         if let Some(through) = through {
@@ -166,19 +162,19 @@ impl Outbox {
     }
 
     pub(crate) fn fails(&self, why: &str) {
-        self.state().failing = Some(why.to_owned());
+        self.state.lock().failing = Some(why.to_owned());
     }
 
     pub(crate) fn is_well(&self) {
-        self.state().failing = None;
+        self.state.lock().failing = None;
     }
 
     pub(crate) fn failing(&self) -> Option<String> {
-        self.state().failing.clone()
+        self.state.lock().failing.clone()
     }
 
     pub(crate) fn wants_copy(&self) {
-        self.drop_pages(&mut self.state());
+        self.drop_pages(&mut self.state.lock());
     }
 
     fn drop_pages(&self, state: &mut State) {
@@ -190,7 +186,7 @@ impl Outbox {
 
 impl Follower for Outbox {
     fn committed(&self, changed: Changed) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.committed += 1;
         state.waits_since.get_or_insert_with(Instant::now);
         if state.needs_copy {
@@ -208,7 +204,7 @@ impl Follower for Outbox {
     }
 
     fn lost_track(&self) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.committed += 1;
         self.drop_pages(&mut state);
         drop(state);
@@ -223,7 +219,7 @@ impl Follower for Outbox {
     }
 
     fn figures(&self) -> FollowerFigures {
-        let state = self.state();
+        let state = self.state.lock();
         let since = state.in_hand_since.or(state.waits_since);
         FollowerFigures {
             segments: state.segments,

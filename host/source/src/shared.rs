@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
 
 use crate::{Source, SourceCode, SourceError};
 
@@ -16,7 +18,7 @@ impl Sources {
     pub fn read(&self, code: &SourceCode) -> Result<Arc<Source>, SourceError> {
         let SourceCode { path, language } = code;
         let read = Arc::new(Source::read(path, *language)?);
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock();
         let last = known.get(path.as_path()).and_then(Weak::upgrade);
         if let Some(last) = last.filter(|last| **last == *read) {
             return Ok(last);

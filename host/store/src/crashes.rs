@@ -13,10 +13,11 @@
 mod import;
 mod memory;
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_types::{AgentId, CrashRecord, ExitReason, Frames, Symbolized};
+use parking_lot::Mutex;
 
 use crate::Database;
 pub use import::{Imported, import};
@@ -144,16 +145,12 @@ impl Crashes {
     pub fn in_memory() -> Self {
         Self::new(Config::default(), Arc::new(Database::absent()), Vec::new())
     }
-
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
 }
 
 impl CrashStore for Crashes {
     fn put(&self, record: Arc<CrashRecord>) {
         // One lock for both, so that the database has the order of the memory.
-        let mut memory = self.memory();
+        let mut memory = self.memory.lock();
         let evicted = memory.put(Arc::clone(&record));
         self.database.keep_crash(record);
         drop(memory);
@@ -162,17 +159,17 @@ impl CrashStore for Crashes {
     }
 
     fn update_frames(&self, crash_id: &str, frames: Frames, symbolized: Symbolized) {
-        let mut memory = self.memory();
+        let mut memory = self.memory.lock();
         let Some(record) = memory.update_frames(crash_id, frames, symbolized) else { return };
         self.database.keep_crash(record);
     }
 
     fn get(&self, crash_id: &str) -> Option<Arc<CrashRecord>> {
-        self.memory().get(crash_id)
+        self.memory.lock().get(crash_id)
     }
 
     fn list(&self, filter: &Filter) -> Page {
-        self.memory().list(filter)
+        self.memory.lock().list(filter)
     }
 
     fn stats(&self) -> Stats {
@@ -182,7 +179,7 @@ impl CrashStore for Crashes {
             write_errors: counts.crash_errors,
             dropped: counts.crashes_dropped,
             waiting: counts.crashes_waiting,
-            ..self.memory().stats()
+            ..self.memory.lock().stats()
         }
     }
 }

@@ -41,15 +41,16 @@ mod writer;
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bulkhead_types::{
     AgentId, CrashRecord, Incarnation, Timestamp, UsageChange, UsageDay, UsageRow,
 };
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
 pub use answers::{NotDurable, Notice, Receipt, SnapshotRefused};
@@ -173,7 +174,7 @@ impl Database {
         let thread = thread.inspect_err(|error| {
             let reason = format!("start the writer of the database: {error}");
             shared.report(Notice::Unavailable { reason: reason.clone(), retries: false });
-            let mut lanes = shared.lanes();
+            let mut lanes = shared.lanes.lock();
             (lanes.closed, lanes.lost) = (true, Some(reason.into()));
         });
         (Self { shared, thread: thread.ok() }, found)
@@ -206,9 +207,9 @@ impl Database {
         let (file, first) = shared.first_look();
         let First { found, forgotten, reserved, held, generation, ran } = first;
         shared.next_generation.fetch_max(generation + 1, Relaxed);
-        shared.lanes().image.load(found.agents.clone(), forgotten, reserved);
-        shared.lanes().usage.load(found.usage.clone(), found.usage_days.clone());
-        shared.lanes().lost = file.lost().cloned();
+        shared.lanes.lock().image.load(found.agents.clone(), forgotten, reserved);
+        shared.lanes.lock().usage.load(found.usage.clone(), found.usage_days.clone());
+        shared.lanes.lock().lost = file.lost().cloned();
         (Writer::new(shared, file, held, ran), found)
     }
 
@@ -219,7 +220,7 @@ impl Database {
 
     /// Whether what it acknowledged is there after the end of the process.
     pub fn durability(&self) -> Durability {
-        let lanes = self.shared.lanes();
+        let lanes = self.shared.lanes.lock();
         match (self.has_file(), &lanes.lost) {
             (false, _) => Durability::Off,
             (true, Some(reason)) => Durability::Lost(Arc::clone(reason)),
@@ -251,7 +252,7 @@ impl Database {
     /// A receipt says that the change gives a number that the file has no room for. A caller that waits for it before
     /// the number is used gives none that a later run gives again.
     pub fn note(&self, id: &AgentId, change: Change) -> Option<Receipt> {
-        let mut lanes = self.shared.lanes();
+        let mut lanes = self.shared.lanes.lock();
         let urgent = change.is_urgent();
         let follow = lanes.image.change(id, change, writer::now(), urgent);
         self.shared.publish_members(&lanes);
@@ -285,7 +286,7 @@ impl Database {
     }
 
     fn receipt_if(&self, waits: impl FnOnce(&mut Lanes) -> bool) -> Receipt {
-        let mut lanes = self.shared.lanes();
+        let mut lanes = self.shared.lanes.lock();
         if lanes.closed {
             return Receipt::never();
         }
@@ -307,12 +308,12 @@ impl Database {
 
     /// What is kept of agents now, in no order.
     pub fn agents(&self) -> Vec<AgentRow> {
-        self.shared.lanes().image.rows().cloned().collect()
+        self.shared.lanes.lock().image.rows().cloned().collect()
     }
 
     /// Whether this one is desired ([`AgentRow::is_member`]).
     pub fn is_member(&self, id: &AgentId) -> bool {
-        self.shared.lanes().image.row(id).is_some_and(AgentRow::is_member)
+        self.shared.lanes.lock().image.row(id).is_some_and(AgentRow::is_member)
     }
 
     /// Rises with every change of which agents are desired ([`AgentRow::is_member`]), and how.
@@ -322,7 +323,7 @@ impl Database {
 
     /// What is reported to the town about agents changed in another way.
     pub fn members_changed(&self) {
-        let mut lanes = self.shared.lanes();
+        let mut lanes = self.shared.lanes.lock();
         lanes.image.members_changed();
         self.shared.publish_members(&lanes);
     }
@@ -347,7 +348,7 @@ impl Database {
     }
 
     fn change_for_town(&self, change: impl FnOnce(&mut Lanes) -> bool) {
-        let mut lanes = self.shared.lanes();
+        let mut lanes = self.shared.lanes.lock();
         let changed = change(&mut lanes);
         if changed && lanes.lazy_since.is_none() {
             lanes.lazy_since = Some(std::time::Instant::now());
@@ -365,7 +366,7 @@ impl Database {
 
     /// Agents with snapshots that were written since the last call.
     pub fn take_changed_snapshots(&self) -> Vec<AgentId> {
-        let mut fresh = self.shared.fresh.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut fresh = self.shared.fresh.lock();
         fresh.drain().collect()
     }
 
@@ -388,8 +389,8 @@ impl Database {
     /// Reads the disk. `None`: nobody follows.
     pub fn copy<T>(&self, at: impl FnOnce() -> T) -> std::io::Result<Option<(PageCopy, T)>> {
         let Some(tap) = &self.shared.tap else { return Ok(None) };
-        let _writes = self.shared.writes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let copy = tap.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).copy()?;
+        let _writes = self.shared.writes.lock();
+        let copy = tap.lock().copy()?;
         Ok(Some((copy, at())))
     }
 
@@ -400,7 +401,7 @@ impl Database {
 
     /// Numbers up to this one were given to agents that are forgotten.
     pub fn forgotten(&self) -> Incarnation {
-        self.shared.lanes().image.forgotten()
+        self.shared.lanes.lock().image.forgotten()
     }
 
     /// Keeps a snapshot. The one before it stays as well.
@@ -424,7 +425,7 @@ impl Database {
     /// The newest good snapshot of an agent, also one that is not written yet. Reads the disk: not for a thread
     /// that must not wait.
     pub fn newest_snapshot(&self, agent: &AgentId) -> Result<Newest, NotDurable> {
-        if let Some(waiting) = self.shared.lanes().newest_snapshot(agent) {
+        if let Some(waiting) = self.shared.lanes.lock().newest_snapshot(agent) {
             return Ok(Newest::Kept(waiting));
         }
         let Some(dir) = self.shared.dir() else { return Ok(Newest::None) };
@@ -453,7 +454,7 @@ impl Database {
         if !self.has_file() {
             return;
         }
-        let mut lanes = self.shared.lanes();
+        let mut lanes = self.shared.lanes.lock();
         if lanes.closed {
             self.shared.figures.crashes_dropped.fetch_add(1, Relaxed);
             return;
@@ -484,7 +485,7 @@ impl Database {
 
     /// Keeps how the use of language models changed. Written within a second, and nobody waits for it.
     pub fn record_usage(&self, change: UsageChange) {
-        let mut lanes = self.shared.lanes();
+        let mut lanes = self.shared.lanes.lock();
         if !self.has_file() || lanes.closed || usage::is_empty(&change) {
             return;
         }
@@ -506,7 +507,7 @@ impl Database {
             crashes_written: figures.crashes_written.load(Relaxed),
             crash_errors: figures.crash_errors.load(Relaxed),
             crashes_dropped: figures.crashes_dropped.load(Relaxed),
-            crashes_waiting: self.shared.lanes().crashes.len(),
+            crashes_waiting: self.shared.lanes.lock().crashes.len(),
         }
     }
 
@@ -514,14 +515,14 @@ impl Database {
     /// file is tried once more; crash records that it does not take wait on.
     pub fn flush(&self, patience: Duration) -> bool {
         self.with_lanes(|lanes| lanes.flush = !lanes.closed);
-        let lanes = self.shared.lanes();
+        let mut lanes = self.shared.lanes.lock();
         let waits = |lanes: &mut Lanes| !lanes.is_through() && !lanes.closed;
-        let waited = self.shared.drained.wait_timeout_while(lanes, patience, waits);
-        !waited.unwrap_or_else(|poisoned| poisoned.into_inner()).1.timed_out()
+        self.shared.drained.wait_while_for(&mut lanes, waits, patience);
+        !waits(&mut lanes)
     }
 
     fn with_lanes<R>(&self, work: impl FnOnce(&mut Lanes) -> R) -> R {
-        let result = work(&mut self.shared.lanes());
+        let result = work(&mut self.shared.lanes.lock());
         self.shared.filled.notify_one();
         result
     }
@@ -539,10 +540,6 @@ impl Drop for Database {
 }
 
 impl Shared {
-    fn lanes(&self) -> MutexGuard<'_, Lanes> {
-        self.lanes.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
     fn dir(&self) -> Option<&Path> {
         self.config.dir.as_deref()
     }
@@ -554,7 +551,7 @@ impl Shared {
 
     /// Snapshots of these agents were written. What finds no room is reported with the agent's next one.
     fn freshen<'a>(&self, agents: impl Iterator<Item = &'a AgentId>) {
-        let mut fresh = self.fresh.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut fresh = self.fresh.lock();
         let mut any = false;
         for agent in agents {
             if fresh.len() < self.config.max_agents || fresh.contains(agent) {
@@ -570,7 +567,7 @@ impl Shared {
 
     /// Puts back what could not be written, and counts what has no room any more.
     fn put_crashes_back(&self, crashes: Vec<Arc<CrashRecord>>) {
-        let dropped = self.lanes().crashes.put_back(crashes);
+        let dropped = self.lanes.lock().crashes.put_back(crashes);
         self.figures.crashes_dropped.fetch_add(dropped, Relaxed);
     }
 
@@ -581,7 +578,7 @@ impl Shared {
 
     fn with_tap(&self, work: impl FnOnce(&mut Tap)) {
         if let Some(tap) = &self.tap {
-            work(&mut tap.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+            work(&mut tap.lock());
         }
     }
 

@@ -43,11 +43,12 @@ mod tests;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bulkhead_types::{AgentId, Message, Sender};
+use parking_lot::Mutex;
 
 use bodies::Bodies;
 use bulkhead_blackbox::mapped::{FreeSlots, Map};
@@ -195,7 +196,7 @@ impl Journal {
     pub fn take(&self, agent: &AgentId, takes: Takes) -> JournalSlot {
         let Some(open) = &self.open else { return JournalSlot::absent() };
         let Takes { prompt, resumes, adopts_mail } = takes;
-        let mut table = open.lock();
+        let mut table = open.table.lock();
         table.takings += 1;
         let taking = table.takings;
         let goes_on = match table.left.get_mut(agent) {
@@ -228,7 +229,7 @@ impl Journal {
     /// Forgets what the run before left of all others: nobody brings them back. Who was started meanwhile keeps it.
     pub fn keep_only(&self, agents: &HashSet<AgentId>) {
         let Some(open) = &self.open else { return };
-        let mut table = open.lock();
+        let mut table = open.table.lock();
         let Table { slots, left, .. } = &mut *table;
         let is_taken = |agent: &AgentId| slots.get(agent).is_some_and(|taken| taken.taking > 0);
         let is_gone = |agent: &AgentId| !agents.contains(agent) && !is_taken(agent);
@@ -261,7 +262,7 @@ impl JournalSlot {
     /// start that comes next.
     pub fn left(&self) -> Left {
         let (Some(open), Some(agent)) = (&self.open, &self.agent) else { return Left::default() };
-        let left = open.lock().left.remove(agent);
+        let left = open.table.lock().left.remove(agent);
         left.map(|(_, left)| left).unwrap_or_default()
     }
 
@@ -317,7 +318,7 @@ impl JournalSlot {
         let (Some(open), Some(agent), Some(taken)) = (&self.open, &self.agent, self.taken) else {
             return;
         };
-        let mut table = open.lock();
+        let mut table = open.table.lock();
         if table.is_last(agent, taken) {
             does(open, &mut table, agent, taken);
         }
@@ -435,9 +436,5 @@ impl Open {
             self.bodies.release_before(index);
         }
         written
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -298,8 +298,7 @@ struct Fetching {
 
 impl Inner {
     fn take_plan(&self) -> Plan {
-        let plan = self.plan.lock().map(|mut plan| std::mem::take(&mut *plan));
-        plan.unwrap_or_else(|poisoned| std::mem::take(&mut *poisoned.into_inner()))
+        std::mem::take(&mut *self.plan.lock())
     }
 
     /// Reports what kept the plan from being made, and whom earlier deaths of the host counted against.

@@ -6,10 +6,10 @@
 //! values of the environment, as every row does.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bulkhead_api::{RawRow, TownRegistry};
 use bulkhead_types::AgentId;
+use parking_lot::Mutex;
 
 /// As many as one registry of the town has at most, and as large.
 #[derive(Default)]
@@ -31,7 +31,7 @@ impl KeptRows {
     /// Keeps what of a registry cannot be read.
     pub(crate) fn keep_unreadable(&self, registry: &TownRegistry) {
         let named = registry.unreadable.iter().map(|row| (&row.agent_id, row.row.clone()));
-        self.lock().keep(named, registry.nameless.clone());
+        self.0.lock().keep(named, registry.nameless.clone());
     }
 
     /// Keeps all of a registry but the rows of agents about which this host has decided.
@@ -44,17 +44,17 @@ impl KeptRows {
         let readable =
             registry.agents.iter().map(|it| (&it.request.agent_id, it.row.without_values()));
         let named = readable.chain(unreadable).filter(|(id, _)| !is_decided(id));
-        self.lock().keep(named, registry.nameless.clone());
+        self.0.lock().keep(named, registry.nameless.clone());
     }
 
     /// Somebody decided about the agent: what this host knows of it counts. Says whether that changes anything.
     pub(crate) fn decided(&self, id: &AgentId) -> bool {
-        self.lock().named.remove(id).is_some()
+        self.0.lock().named.remove(id).is_some()
     }
 
     /// The rows that go back, in an order of their own. `members` are the desired agents.
     pub(crate) fn rows(&self, members: &HashSet<&AgentId>) -> Vec<(Option<AgentId>, RawRow)> {
-        let mut inner = self.lock();
+        let mut inner = self.0.lock();
         inner.named.retain(|id, named| {
             let is_member = members.contains(id);
             let ended = named.was_member && !is_member;
@@ -66,10 +66,6 @@ impl KeptRows {
         rows.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         rows.extend(inner.nameless.iter().map(|row| (None, row.clone())));
         rows
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -34,7 +34,7 @@ mod view;
 mod workspaces;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bulkhead_agent::AgentHandle;
@@ -72,6 +72,7 @@ pub use metrics::{
 };
 use missing::Desired;
 pub use order::without_secrets;
+use parking_lot::Mutex;
 use registry::Registry;
 pub use start::Started;
 use tokio::sync::Semaphore;

@@ -1,11 +1,12 @@
 //! The memory of the container and of its agents, for those who ask and for the sampler.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use bulkhead_agent::{Agent, MemoryProbe};
 use bulkhead_api::{AgentMemoryView, ContainerMemoryView};
 use bulkhead_memory::{AgentReading, AgentsMemory};
 use bulkhead_types::AgentId;
+use parking_lot::Mutex;
 
 use crate::{Inner, Supervisor};
 
@@ -59,7 +60,7 @@ struct Known {
 
 impl AgentsMemory for Agents {
     fn for_each(&self, visit: &mut dyn FnMut(&[AgentReading<'_>])) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         let Some(inner) = self.inner.upgrade() else { return };
         let changes = Some(inner.container.changes.count());
         if known.changes != changes {

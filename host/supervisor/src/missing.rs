@@ -4,10 +4,10 @@
 //! did not come up, or came up and ended abnormally, is missing until it runs, is started, or is stopped.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bulkhead_api::MissingAgent;
 use bulkhead_types::{AgentId, AgentState};
+use parking_lot::Mutex;
 
 use crate::{Inner, Supervisor};
 
@@ -17,16 +17,12 @@ pub(crate) struct Desired(Mutex<BTreeMap<AgentId, Option<String>>>);
 
 impl Desired {
     pub(crate) fn add(&self, agents: impl IntoIterator<Item = (AgentId, Option<String>)>) {
-        self.lock().extend(agents);
+        self.0.lock().extend(agents);
     }
 
     /// Somebody asked for its end.
     pub(crate) fn remove(&self, id: &AgentId) {
-        self.lock().remove(id);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<AgentId, Option<String>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().remove(id);
     }
 }
 
@@ -37,7 +33,7 @@ const MISSING_IN: [AgentState; 3] =
 impl Supervisor {
     /// Desired agents that are missing, by id.
     pub fn missing(&self) -> Vec<MissingAgent> {
-        let desired = self.0.desired.lock();
+        let desired = self.0.desired.0.lock();
         desired.iter().filter_map(|(id, error)| self.0.missing(id, error.as_deref())).collect()
     }
 

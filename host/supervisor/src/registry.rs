@@ -1,11 +1,12 @@
 //! Which agents are known: by id, the live ones and the last that ended.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use bulkhead_agent::{Agent, Container};
 use bulkhead_store::database::AgentRow;
 use bulkhead_types::{AgentId, Incarnation};
+use parking_lot::Mutex;
 
 pub(crate) struct Registry {
     container: Arc<Container>,
@@ -44,7 +45,7 @@ impl Registry {
             return agent;
         }
         self.forget_excess();
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         if let Some(agent) = inner.agents.get(id) {
             return Arc::clone(agent);
         }
@@ -56,16 +57,16 @@ impl Registry {
     }
 
     pub(crate) fn get(&self, id: &AgentId) -> Option<Arc<Agent>> {
-        self.lock().agents.get(id).map(Arc::clone)
+        self.inner.lock().agents.get(id).map(Arc::clone)
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Agent>> {
-        self.lock().agents.values().map(Arc::clone).collect()
+        self.inner.lock().agents.values().map(Arc::clone).collect()
     }
 
     /// Agents with an id above `after`, by their ids.
     pub(crate) fn after(&self, after: Option<&AgentId>) -> Vec<Arc<Agent>> {
-        let inner = self.lock();
+        let inner = self.inner.lock();
         let mut agents: Vec<_> = inner.agents.iter().filter(|(id, _)| Some(*id) > after).collect();
         agents.sort_unstable_by_key(|(id, _)| *id);
         agents.into_iter().map(|(_, agent)| Arc::clone(agent)).collect()
@@ -75,7 +76,7 @@ impl Registry {
     pub(crate) fn forget_excess(&self) {
         let ended = &self.container.ended;
         for id in ended.excess() {
-            let mut inner = self.lock();
+            let mut inner = self.inner.lock();
             match inner.agents.get(&id) {
                 // A holder of the agent may be about to start it.
                 Some(agent) if Arc::strong_count(agent) > 1 || !agent.is_vacant() => continue,
@@ -89,7 +90,7 @@ impl Registry {
 
     /// Forgets an id of which nothing came: a start that was refused before anything lived.
     pub(crate) fn forget_if_nothing(&self, id: &AgentId) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         // A holder of the agent may be about to start it.
         let nothing =
             |agent: &Arc<Agent>| Arc::strong_count(agent) == 1 && agent.current().is_none();
@@ -98,10 +99,6 @@ impl Registry {
             self.container.ended.revive(id);
             self.container.changes.happened();
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

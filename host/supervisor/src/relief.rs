@@ -2,13 +2,14 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bulkhead_agent::{AgentHandle, ToolInUse};
 use bulkhead_memory::{Candidate, Heap, Relief};
 use bulkhead_types::memory::Eviction;
 use bulkhead_types::{AgentId, AgentState, Incarnation};
+use parking_lot::Mutex;
 
 use crate::start::MAYOR;
 use crate::{Inner, Supervisor};
@@ -92,7 +93,7 @@ impl Relief for Agents {
         let agents = inner.registry.all();
         let occupants = agents.iter().filter_map(|agent| agent.occupant());
         let tools: Vec<_> = occupants.flat_map(|agent| agent.publisher().tools_in_use()).collect();
-        self.tools.lock().unwrap_or_else(PoisonError::into_inner).evict(&tools, bytes)
+        self.tools.lock().evict(&tools, bytes)
     }
 
     fn evict(

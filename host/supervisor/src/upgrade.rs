@@ -19,12 +19,13 @@ mod source;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_agent::Code;
 use bulkhead_api::{UpgradePhase, UpgradeView};
 use bulkhead_types::{AgentSpec, Digest};
+use parking_lot::Mutex;
 
 use brought::{Brought, Replacement, Replacements, digest_of, in_place, uses};
 pub use brought::{BroughtComponent, Incoming};
@@ -113,7 +114,7 @@ impl Upgrades {
 
     /// What an agent of this spec is made from, where the configuration names `configured`.
     pub(crate) fn code_for(&self, spec: &AgentSpec, configured: Code) -> Code {
-        let roles = self.lock();
+        let roles = self.roles.lock();
         let rollout = roles.rollouts.get(&spec.role);
         if let Some(target) = rollout.and_then(|rollout| rollout.code_for(spec)) {
             return target;
@@ -124,10 +125,6 @@ impl Upgrades {
             }
             _ => configured,
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Roles> {
-        self.roles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -164,7 +161,7 @@ impl Supervisor {
         if inner.container.is_draining() {
             return Err(UpgradeRefusal::Draining);
         }
-        let before = inner.upgrades.lock().replacements.get(&role).map(|it| it.sha256);
+        let before = inner.upgrades.roles.lock().replacements.get(&role).map(|it| it.sha256);
         let files = inner.upgrades.files.lock().await;
         let (code, replacement) = match component {
             None => (configured, None),
@@ -223,7 +220,7 @@ impl Inner {
 
     fn rollout(&self, role: &str) -> Result<Arc<Rollout>, UpgradeRefusal> {
         self.configured(role)?;
-        let rollout = self.upgrades.lock().rollouts.get(role).cloned();
+        let rollout = self.upgrades.roles.lock().rollouts.get(role).cloned();
         rollout.ok_or_else(|| UpgradeRefusal::None(role.to_owned()))
     }
 
@@ -232,7 +229,7 @@ impl Inner {
         role: Arc<str>,
         rollout: Rollout,
     ) -> Result<Arc<Rollout>, UpgradeRefusal> {
-        let mut roles = self.upgrades.lock();
+        let mut roles = self.upgrades.roles.lock();
         let is_under_way = |rollout: &Arc<Rollout>| !rollout.phase().is_over();
         if roles.rollouts.get(&role).is_some_and(is_under_way) {
             return Err(UpgradeRefusal::UnderWay(role.to_string()));
@@ -246,7 +243,7 @@ impl Inner {
     async fn forget(&self, brought: impl IntoIterator<Item = Digest>) {
         let _files = self.upgrades.files.lock().await;
         for sha256 in brought {
-            if self.upgrades.lock().uses(sha256) {
+            if self.upgrades.roles.lock().uses(sha256) {
                 continue;
             }
             let brought = self.upgrades.brought.clone();
@@ -263,7 +260,7 @@ impl Inner {
         replacement: Option<Replacement>,
     ) -> Result<(), UpgradeRefusal> {
         let (replacements, old) = {
-            let mut roles = self.upgrades.lock();
+            let mut roles = self.upgrades.roles.lock();
             let old = match replacement {
                 Some(replacement) => {
                     roles.replacements.insert(Arc::clone(&rollout.role), replacement)

@@ -260,8 +260,8 @@ impl Wake for Alarm {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
 
+    use parking_lot::Mutex;
     use tokio::runtime::{Builder, Runtime};
 
     use super::*;
@@ -312,12 +312,12 @@ mod tests {
         let mut task = Box::pin(task);
         let watched = poll_fn(move |context| {
             let polled = task.as_mut().poll(context);
-            seen.lock().unwrap().push(here() == "home");
+            seen.lock().push(here() == "home");
             polled
         });
         let migrant = migrate(watched, Arc::clone(switch), away.handle().clone());
         assert_eq!(home.block_on(home.spawn(migrant)).unwrap(), Some(()));
-        let threads = threads.lock().unwrap();
+        let threads = threads.lock();
         threads.clone()
     }
 

@@ -131,7 +131,7 @@ pub fn report_unhandled(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use parking_lot::Mutex;
 
     use super::*;
     use bulkhead_log::Gauge;
@@ -141,7 +141,7 @@ mod tests {
 
     impl Sink for Kept {
         fn record(&self, event: Event) {
-            self.0.lock().unwrap().push(event);
+            self.0.lock().push(event);
         }
     }
 
@@ -166,7 +166,6 @@ mod tests {
         let reported: Vec<_> = kept
             .0
             .lock()
-            .unwrap()
             .iter()
             .map(|event| match event {
                 Event::UnhandledRejection { task, name, message, .. } => {

@@ -11,9 +11,9 @@
 //! A task that used little for a second may compute for its burst. One that computes without end gets its percent
 //! of a core, in pieces of what it gets in a tenth of a second.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::nanos;
@@ -81,21 +81,17 @@ impl Default for Throttle {
 impl Throttle {
     /// CPU time that the task used, in nanoseconds.
     pub fn charge(&self, max: CpuMax, used_ns: u64) {
-        self.level().charge(max, used_ns, self.base.elapsed());
+        self.level.lock().charge(max, used_ns, self.base.elapsed());
     }
 
     /// CPU time that it may use before it is throttled, in nanoseconds.
     pub fn room_ns(&self, max: CpuMax) -> u64 {
-        self.level().room_ns(max, self.base.elapsed())
+        self.level.lock().room_ns(max, self.base.elapsed())
     }
 
     /// Whether it has to wait now.
     pub fn throttled(&self, max: CpuMax) -> Option<Throttled> {
-        self.level().throttled(max, self.base.elapsed())
-    }
-
-    fn level(&self) -> MutexGuard<'_, Level> {
-        self.level.lock().unwrap_or_else(PoisonError::into_inner)
+        self.level.lock().throttled(max, self.base.elapsed())
     }
 }
 

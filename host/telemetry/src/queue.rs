@@ -1,14 +1,15 @@
 //! Spans that wait to be sent. Callers that put one in wait for nobody; what finds no room is dropped and counted.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use opentelemetry::{Array, Value};
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
@@ -66,7 +67,7 @@ impl Queue {
     /// Takes a span, if there is room.
     pub(crate) fn put(&self, span: SpanData) {
         let bytes = size(&span);
-        let mut waiting = self.waiting();
+        let mut waiting = self.waiting.lock();
         let fits = waiting.spans.len() < self.batches.queue && waiting.bytes + bytes <= MAX_BYTES;
         if waiting.ends.is_some() || !fits {
             drop(waiting);
@@ -88,7 +89,7 @@ impl Queue {
     pub(crate) async fn next(&self) -> Option<Vec<SpanData>> {
         loop {
             let due = {
-                let mut waiting = self.waiting();
+                let mut waiting = self.waiting.lock();
                 let due = waiting.since.map(|since| since + self.batches.delay);
                 let is_due = due.is_some_and(|due| due <= Instant::now());
                 let goes = is_due || waiting.ends.is_some();
@@ -112,14 +113,14 @@ impl Queue {
 
     /// Takes no more. What waits is to be sent by then.
     pub(crate) fn end(&self, by: Instant) {
-        self.waiting().ends.get_or_insert(by);
+        self.waiting.lock().ends.get_or_insert(by);
         self.changed.notify_one();
     }
 
     /// Resolves when the queue has ended and its time is over.
     pub(crate) async fn is_over(&self) {
         loop {
-            let ends = self.waiting().ends;
+            let ends = self.waiting.lock().ends;
             match ends {
                 Some(ends) => {
                     tokio::time::sleep_until(ends).await;
@@ -132,7 +133,7 @@ impl Queue {
 
     /// What still waits is lost.
     pub(crate) fn give_up(&self) {
-        let left = std::mem::take(&mut self.waiting().spans);
+        let left = std::mem::take(&mut self.waiting.lock().spans);
         self.dropped.fetch_add(left.len() as u64, Relaxed);
     }
 
@@ -147,10 +148,6 @@ impl Queue {
             dropped: self.dropped.load(Relaxed),
             failed: self.failed.load(Relaxed),
         }
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

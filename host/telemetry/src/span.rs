@@ -9,11 +9,12 @@
 //! ```
 
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use opentelemetry::trace::{Span as _, SpanKind, Status, TraceContextExt as _, Tracer as _};
 use opentelemetry::{Array, Context, KeyValue, StringValue, Value};
 use opentelemetry_sdk::trace::{SdkTracer, Span};
+use parking_lot::Mutex;
 
 use crate::conventions::{self as names, Conventions};
 use crate::trace_context::TraceContext;
@@ -225,7 +226,7 @@ impl TurnSpan {
 impl CurrentTurn {
     /// A turn begins.
     pub fn set(&self, scope: TurnScope) {
-        *self.lock() = scope;
+        *self.0.lock() = scope;
     }
 
     /// It is over.
@@ -235,11 +236,7 @@ impl CurrentTurn {
 
     /// The turn; an empty one between turns.
     pub fn get(&self) -> TurnScope {
-        self.lock().clone()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, TurnScope> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().clone()
     }
 }
 
@@ -279,7 +276,7 @@ impl TurnScope {
     /// The agent gets a call of a tool: the tool's span begins. Of more than 128 at once there is none.
     pub fn tool_called(&self, name: &str, call_id: &str) {
         let Some(scope) = &self.0 else { return };
-        let mut tools = scope.tools();
+        let mut tools = scope.tools.lock();
         if tools.len() < MAX_TOOLS {
             let attributes = vec![
                 KeyValue::new(names::TOOL_NAME, short(name)),
@@ -295,7 +292,7 @@ impl TurnScope {
     /// The agent gives a model these results: their tools' spans end.
     pub fn tools_returned<'a>(&self, call_ids: impl IntoIterator<Item = &'a str>) {
         let Some(scope) = &self.0 else { return };
-        let mut tools = scope.tools();
+        let mut tools = scope.tools.lock();
         for id in call_ids {
             if tools.is_empty() {
                 return;
@@ -309,15 +306,9 @@ impl TurnScope {
     /// The turn is over, and no result comes any more.
     fn tools_end(&self) {
         let Some(scope) = &self.0 else { return };
-        for (_, tool) in scope.tools().drain(..) {
+        for (_, tool) in scope.tools.lock().drain(..) {
             tool.end(Some(NO_RESULT));
         }
-    }
-}
-
-impl Scope {
-    fn tools(&self) -> MutexGuard<'_, Vec<(String, ToolSpan)>> {
-        self.tools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,8 +1,8 @@
 //! What makes spans, and what sends them.
 
 use std::ffi::OsString;
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider as _;
@@ -10,6 +10,7 @@ use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::resource::TelemetryResourceDetector;
 use opentelemetry_sdk::trace::{SdkTracerProvider, SpanExporter};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::exporter::Exporter;
@@ -102,7 +103,7 @@ impl Telemetry {
 
     pub(crate) fn end_within(&self, time: Duration) {
         self.0.queue.end(Instant::now() + time);
-        let done = self.0.done.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let done = self.0.done.lock().take();
         if let Some(done) = done {
             // A moment longer than it takes itself.
             let _ = done.recv_timeout(time + Duration::from_millis(100));

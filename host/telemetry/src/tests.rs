@@ -1,12 +1,13 @@
 //! Spans from their beginning to an exporter, without a network.
 
 use std::ffi::OsString;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::trace::{SpanKind, Status};
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
+use parking_lot::Mutex;
 
 use crate::*;
 
@@ -16,7 +17,7 @@ struct Kept(Arc<Mutex<Vec<SpanData>>>);
 
 impl SpanExporter for Kept {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        self.0.lock().unwrap().extend(batch);
+        self.0.lock().extend(batch);
         Ok(())
     }
 }
@@ -75,7 +76,7 @@ fn spans_of(variables: &[(&str, &str)], work: impl FnOnce(&Telemetry)) -> Vec<Sp
     let telemetry = Telemetry::with(&settings(variables), "run", || Ok(kept.clone())).unwrap();
     work(&telemetry);
     telemetry.end();
-    let spans = std::mem::take(&mut *kept.0.lock().unwrap());
+    let spans = std::mem::take(&mut *kept.0.lock());
     let figures = Figures { exported: spans.len() as u64, dropped: 0, failed: 0 };
     assert_eq!(telemetry.figures(), figures);
     spans

@@ -2,7 +2,7 @@
 //! everything else.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use opentelemetry_http::{HttpClient, HttpError};
+use parking_lot::Mutex;
 use tokio::time::timeout;
 use tower::Service;
 
@@ -46,11 +47,7 @@ impl Client {
 
     /// Why the last exchange failed, once.
     pub(crate) fn take_fault(&self) -> Option<String> {
-        self.fault().take()
-    }
-
-    fn fault(&self) -> MutexGuard<'_, Option<String>> {
-        self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+        self.fault.lock().take()
     }
 
     async fn connect(&self) -> Result<Connected, ConnectError> {
@@ -90,7 +87,7 @@ impl HttpClient for Client {
             Ok(answer) => answer,
             Err(_) => Err(format!("no answer within {} ms", self.patience.as_millis()).into()),
         };
-        *self.fault() = answer.as_ref().err().map(|error| chain(&**error));
+        *self.fault.lock() = answer.as_ref().err().map(|error| chain(&**error));
         answer
     }
 }

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::unix::pipe;
 use tokio::sync::{Notify, watch};
@@ -131,7 +132,7 @@ impl Child {
             meter.judge(&mut ended);
             hear(ended);
         };
-        let mut on_end = self.switch.lock();
+        let mut on_end = self.switch.on_end.lock();
         let ended = self.progress.borrow().ended.clone();
         match ended {
             Some(ended) => {
@@ -309,14 +310,10 @@ impl Switch {
 
     /// The tool has ended, and its progress says so.
     pub fn ended(&self, ended: Ended) {
-        let hear = self.lock().take();
+        let hear = self.on_end.lock().take();
         if let Some(hear) = hear {
             hear(ended);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<OnEnd>> {
-        self.on_end.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why it should be killed.
@@ -356,19 +353,19 @@ mod tests {
         let output = Output::new(pipe, meter, Which::Stdout);
         let turns = Mutex::new(vec![0]);
         let admit = |bytes| {
-            *turns.lock().unwrap().last_mut().unwrap() += bytes;
+            *turns.lock().last_mut().unwrap() += bytes;
             true
         };
         let mut into = Vec::new();
         let mut read = Box::pin(read(Some(output), &mut into, &admit, &switch));
         std::future::poll_fn(|context| {
             let polled = read.as_mut().poll(context);
-            turns.lock().unwrap().push(0);
+            turns.lock().push(0);
             polled
         })
         .await;
         drop(read);
-        let most = turns.lock().unwrap().iter().copied().max().unwrap();
+        let most = turns.lock().iter().copied().max().unwrap();
         assert!(most <= TURN_BYTES, "{most} bytes in one turn");
         assert!(into == bytes);
     }

@@ -14,9 +14,9 @@
 //! client ask about the container, or about another agent.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bulkhead_log::{RunContext, SharedSink, now};
@@ -30,6 +30,7 @@ use bulkhead_types::{AgentId, Backoff, Event, Secret, Timestamp};
 use http::StatusCode;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use http_body_util::Full;
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant as Deadline, sleep};
@@ -210,7 +211,7 @@ impl Client {
     }
 
     pub(crate) fn is_reachable(&self) -> bool {
-        self.silent_since.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+        self.silent_since.lock().is_none()
     }
 
     /// Counts a loss, and logs it as far as that was not done just now.
@@ -409,7 +410,7 @@ impl Client {
     }
 
     fn is_silent(&self, fault: &Fault) {
-        let mut since = self.silent_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut since = self.silent_since.lock();
         if since.is_none() {
             *since = Some(Instant::now());
             let (cause, message) = (fault.cause.as_str(), fault.message.clone());
@@ -419,7 +420,7 @@ impl Client {
 
     fn is_heard(&self) {
         self.answers.fetch_add(1, Relaxed);
-        let mut since = self.silent_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut since = self.silent_since.lock();
         if let Some(since) = since.take() {
             self.sink
                 .record(Event::TownReachable(TownReachable { down_ms: millis(since.elapsed()) }));

@@ -3,10 +3,10 @@
 //! Everything has a bound, and what finds no room is counted. To leave something here takes a short lock.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bulkhead_types::event::AgentTag;
 use bulkhead_types::{AgentId, Event, ExitClass};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::client::Client;
@@ -85,7 +85,7 @@ impl Heard {
 
     /// Leaves an end that could not be reported yet.
     pub(crate) fn end_again(&self, end: End, client: &Client) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let is_full = inner.ends.len() >= MAX_ENDS;
         if is_full {
             inner.ends.pop_front();
@@ -98,7 +98,7 @@ impl Heard {
     }
 
     fn is_idle(&self, id: &AgentId, client: &Client) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         if inner.is_idle.contains(id) {
             return;
         }
@@ -118,7 +118,7 @@ impl Heard {
         if nonce.is_empty() || nonce.len() > MAX_NONCE_BYTES {
             return;
         }
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         if inner.nonces.iter().any(|seen| seen == nonce) {
             return;
         }
@@ -135,26 +135,22 @@ impl Heard {
     }
 
     pub(crate) fn take_ends(&self) -> Vec<End> {
-        self.lock().ends.drain(..).collect()
+        self.inner.lock().ends.drain(..).collect()
     }
 
     pub(crate) fn take_idle(&self) -> Vec<AgentId> {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         inner.is_idle.clear();
         inner.idle.drain(..).collect()
     }
 
     pub(crate) fn take_nonces(&self) -> Vec<String> {
-        self.lock().unanswered.drain(..).collect()
+        self.inner.lock().unanswered.drain(..).collect()
     }
 
     /// How many ends and agents wait.
     pub(crate) fn waiting(&self) -> (usize, usize) {
-        let inner = self.lock();
+        let inner = self.inner.lock();
         (inner.ends.len(), inner.idle.len())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,9 +5,9 @@
 //! another agent was refused as well and the town has never taken it.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bulkhead_types::AgentId;
+use parking_lot::Mutex;
 
 use crate::call::Call;
 use crate::fault::Fault;
@@ -53,14 +53,14 @@ pub(crate) enum SwitchedOff {
 impl Optional {
     /// Whether a call is not to be made.
     pub(crate) fn is_off(&self, call: Call, agent: Option<&AgentId>) -> bool {
-        let inner = self.lock();
+        let inner = self.0.lock();
         let Some(state) = inner.of.get(&call) else { return false };
         state.is_off || agent.is_some_and(|agent| state.off_for.contains(agent))
     }
 
     /// The town has taken a call.
     pub(crate) fn taken(&self, call: Call, agent: Option<&AgentId>) {
-        let mut inner = self.lock();
+        let mut inner = self.0.lock();
         if !call.is_optional() {
             inner.accepted += 1;
             return;
@@ -80,17 +80,13 @@ impl Optional {
         if !call.is_optional() || !matches!(fault.status, Some(401 | 403 | 404)) {
             return SwitchedOff::Nothing;
         }
-        let mut inner = self.lock();
+        let mut inner = self.0.lock();
         let accepted = inner.accepted;
         let state = inner.of.entry(call).or_default();
         if fault.status == Some(401) && !state.is_unauthorized(agent, accepted) {
             return SwitchedOff::Nothing;
         }
         state.switch_off(agent)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,8 +1,8 @@
 //! The thread, and the handles to it.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use bulkhead_api::TownRegistry;
 use bulkhead_log::{RunContext, SharedSink};
 use bulkhead_tasks::Spawner;
 use bulkhead_types::{AgentId, Event, Secret, TownFigures};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle as Task;
 use tokio::time::timeout;
@@ -109,18 +110,18 @@ impl Town {
     /// Reports to the town from now on. Not before what the town wants was merged with what is
     /// there: from here on the town's registry follows the container. Once.
     pub fn follow(&self, container: Arc<dyn Container>) {
-        let mut loops = self.loops.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut loops = self.loops.lock();
         if loops.is_empty() {
             *loops = loops::begin(&self.handle.shared, &container, &self.handle.spawner);
         }
-        *self.container.lock().unwrap_or_else(PoisonError::into_inner) = Some(container);
+        *self.container.lock() = Some(container);
     }
 
     /// Begins to notify the town that the container goes away, and where each agent is. The handle resolves
     /// within ten seconds; nobody has to wait for it.
     pub fn evict(&self, reason: &str) -> Task<Option<()>> {
         let (shared, reason) = (Arc::clone(&self.handle.shared), reason.to_owned());
-        let container = self.container.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let container = self.container.lock().clone();
         // Now: those who have nothing to do end at once.
         let active = container.map(|container| loops::active(&*container)).unwrap_or_default();
         self.handle.spawner.spawn_infallible("town eviction", async move {
@@ -131,7 +132,7 @@ impl Town {
     /// Sends the town what it has not got yet, for at most this long, and ends all loops. Says whether
     /// they were through.
     pub async fn finish(&self, patience: Duration) -> bool {
-        let loops = std::mem::take(&mut *self.loops.lock().unwrap_or_else(PoisonError::into_inner));
+        let loops = std::mem::take(&mut *self.loops.lock());
         self.handle.shared.closing.send_replace(true);
         let all = async {
             for task in loops {

@@ -8,11 +8,12 @@ mod one_hangs;
 mod reports;
 mod server;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_log::{RunContext, SharedSink, Sink};
 use bulkhead_types::{Event, Secret};
+use parking_lot::Mutex;
 
 use bulkhead_net::{BaseUrl, Connector};
 
@@ -26,14 +27,14 @@ pub(crate) struct Lines(Mutex<Vec<Event>>);
 
 impl Sink for Lines {
     fn record(&self, event: Event) {
-        self.0.lock().unwrap().push(event);
+        self.0.lock().push(event);
     }
 }
 
 impl Lines {
     /// The names of the lines so far.
     pub(crate) fn names(&self) -> Vec<&'static str> {
-        self.0.lock().unwrap().iter().map(Event::name).collect()
+        self.0.lock().iter().map(Event::name).collect()
     }
 
     pub(crate) fn count(&self, name: &str) -> usize {
@@ -42,7 +43,7 @@ impl Lines {
 
     /// Everything that was logged, as text.
     pub(crate) fn text(&self) -> String {
-        let lines = self.0.lock().unwrap();
+        let lines = self.0.lock();
         lines.iter().map(|line| serde_json::to_string(line).unwrap() + "\n").collect()
     }
 }

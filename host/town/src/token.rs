@@ -4,12 +4,12 @@
 //! call that was refused with an old token just goes again with the new one, and only one that was refused
 //! with the newest asks for another.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bulkhead_types::{Secret, Timestamp};
+use parking_lot::Mutex;
 use serde::Deserialize;
 
 /// A token that ends sooner than this is replaced.
@@ -79,18 +79,18 @@ impl Token {
     }
 
     pub(crate) fn current(&self) -> Current {
-        self.lock().current.clone()
+        self.inner.lock().current.clone()
     }
 
     /// From now on every call uses this one. Says when it ends.
     pub(crate) fn swap(&self, secret: Secret) -> Option<Timestamp> {
-        self.lock().swap(secret, false)
+        self.inner.lock().swap(secret, false)
     }
 
     /// What a refresh of `generation` brought. A token that came from elsewhere meanwhile stays, unless it
     /// ends sooner. Says whether the new one is in place, and when it ends.
     pub(crate) fn refreshed(&self, generation: u64, secret: Secret) -> (bool, Option<Timestamp>) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let expires_at = expiry(secret.expose());
         let overtaken = inner.current.generation != generation;
         if overtaken && (expires_at.is_none() || expires_at <= inner.expires_at) {
@@ -101,17 +101,17 @@ impl Token {
 
     /// A refresh of `generation` failed.
     pub(crate) fn refresh_failed(&self, generation: u64, now: Instant) {
-        self.lock().not_before = Some((generation, now + REFRESH_PAUSE));
+        self.inner.lock().not_before = Some((generation, now + REFRESH_PAUSE));
     }
 
     /// Whether a refresh of `generation` failed just now.
     pub(crate) fn is_backing_off(&self, generation: u64, now: Instant) -> bool {
-        self.lock().not_before.is_some_and(|(of, until)| of == generation && now < until)
+        self.inner.lock().not_before.is_some_and(|(of, until)| of == generation && now < until)
     }
 
     /// How long until the token has to be replaced. `None`: it has no known end.
     pub(crate) fn due_in(&self, now: Timestamp) -> Option<Duration> {
-        let inner = self.lock();
+        let inner = self.inner.lock();
         let left = inner.expires_at?.0.saturating_sub(now.0);
         let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
         Some(match left.checked_sub(REFRESH_BEFORE) {
@@ -120,10 +120,6 @@ impl Token {
             None if inner.is_refreshed => left / 2,
             None => Duration::ZERO,
         })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

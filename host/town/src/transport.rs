@@ -2,7 +2,6 @@
 //!
 //! One exchange, tried once. What is tried again, with which token, and what is logged of it: `client`.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bulkhead_net::{Connected, Connector, Destination, Route, Step as Connecting, System};
@@ -13,6 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::time::Instant as Deadline;
 use tokio::time::timeout_at;
 
@@ -134,7 +134,7 @@ impl Transport {
     }
 
     fn take_idle(&self) -> Option<Sender> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock();
         idle.retain(|(sender, since)| {
             !sender.requests.is_closed() && since.elapsed() < MAX_IDLE_TIME
         });
@@ -144,7 +144,7 @@ impl Transport {
     }
 
     fn keep(&self, sender: Sender) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock();
         if idle.len() < MAX_IDLE && !sender.requests.is_closed() {
             idle.push((sender, Instant::now()));
         }

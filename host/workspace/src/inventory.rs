@@ -13,12 +13,13 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_types::AgentId;
 use bulkhead_types::time::Timestamp;
 use futures_util::stream::{self, StreamExt};
+use parking_lot::Mutex;
 
 use crate::disk;
 use crate::error::Error;
@@ -118,7 +119,7 @@ impl Inventory {
 
     /// Takes note in memory. Whether it is to be written as well.
     fn remember(&self, agent: &AgentId, at: Timestamp) -> bool {
-        let mut recent = self.recent();
+        let mut recent = self.recent.lock();
         if recent.len() >= MAX_KEPT {
             // What is on disk says no less of the others.
             recent.retain(|_, (_, noted)| at.since(*noted) < NOTE_EVERY);
@@ -133,10 +134,6 @@ impl Inventory {
                 true
             }
         }
-    }
-
-    fn recent(&self) -> MutexGuard<'_, HashMap<AgentId, (Timestamp, Timestamp)>> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether everything in the directory of an agent is on the remote too. None if there is no directory.
@@ -172,7 +169,7 @@ impl Inventory {
         let path = self.folder.join(agent.as_str());
         let workspace = self.workspace(&agent).await;
         let pushed = pushed(workspace.as_ref()).await;
-        let noted = self.recent().get(&agent).map(|(last, _)| *last);
+        let noted = self.recent.lock().get(&agent).map(|(last, _)| *last);
         let used = noted.map_or(used, |noted| noted.min(now).max(used));
         let record = workspace.map(|workspace| workspace.record);
         let (rig, branch) = record.map(|record| (record.rig, record.branch)).unzip();
@@ -208,13 +205,13 @@ impl Inventory {
             Some(workspaces) => workspaces.set_aside(agent.as_str(), &path, away).await?,
             None => disk::on(&path, away).await?,
         }
-        self.recent().remove(agent);
+        self.recent.lock().remove(agent);
         Ok(Some(Aside(aside)))
     }
 
     /// Whether it was used after a time.
     pub async fn is_used_after(&self, agent: &AgentId, seen: Timestamp) -> Result<bool, Error> {
-        let noted = self.recent().get(agent).map(|(last, _)| *last);
+        let noted = self.recent.lock().get(agent).map(|(last, _)| *last);
         let read = |note: &Path| Ok(read_note(note));
         let used = disk::on(&self.notes().join(agent.as_str()), read).await?;
         Ok(used.max(noted).is_some_and(|used| used > seen))

@@ -59,7 +59,7 @@ fn parse(line: &[u8]) -> Option<Progress> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use parking_lot::Mutex;
 
     use super::*;
 
@@ -71,12 +71,12 @@ mod tests {
             let steps = Arc::new(Mutex::new(Vec::new()));
             let taken = Arc::clone(&steps);
             let mut watch = watch(Arc::new(move |step: Progress| {
-                taken.lock().unwrap().push((step.phase, step.percent));
+                taken.lock().push((step.phase, step.percent));
             }));
             text.chunks(size).for_each(&mut watch);
             let expected =
                 [("Counting objects".to_owned(), 50), ("Receiving objects".to_owned(), 100)];
-            assert_eq!(*steps.lock().unwrap(), expected);
+            assert_eq!(*steps.lock(), expected);
         }
     }
 }

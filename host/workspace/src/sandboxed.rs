@@ -2,11 +2,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bulkhead_tools as tools;
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::runtime::Handle;
@@ -144,21 +144,17 @@ impl Sandboxed {
 }
 
 impl Dying {
-    fn lock(&self) -> MutexGuard<'_, Ends> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Watches a program to its end, in a task: also one that is about to start.
     fn add(&self, folder: PathBuf, end: impl Future<Output = ()> + Send + 'static) {
         // Without a runtime there is no launcher either, and so no program.
         if let Ok(runtime) = Handle::try_current() {
-            let (tasks, known) = &mut *self.lock();
+            let (tasks, known) = &mut *self.0.lock();
             known.push((folder, tasks.spawn_on(end, &runtime)));
         }
     }
 
     fn has(&self, folder: &Path) -> bool {
-        let (tasks, known) = &mut *self.lock();
+        let (tasks, known) = &mut *self.0.lock();
         while tasks.try_join_next().is_some() {}
         known.retain(|(_, task)| !task.is_finished());
         known.iter().any(|(known, _)| known == folder)

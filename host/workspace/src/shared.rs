@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use tokio::time::timeout;
 
@@ -84,7 +85,7 @@ pub(crate) fn known<T>(
     name: &str,
     make: impl FnOnce() -> T,
 ) -> Result<Arc<T>, Error> {
-    let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut map = map.lock();
     if let Some(known) = map.get(name) {
         return Ok(Arc::clone(known));
     }

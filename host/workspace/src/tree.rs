@@ -1,8 +1,8 @@
 //! Calls of git in one workspace, one at a time.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
 
 use bulkhead_tools::{DiskLimit, exceeds};
 
@@ -39,7 +39,9 @@ impl Tree {
         condition: Exclusive,
     ) -> Result<Self, Error> {
         let mut tree = Self { git, path, objects, author, limit, condition };
-        if tree.condition.interrupted.load(Ordering::Relaxed) || tree.rebasing().is_some() {
+        if tree.condition.interrupted.load(Ordering::Relaxed)
+            || tree.condition.rebasing.lock().is_some()
+        {
             tree.recover().await?;
         }
         Ok(tree)
@@ -55,18 +57,18 @@ impl Tree {
 
     /// Remembers where a branch is before it is rebased, for [`Tree::undo_rebase`].
     pub fn begin_rebase(&mut self, branch: &str, head: Oid) {
-        *self.rebasing() = Some((branch.to_owned(), head));
+        *self.condition.rebasing.lock() = Some((branch.to_owned(), head));
     }
 
     /// The rebase is done.
     pub fn end_rebase(&mut self) {
-        *self.rebasing() = None;
+        *self.condition.rebasing.lock() = None;
     }
 
     /// Undoes a rebase, if one has begun. Git cannot find its own way back if it was killed at a bad moment. There were
     /// no changes before, so the branch and the files are set to what they were.
     pub async fn undo_rebase(&mut self) -> Result<(), Error> {
-        let Some((branch, head)) = self.rebasing().clone() else { return Ok(()) };
+        let Some((branch, head)) = self.condition.rebasing.lock().clone() else { return Ok(()) };
         for way in ["--abort", "--quit"] {
             self.call(self.git("rebase").arg(way).accept(&[0, 1, 128])).await?;
         }
@@ -95,10 +97,6 @@ impl Tree {
             entries: entries.saturating_mul(2),
         };
         self.limit = self.limit.map(twice);
-    }
-
-    fn rebasing(&self) -> MutexGuard<'_, Option<(String, Oid)>> {
-        self.condition.rebasing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What work on the disk holds to its end.

@@ -1,12 +1,13 @@
 //! A crash from the message that causes it to the slot that is free again, with the supervisor in this
 //! process: no HTTP, and no log.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bulkhead_log::{SharedSink, Sink};
 use bulkhead_supervisor::{Supervisor, TurnReport};
 use bulkhead_types::{AgentId, Event, Sender};
+use parking_lot::Mutex;
 
 use crate::inside::Inside;
 use crate::report::{Report, Row};
@@ -22,14 +23,14 @@ struct Stopwatch(Mutex<Option<Instant>>);
 impl Sink for Stopwatch {
     fn record(&self, event: Event) {
         if matches!(event, Event::AgentCrash(_)) {
-            *self.0.lock().expect("no panic holds it") = Some(Instant::now());
+            *self.0.lock() = Some(Instant::now());
         }
     }
 }
 
 impl Stopwatch {
     fn take(&self) -> Instant {
-        self.0.lock().expect("no panic holds it").take().expect("a crash was reported")
+        self.0.lock().take().expect("a crash was reported")
     }
 }
 

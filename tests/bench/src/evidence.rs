@@ -4,10 +4,11 @@
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use harness::Host;
+use parking_lot::{Condvar, Mutex};
 
 use crate::connection::Connection;
 use crate::report::{Report, Row};
@@ -74,28 +75,24 @@ pub fn measure(rounds: usize, report: &mut Report) {
 fn begin(http: &mut Connection, arrivals: &Arrivals, agent: &str) {
     let body = format!("{{\"agentId\":\"{agent}\",\"role\":\"once\"}}");
     http.timed("POST", "/agents/start", &body, 201);
-    arrivals.lock().insert(agent.to_owned(), None);
+    arrivals.seen.lock().insert(agent.to_owned(), None);
 }
 
 impl Arrivals {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Option<Instant>>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// When it came, or the end of the patience with it.
     fn of(&self, agent: &str, sent: Instant) -> Instant {
         let is_missing = |seen: &mut HashMap<String, Option<Instant>>| {
             seen.get(agent).is_some_and(Option::is_none)
         };
         let left = PATIENCE.saturating_sub(sent.elapsed());
-        let waited = self.changed.wait_timeout_while(self.lock(), left, is_missing);
-        let (mut seen, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock();
+        self.changed.wait_while_for(&mut seen, is_missing, left);
         seen.remove(agent).flatten().unwrap_or(sent + PATIENCE)
     }
 
     fn came(&self, document: &str) {
         let now = Instant::now();
-        let mut seen = self.lock();
+        let mut seen = self.seen.lock();
         for (agent, at) in seen.iter_mut().filter(|(_, at)| at.is_none()) {
             if document.contains(&format!("{agent:?}")) {
                 *at = Some(now);

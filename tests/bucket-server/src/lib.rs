@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Sub;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -123,13 +124,13 @@ impl Server {
 
     /// What goes wrong from now on, by these dice.
     pub fn set_faults(&self, faults: Faults, seed: u64) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         (state.faults, state.dice) = (faults, fastrand::Rng::with_seed(seed));
     }
 
     /// Answers the next requests of this method, for an object whose path ends so, with a status. They do nothing.
     pub fn answer_next(&self, method: Method, end: &str, status: StatusCode, count: u32) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         // What was said of them before does not count any more.
         state.answers.retain(|(of, before, ..)| (of, &**before) != (&method, end));
         state.answers.push((method, end.to_owned(), status, count));
@@ -137,19 +138,19 @@ impl Server {
 
     /// What was asked for by this method of objects whose paths begin with `/bucket/part`, since the server began.
     pub fn traffic(&self, method: &Method, below: &str) -> Traffic {
-        let state = lock(&self.state);
+        let state = self.state.lock();
         let found = state.traffic.iter().find(|(of, part, _)| of == method && part == below);
         found.map_or_else(Traffic::default, |(.., traffic)| *traffic)
     }
 
     /// The paths of all objects, `/bucket/key`.
     pub fn paths(&self) -> Vec<String> {
-        lock(&self.state).objects.keys().cloned().collect()
+        self.state.lock().objects.keys().cloned().collect()
     }
 
     /// Changes an object behind everybody's back. Says whether it is there.
     pub fn change(&self, path: &str, change: impl FnOnce(&mut Vec<u8>)) -> bool {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let Some((_, object)) = state.objects.get_mut(path) else { return false };
         let mut bytes = object.to_vec();
         change(&mut bytes);
@@ -159,12 +160,8 @@ impl Server {
 
     /// Removes an object behind everybody's back.
     pub fn remove(&self, path: &str) -> bool {
-        lock(&self.state).objects.remove(path).is_some()
+        self.state.lock().objects.remove(path).is_some()
     }
-}
-
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn serve(listener: std::net::TcpListener, state: Arc<Mutex<State>>) -> io::Result<()> {
@@ -188,7 +185,7 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, io::Error> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    let state = &mut *lock(&state);
+    let state = &mut *state.lock();
     let Faults { lost_requests, lost_answers } = state.faults;
     let mut strikes = |one_of: u32| one_of > 0 && state.dice.u32(0..one_of) == 0;
     let (no_request, no_answer) = (strikes(lost_requests), strikes(lost_answers));

@@ -1,8 +1,9 @@
 //! What the server's thread and the test share.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// What the server does instead of serving.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +63,6 @@ impl State {
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }

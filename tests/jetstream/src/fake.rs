@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 const PART: usize = 2;
@@ -57,47 +58,43 @@ impl Fake {
 
     /// Does the next requests, and does not answer them: their connection breaks.
     pub fn lose_answers(&self, count: u32) {
-        self.state().unanswered = count;
+        self.state.lock().unanswered = count;
     }
 
     /// Changes the configuration of the bucket's stream.
     pub fn configure(&self, key: &str, value: Value) {
-        self.state().config[key] = value;
+        self.state.lock().config[key] = value;
     }
 
     /// The keys that are there.
     pub fn keys(&self) -> Vec<String> {
-        let state = self.state();
+        let state = self.state.lock();
         let before = format!("$KV.{}.", state.bucket);
         state.messages.keys().filter_map(|it| it.strip_prefix(&before)).map(str::to_owned).collect()
     }
 
     /// Changes what a key holds. `false`: there is none.
     pub fn change(&self, key: &str, change: impl FnOnce(&mut Vec<u8>)) -> bool {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let subject = format!("$KV.{}.{key}", state.bucket);
         state.messages.get_mut(&subject).map(|(.., payload)| change(payload)).is_some()
     }
 
     /// Removes a key as a purge does. `false`: there is none.
     pub fn remove(&self, key: &str) -> bool {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let subject = format!("$KV.{}.{key}", state.bucket);
         state.messages.remove(&subject).is_some()
     }
 
     /// Puts a message as `nats kv del` does.
     pub fn delete(&self, key: &str) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let subject = format!("$KV.{}.{key}", state.bucket);
         state.last += 1;
         let headers = b"NATS/1.0\r\nKV-Operation: DEL\r\n\r\n".to_vec();
         let last = state.last;
         state.messages.insert(subject, (last, headers, Vec::new()));
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -122,7 +119,7 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) -> Option<()> {
                 reader.read_exact(&mut message).ok()?;
                 message.truncate(bytes);
                 let payload = message.split_off(of_headers);
-                let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut state = state.lock();
                 let answer = state.answer(subject, message, payload);
                 if state.unanswered > 0 {
                     state.unanswered -= 1;

@@ -1,8 +1,9 @@
 //! What was asked, and how far the answer got: for tests that look at the wire.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -63,7 +64,7 @@ impl Log {
     pub(crate) fn begin(&self, path: String, headers: Vec<(String, String)>, body: &[u8]) -> Entry {
         let body = serde_json::from_slice(body)
             .unwrap_or_else(|_| String::from_utf8_lossy(body).into_owned().into());
-        let mut records = self.records();
+        let mut records = self.0.lock();
         records.count += 1;
         let number = records.count;
         if records.kept.len() == KEPT {
@@ -75,20 +76,16 @@ impl Log {
     }
 
     pub(crate) fn all(&self) -> Vec<Record> {
-        self.records().kept.iter().cloned().collect()
+        self.0.lock().kept.iter().cloned().collect()
     }
 
     /// Requests with this path among those that are kept.
     pub(crate) fn count_of(&self, path: &str) -> u64 {
-        self.records().kept.iter().filter(|record| record.path == path).count() as u64
+        self.0.lock().kept.iter().filter(|record| record.path == path).count() as u64
     }
 
     pub(crate) fn clear(&self) {
-        self.records().kept.clear();
-    }
-
-    fn records(&self) -> MutexGuard<'_, Records> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().kept.clear();
     }
 }
 
@@ -113,7 +110,7 @@ impl Entry {
     }
 
     fn change(&self, change: impl FnOnce(&mut Record)) {
-        let mut records = self.log.records();
+        let mut records = self.log.0.lock();
         // It may be forgotten already.
         if let Some(record) = records.kept.iter_mut().rfind(|record| record.number == self.number) {
             change(record);

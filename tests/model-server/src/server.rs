@@ -2,8 +2,8 @@
 
 use std::future::Future;
 use std::io::{self, Cursor};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
@@ -17,6 +17,7 @@ use futures_util::stream;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, join};
 use tokio::net::{TcpListener, TcpStream};
@@ -62,7 +63,7 @@ impl Shared {
     }
 
     pub(crate) fn last_request(&self) -> Option<Request> {
-        lock(&self.last).clone()
+        self.last.lock().clone()
     }
 
     pub(crate) fn log(&self) -> &Log {
@@ -71,17 +72,13 @@ impl Shared {
 
     /// Requires another key from here on, or none.
     pub(crate) fn accept_key(&self, key: Option<String>) {
-        *lock(&self.key) = key;
+        *self.key.lock() = key;
     }
 
     pub(crate) fn note(&self, request: Request) {
         self.asked.fetch_add(1, Ordering::Relaxed);
-        *lock(&self.last) = Some(request);
+        *self.last.lock() = Some(request);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Serves until `shutdown` is there. Requests under way are not waited for.
@@ -208,7 +205,7 @@ fn finish(entry: Entry, response: Response) -> Response {
 
 impl Form {
     fn authorize(self, shared: &Shared, headers: &HeaderMap) -> Result<(), Box<Response>> {
-        let Some(key) = lock(&shared.key).clone() else { return Ok(()) };
+        let Some(key) = shared.key.lock().clone() else { return Ok(()) };
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let given = match self {
             Self::OpenAi => text("authorization").and_then(|given| given.strip_prefix("Bearer ")),

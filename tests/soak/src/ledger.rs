@@ -1,9 +1,9 @@
 //! What was acknowledged to workers, and what must therefore be so after the host was killed.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use harness::{Host, Value};
+use parking_lot::Mutex;
 
 use crate::report::Report;
 
@@ -23,23 +23,23 @@ pub struct Ledger(Mutex<BTreeMap<String, Known>>);
 impl Ledger {
     /// What is known of an agent.
     pub fn of(&self, agent: &str) -> Known {
-        self.lock().get(agent).cloned().unwrap_or_default()
+        self.0.lock().get(agent).cloned().unwrap_or_default()
     }
 
     /// This is known of an agent from now on.
     pub fn put(&self, agent: &str, known: Known) {
-        self.lock().insert(agent.to_owned(), known);
+        self.0.lock().insert(agent.to_owned(), known);
     }
 
     /// All ids.
     pub fn agents(&self) -> Vec<String> {
-        self.lock().keys().cloned().collect()
+        self.0.lock().keys().cloned().collect()
     }
 
     /// Holds what the host shows against what was acknowledged, and learns what it could not know.
     pub fn check(&self, host: &Host, report: &mut Report) {
         let list = host.client().list();
-        for (agent, known) in self.lock().iter_mut() {
+        for (agent, known) in self.0.lock().iter_mut() {
             let shown = list.iter().find(|view| view["agentId"] == agent.as_str());
             let status = shown.and_then(|view| view["status"].as_str()).unwrap_or("absent");
             let is_there = matches!(status, "running" | "starting" | "backoff" | "stopping");
@@ -66,7 +66,7 @@ impl Ledger {
     pub fn began(&self, agent: &str, answer: &Value) -> Result<(), String> {
         let number = answer["incarnation"].as_u64().unwrap_or(0);
         let joined = answer["joined"] == true;
-        let mut agents = self.lock();
+        let mut agents = self.0.lock();
         let known = agents.entry(agent.to_owned()).or_default();
         let before = std::mem::replace(&mut known.incarnation, number);
         known.runs = Some(true);
@@ -75,9 +75,5 @@ impl Ledger {
             false if number > before => Ok(()),
             _ => Err(format!("{agent} began as incarnation {number} after {before}: {answer}")),
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Known>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use harness::host::{CLEAN, Launch, UNCLEAN};
 use harness::wall_clock::WallClock;
 use harness::{Host, Need, PATIENCE, processes, wait_until};
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::audit::Audit;
@@ -151,7 +151,7 @@ impl Town {
             over.store(true, Relaxed);
             disturbed
         });
-        *report = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+        *report = shared.into_inner();
         if matches!(
             disturbance,
             Disturbance::KillInit | Disturbance::KillInDrain | Disturbance::Drain
@@ -200,7 +200,7 @@ impl Town {
     }
 
     fn check_crashes(&self, killed: Option<RangeInclusive<Instant>>, report: &mut Report) {
-        let mut crashes = self.crashes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut crashes = self.crashes.lock();
         if let Some(killed) = killed {
             // Those that were on their way to the disk. Who is killed through its parent dies a moment later.
             let (first, last) = (*killed.start() - ON_THEIR_WAY, *killed.end() + ON_THEIR_WAY);

@@ -2,12 +2,12 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use harness::client::Client;
 use harness::{Answer, json};
 use hyper::Method;
+use parking_lot::Mutex;
 
 use crate::ledger::{Known, Ledger};
 use crate::report::Report;
@@ -125,7 +125,7 @@ impl Work<'_> {
         let one = answer.body["crashId"].as_str();
         let many = answer.body["crashIds"].as_array();
         let many = many.into_iter().flatten().filter_map(|id| id.as_str());
-        let mut crashes = self.crashes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut crashes = self.crashes.lock();
         let before = crashes.len();
         let now = Instant::now();
         crashes.extend(one.into_iter().chain(many).map(|id| (now, id.to_owned())));
@@ -143,7 +143,7 @@ impl Work<'_> {
         let answered = client.try_request(Method::POST, path, body.to_owned());
         match answered {
             Ok(answer) => {
-                let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut report = self.report.lock();
                 report.count(&format!("{what} answered"));
                 Some(answer)
             }
@@ -169,7 +169,7 @@ impl Work<'_> {
     }
 
     fn found(&self, what: String) {
-        self.report.lock().unwrap_or_else(PoisonError::into_inner).found(what);
+        self.report.lock().found(what);
     }
 }
 

@@ -3,9 +3,10 @@
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
+use std::sync::LazyLock;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{LazyLock, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
 
 /// A command, and what waits for its process.
@@ -23,7 +24,7 @@ static LAUNCHER: LazyLock<Mutex<SyncSender<Job>>> = LazyLock::new(|| {
 /// Starts a process, from a thread that is there as long as this process is.
 pub fn spawn(command: Command) -> io::Result<Child> {
     let (answer, child) = sync_channel(1);
-    let launcher = LAUNCHER.lock().unwrap_or_else(PoisonError::into_inner);
+    let launcher = LAUNCHER.lock();
     launcher.send((command, answer)).map_err(io::Error::other)?;
     child.recv().map_err(io::Error::other)?
 }

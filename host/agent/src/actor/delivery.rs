@@ -14,7 +14,7 @@
 //! from outside (a drain, the container's memory, the host's own failure) do not count, up to [`EXCUSED`] of them.
 //! With `max_attempts = 1` there is no second delivery, whatever ended the first.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use bulkhead_log::now;
 use bulkhead_runtime::ShutdownReason;
@@ -228,7 +228,7 @@ impl IncarnationState {
             attempts,
             crash_ids: crash_ids.clone(),
         };
-        let mut last = self.start.set_aside.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.start.set_aside.lock();
         *last = Some(shown);
         drop(last);
         let event = SetAsideEvent { message_id, attempts, crash_ids };

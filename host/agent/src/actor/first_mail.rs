@@ -1,6 +1,6 @@
 //! What a start begins with: its prompt, and what an earlier run of the host left of its agent.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bulkhead_store::journal::{Kept, KeptPrompt, PromptMark, Takes};
 use bulkhead_types::{Determinism, Exit, ExitReason, Message, Phase, Sender};
@@ -15,7 +15,7 @@ impl Actor<'_> {
     /// Queues what the start begins with, now that its memory has an account: its prompt before everything else, then
     /// what an earlier run left.
     pub(super) fn queue_first(&self) -> Result<(), NotTaken> {
-        let mut first = self.first();
+        let mut first = self.task.first.lock();
         if let First::Unasked = &*first {
             let journal = self.state.start.journal.get();
             *first =
@@ -90,10 +90,6 @@ impl Actor<'_> {
         let journal = self.container.journal.take(&start.spec.id, takes);
         // A start has its turn once.
         let _ = start.journal.set(Arc::new(journal));
-    }
-
-    fn first(&self) -> MutexGuard<'_, First> {
-        self.task.first.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

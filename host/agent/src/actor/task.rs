@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use bulkhead_log::Budget;
 use bulkhead_runtime::{InstanceContext, Logs};
 use bulkhead_telemetry::{CurrentTurn, TraceContext};
 use bulkhead_types::Incarnation;
+use parking_lot::Mutex;
 
 use super::delivery::First;
 use crate::container::Container;

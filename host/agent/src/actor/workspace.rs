@@ -250,9 +250,9 @@ impl Actor<'_> {
 
     fn progress_of_git(&self) -> OnProgress {
         let ring = Arc::clone(&self.state.start.ring);
-        let last = std::sync::Mutex::new((String::new(), None::<Instant>));
+        let last = parking_lot::Mutex::new((String::new(), None::<Instant>));
         Arc::new(move |Progress { phase, percent }| {
-            let mut last = last.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut last = last.lock();
             let is_early = last.1.is_some_and(|at| at.elapsed() < PACE);
             if last.0 == phase && is_early && percent < 100 {
                 return;

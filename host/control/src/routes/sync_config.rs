@@ -7,7 +7,7 @@
 //! beside the head ([`TownHeader`]), so that its length does not fail a call either.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::Extension;
 use axum::Json;
@@ -17,6 +17,7 @@ use bulkhead_api::{Issue, Parsed, SyncAnswer, TownConfig, WithIgnored};
 use bulkhead_log::SharedSink;
 use bulkhead_types::Event;
 use bulkhead_types::event::TownConfigIgnored;
+use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::Backend;
@@ -59,7 +60,7 @@ impl Problems {
     }
 
     fn log(&self, issues: Vec<Issue>) {
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut logged = self.logged.lock();
         for issue in issues {
             if logged.len() < MAX_LOGGED && logged.insert(issue.clone()) {
                 let Issue { path, message: problem } = issue;

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bulkhead_api::{
@@ -32,6 +32,7 @@ use bulkhead_types::{
     Incarnation, ModelCounts, Next, Outcome, RestartRules, RestartState, Secret, Sender,
     StartPhase, Timestamp, TokenUsage,
 };
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::client::Client;
@@ -80,7 +81,7 @@ impl Fake {
     }
 
     pub(super) fn set_missing(&self, agent: &str) {
-        self.0.missing.lock().unwrap().push(MissingAgent {
+        self.0.missing.lock().push(MissingAgent {
             agent_id: AgentId::parse(agent).unwrap(),
             status: "failed".into(),
             reason: "no component".into(),
@@ -88,7 +89,7 @@ impl Fake {
     }
 
     pub(super) fn lose_store(&self, why: &str) {
-        *self.0.store_error.lock().unwrap() = Some(why.into());
+        *self.0.store_error.lock() = Some(why.into());
     }
 
     /// Blocks until a start has come to the gate.
@@ -108,7 +109,7 @@ impl Fake {
     }
 
     pub(super) fn changes(&self) -> Vec<String> {
-        self.0.changes.lock().unwrap().clone()
+        self.0.changes.lock().clone()
     }
 
     fn change(&self, id: &AgentId, what: String) -> Result<(), SettingsError> {
@@ -120,7 +121,7 @@ impl Fake {
             }
             _ => {}
         }
-        self.0.changes.lock().unwrap().push(format!("{id} {what}"));
+        self.0.changes.lock().push(format!("{id} {what}"));
         Ok(())
     }
 }
@@ -149,12 +150,12 @@ impl TownEdge for Fake {
         if token.expose() == "bad" {
             return Err("has blanks".into());
         }
-        self.0.changes.lock().unwrap().push(format!("token {}", token.expose()));
+        self.0.changes.lock().push(format!("token {}", token.expose()));
         Ok(())
     }
 
     fn acknowledge(&self, town_id: Option<&str>, nonce: &str) {
-        self.0.changes.lock().unwrap().push(format!("nonce {nonce} of {town_id:?}"));
+        self.0.changes.lock().push(format!("nonce {nonce} of {town_id:?}"));
     }
 
     fn figures(&self) -> bulkhead_types::TownFigures {
@@ -239,7 +240,7 @@ impl Backend for Fake {
         trace: Option<TraceContext>,
     ) -> Result<Delivery, SendError> {
         let trace = trace.map(|trace| trace.traceparent());
-        self.0.changes.lock().unwrap().extend(trace.map(|trace| format!("trace {trace}")));
+        self.0.changes.lock().extend(trace.map(|trace| format!("trace {trace}")));
         assert_eq!(sender, Sender::Operator);
         match id.as_str() {
             "ghost" => return Err(SendError::NoSuchAgent(id.clone())),
@@ -259,7 +260,7 @@ impl Backend for Fake {
         };
         let reported = match body.as_ref() {
             "hang" => {
-                self.0.unmade.lock().unwrap().push(sender);
+                self.0.unmade.lock().push(sender);
                 return Ok(Delivery { message_id: "m1".into(), report });
             }
             "lose" => return Ok(Delivery { message_id: "m1".into(), report }),
@@ -282,7 +283,7 @@ impl Backend for Fake {
             "full" => Err(SendError::MailboxFull { id: id.clone(), messages: 64, bytes: 9 }),
             _ => {
                 let NudgeRequest { message, source, nudge_id } = request;
-                self.0.changes.lock().unwrap().push(format!("nudge {message} from {source}"));
+                self.0.changes.lock().push(format!("nudge {message} from {source}"));
                 Ok(nudge_id.unwrap_or_else(|| "n1".into()))
             }
         }
@@ -319,7 +320,7 @@ impl Backend for Fake {
             let limits = RingLimits::default();
             Arc::new(Ring::new(&self.0.feed, id.clone(), limits, &Arc::default()))
         };
-        let mut rings = self.0.rings.lock().unwrap();
+        let mut rings = self.0.rings.lock();
         Some(Arc::clone(rings.entry(id.clone()).or_insert_with(new)))
     }
 
@@ -405,7 +406,7 @@ impl Backend for Fake {
 
     fn crashes(&self, filter: &CrashFilter) -> CrashPage {
         self.0.reads.read();
-        self.0.changes.lock().unwrap().push(format!("crashes {filter:?}"));
+        self.0.changes.lock().push(format!("crashes {filter:?}"));
         CrashPage { more: true, ..CrashPage::default() }
     }
 
@@ -436,7 +437,7 @@ impl Backend for Fake {
 
     fn usage(&self, filter: &UsageFilter) -> UsageView {
         self.0.reads.read();
-        self.0.changes.lock().unwrap().push(format!("usage {filter:?}"));
+        self.0.changes.lock().push(format!("usage {filter:?}"));
         UsageView {
             at: Timestamp(0),
             priced: false,
@@ -473,11 +474,11 @@ impl Backend for Fake {
     }
 
     fn missing(&self) -> Vec<MissingAgent> {
-        self.0.missing.lock().unwrap().clone()
+        self.0.missing.lock().clone()
     }
 
     fn store_error(&self) -> Option<Arc<str>> {
-        self.0.store_error.lock().unwrap().clone()
+        self.0.store_error.lock().clone()
     }
 
     fn set_model(&self, id: &AgentId, request: ModelRequest) -> Result<(), SettingsError> {
@@ -494,7 +495,7 @@ impl Backend for Fake {
     }
 
     fn set_dashboard_context(&self, request: DashboardContextRequest) {
-        self.0.changes.lock().unwrap().push(format!("dashboard {:?}", request.context));
+        self.0.changes.lock().push(format!("dashboard {:?}", request.context));
     }
 
     fn sync_config(&self, config: &TownConfig) -> Result<(), TownConfigError> {
@@ -506,7 +507,7 @@ impl Backend for Fake {
             None => key.clone(),
         };
         let words: Vec<_> = config.env_vars.iter().map(word).collect();
-        self.0.changes.lock().unwrap().push(format!("sync {}", words.join(" ")));
+        self.0.changes.lock().push(format!("sync {}", words.join(" ")));
         Ok(())
     }
 }
@@ -517,7 +518,7 @@ pub(super) struct Kept(Mutex<Vec<Event>>);
 
 impl Sink for Kept {
     fn record(&self, event: Event) {
-        self.0.lock().unwrap().push(event);
+        self.0.lock().push(event);
     }
 }
 
@@ -582,7 +583,7 @@ impl Rig {
     /// Ends the server, so that every line is written, and returns the lines.
     pub(super) fn lines(self) -> Vec<Event> {
         self.server.shutdown(Duration::from_secs(5));
-        std::mem::take(&mut *self.kept.0.lock().unwrap())
+        std::mem::take(&mut *self.kept.0.lock())
     }
 
     /// As [`Rig::lines`], refused requests only, as `status method path error`.

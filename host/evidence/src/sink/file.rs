@@ -9,11 +9,12 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rustix::fs::OFlags;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
@@ -61,7 +62,7 @@ impl Directory {
     /// Gives it its place in the order of all puts.
     fn begin(&self, name: &Name, document: &'static str, bytes: Bytes) -> Put {
         let dir = self.dir.join(name.as_str());
-        let placed = Arc::clone(lock(&self.placed).entry(dir.join(document)).or_default());
+        let placed = Arc::clone(self.placed.lock().entry(dir.join(document)).or_default());
         let number = self.puts.fetch_add(1, Ordering::Relaxed) + 1;
         Put { base: self.dir.clone(), dir, document, bytes, number, placed }
     }
@@ -119,7 +120,7 @@ impl Put {
         file.write_all(&self.bytes)?;
         file.sync_all()?;
         // Held while it is moved: a later one waits for a volume that hangs now.
-        let mut placed = lock(&self.placed);
+        let mut placed = self.placed.lock();
         if *placed < self.number {
             fs::rename(new, place)?;
             *placed = self.number;
@@ -141,10 +142,6 @@ fn tidy(dir: &Path) {
             let _ = fs::remove_file(entry.path());
         }
     }
-}
-
-fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn read(base: &Path, path: &Path) -> Result<Option<Bytes>, Fault> {

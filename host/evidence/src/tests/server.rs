@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -66,7 +67,7 @@ impl Server {
     }
 
     pub fn set(&self, mood: Mood) {
-        *self.mood.lock().unwrap() = mood;
+        *self.mood.lock() = mood;
     }
 
     pub fn url(&self) -> String {
@@ -77,7 +78,7 @@ impl Server {
     #[track_caller]
     pub fn wait_until(&self, what: &str, it: impl Fn(&Kept) -> bool) {
         let until = Instant::now() + Duration::from_secs(20);
-        while !it(&self.kept.lock().unwrap()) {
+        while !it(&self.kept.lock()) {
             assert!(Instant::now() < until, "{what}");
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -90,7 +91,7 @@ async fn serve(listener: std::net::TcpListener, shared: Shared) {
     let listener = TcpListener::from_std(listener).unwrap();
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        shared.0.lock().unwrap().connections += 1;
+        shared.0.lock().connections += 1;
         let shared = shared.clone();
         connections.spawn(async move {
             let service = service_fn(|request| answer(request, shared.clone()));
@@ -106,7 +107,7 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
     let mut body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    let mood = *mood.lock().unwrap();
+    let mood = *mood.lock();
     let mut answer = Response::new(Full::default());
     match mood {
         Mood::Hangs => std::future::pending().await,
@@ -120,7 +121,7 @@ async fn answer(
         }
         Mood::Works => {}
     }
-    let mut kept = kept.lock().unwrap();
+    let mut kept = kept.lock();
     let sent = parts.headers.get("authorization");
     kept.authorization = sent.map(|it| it.to_str().unwrap().to_owned());
     let path = parts.uri.path().to_owned();

@@ -1,9 +1,10 @@
 //! A register in memory that does what registers should not.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tokio::time::sleep;
 
 use crate::fault::RegisterError;
@@ -45,24 +46,24 @@ struct State {
 
 impl Fake {
     pub fn set(&self, mood: Mood) {
-        self.0.lock().unwrap().mood = mood;
+        self.0.lock().mood = mood;
     }
 
     pub fn delay_up_to(&self, longest: Duration, seed: u64) {
-        self.0.lock().unwrap().delay = (longest, seed);
+        self.0.lock().delay = (longest, seed);
     }
 
     pub fn writes(&self) -> usize {
-        self.0.lock().unwrap().writes
+        self.0.lock().writes
     }
 
     pub fn calls(&self) -> usize {
-        self.0.lock().unwrap().calls
+        self.0.lock().calls
     }
 
     /// Somebody else writes.
     pub fn replace(&self, new: impl FnOnce(Option<Record>) -> Option<Record>) {
-        let state = &mut *self.0.lock().unwrap();
+        let state = &mut *self.0.lock();
         state.versions += 1;
         let record = new(state.content.take().map(|(_, record)| record));
         state.content = record.map(|record| (state.versions, record));
@@ -70,7 +71,7 @@ impl Fake {
 
     async fn delay(&self) {
         let delay = {
-            let (longest, seed) = &mut self.0.lock().unwrap().delay;
+            let (longest, seed) = &mut self.0.lock().delay;
             let random = super::fastrand(*seed)();
             *seed = random;
             Duration::from_micros(random % (longest.as_micros() as u64 + 1))
@@ -82,7 +83,7 @@ impl Fake {
 
     async fn before(&self) -> Result<(), RegisterError> {
         let mood = {
-            let mut state = self.0.lock().unwrap();
+            let mut state = self.0.lock();
             state.calls += 1;
             state.mood
         };
@@ -102,7 +103,7 @@ impl Fake {
     }
 
     async fn after(&self, is_write: bool) {
-        let mood = self.0.lock().unwrap().mood;
+        let mood = self.0.lock().mood;
         if mood == Mood::LosesAnswers || mood == Mood::LosesAnswersOfWrites && is_write {
             std::future::pending::<()>().await;
         }
@@ -122,7 +123,7 @@ impl Register for Fake {
 
     async fn read(&self) -> Result<Option<(Version, Record)>, RegisterError> {
         self.before().await?;
-        let found = self.0.lock().unwrap().content.clone();
+        let found = self.0.lock().content.clone();
         self.after(false).await;
         Ok(found.map(|(number, record)| (version(number), record)))
     }
@@ -134,7 +135,7 @@ impl Register for Fake {
     ) -> Result<Written, RegisterError> {
         self.before().await?;
         let written = {
-            let state = &mut *self.0.lock().unwrap();
+            let state = &mut *self.0.lock();
             let there = state.content.as_ref().map(|(number, _)| version(*number));
             if there.as_ref() == expected {
                 state.writes += 1;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -14,6 +14,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -68,17 +69,17 @@ impl Server {
     }
 
     pub fn object(&self, name: &str) -> Value {
-        let state = self.state.lock().unwrap();
+        let state = self.state.lock();
         serde_json::from_slice(&state.values[name].1).unwrap()
     }
 
     pub fn set(&self, name: &str, text: &'static str) {
-        self.state.lock().unwrap().put(name, Bytes::from_static(text.as_bytes()));
+        self.state.lock().put(name, Bytes::from_static(text.as_bytes()));
     }
 
     /// As a member does that starts again.
     pub fn forget_tokens(&self) {
-        self.state.lock().unwrap().tokens.clear();
+        self.state.lock().tokens.clear();
     }
 }
 
@@ -101,7 +102,7 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    let state = &mut *state.lock().unwrap();
+    let state = &mut *state.lock();
     let path = parts.uri.path();
     Ok(match state.kind {
         Kind::Bucket { conditions } => {

@@ -7,14 +7,15 @@ pub mod modes;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bulkhead_llm::{
     Bounds, Chat, Content, Dialect, Endpoint, Error, Message, Part, Request, Role, Settings,
 };
 use bulkhead_net::{BaseUrl, Connector, Credential, System};
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -98,7 +99,7 @@ impl Server {
 
     /// All requests so far.
     pub fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap().clone()
+        self.asked.lock().clone()
     }
 
     /// Waits until so many requests are answered with all that was to be sent, and the client has had a moment to read it.
@@ -129,7 +130,7 @@ fn serve(
     let mut buffer = Vec::new();
     while let Some((head, body)) = read_request(&mut stream, &mut buffer) {
         let asked = {
-            let mut all = all.lock().unwrap();
+            let mut all = all.lock();
             let body = serde_json::from_slice(&body).unwrap_or_default();
             let asked = Asked { connection, number: all.len(), head, body };
             all.push(asked.clone());

@@ -11,7 +11,7 @@ struct Gate {
 impl Write for Gate {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let _ = self.opened.recv();
-        self.written.lock().unwrap().extend_from_slice(bytes);
+        self.written.lock().extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -49,7 +49,7 @@ fn a_blocked_output_drops_and_counts_and_keeps_room_for_what_matters() {
     assert_eq!(log.dropped(), dropped, "a fatal line still has room");
     drop(open);
     assert!(log.flush(Duration::from_secs(10)));
-    let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
+    let text = String::from_utf8(written.lock().clone()).unwrap();
     let seqs: Vec<u64> = text
         .lines()
         .map(|line| {
@@ -68,7 +68,7 @@ fn lines_of_an_agent_are_held_by_it_until_they_are_written_and_dropped_without_r
     account.begin(4096, 80, None);
     // With one line in hand the writer stands at the gate, and takes none of those that follow.
     log.record_for(info(), &account);
-    while !log.shared.lock().writing || account.reading().host.log > 0 {
+    while !log.shared.queue.lock().writing || account.reading().host.log > 0 {
         std::thread::yield_now();
     }
     for _ in 0..100 {
@@ -92,17 +92,17 @@ struct Disk(Arc<Mutex<(usize, Vec<u8>)>>);
 
 impl Disk {
     fn make_room(&self, bytes: usize) {
-        self.0.lock().unwrap().0 += bytes;
+        self.0.lock().0 += bytes;
     }
 
     fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().1.clone()).unwrap()
+        String::from_utf8(self.0.lock().1.clone()).unwrap()
     }
 }
 
 impl Write for Disk {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let (room, written) = &mut *self.0.lock().unwrap();
+        let (room, written) = &mut *self.0.lock();
         let taken = bytes.len().min(*room);
         if taken == 0 {
             return Err(std::io::ErrorKind::StorageFull.into());
@@ -172,7 +172,7 @@ fn a_long_record_takes_a_number_for_each_part_and_is_dropped_whole() {
     log.record(fatal());
     drop(open);
     assert!(log.flush(Duration::from_secs(10)));
-    let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
+    let text = String::from_utf8(written.lock().clone()).unwrap();
     assert!(text.lines().all(|line| line.len() < LogConfig::MAX_LINE_BYTES));
     let seqs = seqs(&text);
     assert_eq!((gap(&seqs), seqs.last().copied()), (dropped, log.last_seq()));
@@ -239,7 +239,7 @@ fn flush_waits_for_the_write_itself() {
     assert!(!log.flush(Duration::from_millis(20)), "the output is blocked");
     open.send(()).unwrap();
     assert!(log.flush(Duration::from_secs(10)));
-    assert!(!written.lock().unwrap().is_empty());
+    assert!(!written.lock().is_empty());
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn nothing_comes_after_the_end_of_the_run() {
     let [crash, _] = crash_and_its_lines();
     log.record(crash);
     log.close(Duration::from_secs(10));
-    let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
+    let text = String::from_utf8(written.lock().clone()).unwrap();
     assert!(text.trim_end().lines().last().unwrap().contains("container.stopped"), "{text}");
     assert_eq!(seqs(&text), [0, 1]);
     assert_eq!(log.dropped(), 2);
@@ -290,7 +290,7 @@ fn lines_below_the_level_get_no_number() {
     });
     log.record(info());
     log.close(Duration::from_secs(10));
-    let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
+    let text = String::from_utf8(written.lock().clone()).unwrap();
     assert_eq!(seqs(&text), [0]);
     let mut counted = log.context().counts().events().filter(|(_, count)| *count > 0);
     assert_eq!(counted.next(), Some(("container.stop_intent", 1)));

@@ -1,9 +1,10 @@
 //! The tools on a host that is played, asked as a client asks them: line by line.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use expect_test::expect;
+use parking_lot::Mutex;
 use rmcp::ServiceExt;
 use serde_json::{Value, json};
 use tokio::io::{
@@ -30,7 +31,7 @@ impl Played {
     }
 
     fn asked(&self) -> Vec<String> {
-        std::mem::take(&mut *self.asked.lock().unwrap())
+        std::mem::take(&mut *self.asked.lock())
     }
 }
 
@@ -38,7 +39,7 @@ impl Api for Played {
     fn call(&self, call: Call) -> BoxFuture<'_, Result<Answer, String>> {
         let said = format!("{} {}", call.method, call.path);
         let body = String::from_utf8(call.body.to_vec()).unwrap();
-        self.asked.lock().unwrap().push(format!("{said} {body}").trim_end().to_owned());
+        self.asked.lock().push(format!("{said} {body}").trim_end().to_owned());
         let answer = match self.answers.get(&*said) {
             Some((0, _)) => return std::future::pending().boxed(),
             Some((status, body)) => Ok(Answer { status: *status, body: body.clone().into() }),

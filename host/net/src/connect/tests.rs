@@ -50,9 +50,9 @@ async fn listen() -> (TcpListener, u16) {
 async fn proxy(
     leads_to: u16,
     answer: &'static str,
-) -> (u16, Arc<std::sync::Mutex<Vec<Vec<String>>>>) {
+) -> (u16, Arc<parking_lot::Mutex<Vec<Vec<String>>>>) {
     let (listener, port) = listen().await;
-    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = Arc::new(parking_lot::Mutex::new(Vec::new()));
     let heads = Arc::clone(&seen);
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
@@ -60,7 +60,7 @@ async fn proxy(
             tokio::spawn(async move {
                 let head = head(&mut stream).await;
                 let is_tunnel = head[0].starts_with("CONNECT ");
-                heads.lock().unwrap().push(head);
+                heads.lock().push(head);
                 stream.write_all(answer.as_bytes()).await.unwrap();
                 if is_tunnel && answer.contains(" 200 ") {
                     let mut server = TcpStream::connect(("127.0.0.1", leads_to)).await.unwrap();
@@ -132,7 +132,7 @@ async fn plain_http_goes_to_a_proxy_with_its_whole_url_and_its_password() {
     // The name has no address: the proxy is to look it up.
     let connected = connect(&connector, &to("town.invalid", 8080, false), &System).await.unwrap();
     assert_eq!(ask(connected).await, "HTTP/1.1 200 OK");
-    let head = heads.lock().unwrap().remove(0);
+    let head = heads.lock().remove(0);
     assert_eq!(head[0], "GET http://town.invalid:8080/x?y HTTP/1.1");
     assert!(head.contains(&"host: town.invalid:8080".to_owned()), "{head:?}");
     assert!(head.contains(&"proxy-authorization: Basic dXNlcjpodW50ZXIy".to_owned()), "{head:?}");
@@ -149,7 +149,7 @@ async fn https_goes_through_a_tunnel_and_the_server_is_known_by_its_certificate(
     assert!(error.to_string().contains("certificate"), "{error}");
     connector.trust = trusting(&authority);
     assert_eq!(ask(connect(&connector, &town, &System).await.unwrap()).await, "HTTP/1.1 200 OK");
-    let head = heads.lock().unwrap().remove(1);
+    let head = heads.lock().remove(1);
     assert_eq!(head[0], "CONNECT town.invalid:443 HTTP/1.1");
     assert!(head.contains(&"Proxy-Authorization: Basic dXNlcjpodW50ZXIy".to_owned()), "{head:?}");
 }

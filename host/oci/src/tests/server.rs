@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bulkhead_types::Digest;
+use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
 use crate::signature::tests::{Signer, payload};
@@ -98,11 +99,11 @@ impl Server {
 
     /// Answers what `script` does, with the number of earlier requests for the same path; the rest from its contents.
     pub fn answers(&self, script: impl Fn(&Asked, usize) -> Option<Reply> + Send + Sync + 'static) {
-        self.state.lock().unwrap().script = Some(Arc::new(Box::new(script)));
+        self.state.lock().script = Some(Arc::new(Box::new(script)));
     }
 
     pub fn asked(&self) -> Vec<Asked> {
-        self.state.lock().unwrap().asked.clone()
+        self.state.lock().asked.clone()
     }
 
     /// Requests for paths with this in them.
@@ -120,7 +121,7 @@ impl Server {
     }
 
     pub fn put(&self, path: &str, bytes: &[u8]) -> Digest {
-        self.state.lock().unwrap().contents.insert(path.into(), bytes.into());
+        self.state.lock().contents.insert(path.into(), bytes.into());
         digest(bytes)
     }
 
@@ -175,13 +176,13 @@ pub fn digest(bytes: &[u8]) -> Digest {
 fn serve(stream: &TcpStream, state: &Mutex<State>) {
     let Some(asked) = asked(stream) else { return };
     let (before, script) = {
-        let mut state = state.lock().unwrap();
+        let mut state = state.lock();
         let before = state.asked.iter().filter(|it| it.path == asked.path).count();
         state.asked.push(asked.clone());
         (before, state.script.clone())
     };
     let scripted = script.and_then(|script| script(&asked, before));
-    let reply = scripted.unwrap_or_else(|| contents(&asked, &state.lock().unwrap().contents));
+    let reply = scripted.unwrap_or_else(|| contents(&asked, &state.lock().contents));
     let Reply { status, headers, body, sent, then } = reply;
     let mut text = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n", body.len());
     for (name, value) in headers {

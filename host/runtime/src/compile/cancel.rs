@@ -2,8 +2,8 @@
 
 use std::io;
 use std::process::{Child, ExitStatus};
-use std::sync::{Mutex, MutexGuard};
 
+use parking_lot::Mutex;
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
@@ -37,7 +37,7 @@ impl Cancel {
     /// Kills the process that compiles, if there is one, and lets none begin. The first reason stays. Does not wait: the
     /// thread that runs it takes its end.
     pub(crate) fn cancel(&self, why: Stopped) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         *state = match std::mem::take(&mut *state) {
             State::Waits => State::Cancelled(why, None),
             State::Runs(mut child) => {
@@ -50,7 +50,7 @@ impl Cancel {
 
     /// Why it is not to be carried through.
     pub(crate) fn is_cancelled(&self) -> Option<Stopped> {
-        match *self.lock() {
+        match *self.0.lock() {
             State::Cancelled(why, _) => Some(why),
             State::Waits | State::Runs(_) => None,
         }
@@ -58,7 +58,7 @@ impl Cancel {
 
     /// This process does it from now on, unless it was cancelled.
     pub(super) fn runs(&self, mut child: Child) -> Result<Pid, Stopped> {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         if let State::Cancelled(why, _) = *state {
             let _ = child.kill();
             let _ = child.wait();
@@ -75,7 +75,7 @@ impl Cancel {
         // its id.
         let look = || waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
         while matches!(look(), Err(Errno::INTR)) {}
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         match &mut *state {
             State::Cancelled(why, child) => {
                 if let Some(mut child) = child.take() {
@@ -90,10 +90,6 @@ impl Cancel {
             }
             State::Waits => Ok(Err(io::Error::other("nobody runs"))),
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use bulkhead_tasks::containment::contain;
+use parking_lot::{Condvar, Mutex};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -40,7 +41,7 @@ impl Workers {
 
     /// Does a job as soon as a thread has none.
     pub(crate) fn spawn(&self, job: impl FnOnce() + Send + 'static) {
-        self.0.lock().jobs.push_back(Box::new(job));
+        self.0.queue.lock().jobs.push_back(Box::new(job));
         self.0.has_news.notify_one();
     }
 }
@@ -54,21 +55,16 @@ impl Shared {
     }
 
     fn next(&self) -> Option<Job> {
-        let queue = self.lock();
+        let mut queue = self.queue.lock();
         let waits = |queue: &mut Queue| queue.jobs.is_empty() && !queue.is_over;
-        let queue = self.has_news.wait_while(queue, waits);
-        let mut queue = queue.unwrap_or_else(|poisoned| poisoned.into_inner());
+        self.has_news.wait_while(&mut queue, waits);
         if queue.is_over { None } else { queue.jobs.pop_front() }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        let mut queue = self.0.lock();
+        let mut queue = self.0.queue.lock();
         queue.is_over = true;
         let waiting = std::mem::take(&mut queue.jobs);
         drop(queue);

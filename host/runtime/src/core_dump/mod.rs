@@ -39,14 +39,15 @@ mod serialize;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bulkhead_tasks::containment;
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use wasmtime::WasmCoreDump;
@@ -203,10 +204,10 @@ impl CoreDumps {
             Ok(()) => {}
             Err(TrySendError::Full(job)) => {
                 self.counts.refused.fetch_add(1, Relaxed);
-                drop(lock(&remains).take());
+                drop(remains.lock().take());
                 let _ = job.done.send(Err(CoreDumpError::QueueFull));
             }
-            Err(TrySendError::Disconnected(_)) => drop(lock(&remains).take()),
+            Err(TrySendError::Disconnected(_)) => drop(remains.lock().take()),
         }
         let (released, counts) = (Some(is_released), Arc::clone(&self.counts));
         PendingDump { remains, released, done: is_done, counts, given_up: false }
@@ -214,7 +215,7 @@ impl CoreDumps {
 
     /// Removes what is too old by now. Every dump does it as well.
     pub fn prune(&self) {
-        lock(&self.directory).prune();
+        self.directory.lock().prune();
     }
 
     /// What became of them so far.
@@ -239,7 +240,7 @@ impl PendingDump {
         if timeout(patience, &mut released).await.is_ok() {
             return;
         }
-        let given_up = lock(&self.remains).take();
+        let given_up = self.remains.lock().take();
         match given_up {
             Some(remains) => {
                 drop(remains);
@@ -275,12 +276,12 @@ fn work(jobs: &Receiver<Job>, directory: &Mutex<Directory>, counts: &Counts, max
     crate::lanes::lower_priority();
     for Job { remains, crash_id, released, done } in jobs {
         // One that was given up is counted already.
-        let Some(remains) = lock(&remains).take() else { continue };
+        let Some(remains) = remains.lock().take() else { continue };
         let result = containment::contain(|| {
             let dump = remains.serialize(max_bytes);
             // The caller may have gone.
             let _ = released.send(());
-            lock(directory).keep(&crash_id, &dump)
+            directory.lock().keep(&crash_id, &dump)
         });
         let result = result.unwrap_or_else(|panicked| {
             let message = panicked.to_string();
@@ -290,10 +291,6 @@ fn work(jobs: &Receiver<Job>, directory: &Mutex<Directory>, counts: &Counts, max
         count.fetch_add(1, Relaxed);
         let _ = done.send(result);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 #[cfg(test)]

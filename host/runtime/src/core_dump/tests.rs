@@ -1,9 +1,10 @@
 //! Core dumps of stock components written as text, read with a reader that is not the engine's writer.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_types::{AgentSpec, Exit, ExitReason, Limits};
+use parking_lot::Mutex;
 use wasmparser::{DataKind, KnownCustom, Parser, Payload};
 
 use super::*;
@@ -227,7 +228,7 @@ fn a_store_goes_at_once_when_too_many_wait() {
     let agents = QUEUE + 3;
     let rig = rig(agents, |_| {});
     let loaded = loaded(&rig, SECRET);
-    let held = lock(&dumps(&rig).directory);
+    let held = dumps(&rig).directory.lock();
     let keep = |index| dumps(&rig).keep(*ends(&rig, &loaded, true).1.unwrap(), format!("{index}"));
     let mut first = keep(0);
     rig.block_on(first.released(Duration::MAX));
@@ -258,7 +259,7 @@ fn a_disk_that_hangs_holds_no_store() {
     let rig = rig(2, |_| {});
     let loaded = loaded(&rig, SECRET);
     // The thread waits for it when it has made its first dump.
-    let hangs = lock(&dumps(&rig).directory);
+    let hangs = dumps(&rig).directory.lock();
     let keep = |name: &str| dumps(&rig).keep(*ends(&rig, &loaded, true).1.unwrap(), name);
     let mut written = keep("written");
     rig.block_on(written.released(Duration::MAX));

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bulkhead_types::Level;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
@@ -57,7 +58,7 @@ impl LineStream {
     }
 
     fn take(&self, bytes: &[u8]) {
-        let mut unfinished = self.unfinished.lock().unwrap_or_else(|p| p.into_inner());
+        let mut unfinished = self.unfinished.lock();
         let mut lines = bytes.split(|byte| *byte == b'\n');
         let last = lines.next_back().unwrap_or_default();
         for line in lines {
@@ -130,7 +131,7 @@ impl Clone for LineStream {
 impl Drop for LineStream {
     fn drop(&mut self) {
         let Some(unfinished) = Arc::get_mut(&mut self.unfinished) else { return };
-        let mut last = std::mem::take(unfinished.get_mut().unwrap_or_else(|p| p.into_inner()));
+        let mut last = std::mem::take(unfinished.get_mut());
         last.add(b"", true, |line| self.emit(line));
         if !last.text.is_empty() {
             self.emit(&last.text);
@@ -219,7 +220,7 @@ mod tests {
             stream.take(bytes);
         }
         drop(stream);
-        let lines = port.lines.lock().unwrap();
+        let lines = port.lines.lock();
         lines.iter().map(|(line, _)| line.clone()).collect()
     }
 
@@ -289,6 +290,6 @@ mod tests {
         assert!(
             stream.write(Bytes::from_static(b"x")).is_ok() && is_trap(stream.write("y".into()))
         );
-        assert_eq!(port.lines.lock().unwrap().len(), PERMIT_BYTES - 1);
+        assert_eq!(port.lines.lock().len(), PERMIT_BYTES - 1);
     }
 }

@@ -1,9 +1,9 @@
 //! A port of the unit tests. Tests outside this crate have `Nobody` of `tests/engine-fixture`.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 
 use bulkhead_types::{Level, Secret, Settings};
+use parking_lot::Mutex;
 
 use super::Port;
 
@@ -25,7 +25,7 @@ impl Port for FakePort {
         _fields: BTreeMap<String, String>,
         dropped: u64,
     ) {
-        self.lines.lock().unwrap().push((message, dropped));
+        self.lines.lock().push((message, dropped));
     }
     fn settings(&self) -> Settings {
         self.settings.clone()

@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustix::fs::fstatvfs;
 
 use super::Space;
@@ -75,7 +75,7 @@ impl Disk {
 
     /// Whether `space` more leaves the floor free on the file system of `root`.
     pub(super) fn take(&self, root: &File, space: Space) -> io::Result<bool> {
-        let mut lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lease = self.lease.lock();
         let now = Instant::now();
         if !space.is_within(lease.left) || lease.until.is_none_or(|until| until < now) {
             let above = self.above_floor(root)?;
@@ -130,8 +130,8 @@ mod tests {
         let disk = Disk::new(DiskFloor { bytes: 0, inodes: 0 });
         let most = LEASE.bytes;
         assert!(disk.take(&root, Space { bytes: most - 1, entries: 0 }).unwrap());
-        assert_eq!(disk.lease.lock().unwrap().left.bytes, 1);
+        assert_eq!(disk.lease.lock().left.bytes, 1);
         assert!(disk.take(&root, Space { bytes: 2, entries: 0 }).unwrap());
-        assert_eq!(disk.lease.lock().unwrap().left.bytes, most - 2);
+        assert_eq!(disk.lease.lock().left.bytes, most - 2);
     }
 }

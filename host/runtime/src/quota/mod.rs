@@ -22,10 +22,11 @@ use std::fs::File;
 use std::io;
 use std::ops::Deref;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bulkhead_types::Limits;
+use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::{FileType, Stat, fstat};
 use rustix::io::Errno;
 
@@ -137,7 +138,7 @@ impl Quota {
 
     /// Waits for its turn, and counts the tree when that was not done.
     pub(crate) fn begin(&self) -> io::Result<Step<'_>> {
-        let mut step = Step { quota: self, held: self.lock() };
+        let mut step = Step { quota: self, held: self.held.lock() };
         if self.is_stale.swap(false, Relaxed) || step.held.space.is_none() {
             step.count()?;
         }
@@ -221,10 +222,6 @@ impl Quota {
             Some(is) if is.size > 0 => self.resize(file, 0),
             _ => Ok(()),
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

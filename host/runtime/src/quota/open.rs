@@ -1,8 +1,9 @@
 //! What an agent has open, and what of that is deleted.
 
 use std::fs::File;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use rustix::fs::fstat;
 
 use super::{Identity, Space};
@@ -52,34 +53,30 @@ impl OpenFiles {
 
     /// Finds out which of them are closed, and gives their descriptors back.
     pub(super) fn count(&self) {
-        self.lock().count();
+        self.0.lock().count();
     }
 
     /// Whether one more may be.
     pub(super) fn may_open(&self) -> bool {
-        self.lock().count() < MAX_OPEN
+        self.0.lock().count() < MAX_OPEN
     }
 
     /// Takes the descriptor of one more.
     pub(super) fn take_descriptor(&self) -> Result<(), NoneLeft> {
-        let mut open = self.lock();
+        let mut open = self.0.lock();
         open.count();
         open.descriptors.one_more()
     }
 
     pub(super) fn files(&self) -> Vec<Arc<File>> {
-        self.lock().all.iter().filter_map(Weak::upgrade).collect()
+        self.0.lock().all.iter().filter_map(Weak::upgrade).collect()
     }
 
     pub(super) fn add(&self, file: &Arc<File>) {
-        let mut open = self.lock();
+        let mut open = self.0.lock();
         open.all.push(Arc::downgrade(file));
         // Somebody may have counted between this and when its descriptor was taken.
         open.count();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Open> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,10 +1,11 @@
 //! What a store holds, for unit tests of what guests call.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_types::AgentSpec;
+use parking_lot::Mutex;
 
 use super::{Shared, State};
 use crate::Logs;

@@ -45,13 +45,14 @@ use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
 use bulkhead_tasks::containment::contain;
 use bulkhead_types::{Digest, Frame, Frames, Symbolized};
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use cache::Cache;
@@ -251,7 +252,7 @@ impl Symbolizer {
     }
 
     fn ask(&self, question: &Arc<Question>, path: &Arc<Path>, frames: &Frames) -> Waiting {
-        let mut answers = self.shared.answers();
+        let mut answers = self.shared.answers.lock();
         answers.now += 1;
         let now = answers.now;
         match answers.known.get_mut(question) {
@@ -314,10 +315,6 @@ impl Future for Symbolizing {
 }
 
 impl Shared {
-    fn answers(&self) -> MutexGuard<'_, Answers> {
-        self.answers.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
     fn refuse(&self, reason: Unavailable, frames: &Frames) -> Waiting {
         self.dropped.fetch_add(1, Ordering::Relaxed);
         Waiting::Ready(reason.with(frames))
@@ -328,7 +325,7 @@ impl Shared {
     fn answer(&self, question: &Arc<Question>, answer: &Arc<Symbolization>) {
         self.looked_up.fetch_add(1, Ordering::Relaxed);
         let waiting = {
-            let mut answers = self.answers();
+            let mut answers = self.answers.lock();
             let waiting = answers.known.remove(question);
             if answer.status == Symbolized::Done {
                 answers.keep(Arc::clone(question), Arc::clone(answer));

@@ -332,7 +332,7 @@ fn what_is_known_about_locations_is_bounded_by_its_bytes() {
         let frames = Frames::from(vec![Frame { module: Some(long.clone()), ..frames[0].clone() }]);
         assert!(rig.symbolizer.symbolize(of.digest, &of.path, &frames).wait().reason.is_none());
     }
-    let answers = rig.symbolizer.shared.answers();
+    let answers = rig.symbolizer.shared.answers.lock();
     assert!(answers.bytes <= MAX_ANSWER_BYTES && answers.known.len() < 10, "{}", answers.bytes);
 }
 
@@ -401,7 +401,7 @@ fn no_more_is_kept_than_is_allowed() {
     for address in 0..2000 {
         rig.answer(&all[9], &[address]);
     }
-    assert!(rig.symbolizer.shared.answers().known.len() <= MAX_ANSWERS);
+    assert!(rig.symbolizer.shared.answers.lock().known.len() <= MAX_ANSWERS);
 }
 
 #[test]

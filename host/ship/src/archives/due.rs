@@ -1,12 +1,10 @@
 //! What is still to be done for the archives of agents.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use bulkhead_types::AgentId;
-
-use super::lock;
+use parking_lot::Mutex;
 
 /// Until the next try, at first and at most.
 const AGAIN_AFTER: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(3600));
@@ -34,22 +32,18 @@ struct Due {
 pub(super) struct DueList(Mutex<BTreeMap<AgentId, Due>>);
 
 impl DueList {
-    fn all(&self) -> MutexGuard<'_, BTreeMap<AgentId, Due>> {
-        lock(&self.0)
-    }
-
     pub fn owe(&self, agent: &AgentId, owed: Owed) {
         let due = Due { owed, tries: 0, not_before: Instant::now() };
-        self.all().insert(agent.clone(), due);
+        self.0.lock().insert(agent.clone(), due);
     }
 
     pub fn owed(&self, agent: &AgentId) -> Option<Owed> {
-        self.all().get(agent).map(|due| due.owed)
+        self.0.lock().get(agent).map(|due| due.owed)
     }
 
     /// It was tried in vain, and is tried less and less often. Returns what was owed before.
     pub fn put_off(&self, agent: &AgentId, owed: Owed) -> Option<Owed> {
-        let mut all = self.all();
+        let mut all = self.0.lock();
         let before = all.get(agent).copied();
         let tries = before.map_or(0, |before| before.tries);
         let wait = AGAIN_AFTER.0.saturating_mul(1 << tries.min(16)).min(AGAIN_AFTER.1);
@@ -60,12 +54,12 @@ impl DueList {
 
     /// Nothing is owed any more.
     pub fn settle(&self, agent: &AgentId) {
-        self.all().remove(agent);
+        self.0.lock().remove(agent);
     }
 
     /// The agent begins, and its end does what is owed. That it is too large stays reported.
     pub fn begins(&self, agent: &AgentId) {
-        let mut all = self.all();
+        let mut all = self.0.lock();
         if all.get(agent).is_some_and(|due| due.owed != Owed::Smaller) {
             all.remove(agent);
         }
@@ -73,14 +67,14 @@ impl DueList {
 
     /// Agents for which something can be done, now or at the end.
     pub fn agents(&self, now: Option<Instant>) -> Vec<AgentId> {
-        let all = self.all();
+        let all = self.0.lock();
         let can_be =
             |due: &Due| due.owed != Owed::Smaller && now.is_none_or(|now| due.not_before <= now);
         all.iter().filter(|(_, due)| can_be(due)).map(|(agent, _)| agent.clone()).collect()
     }
 
     pub fn len(&self) -> usize {
-        self.all().len()
+        self.0.lock().len()
     }
 }
 

@@ -2,10 +2,11 @@
 //! lease at a time, as the head of the log is.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bulkhead_types::AgentId;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex as Turn;
 
@@ -107,7 +108,7 @@ impl Own<'_> {
 
 impl Drop for Own<'_> {
     fn drop(&mut self) {
-        let mut waiting = self.index.waiting();
+        let mut waiting = self.index.waiting.lock();
         if self.is_in(&waiting.changes) {
             waiting.changes.remove(self.agent);
         }
@@ -143,17 +144,9 @@ impl Index {
         Err(ShipError::Unavailable(format!("{object} is written by others all the time")))
     }
 
-    fn archives(&self) -> MutexGuard<'_, BTreeMap<AgentId, Packed>> {
-        self.archives.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The archive of an agent.
     pub fn get(&self, agent: &AgentId) -> Option<Packed> {
-        self.archives().get(agent).cloned()
+        self.archives.lock().get(agent).cloned()
     }
 
     pub fn epoch(&self) -> u64 {
@@ -162,7 +155,7 @@ impl Index {
 
     /// Whether there is room for one more.
     pub fn takes(&self, agent: &AgentId) -> bool {
-        let archives = self.archives();
+        let archives = self.archives.lock();
         archives.len() < MAX_ARCHIVES || archives.contains_key(agent)
     }
 
@@ -175,7 +168,7 @@ impl Index {
         to: Option<Packed>,
     ) -> Result<(), ShipError> {
         let number = {
-            let mut waiting = self.waiting();
+            let mut waiting = self.waiting.lock();
             waiting.last += 1;
             let number = waiting.last;
             waiting.changes.insert(agent.clone(), (number, to));
@@ -184,12 +177,12 @@ impl Index {
         // Nobody writes it later for one that has failed, or was dropped.
         let own = Own { index: self, agent, number };
         let mut version = self.version.lock().await;
-        let taken = self.waiting().changes.clone();
+        let taken = self.waiting.lock().changes.clone();
         if !own.is_in(&taken) {
             // Somebody has written it meanwhile.
             return Ok(());
         }
-        let mut archives = self.archives().clone();
+        let mut archives = self.archives.lock().clone();
         for (agent, (_, to)) in &taken {
             match to {
                 Some(packed) => archives.insert(agent.clone(), packed.clone()),
@@ -198,11 +191,11 @@ impl Index {
         }
         let written = self.write(place, &mut version, &archives).await;
         if written.is_ok() {
-            *self.archives() = archives;
+            *self.archives.lock() = archives;
             let is_taken = |agent: &AgentId, number: u64| {
                 taken.get(agent).is_some_and(|(of, _)| *of == number)
             };
-            self.waiting().changes.retain(|agent, (number, _)| !is_taken(agent, *number));
+            self.waiting.lock().changes.retain(|agent, (number, _)| !is_taken(agent, *number));
         }
         written
     }

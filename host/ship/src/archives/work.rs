@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use super::index::{KEY, Packed};
 use super::note::Note;
 use super::walk::{Seen, Survey, survey};
-use super::{ArchiveError, Arrived, Inner, Limits, Shipped, lock, pack, unpack};
+use super::{ArchiveError, Arrived, Inner, Limits, Shipped, pack, unpack};
 use crate::fault::ShipError;
 use crate::place::Put;
 use crate::segment::{hex, random};
@@ -146,7 +146,7 @@ impl Inner {
 
     /// The agent begins: from now on there may be more here than in the archive.
     pub(super) fn begins(&self, agent: &AgentId) -> Result<(), ArchiveError> {
-        let mut begun = lock(&self.begun);
+        let mut begun = self.begun.lock();
         *begun.entry(agent.clone()).or_default() += 1;
         match self.note(agent) {
             Some(note) if note.is_used_now() => Ok(()),
@@ -164,7 +164,7 @@ impl Inner {
     ) -> Result<(), ArchiveError> {
         let (inner, agent) = (Arc::clone(self), agent.clone());
         on_disk(move || {
-            let counts = lock(&inner.begun);
+            let counts = inner.begun.lock();
             match counts.get(&agent).copied().unwrap_or_default() == begun {
                 true => work(),
                 false => Err(ArchiveError::Interrupted),
@@ -191,7 +191,7 @@ impl Inner {
         let before = self.index.get(agent);
         let (inner, of) = (Arc::clone(self), agent.clone());
         let looked = on_disk(move || {
-            let begun = lock(&inner.begun).get(&of).copied().unwrap_or_default();
+            let begun = inner.begun.lock().get(&of).copied().unwrap_or_default();
             let found = survey(&inner.folder.join(of.as_str()), inner.limits)?;
             Ok((found, inner.note(&of), begun))
         });
@@ -400,7 +400,7 @@ impl Inner {
         // Before it is there: a tree without this would be one that was never shipped, and push that out which is kept.
         let print = survey(&staging.path, limits)?.map(|survey| survey.fingerprint);
         let note = Note::of(self.place.identity(), packed.id, print.unwrap_or_default());
-        let begun = lock(&self.begun);
+        let begun = self.begun.lock();
         self.write_note(agent, &note)?;
         drop(begun);
         fs::rename(&staging.path, &path).map_err(failed)?;
@@ -423,7 +423,7 @@ impl Inner {
     /// Whether there was an archive.
     pub(super) async fn withdraw(self: &Arc<Self>, agent: &AgentId) -> Result<bool, ArchiveError> {
         let packed = self.index.get(agent);
-        let is_in_doubt = lock(&self.doubtful).iter().any(|(of, _)| of == agent);
+        let is_in_doubt = self.doubtful.lock().iter().any(|(of, _)| of == agent);
         if packed.is_some() || is_in_doubt {
             let named = packed.clone().map(|packed| (agent.clone(), packed));
             let doubts = Doubts::take(self, named);
@@ -457,7 +457,7 @@ impl Inner {
 
     /// Nothing names these objects any more.
     fn discard(&self, keys: impl Iterator<Item = String>) {
-        let mut garbage = lock(&self.garbage);
+        let mut garbage = self.garbage.lock();
         let room = MAX_GARBAGE.saturating_sub(garbage.len());
         garbage.extend(keys.take(room));
     }
@@ -465,7 +465,7 @@ impl Inner {
     /// Removes what nothing names. What the place does not remove now is tried again with what comes next.
     pub(super) async fn sweep(&self) {
         // What is left when this is dropped is garbage again.
-        let mut rest = Written { inner: self, keys: std::mem::take(&mut *lock(&self.garbage)) };
+        let mut rest = Written { inner: self, keys: std::mem::take(&mut *self.garbage.lock()) };
         while let Some(key) = rest.keys.last() {
             if self.place.remove(key).await.is_err() {
                 return;
@@ -487,7 +487,7 @@ impl Inner {
     {
         let began = Instant::now();
         let (until, at_most, mut pause) = (began + self.wait, began + patience, AGAIN.0);
-        let is_failing = lock(&self.failing).is_some_and(|since| since.elapsed() < self.wait);
+        let is_failing = self.failing.lock().is_some_and(|since| since.elapsed() < self.wait);
         loop {
             let left = at_most.saturating_duration_since(Instant::now()).max(AGAIN.0);
             let answer = timeout(left, call()).await.unwrap_or_else(|_| {
@@ -497,12 +497,12 @@ impl Inner {
             match answer {
                 Err(error) if error.may_pass() => {
                     if is_failing || Instant::now() + pause >= until {
-                        *lock(&self.failing) = Some(Instant::now());
+                        *self.failing.lock() = Some(Instant::now());
                         return Err(error);
                     }
                 }
                 answer => {
-                    *lock(&self.failing) = None;
+                    *self.failing.lock() = None;
                     return answer;
                 }
             }
@@ -534,7 +534,7 @@ struct Doubts<'a> {
 impl<'a> Doubts<'a> {
     /// All that there are, and more.
     fn take(inner: &'a Inner, own: impl IntoIterator<Item = (AgentId, Packed)>) -> Self {
-        let known = lock(&inner.doubtful).clone();
+        let known = inner.doubtful.lock().clone();
         Self { inner, known, own: own.into_iter().collect() }
     }
 
@@ -542,7 +542,7 @@ impl<'a> Doubts<'a> {
     fn settle(mut self) {
         let mut settled = std::mem::take(&mut self.own);
         let is_known = |archive: &mut _| self.known.contains(archive);
-        settled.extend(lock(&self.inner.doubtful).extract_if(.., is_known));
+        settled.extend(self.inner.doubtful.lock().extract_if(.., is_known));
         for (agent, packed) in settled {
             let named = self.inner.index.get(&agent);
             if named.is_none_or(|named| named.id != packed.id) {
@@ -554,7 +554,7 @@ impl<'a> Doubts<'a> {
 
 impl Drop for Doubts<'_> {
     fn drop(&mut self) {
-        let mut doubtful = lock(&self.inner.doubtful);
+        let mut doubtful = self.inner.doubtful.lock();
         let room = MAX_GARBAGE.saturating_sub(doubtful.len());
         doubtful.extend(self.own.drain(..).take(room));
     }

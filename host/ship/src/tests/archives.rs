@@ -4,12 +4,13 @@ use std::fs::{self, Permissions};
 use std::io::Read as _;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bulkhead_types::AgentId;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use parking_lot::Mutex;
 use tar::{Builder, EntryType, Header};
 
 use super::{MAX_WORKSPACE, World};
@@ -38,7 +39,7 @@ impl Machine {
         let folder = world.disk(name).join("workspaces");
         let notices = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&notices);
-        let notify = move |_: &AgentId, notice| heard.lock().unwrap().push(notice);
+        let notify = move |_: &AgentId, notice| heard.lock().push(notice);
         let (archives, carrier) = opened.unwrap().archives(&folder, notify).unwrap().unwrap();
         Self { archives, folder, notices, _carrier: carrier }
     }
@@ -242,7 +243,7 @@ fn one_that_is_too_large_stays_and_is_reported_once() {
         assert_eq!(error.code(), "too-large");
         assert!(text.contains("ship.workspace_mb") && text.contains("16777218 bytes"), "{text}");
     }
-    let said = first.notices.lock().unwrap().len();
+    let said = first.notices.lock().len();
     assert_eq!(said, 2, "one that was shipped, and one that was not");
     let figures = first.archives.figures();
     assert_eq!((figures.shipped, figures.too_large, figures.due), (1, 2, 1));
@@ -506,7 +507,7 @@ fn one_that_is_interrupted_is_due() {
         tokio::time::timeout(Duration::ZERO, ship).await
     });
     assert!(dropped.is_err());
-    let last = first.notices.lock().unwrap().last().cloned();
+    let last = first.notices.lock().last().cloned();
     assert_eq!(last, Some(ArchiveNotice::NotShipped(ArchiveError::Interrupted)));
     assert_eq!(first.archives.figures().due, 1);
     assert_eq!(wait(first.archives.finish(Duration::from_secs(10))), 0);

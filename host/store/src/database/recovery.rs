@@ -34,7 +34,7 @@ impl Writer {
         }
         let retry_at = retry_after.map(|after| Instant::now() + after);
         let reason: Arc<str> = reason.into();
-        self.shared.lanes().lost = Some(Arc::clone(&reason));
+        self.shared.lanes.lock().lost = Some(Arc::clone(&reason));
         self.file = FileState::Lost { reason, retry_at };
         self.log_bytes = 0;
     }
@@ -74,7 +74,7 @@ impl Writer {
             Ok(Reopened { opened, held, ran, crashes_written }) => {
                 self.ran.at_least(ran);
                 (self.file, self.held) = (FileState::Open(opened), held);
-                self.shared.lanes().lost = None;
+                self.shared.lanes.lock().lost = None;
                 self.shared.with_tap(Tap::lose_track);
                 // What it got went through the log.
                 self.log_bytes = self.log_bytes.max(1);
@@ -105,7 +105,7 @@ impl Writer {
         let generation = snapshots::last_generation(connection).map_err(failed)?;
         self.shared.next_generation.fetch_max(generation + 1, Relaxed);
         let (rows, used, forgotten) = {
-            let mut lanes = self.shared.lanes();
+            let mut lanes = self.shared.lanes.lock();
             lanes.image.all_is_dirty();
             lanes.image.merge(found.rows, found.forgotten);
             self.shared.publish_members(&lanes);
@@ -118,9 +118,9 @@ impl Writer {
             rows.iter().try_for_each(|due| agents::write(connection, due))
         });
         match wrote {
-            Ok(()) => self.shared.lanes().image.is_written(&rows),
+            Ok(()) => self.shared.lanes.lock().image.is_written(&rows),
             Err(_) => {
-                let mut lanes = self.shared.lanes();
+                let mut lanes = self.shared.lanes.lock();
                 lanes.image.put_back(rows);
                 lanes.usage.put_back(used);
             }

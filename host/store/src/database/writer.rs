@@ -67,18 +67,18 @@ impl Writer {
         loop {
             let Some(batch) = self.next() else { break };
             let shared = Arc::clone(&self.shared);
-            let writes = shared.writes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let writes = shared.writes.lock();
             match batch {
                 Some(batch) => self.write(batch),
                 None => self.tidy(),
             }
             drop(writes);
-            self.shared.lanes().batch_is_done();
+            self.shared.lanes.lock().batch_is_done();
             self.shared.drained.notify_all();
         }
         if let FileState::Open(opened) = &self.file {
             // One that fails leaves a gap in the numbers, and no more.
-            let given: Vec<_> = self.shared.lanes().image.given().collect();
+            let given: Vec<_> = self.shared.lanes.lock().image.given().collect();
             let _ = in_transaction(&opened.connection, |file| {
                 records::write_ran(file, self.ran.now())?;
                 agents::settle(file, &given)
@@ -99,7 +99,7 @@ impl Writer {
             _ => TIDY,
         };
         loop {
-            let lanes = self.shared.lanes();
+            let mut lanes = self.shared.lanes.lock();
             // A lost file is searched for at its time; nothing becomes due for it.
             let due = lanes.due().filter(|_| is_open);
             let until_due = due.map(|due| due.saturating_duration_since(Instant::now()));
@@ -109,8 +109,7 @@ impl Writer {
                 let as_before = !is_open || lanes.due() == due;
                 as_before && !lanes.has_work() && !lanes.closed
             };
-            let waited = self.shared.filled.wait_timeout_while(lanes, patience, is_idle);
-            let (mut lanes, _) = waited.unwrap_or_else(|poisoned| poisoned.into_inner());
+            self.shared.filled.wait_while_for(&mut lanes, is_idle, patience);
             if lanes.has_work() {
                 return Some(Some(lanes.take()));
             }
@@ -137,7 +136,7 @@ impl Writer {
         }
         let wrote = self.write_state(&mut rows, &mut usage, &works);
         // The next one to be answered reads the file, and not what was on its way there.
-        self.shared.lanes().state_is_done(rows, usage, works, wrote.is_ok());
+        self.shared.lanes.lock().state_is_done(rows, usage, works, wrote.is_ok());
         waiters.answer(&wrote);
         self.write_crashes(crashes);
         if self.log_bytes > CHECKPOINT_BYTES {
@@ -156,7 +155,7 @@ impl Writer {
     /// Before a file is opened, which gets every row as it is at that moment: those in hand are older than that, and
     /// must not be written after it.
     fn put_rows_back(&self, rows: &mut Vec<Due>, usage: &mut UsageChange) {
-        let mut lanes = self.shared.lanes();
+        let mut lanes = self.shared.lanes.lock();
         lanes.image.put_back(std::mem::take(rows));
         lanes.usage.put_back(std::mem::take(usage));
     }
@@ -172,7 +171,7 @@ impl Writer {
             return self.opened().map(|_| ());
         }
         for attempt in 0..2 {
-            let forgotten = self.shared.lanes().image.forgotten();
+            let forgotten = self.shared.lanes.lock().image.forgotten();
             let connection = &self.opened()?.connection;
             let wrote = in_transaction(connection, |connection| {
                 rows.iter().try_for_each(|due| agents::write(connection, due))?;
@@ -251,7 +250,7 @@ impl Writer {
     ) -> rusqlite::Result<u64> {
         let (rules, ran, mut written) = (self.shared.config.retention, self.ran.now().max(ran), 0);
         loop {
-            let crashes = self.shared.lanes().crashes.take();
+            let crashes = self.shared.lanes.lock().crashes.take();
             if crashes.is_empty() {
                 return Ok(written);
             }

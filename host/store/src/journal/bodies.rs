@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::Mutex;
 
 use super::lane::Head;
 use super::layout::{self, BLOCK_BYTES, Geometry};
@@ -56,7 +57,7 @@ impl Bodies {
         body: &[u8],
     ) -> Option<Blocks> {
         let (bytes, sum) = (body.len(), crc32fast::hash(body));
-        let there = self.lock().get(&slot).map(|held| held.now.clone());
+        let there = self.held.lock().get(&slot).map(|held| held.now.clone());
         let is_it = |there: &Blocks| {
             there.message_id == message_id && (there.bytes, there.sum) == (bytes, sum)
         };
@@ -69,7 +70,7 @@ impl Bodies {
         }
         let blocks = Blocks { message_id: message_id.to_owned(), indexes, bytes, sum };
         // A slot has one writer: nobody changed what it has meanwhile.
-        let mut held = self.lock();
+        let mut held = self.held.lock();
         let before = held.remove(&slot).map(|held| held.now);
         held.insert(slot, Held { now: blocks.clone(), before });
         Some(blocks)
@@ -78,18 +79,18 @@ impl Bodies {
     /// What the file of the run before has for a slot is held by it.
     pub fn adopt(&self, slot: u64, blocks: Blocks) {
         blocks.indexes.iter().for_each(|index| self.free.claim(u64::from(*index)));
-        self.lock().insert(slot, Held { now: blocks, before: None });
+        self.held.lock().insert(slot, Held { now: blocks, before: None });
     }
 
     /// Gives back what a slot had before.
     pub fn release_before(&self, slot: u64) {
-        let before = self.lock().get_mut(&slot).and_then(|held| held.before.take());
+        let before = self.held.lock().get_mut(&slot).and_then(|held| held.before.take());
         self.give(before);
     }
 
     /// Gives back all that a slot has.
     pub fn release(&self, slot: u64) {
-        if let Some(Held { now, before }) = self.lock().remove(&slot) {
+        if let Some(Held { now, before }) = self.held.lock().remove(&slot) {
             self.give(Some(now));
             self.give(before);
         }
@@ -98,7 +99,7 @@ impl Bodies {
     /// How many blocks nobody has.
     #[cfg(test)]
     pub fn free(&self) -> usize {
-        let held = self.lock();
+        let held = self.held.lock();
         let all = held.values().flat_map(|held| std::iter::once(&held.now).chain(&held.before));
         self.geometry.blocks as usize - all.map(|blocks| blocks.indexes.len()).sum::<usize>()
     }
@@ -106,7 +107,7 @@ impl Bodies {
     /// Holds up callers that take a body or give one back.
     #[cfg(test)]
     pub fn hold(&self) -> impl Sized + '_ {
-        self.lock()
+        self.held.lock()
     }
 
     fn take(&self, count: usize) -> Option<Vec<u16>> {
@@ -126,9 +127,5 @@ impl Bodies {
     fn give(&self, blocks: Option<Blocks>) {
         let indexes = blocks.into_iter().flat_map(|blocks| blocks.indexes);
         indexes.for_each(|index| self.free.give(u64::from(index)));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Held>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

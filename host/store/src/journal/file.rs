@@ -11,11 +11,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Release;
-use std::sync::{Arc, Mutex};
 
 use bulkhead_types::{AgentId, Message};
+use parking_lot::Mutex;
 use rustix::fs::OFlags;
 
 use super::bodies::{Blocks, Bodies};
@@ -227,7 +228,7 @@ impl Open {
             table.slots.insert(agent.clone(), TakenSlot { index, taking: 0 });
             table.left.insert(agent, (mark, left));
         }
-        *open.lock() = table;
+        *open.table.lock() = table;
         Ok(open)
     }
 
@@ -242,7 +243,7 @@ impl Open {
             }
             table.left.insert(agent, (mark, left));
         }
-        *self.lock() = table;
+        *self.table.lock() = table;
     }
 
     fn carry(&self, index: u64, left: &Left) {

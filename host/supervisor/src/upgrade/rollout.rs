@@ -1,13 +1,14 @@
 //! One upgrade of one role.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_agent::{AgentHandle, Code, Component, NewCode, UpgradeStage};
 use bulkhead_api::{UpgradePhase, UpgradeView};
 use bulkhead_log::now;
 use bulkhead_types::{AgentId, AgentSpec, AgentState, Digest, Event, Timestamp};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -97,11 +98,11 @@ impl Rollout {
     }
 
     pub(super) fn phase(&self) -> UpgradePhase {
-        self.lock().phase
+        self.state.lock().phase
     }
 
     pub(super) fn view(&self) -> UpgradeView {
-        let state = self.lock();
+        let state = self.state.lock();
         let has_it =
             |moved: &&Moved| matches!(moved.stage, UpgradeStage::OnTrial | UpgradeStage::Done);
         let proven = |moved: &&Moved| moved.stage == UpgradeStage::Done;
@@ -122,7 +123,7 @@ impl Rollout {
 
     /// Takes it back. `false`: it is over, or about to be.
     pub(super) fn abort(&self) -> bool {
-        let state = self.lock();
+        let state = self.state.lock();
         if state.phase.is_over() || state.is_closed {
             return false;
         }
@@ -132,7 +133,7 @@ impl Rollout {
 
     /// From now on nobody takes it back. `false`: somebody did.
     fn closes(&self) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.is_closed = !*self.aborted.borrow();
         state.is_closed
     }
@@ -142,7 +143,7 @@ impl Rollout {
         if spec.component != self.component {
             return None;
         }
-        let state = self.lock();
+        let state = self.state.lock();
         let has_it = match state.phase {
             UpgradePhase::Rolling | UpgradePhase::Proving => {
                 state.is_for_all || state.moved.contains_key(&spec.id)
@@ -174,14 +175,14 @@ impl Rollout {
     async fn commit(&self, inner: &Arc<Inner>, replacement: Option<Replacement>) {
         if let Err(error) = inner.commit_upgrade(self, replacement).await {
             let text = format!("it holds until the host ends: {error}");
-            self.lock().problem = Some(text);
+            self.state.lock().problem = Some(text);
         }
         self.tell(inner);
     }
 
     async fn roll_out(&self, inner: &Arc<Inner>) -> Result<(), Stop> {
         let component = self.load(inner).await?;
-        self.lock().code_sha256 = Some(component.code_digest());
+        self.state.lock().code_sha256 = Some(component.code_digest());
         self.goes_on(UpgradePhase::Rolling);
         self.tell(inner);
         for sweep in 0..SWEEPS {
@@ -215,7 +216,7 @@ impl Rollout {
     /// Takes note of how many are left. Says whether none is, and none can come: what starts after the first sweep has
     /// the new code.
     fn looks_done(&self, sweep: usize, left: usize) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.agents = state.moved.len() + left;
         let was_for_all = std::mem::replace(&mut state.is_for_all, sweep > 0 || left == 0);
         left == 0 && was_for_all
@@ -258,7 +259,7 @@ impl Rollout {
     ) -> Result<(), Stop> {
         let id = agent.spec().id.clone();
         let is_first = {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             state.waits_for = Some(id.clone());
             let is_first = state.moved.is_empty();
             let (before, stage) = (agent.made_from(), UpgradeStage::Waits);
@@ -298,14 +299,14 @@ impl Rollout {
 
     /// An agent runs on the new code, or is about to.
     fn has_it(&self, id: &AgentId) {
-        if let Some(moved) = self.lock().moved.get_mut(id) {
+        if let Some(moved) = self.state.lock().moved.get_mut(id) {
             moved.stage = UpgradeStage::OnTrial;
         }
     }
 
     /// Takes note of how an agent fares.
     fn note(&self, id: &AgentId, stage: &UpgradeStage) -> Result<(), Stop> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.waits_for = None;
         match stage {
             UpgradeStage::Gone => {
@@ -335,7 +336,7 @@ impl Rollout {
         loop {
             self.check()?;
             let Some((id, agent)) = self.look(inner) else { return Ok(()) };
-            self.lock().waits_for = Some(id.clone());
+            self.state.lock().waits_for = Some(id.clone());
             // Each is checked within a moment, whichever is over next.
             let over = timeout(LOOK, agent.upgrade_reaches(UpgradeStage::is_over));
             let over = timeout_at(until, over);
@@ -352,7 +353,7 @@ impl Rollout {
     /// Takes note of how all fare that have not come through a turn. Yields one that still has not.
     fn look(&self, inner: &Arc<Inner>) -> Option<(AgentId, AgentHandle)> {
         let ids: Vec<AgentId> = {
-            let state = self.lock();
+            let state = self.state.lock();
             let on_trial = state.moved.iter().filter(|(_, moved)| !moved.stage.is_over());
             on_trial.map(|(id, _)| id.clone()).collect()
         };
@@ -362,7 +363,7 @@ impl Rollout {
             let Some(agent) = current(&id) else { continue };
             let stage = agent.upgrade_stage();
             if let Err(Stop::Failed(why)) = self.note(&id, &stage) {
-                self.lock().problem.get_or_insert(why);
+                self.state.lock().problem.get_or_insert(why);
             }
             if !stage.is_over() {
                 left.get_or_insert((id, agent));
@@ -376,7 +377,7 @@ impl Rollout {
         if *self.aborted.borrow() {
             return Err(Stop::Aborted);
         }
-        match self.lock().problem.clone() {
+        match self.state.lock().problem.clone() {
             Some(why) => Err(Stop::Failed(why)),
             None => Ok(()),
         }
@@ -385,7 +386,7 @@ impl Rollout {
     /// All that have the new code go back. Nobody else waits for that, and one that does not come to it is left.
     async fn revert(&self, inner: &Arc<Inner>, problem: Option<String>) {
         let moved: Vec<_> = {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             (state.problem, state.is_for_all) = (problem, false);
             state.phase = UpgradePhase::Reverting;
             state.moved.iter().map(|(id, moved)| (id.clone(), moved.before.clone())).collect()
@@ -398,11 +399,11 @@ impl Rollout {
             if inner.container.is_draining() {
                 return;
             }
-            self.lock().waits_for = Some(id.clone());
+            self.state.lock().waits_for = Some(id.clone());
             if let Some(agent) = inner.registry.get(&id).and_then(|agent| agent.current()) {
                 self.bring_back(inner, &agent, before).await;
             }
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             state.moved.remove(&id);
             state.waits_for = None;
         }
@@ -457,11 +458,11 @@ impl Rollout {
     }
 
     fn goes_on(&self, phase: UpgradePhase) {
-        self.lock().phase = phase;
+        self.state.lock().phase = phase;
     }
 
     pub(super) fn ends(&self, phase: UpgradePhase, problem: Option<String>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         (state.phase, state.problem) = (phase, problem);
         // Nobody goes back any more.
         state.moved.values_mut().for_each(|moved| moved.before = None);
@@ -480,10 +481,6 @@ impl Rollout {
             upgraded,
             problem,
         });
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

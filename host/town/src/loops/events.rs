@@ -5,12 +5,13 @@
 //! there twice. One that the town had no time for is kept.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bulkhead_types::AgentId;
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::time::{MissedTickBehavior, interval};
@@ -105,12 +106,6 @@ pub(super) async fn run(this: Loop) {
     }
 }
 
-impl Events {
-    fn lock(&self) -> MutexGuard<'_, HashMap<AgentId, u64>> {
-        self.cursors.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Loop {
     /// Begins to send what is new of every agent that is due; of a container that ends: of all.
     fn begin_events(&self, sending: &mut Sending, is_last: bool) {
@@ -146,7 +141,7 @@ impl Loop {
     /// The agents that have new events, and how many.
     fn new_events(&self) -> Vec<New> {
         let reports = self.container.agents();
-        let mut cursors = self.shared.events.lock();
+        let mut cursors = self.shared.events.cursors.lock();
         // Who is not known any more has no events either.
         if cursors.len() > reports.len() {
             let known: HashSet<_> = reports.iter().map(|report| &report.view.agent_id).collect();
@@ -165,18 +160,18 @@ impl Loop {
     /// Counts what an agent's events were as lost: the town has not taken them for too long.
     fn skip_events_of(&self, id: &AgentId) {
         let last = self.container.last_event_id(id);
-        let sent = self.shared.events.lock().insert(id.clone(), last).unwrap_or(0);
+        let sent = self.shared.events.cursors.lock().insert(id.clone(), last).unwrap_or(0);
         self.client().dropped(Droppable::Events, last.saturating_sub(sent));
     }
 
     /// An error is one that another try may help.
     async fn send_events_of(&self, about: &About) -> Result {
         let id = &about.agent_id;
-        let after = self.shared.events.lock().get(id).copied().unwrap_or(0);
+        let after = self.shared.events.cursors.lock().get(id).copied().unwrap_or(0);
         let page = self.container.events_after(id, after);
         if let Some(first) = page.dropped_before {
             self.client().dropped(Droppable::Events, first.saturating_sub(after + 1));
-            self.shared.events.lock().insert(id.clone(), first - 1);
+            self.shared.events.cursors.lock().insert(id.clone(), first - 1);
         }
         let waiting = page.events.into_iter().map(|event| Waiting {
             id: event.id,
@@ -186,7 +181,7 @@ impl Loop {
         while let Some(batch) = self.next_batch(&mut waiting) {
             let last = batch.last().map_or(after, |event| event.id);
             self.send(about, batch).await?;
-            self.shared.events.lock().insert(id.clone(), last);
+            self.shared.events.cursors.lock().insert(id.clone(), last);
         }
         Ok(())
     }

@@ -1,10 +1,11 @@
 //! Asks for nudges when an agent has nothing to do, and delivers them.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bulkhead_types::AgentId;
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::attempts::{Attempts, Failure};
@@ -204,7 +205,7 @@ impl Loop {
         };
         let nudge_id = request.nudge_id.clone().unwrap_or_default();
         let is_known = {
-            let known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = known.lock();
             known.ids.contains(&nudge_id)
         };
         if !is_known {
@@ -213,7 +214,7 @@ impl Loop {
                 tracing::info!(agent = %about.agent_id, error, "a nudge was not taken");
                 return;
             }
-            known.lock().unwrap_or_else(PoisonError::into_inner).insert(&nudge_id);
+            known.lock().insert(&nudge_id);
         }
         let (client, id) = (self.client(), about.agent_id.as_str());
         let path = client.paths.agent(about.rig_id.as_deref(), id, "nudge-delivered");

@@ -10,7 +10,6 @@
 //! there ([`bulkhead_api::town_snapshot`]).
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bulkhead_api::town_snapshot::{self, Foreign};
@@ -18,6 +17,7 @@ use bulkhead_types::{AgentId, Timestamp};
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::LAST_MODIFIED;
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use super::attempts::{Attempts, Failure};
@@ -73,11 +73,11 @@ enum Upload {
 impl Snapshots {
     /// How many agents' snapshots wait.
     pub(crate) fn waiting(&self) -> usize {
-        self.lock().waiting.len()
+        self.0.lock().waiting.len()
     }
 
     fn town_has(&self, id: &AgentId, has: Has) {
-        let mut inner = self.lock();
+        let mut inner = self.0.lock();
         if inner.has.len() >= REMEMBERED {
             inner.has.clear();
         }
@@ -86,7 +86,7 @@ impl Snapshots {
 
     /// What the town is known to have.
     fn known(&self, id: &AgentId) -> Option<Has> {
-        let has = self.lock().has.get(id).copied();
+        let has = self.0.lock().has.get(id).copied();
         has.filter(|has| match has {
             Has::Foreign(seen, times) => seen.elapsed() < foreign_for(*times),
             Has::Nothing | Has::Ours(_) => true,
@@ -95,16 +95,12 @@ impl Snapshots {
 
     /// Something foreign is there, once more.
     fn town_has_foreign(&self, id: &AgentId) {
-        let before = self.lock().has.get(id).copied();
+        let before = self.0.lock().has.get(id).copied();
         let times = match before {
             Some(Has::Foreign(_, times)) => times.saturating_add(1),
             _ => 1,
         };
         self.town_has(id, Has::Foreign(Instant::now(), times));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -179,7 +175,7 @@ impl Loop {
         let now = Instant::now();
         let changed = self.container.take_changed_snapshots();
         changed_again.extend(changed.iter().filter(|id| sweep.has(id)).cloned());
-        let mut inner = self.shared.snapshots.lock();
+        let mut inner = self.shared.snapshots.0.lock();
         inner.waiting.extend(changed);
         for id in inner.waiting.iter().filter(|id| is_last || attempts.is_due(id, now)) {
             sweep.push(id.clone(), id.clone(), attempts.has_failed(id));
@@ -208,7 +204,7 @@ impl Loop {
             attempts.forget(&id);
         }
         if is_through && !changed_again.remove(&id) {
-            self.shared.snapshots.lock().waiting.remove(&id);
+            self.shared.snapshots.0.lock().waiting.remove(&id);
         } else if is_through {
             sweep.push(id.clone(), id, false);
         }

@@ -92,23 +92,23 @@ async fn a_refused_refresh_is_not_asked_again_for_every_call() {
 
 #[tokio::test]
 async fn a_call_that_was_refused_with_an_old_token_goes_again_with_the_new_one() {
-    let server = Arc::new(std::sync::Mutex::new(None::<crate::Handle>));
+    let server = Arc::new(parking_lot::Mutex::new(None::<crate::Handle>));
     let handle_of = Arc::clone(&server);
     let town = Server::start(move |got| {
         if got.token() != "hunter2-pushed" {
             // The town pushes a token while it refuses a call with the old one.
-            let handle = handle_of.lock().unwrap().clone().unwrap();
+            let handle = handle_of.lock().clone().unwrap();
             handle.refresh_token(secret("hunter2-pushed")).unwrap();
             return Answer::Json(401, "{}".into());
         }
         empty()
     });
     let client = client(&town.url, 5000, |_| {});
-    *server.lock().unwrap() = Some(client.town.handle().clone());
+    *server.lock() = Some(client.town.handle().clone());
     client.town.handle().registry(SOON).await.unwrap();
     assert!(town.got_at("refresh-container-token").is_empty());
     assert_eq!(client.lines.names(), ["refresh_token.received"]);
-    *server.lock().unwrap() = None;
+    *server.lock() = None;
 }
 
 #[tokio::test]

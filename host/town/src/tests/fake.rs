@@ -1,15 +1,16 @@
 //! A container that a test changes.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bulkhead_api::view::{MemoryView, RestartView};
 use bulkhead_api::{AgentView, EventsPage, NudgeRequest, TownRegistry};
 use bulkhead_feed::{Ring, RingLimits};
 use bulkhead_types::{AgentId, Incarnation, RestartRules, RestartState, Timestamp};
+use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 
@@ -77,12 +78,12 @@ pub(crate) fn view(name: &str, status: &'static str) -> AgentView {
 impl Fake {
     pub(crate) fn with(names: &[&str]) -> Arc<Self> {
         let fake = Self::default();
-        *fake.views.lock().unwrap() = names.iter().map(|name| view(name, "running")).collect();
+        *fake.views.lock() = names.iter().map(|name| view(name, "running")).collect();
         Arc::new(fake)
     }
 
     pub(crate) fn set(&self, name: &str, status: &'static str) {
-        let mut views = self.views.lock().unwrap();
+        let mut views = self.views.lock();
         views.retain(|view| view.agent_id.as_str() != name);
         views.push(view(name, status));
         drop(views);
@@ -93,26 +94,26 @@ impl Fake {
         let new = || {
             Arc::new(Ring::new(&Arc::default(), id(name), RingLimits::default(), &Arc::default()))
         };
-        let mut rings = self.rings.lock().unwrap();
+        let mut rings = self.rings.lock();
         Arc::clone(rings.entry(id(name)).or_insert_with(new))
     }
 
     pub(crate) fn store(&self, name: &str, taken_at: i64, bytes: &'static [u8]) {
         let remembered = Remembered { taken_at: Timestamp(taken_at), bytes: bytes.into() };
-        self.snapshots.lock().unwrap().insert(id(name), remembered);
-        self.changed.lock().unwrap().push(id(name));
+        self.snapshots.lock().insert(id(name), remembered);
+        self.changed.lock().push(id(name));
         self.stored.send_modify(|count| *count += 1);
     }
 }
 
 impl Container for Fake {
     fn agents(&self) -> Vec<AgentReport> {
-        let views = self.views.lock().unwrap().clone();
+        let views = self.views.lock().clone();
         views.into_iter().map(|view| AgentReport { view, last_event: None }).collect()
     }
 
     fn agent(&self, id: &AgentId) -> Option<AgentView> {
-        self.views.lock().unwrap().iter().find(|view| view.agent_id == *id).cloned()
+        self.views.lock().iter().find(|view| view.agent_id == *id).cloned()
     }
 
     fn is_ready(&self) -> bool {
@@ -120,11 +121,11 @@ impl Container for Fake {
     }
 
     fn is_wanted(&self, id: &AgentId) -> bool {
-        self.wanted.lock().unwrap().contains(id)
+        self.wanted.lock().contains(id)
     }
 
     fn registry(&self) -> Vec<Listed> {
-        let views = self.views.lock().unwrap();
+        let views = self.views.lock();
         let running = views.iter().filter(|view| view.status == "running");
         running
             .map(|view| Listed::Agent {
@@ -137,7 +138,7 @@ impl Container for Fake {
 
     fn town_lists(&self, registry: &TownRegistry) {
         let listed = registry.lists().cloned().collect();
-        self.town_lists.lock().unwrap().push(listed);
+        self.town_lists.lock().push(listed);
     }
 
     fn registry_changes(&self) -> watch::Receiver<u64> {
@@ -145,7 +146,7 @@ impl Container for Fake {
     }
 
     fn notifying(&self, agents: &[AgentId]) {
-        self.notified.lock().unwrap().push(agents.to_vec());
+        self.notified.lock().push(agents.to_vec());
     }
 
     fn not_notified(&self) {
@@ -153,7 +154,7 @@ impl Container for Fake {
     }
 
     fn acknowledged(&self, agents: &[AgentId]) {
-        self.acknowledged.lock().unwrap().push(agents.to_vec());
+        self.acknowledged.lock().push(agents.to_vec());
     }
 
     fn events_after(&self, id: &AgentId, after: u64) -> EventsPage {
@@ -165,7 +166,7 @@ impl Container for Fake {
     }
 
     fn nudge(&self, _: &AgentId, request: NudgeRequest) -> Result<(), String> {
-        self.nudges.lock().unwrap().push(request.message);
+        self.nudges.lock().push(request.message);
         Ok(())
     }
 
@@ -174,10 +175,10 @@ impl Container for Fake {
     }
 
     fn take_changed_snapshots(&self) -> Vec<AgentId> {
-        std::mem::take(&mut self.changed.lock().unwrap())
+        std::mem::take(&mut self.changed.lock())
     }
 
     fn newest_snapshot(&self, id: &AgentId) -> Option<Remembered> {
-        self.snapshots.lock().unwrap().get(id).cloned()
+        self.snapshots.lock().get(id).cloned()
     }
 }

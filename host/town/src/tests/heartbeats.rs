@@ -1,10 +1,12 @@
 //! Heartbeats beside a town that misbehaves for some agents.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::fake::Fake;
 use super::reports::fine;
@@ -51,13 +53,13 @@ async fn agents_for_whom_the_town_hangs_delay_neither_others_nor_the_container()
     let came = Arc::new(Mutex::new(HashMap::<String, Vec<Instant>>::new()));
     let came_to = Arc::clone(&came);
     let server = Server::start(move |got| {
-        came_to.lock().unwrap().entry(got.path.clone()).or_default().push(Instant::now());
+        came_to.lock().entry(got.path.clone()).or_default().push(Instant::now());
         if beats(got, &BAD) { Answer::Silence } else { fine(got) }
     });
     let client = follow(&server, &[&BAD[..], &GOOD[..]].concat(), quick);
     until("heartbeats", || GOOD.iter().all(|agent| of(&server, agent) >= 20)).await;
     until("another try", || of(&server, "a1") > 1).await;
-    let came = came.lock().unwrap().clone();
+    let came = came.lock().clone();
     for (path, times) in &came {
         let gaps = times.windows(2).map(|pair| pair[1] - pair[0]);
         let longest = gaps.max().unwrap_or_default();

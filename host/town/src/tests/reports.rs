@@ -61,16 +61,13 @@ async fn a_registry_that_was_not_taken_is_posted_until_the_newest_is_there() {
     let (client, fake) = (client(&server.url, 300, |_| {}), Fake::with(&["b", "a"]));
     client.town.follow(Arc::clone(&fake) as Arc<dyn Container>);
     until("a post", || server.got_at("container-registry").len() > 1).await;
-    assert!(fake.acknowledged.lock().unwrap().is_empty());
-    assert_eq!(fake.notified.lock().unwrap()[0], [id("a"), id("b")], "the post may have arrived");
+    assert!(fake.acknowledged.lock().is_empty());
+    assert_eq!(fake.notified.lock()[0], [id("a"), id("b")], "the post may have arrived");
     assert_eq!(fake.not_notified.load(SeqCst), 0);
     fake.set("c", "running");
     fake.set("a", "exited");
     is_up.store(true, SeqCst);
-    until("the newest", || {
-        fake.acknowledged.lock().unwrap().last() == Some(&vec![id("b"), id("c")])
-    })
-    .await;
+    until("the newest", || fake.acknowledged.lock().last() == Some(&vec![id("b"), id("c")])).await;
     let last = server.got_at("container-registry").pop().unwrap();
     assert_eq!(listed(&last), ["b", "c"]);
     assert_eq!(last.json()[0]["env"], serde_json::json!(["KEY"]));
@@ -97,16 +94,16 @@ async fn nothing_is_posted_before_the_towns_list_was_read() {
     client.town.follow(Arc::clone(&fake) as Arc<dyn Container>);
     until("many questions", || server.got_at("container-registry").len() > 8).await;
     assert!(server.got_at("container-registry").iter().all(asks_for_registry));
-    assert!(fake.notified.lock().unwrap().is_empty());
+    assert!(fake.notified.lock().is_empty());
     is_up.store(true, SeqCst);
-    until("a post", || !fake.acknowledged.lock().unwrap().is_empty()).await;
-    assert_eq!(*fake.town_lists.lock().unwrap(), [[id("ghost")]], "before, and once");
+    until("a post", || !fake.acknowledged.lock().is_empty()).await;
+    assert_eq!(*fake.town_lists.lock(), [[id("ghost")]], "before, and once");
     let posts = server.got_at("container-registry");
     assert!(!posts.iter().rev().take(1).all(asks_for_registry));
     // It is asked for once in a run.
     fake.set("b", "running");
-    until("another post", || fake.acknowledged.lock().unwrap().len() > 1).await;
-    assert_eq!(fake.town_lists.lock().unwrap().len(), 1);
+    until("another post", || fake.acknowledged.lock().len() > 1).await;
+    assert_eq!(fake.town_lists.lock().len(), 1);
 }
 
 #[tokio::test]
@@ -114,11 +111,11 @@ async fn what_cannot_have_arrived_counts_as_not_notified() {
     let server = Server::start(fine);
     let (client, fake) = (client(&server.url, 300, |_| {}), Fake::with(&["a"]));
     client.town.follow(Arc::clone(&fake) as Arc<dyn Container>);
-    until("the first", || fake.acknowledged.lock().unwrap().len() == 1).await;
+    until("the first", || fake.acknowledged.lock().len() == 1).await;
     drop(server);
     fake.set("b", "running");
     until("a try that finds nobody", || fake.not_notified.load(SeqCst) > 0).await;
-    assert_eq!(fake.notified.lock().unwrap().last(), Some(&vec![id("a"), id("b")]));
+    assert_eq!(fake.notified.lock().last(), Some(&vec![id("a"), id("b")]));
 }
 
 #[tokio::test]
@@ -128,7 +125,7 @@ async fn what_an_earlier_run_reported_is_not_taken_back() {
     client.town.handle().registry(Duration::from_secs(20)).await.unwrap();
     drop(server);
     client.town.follow(Arc::clone(&fake) as Arc<dyn Container>);
-    until("two tries", || fake.notified.lock().unwrap().len() > 1).await;
+    until("two tries", || fake.notified.lock().len() > 1).await;
     assert_eq!(fake.not_notified.load(SeqCst), 0);
 }
 
@@ -169,7 +166,7 @@ async fn only_an_end_for_good_that_nobody_asked_for_is_reported() {
     fake.set("late", "stopping");
     // It crashed while the container went away, with restarts left.
     fake.set("next-run", "failed");
-    fake.wanted.lock().unwrap().push(id("next-run"));
+    fake.wanted.lock().push(id("next-run"));
     let not_at_fault = [
         ("host", ExitReason::HostError),
         ("killed", ExitReason::Killed),
@@ -285,7 +282,7 @@ async fn a_nudge_is_delivered_once_however_often_it_is_offered() {
         });
         until("the delivery", || server.got_at("nudge-delivered").len() == reported).await;
     }
-    assert_eq!(*fake.nudges.lock().unwrap(), ["go on"]);
+    assert_eq!(*fake.nudges.lock(), ["go on"]);
     assert_eq!(server.got_at("nudge-delivered")[0].json(), serde_json::json!({"nudge_id": "n1"}));
 }
 

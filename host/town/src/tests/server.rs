@@ -2,11 +2,13 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -78,7 +80,7 @@ impl Server {
     }
 
     pub(crate) fn got(&self) -> Vec<Got> {
-        self.shared.got.lock().unwrap().clone()
+        self.shared.got.lock().clone()
     }
 
     /// The requests whose path ends like this.
@@ -94,7 +96,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.shared.ended.store(true, SeqCst);
-        for stream in self.shared.open.lock().unwrap().iter() {
+        for stream in self.shared.open.lock().iter() {
             let _ = stream.shutdown(Shutdown::Both);
         }
         let _ = TcpStream::connect(self.address);
@@ -111,7 +113,7 @@ impl Shared {
             }
             let stream = stream.unwrap();
             self.connections.fetch_add(1, SeqCst);
-            self.open.lock().unwrap().push(stream.try_clone().unwrap());
+            self.open.lock().push(stream.try_clone().unwrap());
             let this = Arc::clone(&self);
             threads.push(std::thread::spawn(move || this.serve(stream)));
         }
@@ -123,7 +125,7 @@ impl Shared {
     fn serve(&self, mut stream: TcpStream) {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         while let Some(got) = read(&mut reader) {
-            self.got.lock().unwrap().push(got.clone());
+            self.got.lock().push(got.clone());
             if !self.answer(&mut stream, (self.handler)(&got)) {
                 break;
             }

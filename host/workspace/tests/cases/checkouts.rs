@@ -64,7 +64,7 @@ fn files(top: &Path) -> BTreeMap<PathBuf, Seen> {
 
 /// How often git has checked out.
 fn checkouts(bench: &Bench) -> usize {
-    let log = bench.run.log.lock().unwrap();
+    let log = bench.run.log.lock();
     log.iter().filter(|(_, words)| words.iter().any(|word| word == "reset")).count()
 }
 

@@ -108,7 +108,7 @@ async fn a_credential_goes_to_the_remote_of_the_rig_and_nowhere_else() {
     let wanted = Some(("user", "s3cret"));
     bench.server.want(wanted);
     thief.server.want(wanted);
-    *bench.keyring.kept.lock().unwrap() = Some(("user".to_owned(), "s3cret".to_owned()));
+    *bench.keyring.kept.lock() = Some(("user".to_owned(), "s3cret".to_owned()));
     let workspaces = bench.workspaces();
     let workspace = bench.ready(&workspaces, "ann").await;
     let path = bench.path("ann");
@@ -143,7 +143,7 @@ async fn a_credential_goes_to_the_remote_of_the_rig_and_nowhere_else() {
     assert_eq!(thief.server.counts().requests, 0);
     assert!(!trace.exists());
     // What has the network has never seen the workspace, and what sees the workspace has no network.
-    for (sandbox, words) in bench.run.log.lock().unwrap().iter() {
+    for (sandbox, words) in bench.run.log.lock().iter() {
         let is_shell = words.iter().any(|word| word.contains("<&0"));
         match sandbox {
             Sandbox::Tree { .. } => assert!(!is_shell),

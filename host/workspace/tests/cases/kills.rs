@@ -64,7 +64,7 @@ async fn after_a_kill_at_any_moment_the_next_prepare_works() {
             outcome = bench.prepare(&workspaces, &request) => Some(outcome),
             () = async {
                 a_moment_within(&bench, calls).await;
-                let running = *bench.run.running.lock().unwrap();
+                let running = *bench.run.running.lock();
                 if let Some(group) = running.filter(|_| round % 3 == 1) {
                     let _ = kill_process_group(group, Signal::KILL);
                     std::future::pending::<()>().await;

@@ -492,7 +492,7 @@ async fn push_survives_what_the_remote_does() {
     bench.server.misbehave(None);
     bench.server.want(Some(("u", "new")));
     assert_eq!(workspace.push().await.unwrap_err().code(), "unauthorized");
-    *bench.keyring.fresh.lock().unwrap() = Some(("u".to_owned(), "new".to_owned()));
+    *bench.keyring.fresh.lock() = Some(("u".to_owned(), "new".to_owned()));
     assert_eq!(workspace.push().await.unwrap().as_str(), id);
 }
 

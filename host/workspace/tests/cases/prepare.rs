@@ -27,7 +27,7 @@ async fn a_new_workspace_is_on_its_own_branch_from_the_default_one() {
     assert_eq!(git(&path, ["rev-parse", "--abbrev-ref", "HEAD"]), "agent/ann");
     assert_eq!(git(&path, ["rev-parse", "--abbrev-ref", "@{upstream}"]), "origin/main");
     git(&path, ["fsck", "--strict"]);
-    assert!(steps.lock().unwrap().iter().any(|step| step.percent == 100));
+    assert!(steps.lock().iter().any(|step| step.percent == 100));
 }
 
 #[tokio::test]
@@ -259,11 +259,11 @@ async fn a_repository_whose_beginning_the_remote_has_lost_is_not_taken_for_one()
 async fn a_refused_credential_is_replaced_once() {
     let bench = Bench::new();
     bench.server.want(Some(("user", "s3cret-new")));
-    *bench.keyring.kept.lock().unwrap() = Some(("user".to_owned(), "s3cret-old".to_owned()));
-    *bench.keyring.fresh.lock().unwrap() = Some(("user".to_owned(), "s3cret-new".to_owned()));
+    *bench.keyring.kept.lock() = Some(("user".to_owned(), "s3cret-old".to_owned()));
+    *bench.keyring.fresh.lock() = Some(("user".to_owned(), "s3cret-new".to_owned()));
     bench.ready(&bench.workspaces(), "ann").await;
-    assert_eq!(*bench.keyring.asked.lock().unwrap(), [false, true]);
-    for (_, words) in bench.run.log.lock().unwrap().iter() {
+    assert_eq!(*bench.keyring.asked.lock(), [false, true]);
+    for (_, words) in bench.run.log.lock().iter() {
         assert!(words.iter().all(|word| !word.contains("s3cret")), "{words:?}");
     }
     let grep = std::process::Command::new("grep")
@@ -278,10 +278,10 @@ async fn a_refused_credential_is_replaced_once() {
 async fn two_refused_credentials_are_unauthorized() {
     let bench = Bench::new();
     bench.server.want(Some(("user", "right")));
-    *bench.keyring.kept.lock().unwrap() = Some(("user".to_owned(), "wrong".to_owned()));
+    *bench.keyring.kept.lock() = Some(("user".to_owned(), "wrong".to_owned()));
     let error = bench.prepare(&bench.workspaces(), &bench.request("ann")).await.unwrap_err();
     assert_eq!(error.code(), "unauthorized", "{error:?}");
-    assert_eq!(*bench.keyring.asked.lock().unwrap(), [false, true]);
+    assert_eq!(*bench.keyring.asked.lock(), [false, true]);
     bench.server.want(None);
     bench.ready(&bench.workspaces(), "ann").await;
 }
@@ -291,8 +291,8 @@ async fn a_credential_does_not_follow_a_redirect() {
     let (bench, thief) = (Bench::new(), Bench::new());
     thief.server.want(Some(("user", "right")));
     bench.server.misbehave(Some(Fault::Redirect(thief.server.base())));
-    *bench.keyring.kept.lock().unwrap() = Some(("user".to_owned(), "right".to_owned()));
-    *bench.keyring.fresh.lock().unwrap() = Some(("user".to_owned(), "right".to_owned()));
+    *bench.keyring.kept.lock() = Some(("user".to_owned(), "right".to_owned()));
+    *bench.keyring.fresh.lock() = Some(("user".to_owned(), "right".to_owned()));
     let error = bench.prepare(&bench.workspaces(), &bench.request("ann")).await.unwrap_err();
     assert_eq!(error.code(), "unauthorized", "{error:?}");
     assert!(thief.server.counts().requests > 0, "git followed");

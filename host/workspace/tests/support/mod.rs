@@ -5,8 +5,8 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use bulkhead_tools::Launcher;
 use bulkhead_types::Secret;
@@ -17,6 +17,7 @@ use bulkhead_workspace::{
 };
 use futures_util::future::BoxFuture;
 use git_server::GitServer;
+use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
@@ -58,7 +59,7 @@ impl Run for Runner {
         self.calls.fetch_add(1, Ordering::Relaxed);
         let words = command.args.iter().map(|arg| arg.to_string_lossy().into_owned());
         let env = command.env.iter().map(|(name, value)| format!("{name:?}={value:?}"));
-        self.log.lock().unwrap().push((command.sandbox.clone(), words.chain(env).collect()));
+        self.log.lock().push((command.sandbox.clone(), words.chain(env).collect()));
         if let Some(sandbox) = &self.sandbox {
             return sandbox.run(command);
         }
@@ -114,7 +115,7 @@ impl Runner {
         let group =
             child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())).unwrap();
         let _group = Group(group);
-        *self.running.lock().unwrap() = Some(group);
+        *self.running.lock() = Some(group);
         let mut stdin = child.stdin.take().unwrap();
         let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let mut watch = command.watch;
@@ -134,7 +135,7 @@ impl Runner {
             (stdout, stderr, status)
         };
         let ended = tokio::time::timeout(command.limits.wall, work).await;
-        *self.running.lock().unwrap() = None;
+        *self.running.lock() = None;
         let Ok((stdout, stderr, status)) = ended else {
             let (stdout, stderr) = (Vec::new(), Vec::new());
             return Ok(Finished { end: End::Deadline, stdout, stderr, cut: false });
@@ -172,8 +173,8 @@ pub struct Keyring {
 
 impl Credentials for Keyring {
     fn get<'a>(&'a self, _: &'a str, _: &'a str, fresh: bool) -> BoxFuture<'a, Option<Credential>> {
-        self.asked.lock().unwrap().push(fresh);
-        let pair = if fresh { &self.fresh } else { &self.kept }.lock().unwrap().clone();
+        self.asked.lock().push(fresh);
+        let pair = if fresh { &self.fresh } else { &self.kept }.lock().clone();
         let credential = pair
             .map(|(username, password)| Credential { username, password: Secret::from(password) });
         Box::pin(std::future::ready(credential))
@@ -408,7 +409,7 @@ impl Bench {
 pub fn recorder() -> (Arc<Mutex<Vec<Progress>>>, bulkhead_workspace::OnProgress) {
     let steps: Arc<Mutex<Vec<Progress>>> = Arc::default();
     let taken = Arc::clone(&steps);
-    (steps, Arc::new(move |step| taken.lock().unwrap().push(step)))
+    (steps, Arc::new(move |step| taken.lock().push(step)))
 }
 
 impl Drop for Bench {

@@ -1,12 +1,13 @@
 //! Towns that are nothing but their leases: the real client of a register for each copy, in one process.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bulkhead_lease::{
     Address, Boottime, Clock, Ended, Identity, Lease, Name, Permit, Settings, Status, System, Ttl,
 };
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -140,12 +141,12 @@ impl Towns {
 
     /// Forgets the renewals until now.
     pub fn forget(&self) {
-        *self.renewals() = Samples::new();
+        *self.seen.renewals.lock() = Samples::new();
     }
 
     /// Those since then.
     pub fn taken_renewals(&self) -> Samples {
-        std::mem::take(&mut *self.renewals())
+        std::mem::take(&mut *self.seen.renewals.lock())
     }
 
     pub fn wrong(&self) -> Wrong {
@@ -167,10 +168,6 @@ impl Towns {
         }
         self.seen.released.load(Relaxed)
     }
-
-    fn renewals(&self) -> std::sync::MutexGuard<'_, Samples> {
-        self.seen.renewals.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 async fn holds(mut lease: Lease, ttl: Duration, seen: &Seen, release: impl Future<Output = ()>) {
@@ -182,7 +179,7 @@ async fn holds(mut lease: Lease, ttl: Duration, seen: &Seen, release: impl Futur
                 None => _ = seen.held.fetch_add(1, Relaxed),
                 Some(before) => {
                     let took = System.now().since(sent);
-                    seen.renewals.lock().unwrap_or_else(PoisonError::into_inner).add(took);
+                    seen.renewals.lock().add(took);
                     let is_late = sent.since(before) > ttl * LATE_PERCENT / 100;
                     seen.late.fetch_add(u64::from(is_late), Relaxed);
                 }

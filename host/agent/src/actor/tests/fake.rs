@@ -3,8 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use bulkhead_tasks::BucketRules;
 use bulkhead_types::{Digest, Exception, Exit, ExitReason, Frames, Message, Next, Outcome, Phase};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -116,12 +117,12 @@ impl FakeEngine {
         &self,
         mapping: impl Future<Output = Option<Vec<Exception>>> + Send + 'static,
     ) {
-        self.mappings.lock().unwrap().push(mapping.boxed());
+        self.mappings.lock().push(mapping.boxed());
     }
 
     /// The limits of all calls of this kind.
     pub(crate) fn limits_of(&self, op: Op) -> Vec<CallLimits> {
-        let limits = self.limits.lock().unwrap();
+        let limits = self.limits.lock();
         limits.iter().filter(|(of, _)| *of == op).map(|(_, limits)| *limits).collect()
     }
 
@@ -137,12 +138,12 @@ impl FakeEngine {
 
     /// What the next operations of this kind do.
     pub(crate) fn plan(&self, op: Op, acts: impl IntoIterator<Item = Act>) {
-        self.script.lock().unwrap().entry(op).or_default().extend(acts);
+        self.script.lock().entry(op).or_default().extend(acts);
     }
 
     /// What was asked of it, in order, and which stores are gone.
     pub(crate) fn log(&self) -> Vec<String> {
-        self.log.lock().unwrap().clone()
+        self.log.lock().clone()
     }
 
     /// Resolves when this was asked of it.
@@ -158,19 +159,19 @@ impl FakeEngine {
     }
 
     fn next(&self, op: Op) -> Act {
-        let mut script = self.script.lock().unwrap();
+        let mut script = self.script.lock();
         script.get_mut(&op).and_then(VecDeque::pop_front).unwrap_or_else(returns)
     }
 
     /// Whether the next turn wants another one.
     fn continues(&self) -> bool {
-        let script = self.script.lock().unwrap();
+        let script = self.script.lock();
         let next = script.get(&Op::Handle).and_then(VecDeque::front);
         next.is_some_and(|act| act.does == Does::Continue)
     }
 
     fn write(&self, line: String) {
-        self.log.lock().unwrap().push(line);
+        self.log.lock().push(line);
     }
 }
 
@@ -186,7 +187,7 @@ impl Engine for FakeEngine {
     }
 
     fn fast_lane(&self) -> Handle {
-        let lane = self.fast_lane.lock().unwrap().pop_front();
+        let lane = self.fast_lane.lock().pop_front();
         lane.unwrap_or_else(Handle::current)
     }
 
@@ -257,7 +258,7 @@ impl Component for FakeComponent {
     }
 
     fn mapped_to_sources(&self, _: &[Exception]) -> Option<Mapping> {
-        self.0.mappings.lock().unwrap().pop()
+        self.0.mappings.lock().pop()
     }
 
     fn symbolize(&self, _: &Frames) -> Option<Symbolizing> {
@@ -343,7 +344,7 @@ struct FakeCall<T> {
 
 fn call<T: Send + 'static>(store: Store, op: Op, limits: CallLimits, value: T) -> BoxCall<T> {
     let Act { after, does } = store.engine.next(op);
-    store.engine.limits.lock().unwrap().push((op, limits));
+    store.engine.limits.lock().push((op, limits));
     let (end, ends) = watch::channel(End { at: Instant::now() + limits.wall, is_killed: false });
     let future = async move {
         let store = store;

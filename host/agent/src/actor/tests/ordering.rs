@@ -1,8 +1,8 @@
 //! What comes after what.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use bulkhead_types::{
     AgentSpec, AgentState, Event, ExitReason, Incarnation, Limits, RestartPolicy, RestartRules,
     RunningTool, SnapshotPolicy, SnapshotRules, Timestamp,
 };
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::fake::{Op, fails, hangs, returns, takes, traps, traps_after};
@@ -57,14 +58,14 @@ impl<T: Send + 'static> OnWake<T> {
     }
 
     fn seen(&self) -> Vec<T> {
-        std::mem::take(&mut *self.seen.lock().unwrap())
+        std::mem::take(&mut *self.seen.lock())
     }
 }
 
 impl<T: Send + 'static> Wake for OnWake<T> {
     fn wake(self: Arc<Self>) {
         let seen = (self.look)();
-        self.seen.lock().unwrap().push(seen);
+        self.seen.lock().push(seen);
     }
 }
 

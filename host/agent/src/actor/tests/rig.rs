@@ -1,7 +1,7 @@
 //! An agent on an engine that follows a script, with everything around it that a host has.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bulkhead_blackbox::InFlightTable;
@@ -16,6 +16,7 @@ use bulkhead_types::{
     AgentId, AgentSpec, AgentState, Body, Event, IfRunning, Incarnation, RestartPolicy,
     RestartRules, Sender, Timestamp,
 };
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use super::fake::FakeEngine;
@@ -41,7 +42,7 @@ impl Sink for Kept {
             look(&event);
         }
         let thread = std::thread::current().name().map(str::to_owned);
-        self.events.lock().unwrap().push((event, thread));
+        self.events.lock().push((event, thread));
     }
 }
 
@@ -52,12 +53,12 @@ impl Kept {
     }
 
     pub(crate) fn count(&self, is: impl Fn(&Event) -> bool) -> usize {
-        self.events.lock().unwrap().iter().filter(|(event, _)| is(event)).count()
+        self.events.lock().iter().filter(|(event, _)| is(event)).count()
     }
 
     /// Threads that logged such events.
     pub(crate) fn threads(&self, is: impl Fn(&Event) -> bool) -> Vec<String> {
-        let kept = self.events.lock().unwrap();
+        let kept = self.events.lock();
         let such = kept.iter().filter(|(event, _)| is(event));
         such.filter_map(|(_, thread)| thread.clone()).collect()
     }

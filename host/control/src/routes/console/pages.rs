@@ -1,6 +1,6 @@
 //! What a person can read. Pages are made beside the control server's thread, like other long answers.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
@@ -14,6 +14,7 @@ use bulkhead_log::now;
 use bulkhead_supervisor::{CrashFilter, SendError, UsageFilter};
 use bulkhead_types::previous::Cause;
 use bulkhead_types::{AgentId, PreviousRun};
+use parking_lot::Mutex;
 use serde::Deserialize;
 
 use super::super::crashes::no_such_crash;
@@ -196,7 +197,7 @@ struct Found {
 impl EarlierRuns {
     /// Oldest first.
     fn read(&self, feed: &Feed) -> Vec<PreviousRun> {
-        let mut found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = self.0.lock();
         loop {
             let page = feed.after(found.upto, |entry| {
                 entry.agent.is_none() && &*entry.event.event == "container.previous_run"
@@ -258,7 +259,7 @@ mod tests {
             feed.publish("container.drained", serde_json::value::RawValue::NULL.to_owned());
         }
         assert_eq!(ids(), ["r-1"]);
-        assert_eq!(runs.0.lock().unwrap().upto, feed.last_id());
+        assert_eq!(runs.0.lock().upto, feed.last_id());
         report("r-2");
         assert_eq!(ids(), ["r-1", "r-2"]);
         report("r-1");

@@ -1,7 +1,6 @@
 //! Reads that take as long as a test wants.
 
-use std::sync::{Mutex, MutexGuard, TryLockError};
-
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Semaphore;
 
 use super::{Fake, take};
@@ -22,7 +21,7 @@ impl Default for Reads {
 impl Reads {
     /// Blocks the thread while a test holds reads.
     pub(super) fn read(&self) {
-        if matches!(self.gate.try_lock(), Err(TryLockError::WouldBlock)) {
+        if self.gate.is_locked() {
             self.waiting.add_permits(1);
             drop(self.gate.lock());
         }
@@ -32,7 +31,7 @@ impl Reads {
 impl Fake {
     /// Reads take until the guard is dropped.
     pub(in crate::tests) fn hold_reads(&self) -> MutexGuard<'_, ()> {
-        self.0.reads.gate.lock().unwrap()
+        self.0.reads.gate.lock()
     }
 
     /// Blocks until a read is held.

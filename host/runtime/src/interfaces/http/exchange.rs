@@ -13,8 +13,8 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Interval, interval, timeout};
 use wasmtime_wasi_http::io::TokioIo;
@@ -171,7 +172,7 @@ pub(super) async fn send(
     let driving = async move {
         let result = drive(connection, &unread).await;
         drop((socket, buffers));
-        if lock(&unread).settle() {
+        if unread.lock().settle() {
             // The trailers wait for the guest where nobody can look at them. This task ends with the guest's
             // handle to the body, and until then they count.
             std::future::pending::<()>().await;
@@ -193,7 +194,7 @@ async fn drive(
                 return Poll::Ready(result.map_err(Error::Hyper));
             }
             // What was taken makes room for more.
-            if !lock(unread).read_ahead(cx) {
+            if !unread.lock().read_ahead(cx) {
                 return Poll::Pending;
             }
         }
@@ -352,10 +353,6 @@ fn copy(frame: &mut Result<Frame<Bytes>>) {
     }
 }
 
-fn lock(unread: &Mutex<Unread>) -> MutexGuard<'_, Unread> {
-    unread.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// A response body that fails when the server falls silent.
 struct Timed {
     unread: Arc<Mutex<Unread>>,
@@ -365,7 +362,7 @@ struct Timed {
 
 impl Drop for Timed {
     fn drop(&mut self) {
-        lock(&self.unread).close();
+        self.unread.lock().close();
     }
 }
 
@@ -382,7 +379,7 @@ impl Body for Timed {
             self.turns.mark_unchanged();
             self.idle.reset();
         }
-        let polled = lock(&self.unread).poll(cx);
+        let polled = self.unread.lock().poll(cx);
         match polled {
             Poll::Ready(frame) => {
                 self.idle.reset();

@@ -1,11 +1,12 @@
 //! A program that runs.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bulkhead_telemetry::{ProgramEnd, ProgramSpan};
 use bulkhead_tools::{Child, End, Ended, Finished, Handle, KillReason, Usage};
 use bulkhead_types::time::millis;
 use bulkhead_types::{EndedTool, HostKind, RunningTool, ToolEnd};
+use parking_lot::Mutex;
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
 
 use super::streams::{Reader, Writer};
@@ -65,7 +66,7 @@ impl Running {
     pub(super) async fn finish(self, stdin: Vec<u8>) -> wit::Finished {
         let held = Mutex::new(self.meter.memory().account().nothing(HostKind::Tools));
         let admit = |bytes: usize| {
-            let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut held = held.lock();
             held.grow(bytes as u64).is_ok()
         };
         let Finished { ended, stdout, stderr, .. } = self.child.finish(&stdin, admit).await;

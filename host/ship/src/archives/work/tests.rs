@@ -57,7 +57,7 @@ async fn an_archive_that_was_in_doubt_stays_if_it_is_named() {
         let there = inner.place.get(&key(&agent, id, 0)).await.unwrap().is_some();
         assert_eq!(there, stays, "{id}");
     }
-    assert!(lock(&inner.doubtful).is_empty());
+    assert!(inner.doubtful.lock().is_empty());
 }
 
 #[tokio::test]
@@ -80,7 +80,7 @@ async fn an_archive_in_doubt_is_withdrawn_while_another_agent_ships() {
     let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
     assert_eq!(index["archives"].get("a"), None);
     drop(others);
-    assert_eq!(*lock(&inner.doubtful), [other]);
+    assert_eq!(*inner.doubtful.lock(), [other]);
 }
 
 #[tokio::test]

@@ -187,14 +187,14 @@ fn what_is_due_is_shipped_when_nobody_is_there_and_the_place_is_back() {
     }
     assert_eq!(first.archives.figures().due, 1);
     wait(first.archives.ship_due(|_| -> Option<()> { panic!("it was tried a moment ago") }));
-    assert_eq!(first.notices.lock().unwrap().len(), 1, "it is reported once");
+    assert_eq!(first.notices.lock().len(), 1, "it is reported once");
     back();
     first.archives.owe_archive(&agent());
     wait(first.archives.ship_due(|_| None::<()>));
     assert_eq!(first.archives.figures().due, 1, "somebody is there");
     wait(first.archives.ship_due(|_| Some(())));
     assert_eq!(first.archives.figures().due, 0);
-    let last = first.notices.lock().unwrap().pop();
+    let last = first.notices.lock().pop();
     assert!(matches!(last, Some(ArchiveNotice::Shipped(_))), "{last:?}");
 }
 

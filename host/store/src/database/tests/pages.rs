@@ -19,7 +19,7 @@ struct State {
 
 impl Follower for Mirror {
     fn committed(&self, changed: Changed) {
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock();
         state.count = changed.page_count;
         state.pages.extend(changed.pages);
         let count = state.count;
@@ -28,7 +28,7 @@ impl Follower for Mirror {
     }
 
     fn lost_track(&self) {
-        self.state.lock().unwrap().lost += 1;
+        self.state.lock().lost += 1;
     }
 
     fn all_kept(&self) -> Pin<Box<dyn Future<Output = Result<(), NotDurable>> + Send + '_>> {
@@ -42,7 +42,7 @@ impl Follower for Mirror {
 
 impl Mirror {
     fn bytes(&self) -> Vec<u8> {
-        self.state.lock().unwrap().pages.values().flat_map(|page| page.to_vec()).collect()
+        self.state.lock().pages.values().flat_map(|page| page.to_vec()).collect()
     }
 }
 
@@ -90,7 +90,7 @@ fn a_copy_kept_by_changed_pages_is_the_file() {
     let of_copy = agents_in(&copy_of(&database));
     let of_mirror = agents_in(&mirror.bytes());
     assert_eq!((of_copy.len(), &of_copy), (40, &of_mirror));
-    assert_eq!(mirror.state.lock().unwrap().lost, 0);
+    assert_eq!(mirror.state.lock().lost, 0);
     drop(database);
     // Also what the end of the run wrote.
     assert!(mirror.bytes() == fs::read(dir.path().join("bulkhead.db")).unwrap());
@@ -105,7 +105,7 @@ fn who_follows_hears_that_another_file_is_there() {
         fs::remove_file(entry.path()).unwrap();
     }
     database.change(&id("b"), began(1, "")).wait().unwrap();
-    assert_eq!(mirror.state.lock().unwrap().lost, 1);
+    assert_eq!(mirror.state.lock().lost, 1);
     let agents = agents_in(&copy_of(&database));
     assert_eq!(agents.len(), 2);
 }
@@ -182,7 +182,7 @@ fn a_copy_takes_no_memory_for_the_log() {
             bytes: vec![n as u8; 1 << 20].into(),
         };
         database.keep_snapshot(snapshot).unwrap().wait().unwrap();
-        *follower.state.lock().unwrap() = State::default();
+        *follower.state.lock() = State::default();
     }
     let log = fs::metadata(dir.path().join("bulkhead.db-wal")).unwrap().len();
     assert!(log > 60 << 20, "{log}");

@@ -54,9 +54,9 @@ fn what_the_writer_had_in_hand_does_not_come_after_what_is_newer() {
     let config = Config { dir: Some(dir.path().to_owned()), ..Config::default() };
     let (mut writer, _) = Database::prepare(config, |_| {});
     let shared = Arc::clone(&writer.shared);
-    let change = |change| shared.lanes().image.change(&id("a"), change, writer::now(), true);
+    let change = |change| shared.lanes.lock().image.change(&id("a"), change, writer::now(), true);
     change(began(1, "old"));
-    let in_hand = shared.lanes().take();
+    let in_hand = shared.lanes.lock().take();
     assert_eq!(in_hand.rows.len(), 1);
     // Before it is written, the agent changes and the file goes.
     change(began(2, "new"));
