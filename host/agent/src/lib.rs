@@ -40,10 +40,12 @@ mod probation;
 mod refusal;
 mod report;
 mod settings;
+#[expect(clippy::disallowed_types, reason = "the checker's locks have std's interface")]
 mod slot;
 mod slot_entry;
 mod state_publisher;
 mod stop_order;
+#[expect(clippy::disallowed_types, reason = "the checker's locks have std's interface")]
 mod sync;
 mod tools_in_use;
 mod town_values;

@@ -10,6 +10,10 @@
 //! actors are far too many for an exhaustive search. Shuttle does both: schedules of small scenarios one by
 //! one, and random ones of large scenarios, each of which it can play again.
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "a panic under a lock is a failure of the model, and ends it"
+)]
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is their failure")]
 
 pub mod bounded;
