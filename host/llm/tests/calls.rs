@@ -408,10 +408,9 @@ async fn a_connection_that_the_server_closed_is_not_used() {
         steps
     });
     let endpoint = endpoint(server.address, Bounds { retries: 0, ..WIDE });
-    for _ in 0..2 {
+    for round in 1..=2 {
         assert_eq!(outcome(&mut ask(&endpoint, question())).await, "text fine, stop");
-        // The end of the connection has to arrive.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        server.served(round).await;
     }
     assert_eq!(connections(&server), [0, 1]);
 }
@@ -536,8 +535,10 @@ async fn text_that_has_arrived_is_one_part() {
 async fn nothing_is_sent_before_the_first_wait() {
     let server = Server::start(|_: &Asked| fine());
     let mut chat = ask(&endpoint(server.address, WIDE), question());
-    tokio::time::sleep(Duration::from_millis(30)).await;
-    assert_eq!((chat.tries(), server.asked().len()), (0, 0));
+    // A later one has the first connection, and an answer.
+    let mut later = ask(&endpoint(server.address, WIDE), question());
+    assert_eq!(outcome(&mut later).await, "text fine, stop");
+    assert_eq!((chat.tries(), connections(&server)), (0, vec![0]));
     // One poll is not the answer.
     let mut cx = Context::from_waker(Waker::noop());
     assert!(std::pin::pin!(chat.next()).poll(&mut cx).is_pending());

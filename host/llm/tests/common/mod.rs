@@ -102,12 +102,13 @@ impl Server {
         self.asked.lock().clone()
     }
 
-    /// Waits until so many requests are answered with all that was to be sent, and the client has had a moment to read it.
+    /// Waits until so many requests are answered, and all that was to be sent has arrived, an end of the connection too.
     pub async fn served(&self, wanted: usize) {
         while self.served.load(Ordering::SeqCst) < wanted {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        // The runtime sees what is at its sockets when it has nothing else to do.
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 
     /// Connections that the client closed while the server was silent.
@@ -151,6 +152,8 @@ fn serve(
                 }
                 Step::Close => {
                     let _ = stream.shutdown(Shutdown::Write);
+                    arrives(&stream);
+                    done.fetch_add(1, Ordering::SeqCst);
                     while matches!(stream.read(&mut [0; 1024]), Ok(1..)) {}
                     return;
                 }
@@ -160,14 +163,35 @@ fn serve(
                 }
             }
         }
+        arrives(&stream);
         done.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Waits until the client's side of a connection has acknowledged all that was sent, or is gone.
+fn arrives(stream: &TcpStream) {
+    let (Ok(here), Ok(there)) = (stream.local_addr(), stream.peer_addr()) else { return };
+    let in_table = |at: SocketAddr| {
+        let SocketAddr::V4(at) = at else { panic!("{at} is not in this table") };
+        format!("{:08X}:{:04X}", u32::from_ne_bytes(at.ip().octets()), at.port())
+    };
+    let (here, there) = (in_table(here), in_table(there));
+    let waits = || {
+        let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+        table.lines().any(|line| {
+            let columns: Vec<_> = line.split_whitespace().collect();
+            columns[1..3] == [&*here, &*there] && !columns[4].starts_with("00000000:")
+        })
+    };
+    while waits() {
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
 /// Closing with a linger of zero sends RST.
 fn reset(stream: TcpStream) {
     // What was sent has to arrive before the reset discards it.
-    std::thread::sleep(Duration::from_millis(20));
+    arrives(&stream);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
     let _inside = runtime.enter();
     stream.set_nonblocking(true).unwrap();
