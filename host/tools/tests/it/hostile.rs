@@ -43,9 +43,12 @@ fn what_all_tools_have_together_is_bounded_and_one_of_them_ends() {
     if !machine.has(&[Layer::Cgroup]) {
         return;
     }
+    // Until it is told to go on.
     let holds = |mib: u32| {
-        machine.shell(&format!("head -c {mib}M /dev/zero | tail -c {mib}M | (sleep 2; wc -c)"))
+        let waits = "until [ -e go ]; do sleep 0.05; done; wc -c";
+        machine.shell(&format!("head -c {mib}M /dev/zero | tail -c {mib}M | ({waits})"))
     };
+    let go = machine.workspace.path().join("go");
     machine.tools.give_room(200 << 20);
     assert_eq!(machine.run(&machine.shell("exit 0")).ended.end, End::Exited(0));
     // Each step is next to nothing.
@@ -54,13 +57,19 @@ fn what_all_tools_have_together_is_bounded_and_one_of_them_ends() {
     }
     machine.wait(async {
         let (one, two) = (holds(70), holds(80));
-        let (one, two) =
-            tokio::join!(machine.tools.run(&one, Vec::new()), machine.tools.run(&two, Vec::new()));
-        let ends = [one.unwrap().ended.end, two.unwrap().ended.end];
+        let end = async |command: &Command| {
+            let end = machine.tools.run(command, Vec::new()).await.unwrap().ended.end;
+            // The other one holds its memory until here.
+            std::fs::write(&go, "").unwrap();
+            end
+        };
+        let (one, two) = tokio::join!(end(&one), end(&two));
+        let ends = [one, two];
         // Far below its own limit.
         assert!(ends.contains(&End::Shed), "{ends:?}");
         assert!(ends.iter().all(|end| matches!(end, End::Shed | End::Exited(0))), "{ends:?}");
     });
+    std::fs::remove_file(&go).unwrap();
     // One at its own limit is not taken for one of them.
     let mut bomb = holds(80);
     bomb.limits.memory_bytes = 32 << 20;
@@ -69,8 +78,10 @@ fn what_all_tools_have_together_is_bounded_and_one_of_them_ends() {
     machine.tools.give_room(0);
     assert_eq!(machine.run(&machine.shell("exit 3")).ended.end, End::Exited(3));
     machine.tools.give_room(u64::MAX);
+    std::fs::write(&go, "").unwrap();
     let finished = machine.run(&holds(150));
     assert_eq!(finished.ended.end, End::Exited(0), "{}", text(&finished.stdout));
+    std::fs::remove_file(&go).unwrap();
     // A worker that takes over hears of it.
     machine.tools.give_room(100 << 20);
     let worker = crate::machine::children_of(machine.launcher)[0];
@@ -175,8 +186,12 @@ fn a_busy_loop_ends_at_its_cpu_deadline() {
 fn daemons_end_with_their_tool() {
     let machine = Machine::new();
     let mark = "bulkhead-daemon-61";
+    // Each says when it is there, in both of its processes.
+    let daemon = format!(
+        "setsid perl -e '$0 = \"{mark}\"; fork; open(my $f, \">\", $$); close $f; sleep 1000'"
+    );
     let script = format!(
-        "setsid sh -c 'exec -a {mark} sleep 1000' & (setsid perl -e '$0 = \"{mark}\"; fork; sleep 1000' &) ; sleep 0.3; exit 4"
+        "{daemon} & ({daemon} &) ; until [ $(ls | wc -l) = 4 ]; do sleep 0.01; done; exit 4"
     );
     // They hold the output open, which the end does not wait for.
     assert_eq!(machine.run(&machine.shell(&script)).ended.end, End::Exited(4));
