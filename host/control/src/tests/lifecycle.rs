@@ -35,6 +35,7 @@ fn who_connects_before_it_serves_is_answered_then() {
     early
         .write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         .unwrap();
+    // A time and no event: what serves nobody does nothing that comes after an answer.
     early.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     let unanswered = early.read(&mut [0]).unwrap_err().kind();
     assert!(matches!(unanswered, ErrorKind::WouldBlock | ErrorKind::TimedOut), "{unanswered}");

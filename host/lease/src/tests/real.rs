@@ -115,7 +115,7 @@ async fn is_held_by_one_after_the_other(settings: &Settings) {
     let ttl = Ttl::new(Duration::from_secs(2)).unwrap();
     let town = Name::parse("followed").unwrap();
     let settings = Settings { town, ttl, ..settings.clone() };
-    let hold = async |holder: &str, release: Option<Duration>| {
+    let hold = async |holder: &str, is_released: bool| {
         let mut lease = Lease::open(&settings, identity(holder), 0).unwrap();
         let (sender, mut held) = tokio::sync::watch::channel(None);
         let notify = move |status: &Status| {
@@ -123,24 +123,32 @@ async fn is_held_by_one_after_the_other(settings: &Settings) {
                 sender.send_replace(Some(*permit));
             }
         };
-        let limit = release.map_or(Duration::from_secs(3), |_| Duration::from_secs(30));
+        let (renewed, is_renewed) = tokio::sync::oneshot::channel();
         let release = async move {
-            let permit = held.wait_for(Option::is_some).await.unwrap().unwrap();
-            assert!(permit.is_valid(System.now()));
-            match release {
-                Some(after) => tokio::time::sleep(after).await,
-                None => std::future::pending().await,
+            let first = held.wait_for(Option::is_some).await.unwrap().unwrap();
+            assert!(first.is_valid(System.now()));
+            if is_released {
+                return;
             }
+            let is_later = |now: &Option<Permit>| now.is_some_and(|it| it.until > first.until);
+            held.wait_for(is_later).await.unwrap();
+            renewed.send(()).unwrap();
+            std::future::pending().await
         };
-        let ended = tokio::time::timeout(limit, lease.hold(notify, release)).await;
-        (ended.map(Result::unwrap).ok(), lease.floor())
+        let limit = Duration::from_secs(30);
+        let ended = tokio::select! {
+            ended = tokio::time::timeout(limit, lease.hold(notify, release)) => {
+                Some(ended.expect("it holds the lease, and renews it").unwrap())
+            }
+            Ok(()) = is_renewed => None,
+        };
+        (ended, lease.floor())
     };
-    // The last one is dropped, and the next one waits for it.
-    let wait = Duration::from_millis(100);
-    assert_eq!(hold("a", Some(wait)).await, (Some(Ended::Released), 1));
-    assert_eq!(hold("b", None).await, (None, 2));
+    // The second one is dropped after a renewal, and the next one waits for it.
+    assert_eq!(hold("a", true).await, (Some(Ended::Released), 1));
+    assert_eq!(hold("b", false).await, (None, 2));
     let began = std::time::Instant::now();
-    assert_eq!(hold("c", Some(wait)).await, (Some(Ended::Released), 3));
+    assert_eq!(hold("c", true).await, (Some(Ended::Released), 3));
     assert!(began.elapsed() > Duration::from_secs(2));
 }
 
