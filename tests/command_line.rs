@@ -3,11 +3,10 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output};
-use std::time::{Duration, Instant};
 
 use harness::client::Client;
 use harness::host::{CLEAN, command, run_to_end};
-use harness::{Host, Need, Value, files, skip};
+use harness::{Host, Need, Value, files, skip, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Exit code of wrong input.
@@ -191,15 +190,11 @@ fn a_reader_of_the_log_that_falls_asleep_stops_nothing() {
         assert_eq!(client.ask("one", &n.to_string()), n.to_string());
     }
     client.health();
-    let asked = Instant::now();
     kill_process(Pid::from_child(&host.0), Signal::TERM).expect("send a signal");
-    let mut code = None;
-    while code.is_none() {
-        assert!(asked.elapsed() < Duration::from_secs(60), "the host hangs on its log");
-        code = host.0.try_wait().expect("look at the host");
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
-    assert_eq!(code.and_then(|code| code.code()), Some(CLEAN));
+    let ended = wait_for("the host ends, whoever reads its log", || {
+        host.0.try_wait().expect("look at the host").ok_or("it runs")
+    });
+    assert_eq!(ended.code(), Some(CLEAN));
     drop(stdout);
 }
 

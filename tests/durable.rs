@@ -127,12 +127,13 @@ fn a_crash_looper_stays_in_quarantine_with_its_history_and_comes_out_by_force() 
 
 #[test]
 fn one_that_hangs_or_cannot_start_delays_nobody() {
-    // Its first start is in time. In the next run it takes longer than readiness waits for.
+    // Its first start is in time. In the next run it takes as long as this test wants.
     let limits = "[limits]\nhydration_ms = 500\nhydration_parallel = 1";
     let builder = Host::builder().guest("slow-start").guest("puppet").toml(limits);
     let mut host = builder.start().ready();
     let client = host.client();
-    client.start_with("slow", "slow-start", json!({"prompt": "10000"})).expect(201);
+    host.release("slow");
+    client.start_with("slow", "slow-start", json!({"prompt": "wait"})).expect(201);
     (0..10).for_each(|n| drop(client.start(&format!("quick-{n}"), "echo")));
     // A role that the next run does not have.
     client.start("homeless", "puppet");
@@ -146,10 +147,7 @@ fn one_that_hangs_or_cannot_start_delays_nobody() {
     // For all others, one after the other on a busy machine, and not for the one that hangs.
     config["limits"]["hydration_ms"] = 4000.into();
     std::fs::write(&file, config.to_string()).expect("write the configuration");
-    let began = Instant::now();
     let second = host.restart().ready();
-    let took = began.elapsed();
-    assert!(took < Duration::from_secs(9), "readiness took {took:?}");
     let report = hydration(&second);
     assert_eq!([&report["late"], &report["failed"]], [&json!(1), &json!(1)], "{report}");
     let failed = report["results"].as_array().expect("results").iter();
@@ -159,6 +157,7 @@ fn one_that_hangs_or_cannot_start_delays_nobody() {
         second.client().reaches(&format!("quick-{n}"), "running");
     }
     assert_eq!(second.client().status("slow")["status"], "starting", "all others were first");
+    second.release("slow");
     second.client().reaches("slow", "running");
     second.finish();
 }

@@ -376,12 +376,19 @@ fn twenty_programs_that_do_not_fit_end_and_no_agent_does() {
     for agent in &agents {
         host.client().start(agent, "toolbox");
     }
-    // It holds all of it for a while.
-    let script = "head -c 100M /dev/zero | tail -c 100M | (sleep 2; wc -c)";
+    // It holds all of it until it is told to go on.
+    let script =
+        "head -c 100M /dev/zero | tail -c 100M | (until [ -e go ]; do sleep 0.2; done; wc -c)";
     let order = json!({"do": "run", "run": ["sh", "-c", script]}).to_string();
+    let evicted = || {
+        let ended = host.events_named("agent.tool_exited");
+        ended.iter().filter(|line| line["end"] == "evicted").count()
+    };
     let ends: Vec<String> = std::thread::scope(|scope| {
         let asked: Vec<_> =
             agents.iter().map(|agent| scope.spawn(|| host.client().ask(agent, &order))).collect();
+        wait_until("half of them are evicted", || evicted() >= TOOLS / 2);
+        agents.iter().for_each(|agent| host.release(agent));
         asked.into_iter().map(|asked| asked.join().unwrap()).collect()
     });
     bystander.wait_for_more();

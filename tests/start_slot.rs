@@ -34,8 +34,15 @@ fn stampede(host: &Host, role: &str, more: impl Fn(usize) -> Value + Sync) -> Ve
 #[test]
 fn identical_starts_share_one_incarnation() {
     let host = Host::builder().guest("slow-start").start();
-    // Long enough in `start` that every caller finds it under way, also on a busy machine.
-    let answers = stampede(&host, "slow-start", |_| json!({"prompt": "3000"}));
+    let answers = std::thread::scope(|scope| {
+        let answers = scope.spawn(|| stampede(&host, "slow-start", |_| json!({"prompt": "wait"})));
+        // While their start is under way each has a connection, beside the one of this request.
+        wait_for_metrics(host.client(), "every caller is there", |now| {
+            now["bulkhead_control_connections"] > CALLERS as f64
+        });
+        host.release("one");
+        answers.join().expect("the callers")
+    });
     assert!(answers.iter().all(|(_, body)| body["incarnation"] == 1), "{answers:?}");
     let joined = answers.iter().filter(|(status, body)| *status == 200 && body["joined"] == true);
     assert_eq!(joined.count(), CALLERS - 1);

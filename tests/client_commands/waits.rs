@@ -42,13 +42,14 @@ fn a_command_that_is_interrupted_says_what_goes_on() {
     host.release("one");
     assert_eq!(client.ended("one")["exitReason"], "stopped", "it did go on");
 
-    let words = ["start", "slow", "--role", "slow-start", "--prompt", "2000"];
+    let words = ["start", "slow", "--role", "slow-start", "--prompt", "wait"];
     let start = Running::of(person.command(&words));
     wait_until("the start has come", || client.get("/agents/slow/status").status == 200);
     start.interrupt();
     start
         .ends()
         .fails(130, &["interrupted; the host continues the start: see bulkhead status slow"]);
+    host.release("slow");
     client.reaches("slow", "running");
     host.finish();
 }

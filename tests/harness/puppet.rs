@@ -42,9 +42,12 @@ impl Host {
         bodies.iter().map(queue_one).collect()
     }
 
-    /// Lets the turn go on that waits.
+    /// Lets the turn go on that waits, or the start of a `slow-start`: also the next one.
     #[track_caller]
     pub fn release(&self, agent: &str) {
-        std::fs::write(self.workspace(agent).join("go"), "").expect("write into the workspace");
+        let workspace = self.workspace(agent);
+        // A start may not have come so far.
+        std::fs::create_dir_all(&workspace).expect("make the workspace");
+        std::fs::write(workspace.join("go"), "").expect("write into the workspace");
     }
 }

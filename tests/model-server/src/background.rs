@@ -86,7 +86,7 @@ impl ModelServer {
 mod tests {
     use std::io::{Read, Write};
     use std::net::TcpStream;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use super::*;
     use crate::record::End;
@@ -181,8 +181,10 @@ mod tests {
         read_until(&mut stream, "\n\n\r\n");
         assert_eq!(server.requests()[0].end, End::Open);
         drop(stream);
+        let since = Instant::now();
         while server.requests()[0].end == End::Open {
-            std::thread::sleep(std::time::Duration::from_millis(1));
+            assert!(since.elapsed() < Duration::from_secs(30), "nobody saw it");
+            std::thread::sleep(Duration::from_millis(1));
         }
         assert_eq!(server.requests()[0].end, End::HungUp);
     }

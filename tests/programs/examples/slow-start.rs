@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `<ms>` | waits for that time in one host call |
 //! | `spin <ms>` | burns CPU for that time |
+//! | `wait` | waits until there is a file `/workspace/go`, and takes it away |
 //! | any other | returns at once |
 //!
 //! Messages, the prompt among them, are answered with their body.
@@ -13,6 +14,12 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use bulkhead_guest::{Agent, AgentError, Message, Outcome, StartRequest};
+
+/// Its presence lets a start go on that waits.
+const GO: &str = "/workspace/go";
+
+/// Between two checks at what it waits for.
+const NAP: Duration = Duration::from_millis(2);
 
 /// Rounds between two checks of the clock, which is a host call.
 const ROUNDS: u64 = 20_000;
@@ -25,6 +32,11 @@ impl Agent for SlowStart {
         let prompt = request.prompt.trim();
         match prompt.strip_prefix("spin ") {
             Some(time) => spin_for(millis(time)),
+            None if prompt == "wait" => {
+                while std::fs::remove_file(GO).is_err() {
+                    std::thread::sleep(NAP);
+                }
+            }
             None => std::thread::sleep(millis(prompt)),
         }
         Ok(())

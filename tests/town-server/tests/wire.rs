@@ -175,7 +175,9 @@ fn a_server_that_is_down_refuses_and_cuts_and_keeps_its_port() {
     let head = request(&server.token("t"), "GET", "/container-registry", "");
     server.misbehave(Call::Registry, Fault::Hang);
     open.write_all(head.as_bytes()).expect("send the request");
+    let sent = Instant::now();
     while server.calls().is_empty() {
+        assert!(sent.elapsed() < PATIENCE, "the call does not come");
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
     server.go_down();
