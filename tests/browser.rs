@@ -149,12 +149,8 @@ fn is_unharmed(host: &Host, report: &Report) {
     let agents = host.client().list();
     assert_eq!(agents.len(), 1, "{agents:?}");
     let victim = &agents[0];
-    assert_eq!(
-        (&victim["status"], &victim["incarnation"]),
-        (&"running".into(), &1.into()),
-        "{victim}"
-    );
-    assert_eq!((&victim["messageCount"], &victim["model"]), (&0.into(), &().into()), "{victim}");
+    assert_eq!((&*victim.status, victim.incarnation.0), ("running", 1), "{victim:?}");
+    assert_eq!((victim.message_count, victim.model.as_deref()), (0, None), "{victim:?}");
     assert!(report.len() > 20, "{report:?}");
     for (tried, came_to) in report {
         let read = ["hunter2", "victim\"", "bulkhead_", "runId"];

@@ -29,7 +29,7 @@ fn a_turn_that_heeds_its_deadline_ends_in_its_grace() {
     let heed = format!("heed {BETWEEN_MS}");
     std::thread::scope(|scope| {
         let turn = scope.spawn(|| host.client().send_wait("one", &heed));
-        wait_until("it is in its turn", || host.client().view("one").busy);
+        wait_until("it is in its turn", || host.client().status("one").busy);
         let (answer, took) = stop(&host, "one");
         assert_eq!(answer["exitReason"], "stopped", "{answer}");
         assert!(took < SLACK, "the stop took {took:?}");
@@ -62,7 +62,7 @@ fn what_does_not_end_is_killed_after_its_grace() {
         std::thread::scope(|scope| {
             let turn = body.map(|body| {
                 let turn = scope.spawn(|| host.client().send_wait(agent, body));
-                wait_until("it is in its turn", || host.client().view(agent).busy);
+                wait_until("it is in its turn", || host.client().status(agent).busy);
                 turn
             });
             let (answer, took) = stop(&host, agent);
@@ -77,7 +77,7 @@ fn what_does_not_end_is_killed_after_its_grace() {
         });
         let crash = host.wait_for_event(agent, "agent.crash");
         assert_eq!((&crash["reason"], &crash["phase"]), (&json!("killed"), &json!(phase)));
-        assert_eq!(host.client().status(agent)["status"], "failed");
+        assert_eq!(host.client().status(agent).status, "failed");
     }
     println!("{figures}");
     let lines = host.finish();
@@ -110,7 +110,7 @@ fn a_killed_transient_agent_that_was_to_stop_stays_down() {
     let host = builder.start();
     host.client().start("one", "deaf");
     assert_eq!(stop(&host, "one").0["exitReason"], "killed");
-    assert_eq!(host.client().status("one")["status"], "failed");
+    assert_eq!(host.client().status("one").status, "failed");
     let lines = host.finish();
     assert!(!lines.iter().any(|line| line["event"] == "agent.restart_scheduled"));
 }
@@ -165,7 +165,7 @@ fn a_start_is_stopped_while_its_component_is_compiled() {
     let started = host.client().start_with("one", "large", json!({})).expect(201);
     host.wait_for_line("the component", |line| line["event"] == "container.component_loaded");
     assert!(started["incarnation"].as_u64() > Some(1), "{started}");
-    assert_eq!(host.client().ended("one")["exitReason"], "completed");
+    assert_eq!(host.client().ended("one").exit_reason.as_deref(), Some("completed"));
     host.wait_for_line("the start that was stopped", |line| {
         line["event"] == "agent.start_superseded" && line["incarnation"] == 1
     });
@@ -179,7 +179,7 @@ fn a_start_is_stopped_in_the_guests_own_start() {
         let has_a_store = || host.client().metrics()["bulkhead_stores"] == 1.0;
         cancels_start(&host, "slow-start", prompt, has_a_store);
         let status = host.client().status("one");
-        assert_eq!(status["status"], "exited", "{status}");
+        assert_eq!(status.status, "exited", "{status:?}");
         let lines = host.finish();
         let superseded: Vec<_> =
             lines.iter().filter(|line| line["event"] == "agent.start_superseded").collect();

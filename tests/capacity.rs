@@ -265,7 +265,7 @@ fn without_room_for_the_pool_the_limits_of_agents_are_what_is_reserved() {
         assert_eq!(host.client().ask(&format!("agent-{number}"), "hi"), "hi");
     }
     wait_until("all of them are idle", || {
-        host.client().list().iter().all(|agent| agent["status"] == "running")
+        host.client().list().iter().all(|agent| agent.status == "running")
     });
     host.finish();
 }

@@ -133,7 +133,7 @@ fn two_bombs_hold_up_no_start_of_others() {
     assert!(is_alive(first), "the bomb is compiled all the while");
     assert_eq!(all_children(host.supervisor_pid()), [first], "one bomb at a time");
     for agent in ["one", "two"] {
-        assert_eq!(host.client().status(agent)["status"], "starting");
+        assert_eq!(host.client().status(agent).status, "starting");
         host.client().stop(agent).expect(200);
     }
     no_compiler_is_left(&host);
@@ -193,7 +193,7 @@ fn more_memory_than_it_may_take_is_an_answer_that_stays() {
         .start()
         .ready();
     let status = host.client().reaches("boot", "failed");
-    assert_eq!(status["exitReason"], "start_failed", "{status}");
+    assert_eq!(status.exit_reason.as_deref(), Some("start_failed"), "{status:?}");
     for agent in ["one", "two"] {
         let answer = host.client().start_with(agent, "bomb", json!({}));
         let answer = answer.expect_error(422, &["limits.compile_memory_mb, which is 96"]);

@@ -67,12 +67,12 @@ fn agents_come_up_whose_components_compile_for_longer_than_their_start_may_take(
         .start()
         .ready();
     for agent in ["j", "p"] {
-        assert_eq!(host.client().status(agent)["status"], "starting", "while it is compiled");
+        assert_eq!(host.client().status(agent).status, "starting", "while it is compiled");
     }
     assert_eq!(missing(&host), [], "what starts is not missing");
     for agent in ["j", "p"] {
         let status = host.client().reaches(agent, "running");
-        assert_eq!(status["incarnation"], 1, "{status}");
+        assert_eq!(status.incarnation.0, 1, "{status:?}");
         assert_eq!(host.client().ask(agent, "hi"), "hi");
         let is_it = |line: &Value| line["event"] == "agent.start" && line["agentId"] == agent;
         let start = &host.wait_for_line("the start", is_it)["timings"];
@@ -99,7 +99,7 @@ fn a_caller_is_answered_at_its_deadline_and_the_start_goes_on() {
     assert_eq!((&answer["phase"], &answer["status"]), (&json!("compile"), &json!(504)), "{answer}");
     assert_eq!(answer["error_type"], "still-compiling", "{answer}");
     assert!(answer["action"].as_str().is_some_and(|action| action.contains("wait")), "{answer}");
-    assert_eq!(host.client().status("one")["status"], "starting");
+    assert_eq!(host.client().status("one").status, "starting");
     // An equal start joins it, whatever its own deadline is.
     // The client of the tests waits for a minute at most.
     let body = json!({"deadlineMs": 50_000});
@@ -129,7 +129,7 @@ fn a_start_whose_caller_has_left_can_be_stopped_and_superseded() {
     host.client().start_with("one", "slow", body.clone()).expect_error(504, &["still"]);
     host.client().start_with("two", "slow", body).expect_error(504, &["still"]);
     host.client().stop("one").expect(200);
-    assert_eq!(host.client().start("two", "echo")["incarnation"], 2);
+    assert_eq!(host.client().start("two", "echo").agent.incarnation.0, 2);
     assert_eq!(host.client().ask("two", "hi"), "hi");
     let lines = host.finish();
     let superseded = lines.iter().filter(|line| line["event"] == "agent.start_superseded");
@@ -157,7 +157,7 @@ fn compiling_has_a_bound_of_its_own_and_ends_when_nobody_waits_any_more() {
     assert_eq!(host.client().get("/agents/one/status").status, 404, "its caller knows");
     // It is no fault of the agent: that is tried again, for as long as the host is there.
     host.wait_for_number(&["agent.restart_scheduled"], 6);
-    assert!(host.client().status("boot")["restart"].get("quarantine").is_none());
+    assert!(host.client().status("boot").restart.quarantine.is_none());
     host.client().stop("boot").expect(200);
     wait_until("nothing is compiled", || processes::all_children(host.supervisor_pid()).is_empty());
     // Ahead of a start it is compiled without that bound.
@@ -188,11 +188,12 @@ fn an_agent_whose_component_is_not_there_shows_and_comes_up_when_it_is() {
         .ready();
     // More than the restarts that an agent at fault would have.
     host.wait_for_number(&["agent.restart_scheduled"], 8);
-    wait_until("it rests", || host.client().status("late")["status"] == "backoff");
+    wait_until("it rests", || host.client().status("late").status == "backoff");
     let status = host.client().reaches("never", "failed");
-    assert_eq!(status["exitReason"], "start_failed", "{status}");
-    assert!(status["exit"]["message"].as_str().is_some_and(|text| text.contains("late.wasm")));
-    assert!(status["exit"].get("crashId").is_none(), "nothing lived: {status}");
+    assert_eq!(status.exit_reason.as_deref(), Some("start_failed"), "{status:?}");
+    let exit = status.exit.expect("more about the end");
+    assert!(exit.message.contains("late.wasm"), "{exit:?}");
+    assert!(exit.crash_id.is_none(), "nothing lived: {exit:?}");
     let names: Vec<_> = missing(&host).into_iter().map(|(agent, _)| agent).collect();
     assert_eq!(names.last().map(String::as_str), Some("never"));
     let strict = host.client().get("/readyz?strict=true").expect_error(503, &["never"]);
@@ -218,8 +219,8 @@ fn an_agent_whose_component_is_not_there_shows_and_comes_up_when_it_is() {
     fs::copy(files::component("echo"), &beside).expect("bring the component");
     fs::rename(beside, &path).expect("put it in its place");
     let status = host.client().reaches("late", "running");
-    assert_eq!(status["restart"]["attemptsInWindow"], 0, "{status}");
-    wait_until("it has its mail", || host.client().view("late").message_count == 2);
+    assert_eq!(status.restart.attempts_in_window, 0, "{status:?}");
+    wait_until("it has its mail", || host.client().status("late").message_count == 2);
     assert_eq!(missing(&host), [("never".to_owned(), "failed".to_owned())]);
     // One that failed can be started, and then nobody is missing.
     host.client().start("never", "never");
@@ -244,7 +245,7 @@ fn one_that_failed_and_was_stopped_is_not_missed_any_more_now_or_later() {
         .ready();
     for agent in ["bad", "worse"] {
         let status = host.client().reaches(agent, "failed");
-        assert_eq!(status["incarnation"], 1, "no retry can help: {status}");
+        assert_eq!(status.incarnation.0, 1, "no retry can help: {status:?}");
     }
     assert_eq!(host.client().list().len(), 2);
     host.client().stop("bad").expect(200);
@@ -275,14 +276,14 @@ fn a_rest_of_a_start_ends_by_a_stop_a_start_and_a_drain() {
         .ready();
     for agent in ["stopped", "started", "drained"] {
         let status = host.client().reaches(agent, "backoff");
-        assert!(status["restart"]["nextRestartAt"].is_string(), "{status}");
+        assert!(status.restart.next_restart_at.is_some(), "{status:?}");
     }
     assert_eq!(host.client().metrics()["bulkhead_places_used"], 0.0, "no agent is active");
     host.client().stop("stopped").expect(200);
-    assert_eq!(host.client().status("stopped")["status"], "exited");
+    assert_eq!(host.client().status("stopped").status, "exited");
     // A start that fails as well leaves it as it was.
     host.client().start_with("started", "late", json!({})).expect_error(422, &["late.wasm"]);
-    assert_eq!(host.client().status("started")["status"], "backoff");
+    assert_eq!(host.client().status("started").status, "backoff");
     fs::copy(files::component("echo"), &path).expect("bring the component");
     host.client().start("started", "late");
     assert_eq!(host.client().ask("started", "hi"), "hi");

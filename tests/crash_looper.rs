@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
+use bulkhead_types::restart::QuarantineReason;
 use harness::client::Client;
 use harness::incarnations::{check_one_at_a_time, check_one_end_each, events_of, only};
 use harness::{Host, Value, files, json, wait_until};
@@ -99,16 +100,16 @@ fn talk(client: &Client, share: usize, over: &AtomicBool, answered: &AtomicU64) 
 }
 
 /// What must hold when the looper was quarantined beside the town.
-fn check_quarantine(client: &Client, start: &Value, why: &str, ends: u64) {
-    wait_until("it is quarantined", || client.status("looper")["status"] == "quarantined");
+fn check_quarantine(client: &Client, start: &Value, why: QuarantineReason, ends: u64) {
+    wait_until("it is quarantined", || client.status("looper").status == "quarantined");
     let status = client.status("looper");
-    assert_eq!(status["incarnation"], ends, "{status}");
-    assert_eq!(status["restart"]["attemptsInWindow"], ends, "{status}");
-    assert_eq!(status["restart"]["quarantine"]["why"], why, "{status}");
+    assert_eq!(status.incarnation.0, ends, "{status:?}");
+    assert_eq!(u64::from(status.restart.attempts_in_window), ends, "{status:?}");
+    assert_eq!(status.restart.quarantine.map(|quarantine| quarantine.why), Some(why));
     let refused = client.post("/agents/start", start).expect(409);
     assert_eq!(refused["error_type"], "quarantined", "{refused}");
     assert_eq!(refused["history"].as_array().map(Vec::len), Some(ends as usize));
-    assert_eq!(client.status("looper")["incarnation"], ends, "it was not started");
+    assert_eq!(client.status("looper").incarnation.0, ends, "it was not started");
 }
 
 /// Lets everyone be spoken to once more, and ends the town.
@@ -148,7 +149,7 @@ fn one_that_crashes_in_every_turn_disturbs_nobody_and_is_quarantined() {
         for _ in 0..=RESTARTS {
             wait_until("it takes messages", || client.send("looper", "unreachable").status == 200);
         }
-        check_quarantine(client, &start, "intensity", RESTARTS + 1);
+        check_quarantine(client, &start, QuarantineReason::Intensity, RESTARTS + 1);
         end(town, &answered);
     });
     let lines = host.finish();
@@ -166,7 +167,7 @@ fn one_that_cannot_start_disturbs_nobody_and_is_quarantined() {
     std::thread::scope(|scope| {
         let town = Town::begin(scope, client, &over, &answered);
         client.post("/agents/start", &start).expect_error(502, &["guest-error"]);
-        check_quarantine(client, &start, "same-fault", RESTARTS);
+        check_quarantine(client, &start, QuarantineReason::SameFault, RESTARTS);
         end(town, &answered);
     });
     let lines = host.finish();

@@ -92,7 +92,7 @@ fn a_fresh_credential_frees_nobody_from_quarantine() {
     let refused = |host: &Host| {
         let refused = start(host, env("A_TOKEN", "new")).expect(409);
         assert_eq!(refused["error_type"], "quarantined", "{refused}");
-        assert_eq!(host.client().view("one").incarnation.0, 2);
+        assert_eq!(host.client().status("one").incarnation.0, 2);
     };
     refused(&host);
     host.signal(Signal::KILL);
@@ -132,7 +132,7 @@ fn an_agent_that_the_console_starts_again_has_what_it_was_started_with() {
     start(&host, env("A_TOKEN", "old-hunter2")).expect(201);
     joins(&host, env("A_TOKEN", "new-hunter2"));
     assert_eq!(send_form(&host, "stop"), 303);
-    assert_eq!(host.client().status("one")["status"], "exited");
+    assert_eq!(host.client().status("one").status, "exited");
     assert!(!host.client().get("/console/agents/one").text.contains("hunter2"));
     assert_eq!(send_form(&host, "start"), 303);
     assert_eq!(

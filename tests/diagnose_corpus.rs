@@ -203,7 +203,7 @@ impl Recorder {
     /// Those that stay are back in every run; the others came for one.
     fn stop_guests(&self) {
         for agent in self.host.client().list() {
-            let id = agent["agentId"].as_str().expect("an id");
+            let id = agent.agent_id.as_str();
             if !STAY.contains(&id) {
                 self.host.client().stop(id);
             }
@@ -319,8 +319,7 @@ impl Recorder {
                 self.host.wait_for_number(&["container.unhandled_rejection"], 1);
             }
             CrashLoop => {
-                let first = client.start("rictus", "looper")["incarnation"].as_u64();
-                let first = first.expect("a number");
+                let first = client.start("rictus", "looper").agent.incarnation.0;
                 for number in first..first + CRASHES as u64 {
                     client.runs("rictus", number);
                     client.send("rictus", "panic");

@@ -31,7 +31,7 @@ fn busy<'scope>(
     message: &'scope str,
 ) -> std::thread::ScopedJoinHandle<'scope, Answer> {
     let sender = scope.spawn(move || client.send_wait(agent, message));
-    wait_until("the turn is under way", || client.view(agent).busy);
+    wait_until("the turn is under way", || client.status(agent).busy);
     sender
 }
 
@@ -96,7 +96,7 @@ fn turns_and_mail_are_finished_and_nothing_new_is_let_in() {
         let mail: Vec<_> = ["one", "two", "three"]
             .map(|body| (body, scope.spawn(move || client.send_wait("busy", body))))
             .into();
-        wait_until("mail waits", || client.view("busy").mailbox_depth == 3);
+        wait_until("mail waits", || client.status("busy").mailbox_depth == 3);
         host.signal(Signal::TERM);
         let begin = phase_begins(&host, "settling");
         assert_eq!((&begin["agents"], &begin["busy"]), (&json!(2), &json!(1)), "{begin}");
@@ -219,10 +219,10 @@ fn an_agent_in_backoff_does_not_come_back() {
     let client = host.client();
     client.start("one", "trap");
     client.send_wait("one", "panic").expect_error(502, &[]);
-    assert_eq!(client.status("one")["status"], "backoff");
+    assert_eq!(client.status("one").status, "backoff");
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| client.send_wait("one", "hi"));
-        wait_until("mail waits", || client.view("one").mailbox_depth == 1);
+        wait_until("mail waits", || client.status("one").mailbox_depth == 1);
         host.signal(Signal::TERM);
         let body = waiting.join().expect("the sender").expect_error(502, &[]);
         assert_eq!(body["exitReason"], "drained", "{body}");
@@ -261,7 +261,7 @@ fn a_crash_while_others_work_is_recorded_and_not_restarted() {
         phase_begins(&host, "settling");
         let body = client.send_wait("one", "panic").expect_error(502, &[]);
         assert_eq!(body["exitReason"], "panic", "{body}");
-        assert_eq!(client.status("one")["status"], "failed");
+        assert_eq!(client.status("one").status, "failed");
         host.release("busy");
         turn.join().expect("the sender").expect(200);
     });
@@ -298,7 +298,7 @@ fn a_message_of_many_turns_is_worked_off_to_its_end() {
     client.start("one", "puppet");
     std::thread::scope(|scope| {
         let caller = scope.spawn(|| client.send_wait("one", "turns 5000 through"));
-        wait_until("it is at it", || client.view("one").message_count == 1);
+        wait_until("it is at it", || client.status("one").message_count == 1);
         host.signal(Signal::TERM);
         assert_eq!(caller.join().expect("the sender").expect(200)["reply"], "through");
     });
@@ -345,7 +345,7 @@ fn an_interrupt_does_not_wait_for_mail() {
     std::thread::scope(|scope| {
         let turn = host.occupy(scope, "busy", "over");
         let waiting = scope.spawn(|| client.send_wait("busy", "hi"));
-        wait_until("mail waits", || client.view("busy").mailbox_depth == 1);
+        wait_until("mail waits", || client.status("busy").mailbox_depth == 1);
         host.signal(Signal::INT);
         // The turn is within the role's grace.
         phase_begins(&host, "stopping");
@@ -367,7 +367,7 @@ fn a_start_that_waited_for_its_turn_is_no_unclean_end() {
     std::thread::scope(|scope| {
         let turn = host.occupy(scope, "one", "over");
         let next = scope.spawn(|| client.start_with("one", "puppet", json!({"model": "another"})));
-        wait_until("the next one waits for its turn", || client.status("one")["incarnation"] == 2);
+        wait_until("the next one waits for its turn", || client.status("one").incarnation.0 == 2);
         host.signal(Signal::INT);
         next.join().expect("the caller").expect_error(409, &["superseded"]);
         host.release("one");
@@ -391,7 +391,7 @@ fn one_that_is_killed_behind_a_waiting_start_makes_the_end_unclean() {
     std::thread::scope(|scope| {
         let turn = busy(scope, client, "one", "60000");
         let next = scope.spawn(|| client.start_with("one", "hang", json!({"model": "another"})));
-        wait_until("the next one waits for its turn", || client.status("one")["incarnation"] == 2);
+        wait_until("the next one waits for its turn", || client.status("one").incarnation.0 == 2);
         host.signal(Signal::INT);
         next.join().expect("the caller").expect_error(409, &["superseded"]);
         turn.join().expect("the sender").expect_error(502, &["killed"]);
@@ -441,10 +441,7 @@ fn crowd(client: &Client) -> BTreeMap<&'static str, Vec<String>> {
     wait_until("everyone is where it should be", || {
         let all = client.list();
         all.len() == total
-            && all.iter().all(|agent| {
-                let (status, busy) = expected(agent["role"].as_str().expect("a role"));
-                agent["status"] == status && agent["busy"] == busy
-            })
+            && all.iter().all(|agent| (&*agent.status, agent.busy) == expected(&agent.role))
     });
     ids
 }

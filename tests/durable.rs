@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bulkhead_store::database::{Config, Database, Newest, Notice, Snapshot};
+use bulkhead_types::restart::QuarantineReason;
 use bulkhead_types::{AgentId, Incarnation, Timestamp};
 use harness::host::{CLEAN, Launch, run_to_end};
 use harness::{Host, HostBuilder, Value, json, wait_until};
@@ -46,8 +47,7 @@ fn id(agent: &str) -> AgentId {
 }
 
 fn state_of(host: &Host, agent: &str) -> Option<String> {
-    let known = host.client().list().into_iter().find(|known| known["agentId"] == agent)?;
-    known["status"].as_str().map(str::to_owned)
+    host.client().find(agent).map(|known| known.status.into_owned())
 }
 
 fn hydration(host: &Host) -> Value {
@@ -74,12 +74,12 @@ fn what_ran_runs_again_and_what_was_stopped_or_done_does_not() {
         client.reaches("failed", "failed");
         // What ends by itself is not acknowledged to anybody: this answer comes after it.
         client.start("last", "puppet");
-        let before = client.status("runs")["incarnation"].as_u64();
+        let before = client.status("runs").incarnation;
         let second = next(&mut host);
         let runs = second.client().status("runs");
-        assert_eq!((&runs["status"], &runs["name"]), (&json!("running"), &json!("Ann")), "{runs}");
-        assert_eq!(runs["model"], "second", "the change was kept: {runs}");
-        assert!(runs["incarnation"].as_u64() > before, "no number is used twice: {runs}");
+        assert_eq!((&*runs.status, &*runs.name), ("running", "Ann"), "{runs:?}");
+        assert_eq!(runs.model.as_deref(), Some("second"), "the change was kept: {runs:?}");
+        assert!(runs.incarnation > before, "no number is used twice: {runs:?}");
         assert_eq!(second.client().ask("runs", "hi"), "hi");
         for down in ["stopped", "done", "failed"] {
             assert_eq!(state_of(&second, down), None, "{down} was restarted");
@@ -88,7 +88,7 @@ fn what_ran_runs_again_and_what_was_stopped_or_done_does_not() {
         assert_eq!((&report["agents"], &report["running"]), (&json!(2), &json!(2)), "{report}");
         // A stopped one can be started, and its numbers go on.
         let again = second.client().start("stopped", "puppet");
-        assert!(again["incarnation"].as_u64() > Some(1), "{again}");
+        assert!(again.agent.incarnation.0 > 1, "{again:?}");
         second.finish();
     }
 }
@@ -109,19 +109,20 @@ fn a_crash_looper_stays_in_quarantine_with_its_history_and_comes_out_by_force() 
     let mut second = killed(&mut host);
     let client = second.client();
     let status = client.status("looper");
-    assert_eq!(status["status"], "quarantined", "{status}");
-    assert_eq!(status["restart"]["quarantine"]["why"], "intensity", "{status}");
-    assert_eq!(status["exitReason"], "panic", "{status}");
+    assert_eq!(status.status, "quarantined", "{status:?}");
+    assert_eq!(status.exit_reason.as_deref(), Some("panic"), "{status:?}");
+    let why = status.restart.quarantine.map(|quarantine| quarantine.why);
+    assert_eq!(why, Some(QuarantineReason::Intensity));
     let after = client.post("/agents/start", &start).expect(409);
     assert_eq!(before["history"], after["history"], "{after}");
     assert_eq!(after["history"].as_array().map(Vec::len), Some(3), "{after}");
     assert_eq!(hydration(&second)["quarantined"], 1);
-    assert_eq!(client.status("other")["status"], "running");
+    assert_eq!(client.status("other").status, "running");
     client
         .post("/agents/start", &json!({"agentId": "looper", "role": "looper", "force": true}))
         .expect(201);
     let third = killed(&mut second);
-    assert_eq!(third.client().status("looper")["status"], "running");
+    assert_eq!(third.client().status("looper").status, "running");
     third.finish();
 }
 
@@ -156,7 +157,7 @@ fn one_that_hangs_or_cannot_start_delays_nobody() {
     for n in 0..10 {
         second.client().reaches(&format!("quick-{n}"), "running");
     }
-    assert_eq!(second.client().status("slow")["status"], "starting", "all others were first");
+    assert_eq!(second.client().status("slow").status, "starting", "all others were first");
     second.release("slow");
     second.client().reaches("slow", "running");
     second.finish();
@@ -181,12 +182,12 @@ fn the_mayor_comes_first() {
 fn the_configuration_starts_what_nobody_stopped() {
     let agent = |prompt: &str| format!("id = \"boot\"\nrole = \"echo\"\nprompt = {prompt:?}");
     let mut host = Host::builder().agent(&agent("one")).start().ready();
-    assert_eq!(host.client().status("boot")["status"], "running");
+    assert_eq!(host.client().status("boot").status, "running");
     // It runs as it last was: what the configuration says did not change.
     let more = json!({"prompt": "two", "name": "Bo"});
     host.client().start_with("boot", "echo", more).expect(201);
     let mut second = killed(&mut host);
-    assert_eq!(second.client().status("boot")["name"], "Bo");
+    assert_eq!(second.client().status("boot").name, "Bo");
     // The log is a moment behind; this line comes after those of the starts.
     hydration(&second);
     assert_eq!(second.events_of("boot", "agent.start").len(), 1, "once, not twice");
@@ -207,7 +208,7 @@ fn a_configured_agent_follows_its_configuration_when_that_changes() {
     let text = std::fs::read_to_string(&file).expect("the configuration");
     std::fs::write(&file, text.replace("\"old\"", "\"new\"")).expect("write the configuration");
     let second = host.restart().ready();
-    assert_eq!(second.client().status("boot")["name"], "new");
+    assert_eq!(second.client().status("boot").name, "new");
     second.finish();
 }
 
@@ -230,8 +231,8 @@ fn a_start_during_hydration_is_answered_and_wins() {
     let answer = second.client().post("/agents/start", &slow);
     assert!([200, 201].contains(&answer.status), "{}", answer.text);
     let second = second.ready();
-    assert_eq!(second.client().status("waits")["name"], "newer");
-    assert_eq!(second.client().status("slow")["status"], "running");
+    assert_eq!(second.client().status("waits").name, "newer");
+    assert_eq!(second.client().status("slow").status, "running");
     second.finish();
 }
 
@@ -317,7 +318,7 @@ fn without_a_database_the_host_works_and_says_so() {
     assert_eq!(second.client().get("/readyz?strict=true").expect(200).get("store"), None);
     let mut second = second;
     let third = killed(&mut second);
-    assert_eq!(third.client().status("one")["status"], "running", "it was written afterwards");
+    assert_eq!(third.client().status("one").status, "running", "it was written afterwards");
     third.finish();
 }
 
@@ -361,7 +362,7 @@ fn a_database_of_a_newer_version_is_not_forgotten_without_a_word() {
     assert_eq!(std::fs::read(&file).expect("the database"), before, "it was left as it was");
     version(known);
     let third = host.restart().ready();
-    assert_eq!(third.client().status("one")["status"], "running");
+    assert_eq!(third.client().status("one").status, "running");
     assert_eq!(state_of(&third, "two"), None);
     third.finish();
 }

@@ -140,8 +140,8 @@ fn check_row(name: &str, known: &Known, row: Option<&AgentRow>) {
 fn check_host(host: &Host, agents: &mut Agents) {
     let list = host.client().list();
     for (name, known) in agents {
-        let shown = list.iter().find(|view| view["agentId"] == name.as_str());
-        let status = shown.and_then(|view| view["status"].as_str());
+        let shown = list.iter().find(|view| view.agent_id.as_str() == name);
+        let status = shown.map(|view| &*view.status);
         match known.runs {
             Some(true) => assert!(
                 matches!(status, Some("running" | "starting" | "backoff" | "stopping")),
@@ -151,8 +151,8 @@ fn check_host(host: &Host, agents: &mut Agents) {
             None => known.runs = status.map(|_| true),
         }
         if let Some(shown) = shown {
-            let incarnation = shown["incarnation"].as_u64().unwrap_or(0);
-            assert!(incarnation > known.incarnation, "a number came twice: {known:?}: {shown}");
+            let incarnation = shown.incarnation.0;
+            assert!(incarnation > known.incarnation, "a number came twice: {known:?}: {shown:?}");
             (known.incarnation, known.turns, known.kept) = (incarnation, 0, None);
         }
     }

@@ -90,7 +90,7 @@ fn a_run_whose_disk_is_gone_has_a_cause_its_crashes_and_its_numbers() {
     first.client().start_afresh("one", "trap");
     first.client().start("busy", "puppet");
     let sent = first.client().send("busy", "wait").expect(200);
-    wait_until("the agent is in its turn", || first.client().view("busy").busy);
+    wait_until("the agent is in its turn", || first.client().status("busy").busy);
     // The next heartbeat has it.
     let message = sent["messageId"].to_string();
     wait_until("the sink has the turn", || documents(sink.path(), "run").contains(&message));
@@ -119,10 +119,10 @@ fn a_run_whose_disk_is_gone_has_a_cause_its_crashes_and_its_numbers() {
         assert_eq!(read[field], record[field], "{field}");
     }
     // Numbers go on, those of agents that nobody knew as well.
-    let one = second.client().start("one", "trap")["incarnation"].as_u64();
-    assert_eq!(one, Some(2 + ROOM + 1));
-    let other = second.client().start("other", "trap")["incarnation"].as_u64();
-    assert!(other > Some(ROOM), "{other:?}");
+    let one = second.client().start("one", "trap").agent.incarnation.0;
+    assert_eq!(one, 2 + ROOM + 1);
+    let other = second.client().start("other", "trap").agent.incarnation.0;
+    assert!(other > ROOM, "{other}");
     // The same once more, with the disk that there is now: nothing comes from the sink.
     kill_process(second.supervisor_pid(), Signal::KILL).expect("send SIGKILL");
     second.wait();
@@ -202,8 +202,8 @@ fn a_copy_of_an_older_disk_is_not_believed_over_the_sink() {
     assert_eq!(line["previousRunId"], second.lines()[0]["runId"], "{line:#}");
     assert_eq!(line["cause"], "unknown", "the clean marker is of the run before: {line:#}");
     assert!(line.get("earlier").is_none_or(|earlier| earlier == &json!([])), "{line:#}");
-    let number = third.client().start_afresh("one", "puppet")["incarnation"].as_u64();
-    assert!(number > Some(ROOM), "{number:?}");
+    let number = third.client().start_afresh("one", "puppet").agent.incarnation.0;
+    assert!(number > ROOM, "{number}");
     third.finish_with(Signal::INT, CLEAN);
 }
 
@@ -247,7 +247,7 @@ fn a_quarantine_outlives_the_disk_and_so_does_the_window() {
     second.client().runs("configured", 3 + ROOM + 1);
     second.client().send_wait("configured", "panic").expect_error(502, &["told to panic"]);
     second.wait_for_event("configured", "agent.quarantined");
-    assert_eq!(second.client().view("quarantined").status, "quarantined");
+    assert_eq!(second.client().status("quarantined").status, "quarantined");
     let body = json!({"agentId": "quarantined", "role": "looper"});
     second.client().post("/agents/start", &body).expect_error(409, &["quarantin"]);
     second.finish();

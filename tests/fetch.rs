@@ -295,7 +295,7 @@ fn an_agent_in_javascript_asks_servers() {
     let late = format!("late http://{near}");
     let answer = client.send_wait("one", &late).expect_error(502, &["timed out after 20 ms"]);
     assert_eq!(answer["error_type"], "http-timeout", "{answer}");
-    assert_eq!(client.view("one").incarnation.0, 1, "it still lives");
+    assert_eq!(client.status("one").incarnation.0, 1, "it still lives");
     client.start("two", "web");
     assert_eq!(client.ask("two", "mocked"), "[\"mocked\",\"mocked\"]");
     assert!(host.events_of("one", "agent.crash").is_empty());
@@ -393,7 +393,7 @@ fn an_agent_in_python_asks_servers() {
     let bad = format!("http-broken True GET http://{near}/away: redirected to an invalid URL");
     let form = "application/x-www-form-urlencoded";
     assert_eq!(ask("odd"), json!([999, bad, "", "0", [0xe9], "a=1&a=%C3%BC", form, ""]));
-    assert_eq!(client.view("one").incarnation.0, 1, "it still lives");
+    assert_eq!(client.status("one").incarnation.0, 1, "it still lives");
     assert!(host.events_of("one", "agent.crash").is_empty());
     world.host.finish();
 }
@@ -467,7 +467,7 @@ fn clients_of_the_standard_library_and_of_packages_of_python_ask_servers() {
     assert_eq!(ask("keep"), format!("TimeoutError GET {never}: nothing came within 0.02 s"));
     assert_eq!(ask("find"), format!("FetchError GET {never}: it was dropped at the end of a turn"));
     assert_eq!(ask("many"), 16_000);
-    assert_eq!(client.view("one").incarnation.0, 1, "it still lives");
+    assert_eq!(client.status("one").incarnation.0, 1, "it still lives");
     assert!(host.events_of("one", "agent.crash").is_empty());
     host.finish();
 }
@@ -507,6 +507,6 @@ def one(ctx, message):
     for _ in 0..TURNS {
         assert_eq!(client.ask("one", &format!("http://{near}/to/204")), "204");
     }
-    assert_eq!(client.view("one").incarnation.0, 1, "{:?}", host.crashes());
+    assert_eq!(client.status("one").incarnation.0, 1, "{:?}", host.crashes());
     host.finish();
 }

@@ -30,7 +30,7 @@ fn start_culprit(host: &Host) {
 fn start_culprit_as(host: &Host, role: &str) {
     let prompt = harness::json!({"prompt": "abort"});
     host.client().start_with("culprit", role, prompt).expect(201);
-    wait_until("it is at work", || host.client().view("culprit").busy);
+    wait_until("it is at work", || host.client().status("culprit").busy);
     std::fs::write(host.workspace("culprit").join("abort"), "").expect("write into the workspace");
 }
 
@@ -43,10 +43,8 @@ fn an_agent_that_kills_the_host_twice_is_quarantined() {
     assert_eq!(restarts(&host), 2, "two deaths");
     host.wait_until_ready();
     let status = host.client().status("culprit");
-    assert_eq!(
-        (&status["status"], &status["exitReason"]),
-        (&"quarantined".into(), &"host_death".into())
-    );
+    let (state, reason) = (&*status.status, status.exit_reason.as_deref());
+    assert_eq!((state, reason), ("quarantined", Some("host_death")));
     // Each run counts what died with the one before it.
     let metrics = host.client().metrics();
     assert_eq!(metrics["bulkhead_agent_exits_total{reason=\"host_death\"}"], 1.0, "{metrics:#?}");
@@ -78,7 +76,7 @@ fn an_agent_that_kills_the_host_twice_is_quarantined() {
     host.wait_until_ready();
     let metrics = host.client().metrics();
     assert_eq!(metrics["bulkhead_agent_exits_total{reason=\"host_death\"}"], 0.0, "{metrics:#?}");
-    assert_eq!(host.client().status("culprit")["status"], "quarantined");
+    assert_eq!(host.client().status("culprit").status, "quarantined");
     host.finish();
 }
 
@@ -105,7 +103,7 @@ fn the_innocent_that_were_at_work_are_cleared() {
     for agent in innocent {
         host.client().start(agent, "puppet");
         host.client().send(agent, "wait well").expect(200);
-        wait_until("it is at work", || host.client().view(agent).busy);
+        wait_until("it is at work", || host.client().status(agent).busy);
     }
     start_culprit(&host);
     host.wait_for_line("the next run", |line| line["restartSeq"].as_u64() > Some(0));
@@ -132,10 +130,10 @@ fn a_kill_from_outside_counts_against_nobody() {
     let host = builder().start().ready();
     host.client().start("a", "puppet");
     for run in 2..=4 {
-        if host.client().status("a")["busy"] != true {
+        if !host.client().status("a").busy {
             host.client().send("a", "wait well").expect(200);
         }
-        wait_until("it is at work", || host.client().view("a").busy);
+        wait_until("it is at work", || host.client().status("a").busy);
         kill_process(host.supervisor_pid(), Signal::KILL).expect("kill the supervisor");
         host.wait_for_number(&["container.cold_start"], run);
         host.wait_until_ready();

@@ -103,8 +103,8 @@ fn a_disk_that_takes_no_workspace_quarantines_nobody() {
     };
     wait_until("the host failed it often", || faults() >= 10);
     let status = host.client().status("one");
-    assert_ne!(status["status"], "quarantined", "{status}");
-    assert!(status["restart"]["attemptsInWindow"].as_u64() <= Some(2), "{status}");
+    assert_ne!(status.status, "quarantined", "{status:?}");
+    assert!(status.restart.attempts_in_window <= 2, "{status:?}");
     assert!(host.events_named("agent.quarantined").is_empty());
 
     std::fs::remove_file(&workspace).expect("remove the file");

@@ -39,8 +39,8 @@ fn an_agent_without_work_completes() {
     assert!(exit["agentUptimeMs"].as_u64() >= Some(300), "{exit}");
     assert_eq!(exit["phase"], "shutdown", "{exit}");
     let status = host.client().ended("one");
-    assert_eq!(status["status"], "exited", "{status}");
-    assert_eq!(status["exitReason"], "completed", "{status}");
+    assert_eq!(status.status, "exited", "{status:?}");
+    assert_eq!(status.exit_reason.as_deref(), Some("completed"), "{status:?}");
     host.client().send("one", "hello").expect_error(409, &["one", "exited"]);
     assert!(host.crashes().is_empty());
     host.finish();
@@ -73,7 +73,7 @@ fn an_agent_that_works_is_not_idle() {
         host.client().start("idle", "idle-300");
         host.wait_for_exit("idle");
         let status = host.client().status("busy");
-        assert_eq!((&status["status"], &status["busy"]), (&json!("running"), &json!(true)));
+        assert_eq!((&*status.status, status.busy), ("running", true));
         host.release("busy");
         assert_eq!(busy.join().expect("an answer").expect(200)["reply"], "work");
     });
@@ -111,7 +111,7 @@ fn an_agent_whose_idle_time_is_0_waits_for_ever() {
                 && line["incarnation"] == incarnation
         });
     }
-    assert_eq!(host.client().status("patient")["status"], "running");
+    assert_eq!(host.client().status("patient").status, "running");
     assert_eq!(host.client().ask("patient", "count"), "1");
     host.finish();
 }
@@ -174,7 +174,7 @@ fn messages_go_before_nudges() {
         }
         let messages = host.queue(scope, "one", &["a", "b"]);
         let status = host.client().status("one");
-        assert_eq!((&status["mailboxDepth"], &status["nudges"]), (&json!(2), &json!(2)));
+        assert_eq!((status.mailbox_depth, status.nudges), (2, 2));
         host.release("one");
         busy.join().expect("an answer").expect(200);
         let ids = messages
@@ -186,7 +186,7 @@ fn messages_go_before_nudges() {
         let order: Vec<_> = turns.iter().skip(1).map(|turn| turn["messageId"].clone()).collect();
         assert_eq!(order, expected);
     });
-    assert_eq!(host.client().status("one")["nudges"], 0);
+    assert_eq!(host.client().status("one").nudges, 0);
     host.finish();
 }
 
@@ -196,7 +196,7 @@ fn an_agent_may_take_nudges_in_the_middle_of_a_turn_and_gets_each_once() {
     host.client().start("one", "idle-0");
     std::thread::scope(|scope| {
         let gathering = scope.spawn(|| host.client().ask("one", "gather 3"));
-        wait_until("it gathers", || host.client().view("one").busy);
+        wait_until("it gathers", || host.client().status("one").busy);
         for id in ["n1", "n2", "n3"] {
             host.client().nudge("one", id, &format!("body of {id}")).expect(200);
         }
@@ -232,7 +232,7 @@ fn nudges_are_bounded_and_take_no_place_of_messages() {
             caller.join().expect("an answer").expect(200);
         }
     });
-    wait_until("all nudges had their turn", || host.client().view("one").nudges == 0);
+    wait_until("all nudges had their turn", || host.client().status("one").nudges == 0);
     assert_eq!(host.client().ask("one", "count"), (MOST + 3).to_string());
     host.finish();
 }

@@ -120,7 +120,7 @@ impl Matrix {
         let line = self.host.wait_for_number(&["container.previous_run"], 1);
         self.note(self.pending, line);
         // It was killed in a drain, so it is back, and every drain would wait for it.
-        if self.host.client().list().iter().any(|agent| agent["agentId"] == "deaf") {
+        if self.host.client().find("deaf").is_some() {
             self.host.client().stop("deaf").expect(200);
         }
     }

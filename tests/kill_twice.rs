@@ -109,7 +109,7 @@ fn alone_a_kill_around_a_boot_gets_no_wrong_name() {
         } else {
             host.client().start("a", "puppet");
             host.client().send("a", "wait long").expect(200);
-            wait_until("it is busy", || host.client().view("a").busy);
+            wait_until("it is busy", || host.client().status("a").busy);
             host.signal(Signal::TERM);
             host.wait_for_line("the drain", |line| line["event"] == "container.draining");
             "orchestrator_stop"
@@ -122,7 +122,7 @@ fn alone_a_kill_around_a_boot_gets_no_wrong_name() {
         }
         host = host.restart().ready();
         host.wait_for_number(&["container.previous_run"], 1);
-        if host.client().list().iter().any(|agent| agent["agentId"] == "a") {
+        if host.client().find("a").is_some() {
             host.client().stop("a").expect(200);
         }
         reported.extend(host.events_named("container.previous_run").iter().flat_map(ends));

@@ -85,15 +85,15 @@ fn mail_has_a_part_of_its_agents_memory_and_more_is_refused_to_the_sender() {
         // An eighth of 4 MiB.
         let refused = refused.expect_error(429, &["one", "memory", "524288"]);
         assert_eq!(refused["error_type"], "agent-memory-full", "{refused}");
-        let memory = host.client().status("one")["memory"].clone();
-        assert!(memory["host"]["mailbox"].as_u64() > Some(400_000), "{memory}");
+        let memory = host.client().status("one").memory;
+        assert!(memory.host.mailbox > 400_000, "{memory:?}");
         host.release("one");
         assert_eq!(replies(vec![busy]), ["first"]);
         assert_eq!(replies(waiting), std::slice::from_ref(&large));
     });
     // There is room again, and the agent has lived all the time.
     assert_eq!(host.client().ask("one", &large), large);
-    assert_eq!(host.client().view("one").incarnation.0, 1);
+    assert_eq!(host.client().status("one").incarnation.0, 1);
     host.finish();
 }
 
@@ -152,8 +152,8 @@ fn what_waits_survives_a_crash_in_order_and_what_crashed_is_not_repeated() {
         assert_eq!(replies(waiting), ["a", "b", "3", "c", "d", "6"]);
     });
     let status = host.client().status("one");
-    assert_eq!(status["incarnation"], 2, "{status}");
-    assert_eq!(status["messageCount"], 6, "{status}");
+    assert_eq!(status.incarnation.0, 2, "{status:?}");
+    assert_eq!(status.message_count, 6, "{status:?}");
     let lines = host.finish();
     let taken: Vec<_> = lines.iter().filter(|line| line["event"] == "agent.message").collect();
     let taken: Vec<_> = taken.iter().map(|line| line["messageId"].as_str().unwrap()).collect();
@@ -176,7 +176,7 @@ fn each_of_many_crashes_costs_one_message() {
         let statuses: Vec<_> = answers(waiting).iter().map(|answer| answer.status).collect();
         assert_eq!(statuses, [502, 200, 502, 502, 200]);
     });
-    assert_eq!(host.client().view("one").incarnation.0, 5);
+    assert_eq!(host.client().status("one").incarnation.0, 5);
     host.finish();
 }
 
@@ -239,7 +239,7 @@ fn senders_of_what_waits_for_an_agent_that_completes_or_is_replaced_are_notified
         let waiting = host.queue(scope, "one", &["a", "b"]);
         let replacement = scope.spawn(|| host.client().start_afresh("one", "puppet"));
         wait_until("the next incarnation waits for this one", || {
-            host.client().status("one")["incarnation"] == 3
+            host.client().status("one").incarnation.0 == 3
         });
         host.release("one");
         assert_eq!(replies(vec![busy]), ["first"]);
@@ -261,7 +261,7 @@ fn senders_of_what_waits_for_an_agent_that_is_quarantined_are_notified() {
         check_undelivered(vec![crashing], "panic");
         check_undelivered(waiting, "panic");
     });
-    assert_eq!(host.client().status("one")["status"], "quarantined");
+    assert_eq!(host.client().status("one").status, "quarantined");
     assert_eq!(host.client().metrics()["bulkhead_mailbox_messages"], 0.0);
     assert_eq!(exit_of(&host.finish(), 1)["undelivered"], 3);
 }

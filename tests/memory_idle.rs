@@ -109,7 +109,8 @@ fn after_a_thousand_agents_that_were_there_at_once() {
     wait_until(&format!("resident memory comes down from {lived} to {most}"), || {
         resident_bytes(host.pid()) <= most
     });
-    assert_eq!(host.client().status("a-999")["exitReason"], "stopped", "who ended last is known");
+    let last = host.client().status("a-999");
+    assert_eq!(last.exit_reason.as_deref(), Some("stopped"), "who ended last is known");
     drop(host);
 }
 
@@ -229,8 +230,8 @@ fn who_ended_longest_ago_is_forgotten_when_their_prompts_are_too_much() {
     wait_until("the oldest are forgotten", || {
         client.get("/agents/a/status").status == 404 && client.get("/agents/b/status").status == 404
     });
-    assert_eq!(client.ended("e")["exitReason"], "stopped");
-    let number = |agent: &str| client.start(agent, "hog")["incarnation"].as_u64();
-    assert!(number("a") > Some(1), "its number is not given again");
+    assert_eq!(client.ended("e").exit_reason.as_deref(), Some("stopped"));
+    let again = client.start("a", "hog").agent;
+    assert!(again.incarnation.0 > 1, "its number is not given again");
     host.finish();
 }

@@ -52,7 +52,7 @@ fn one_of_each(client: &Client) {
 
     client.start("killed", "hang");
     client.send("killed", "60000").expect(200);
-    wait_until("the agent is in its turn", || client.view("killed").busy);
+    wait_until("the agent is in its turn", || client.status("killed").busy);
     for body in ["one", "two", "three"] {
         client.send("killed", body).expect(200);
     }
@@ -115,12 +115,12 @@ fn live_agents_are_counted_where_they_are() {
     assert_eq!(metrics["bulkhead_places_max"], 64.0, "{metrics:#?}");
     assert!(metrics["bulkhead_tasks"] >= 5.0, "{metrics:#?}");
     let agents = client.list();
-    for (metric, field) in [
-        ("bulkhead_guest_memory_bytes", "guestBytes"),
-        ("bulkhead_agent_host_memory_bytes", "hostBytes"),
+    let guests: u64 = agents.iter().map(|agent| agent.memory.guest_bytes).sum();
+    let hosts: u64 = agents.iter().map(|agent| agent.memory.host_bytes).sum();
+    for (metric, of_agents) in [
+        ("bulkhead_guest_memory_bytes", guests as f64),
+        ("bulkhead_agent_host_memory_bytes", hosts as f64),
     ] {
-        let bytes = |agent: &Value| agent["memory"][field].as_f64().expect("a number");
-        let of_agents: f64 = agents.iter().map(bytes).sum();
         assert!(of_agents > 0.0, "{agents:?}");
         assert_eq!(metrics[metric], of_agents, "{metrics:#?}");
     }

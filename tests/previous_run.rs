@@ -101,7 +101,7 @@ fn a_kill_shows_who_was_at_what_and_a_clean_end_leaves_nothing() {
         client.start(agent, "puppet");
         client.start_afresh(agent, "puppet");
         let sent = client.send(agent, "wait").expect(200);
-        wait_until("the agent is in its turn", || client.view(agent).busy);
+        wait_until("the agent is in its turn", || client.status(agent).busy);
         expected.push(json!([agent, 2, "handle", sent["messageId"]]));
     }
     expected.push(json!(["slow", 1, "start", null]));
@@ -130,7 +130,7 @@ fn a_kill_shows_who_was_at_what_and_a_clean_end_leaves_nothing() {
     second.wait_until_ready();
     second.client().start_afresh("a", "puppet");
     second.client().send("a", "wait").expect(200);
-    wait_until("the agent is in its turn", || second.client().view("a").busy);
+    wait_until("the agent is in its turn", || second.client().status("a").busy);
     second.signal(Signal::INT);
     second.release("a");
     second.wait();

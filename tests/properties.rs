@@ -14,6 +14,7 @@ use std::cell::Cell;
 use std::fmt::Debug;
 use std::sync::Barrier;
 
+use bulkhead_api::AgentView;
 use command::{AGENTS, Body, Case, Command, IfRunning, Spec, Start};
 use harness::client::Client;
 use harness::incarnations::{all_ended, check_one_at_a_time, check_one_end_each, events_of};
@@ -180,10 +181,10 @@ impl<'a> Run<'a> {
         starts: [Start; 2],
         specs: [Spec; 2],
         answers: &[Answer; 2],
-        status: &Value,
+        status: &AgentView,
     ) {
         let model = &mut self.agents[agent];
-        let shown = || format!("{model:?} {starts:?} {specs:?} {answers:?} {status}");
+        let shown = || format!("{model:?} {starts:?} {specs:?} {answers:?} {status:?}");
         let fresh = [0, 1].map(|n| model.is_fresh(specs[n], starts[n]));
         let refused = |answer: &Answer| answer.body["error_type"] == "quarantined";
         for (n, answer) in answers.iter().enumerate() {
@@ -210,7 +211,7 @@ impl<'a> Run<'a> {
         let last = last.map(|answer| incarnation(&answer.body)).max();
         let last = last.unwrap_or_else(|| panic!("nobody was started: {}", shown()));
         let was_quarantined = model.state == State::Quarantined;
-        let attempts = status["restart"]["attemptsInWindow"].as_u64().expect("a number");
+        let attempts = u64::from(status.restart.attempts_in_window);
         let old = attempts == model.attempts && !was_quarantined;
         assert!(old || attempts == 0 && fresh.contains(&true), "{}", shown());
         let began = (0..2).find(|n| {
@@ -329,15 +330,20 @@ fn expected(model: &Agent) -> Value {
 }
 
 /// The same of what it does show.
-fn seen(status: &Value) -> Value {
-    let fields =
-        ["status", "busy", "incarnation", "role", "model", "exitReason", "mailboxDepth", "nudges"];
-    let mut seen: Value = fields.iter().map(|name| (*name, status[name].clone())).collect();
-    let restart = &status["restart"];
-    seen["attemptsInWindow"] = restart["attemptsInWindow"].clone();
-    seen["quarantine"] = (!restart["quarantine"].is_null()).into();
-    seen["nextRestartAt"] = (!restart["nextRestartAt"].is_null()).into();
-    seen
+fn seen(status: &AgentView) -> Value {
+    json!({
+        "status": status.status,
+        "busy": status.busy,
+        "incarnation": status.incarnation,
+        "role": status.role,
+        "model": status.model,
+        "exitReason": status.exit_reason,
+        "mailboxDepth": status.mailbox_depth,
+        "nudges": status.nudges,
+        "attemptsInWindow": status.restart.attempts_in_window,
+        "quarantine": status.restart.quarantine.is_some(),
+        "nextRestartAt": status.restart.next_restart_at.is_some(),
+    })
 }
 
 /// The last status of a wait. A wait that fails shows it.

@@ -50,7 +50,7 @@ fn callers_that_wait_get_the_answer_of_the_attempt_that_succeeds() {
     host.client().start("one", "puppet");
     assert_eq!(host.client().ask("one", "panic-until 2 attempt"), "2");
     assert_eq!(host.client().ask("one", "attempt"), "1", "another message, another count");
-    assert_eq!(host.client().view("one").incarnation.0, 2);
+    assert_eq!(host.client().status("one").incarnation.0, 2);
     let lines = host.finish();
     let logged = lines.iter().filter(|line| line["event"] == "agent.message");
     let logged: Vec<_> = logged.map(|line| line["attempt"].as_u64().unwrap_or(0)).collect();
@@ -92,7 +92,7 @@ fn past_its_attempts_it_is_set_aside_and_everyone_hears_of_it() {
     assert_eq!(attempts(&host, "one"), [1, 2, 3]);
     host.client().runs("one", 4);
     assert_eq!(host.client().ask("one", "hello"), "hello");
-    let shown = host.client().status("one")["setAside"].clone();
+    let shown = json!(host.client().status("one").set_aside);
     for name in ["messageId", "attempts", "crashIds"] {
         assert_eq!(shown[name], answer[name], "{shown}");
     }
@@ -182,7 +182,7 @@ fn a_stop_in_the_backoff_answers_callers_that_wait_for_the_next_attempt() {
     std::thread::scope(|scope| {
         let waits = scope.spawn(|| host.client().send_wait("one", "panic"));
         host.client().reaches("one", "backoff");
-        assert_eq!(host.client().status("one")["mailboxDepth"], 1);
+        assert_eq!(host.client().status("one").mailbox_depth, 1);
         host.client().stop("one").expect(200);
         let answer = waits.join().expect("an answer").expect_error(502, &[]);
         assert_eq!(answer["error_type"], "agent-ended", "{answer}");
@@ -222,7 +222,7 @@ fn a_prompt_without_room_is_a_start_that_fails_and_not_an_agent_that_idles() {
     let answer = host.client().start_with("one", "puppet", prompt);
     let answer = answer.expect_error(422, &["prompt", "memory"]);
     assert_eq!(answer["error_type"], "prompt-too-large", "{answer}");
-    assert_eq!(host.client().status("one")["status"], "failed");
+    assert_eq!(host.client().status("one").status, "failed");
     // The account is that of the new incarnation, not of the one that it replaces.
     host.client().start_with("two", "puppet", json!({"memoryLimitMb": 2})).expect(201);
     let prompt = json!({"prompt": format!("note {}", "x".repeat(1_000_000)), "memoryLimitMb": 64});

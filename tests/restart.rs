@@ -1,5 +1,7 @@
 //! What becomes of an agent after an end: whether it is restarted, when, and when no more.
 
+use bulkhead_types::restart::QuarantineReason;
+use bulkhead_types::{ExitReason, RestartPolicy};
 use harness::trial::incarnation;
 use harness::{Answer, Host, HostBuilder, Value, json};
 
@@ -55,9 +57,9 @@ fn a_crashed_transient_agent_comes_back_with_a_new_store() {
     // Nothing is left of the incarnation before, and the message that ended it is not worked on again.
     assert_eq!(host.client().ask("one", "count"), "1");
     let status = host.client().status("one");
-    assert_eq!(status["incarnation"], 2, "{status}");
-    assert_eq!(status["restart"]["policy"], "transient", "{status}");
-    assert!(status["restart"].get("nextRestartAt").is_none(), "{status}");
+    assert_eq!(status.incarnation.0, 2, "{status:?}");
+    assert_eq!(status.restart.policy, RestartPolicy::Transient, "{status:?}");
+    assert!(status.restart.next_restart_at.is_none(), "{status:?}");
 
     let lines = host.finish();
     let crash = line(&lines, "agent.crash", "one", 1);
@@ -101,8 +103,8 @@ fn a_temporary_agent_stays_down() {
     panics(&host, "one");
     // One change leads from the turn to here: had it a restart before it, this would be `backoff`.
     let status = host.client().ended("one");
-    assert_eq!(status["status"], "failed", "{status}");
-    assert_eq!(status["incarnation"], 1, "{status}");
+    assert_eq!(status.status, "failed", "{status:?}");
+    assert_eq!(status.incarnation.0, 1, "{status:?}");
     let lines = host.finish();
     assert_eq!(line(&lines, "agent.crash", "one", 1)["consequence"]["decision"], "none");
     assert_eq!(count(&lines, "agent.restart_scheduled", "one"), 0);
@@ -118,8 +120,8 @@ fn a_transient_agent_that_is_stopped_or_completes_stays_down() {
     assert_eq!(host.client().ask("completed", "done"), "done");
     for agent in ["stopped", "completed"] {
         let status = host.client().ended(agent);
-        assert_eq!(status["status"], "exited", "{status}");
-        assert_eq!(status["exitReason"], agent, "{status}");
+        assert_eq!(status.status, "exited", "{status:?}");
+        assert_eq!(status.exit_reason.as_deref(), Some(agent), "{status:?}");
     }
     let lines = host.finish();
     for agent in ["stopped", "completed"] {
@@ -135,11 +137,11 @@ fn a_permanent_agent_that_completes_comes_back_and_one_that_is_stopped_does_not(
     assert_eq!(done["outcome"], "done", "{done}");
     host.client().runs("one", 2);
     let status = host.client().status("one");
-    let history = status["restart"]["history"].as_array().expect("a history").clone();
-    assert_eq!(history.len(), 1, "{status}");
-    assert_eq!(history[0]["reason"], "completed", "{status}");
+    let history = &status.restart.history;
+    assert_eq!(history.len(), 1, "{status:?}");
+    assert_eq!(history[0].reason, ExitReason::Completed, "{status:?}");
     host.client().stop("one").expect(200);
-    assert_eq!(host.client().status("one")["status"], "exited");
+    assert_eq!(host.client().status("one").status, "exited");
     let lines = host.finish();
     assert_eq!(line(&lines, "agent.restart_scheduled", "one", 1)["reason"], "completed");
     assert_eq!(count(&lines, "agent.restart_scheduled", "one"), 1);
@@ -163,32 +165,30 @@ fn a_backoff_shows_when_it_ends_and_why_it_began() {
     host.client().start("one", "puppet");
     let logged = panics(&host, "one");
     let status = host.client().status("one");
-    assert_eq!(status["status"], "backoff", "{status}");
-    assert_eq!(status["busy"], false, "{status}");
-    assert_eq!(status["incarnation"], 1, "{status}");
-    assert_eq!(status["exitReason"], "panic", "{status}");
-    assert_eq!(status["exit"]["crashId"], logged["crashId"], "{status}");
-    let restart = &status["restart"];
-    assert_eq!(restart["attemptsInWindow"], 1, "{status}");
-    assert_eq!(restart["maxRestarts"], 7, "{status}");
-    assert_eq!(restart["windowMs"], 60_000, "{status}");
-    let [end] = restart["history"].as_array().expect("a history").as_slice() else {
-        panic!("one end: {status}")
-    };
-    assert_eq!(end["reason"], "panic", "{status}");
-    assert_eq!(end["incarnation"], 1, "{status}");
-    assert_eq!(end["crashId"], logged["crashId"], "{status}");
-    assert_eq!(end["atStart"], false, "{status}");
-    let next = restart["nextRestartAt"].as_str().expect("when it is restarted").to_owned();
-    let listed = host.client().list();
-    assert_eq!(listed[0]["restart"]["nextRestartAt"], next.as_str());
+    assert_eq!(status.status, "backoff", "{status:?}");
+    assert!(!status.busy, "{status:?}");
+    assert_eq!(status.incarnation.0, 1, "{status:?}");
+    assert_eq!(status.exit_reason.as_deref(), Some("panic"), "{status:?}");
+    let exit = status.exit.as_ref().expect("more about the end");
+    assert_eq!(exit.crash_id.as_deref(), logged["crashId"].as_str(), "{status:?}");
+    let restart = &status.restart;
+    assert_eq!(restart.attempts_in_window, 1, "{status:?}");
+    assert_eq!(restart.max_restarts, 7, "{status:?}");
+    assert_eq!(restart.window_ms, 60_000, "{status:?}");
+    let [end] = &restart.history[..] else { panic!("one end: {status:?}") };
+    assert_eq!(end.reason, ExitReason::Panic, "{status:?}");
+    assert_eq!(end.incarnation.0, 1, "{status:?}");
+    assert_eq!(end.crash_id.as_deref(), logged["crashId"].as_str(), "{status:?}");
+    assert!(!end.at_start, "{status:?}");
+    let next = restart.next_restart_at.expect("when it is restarted");
+    assert_eq!(host.client().list()[0].restart.next_restart_at, Some(next));
     // No incarnation is active, and the slot is kept.
     let metrics = host.client().metrics();
     assert_eq!(metrics["bulkhead_stores"], 0.0);
     assert_eq!(metrics["bulkhead_places_used"], 1.0);
     assert_eq!(metrics["bulkhead_agents{state=\"backoff\"}"], 1.0);
     let lines = host.finish();
-    assert_eq!(line(&lines, "agent.restart_scheduled", "one", 1)["restartAt"], next.as_str());
+    assert_eq!(line(&lines, "agent.restart_scheduled", "one", 1)["restartAt"], next.to_string());
 }
 
 #[test]
@@ -210,14 +210,14 @@ fn a_start_in_backoff_starts_now() {
     host.client().start("one", "puppet");
     panics(&host, "one");
     let started = host.client().start("one", "puppet");
-    assert_eq!(started["incarnation"], 2, "{started}");
-    assert_eq!(started["status"], "running", "{started}");
+    assert_eq!(started.agent.incarnation.0, 2, "{started:?}");
+    assert_eq!(started.agent.status, "running", "{started:?}");
     assert_eq!(host.client().ask("one", "count"), "1");
     // It is the same agent: what happened before counts.
     panics(&host, "one");
     let status = host.client().status("one");
-    assert_eq!(status["status"], "backoff", "{status}");
-    assert_eq!(status["restart"]["attemptsInWindow"], 2, "{status}");
+    assert_eq!(status.status, "backoff", "{status:?}");
+    assert_eq!(status.restart.attempts_in_window, 2, "{status:?}");
     // Of another spec it does not.
     let body = json!({"model": "another"});
     let started = host.client().start_with("one", "puppet", body).expect(201);
@@ -239,13 +239,13 @@ fn a_stop_in_backoff_ends_it() {
         let body = json!({"model": number.to_string()});
         host.client().start_with("one", "puppet", body).expect(201);
         panics(&host, "one");
-        assert_eq!(host.client().status("one")["status"], "backoff");
+        assert_eq!(host.client().status("one").status, "backoff");
         let answer = host.client().stop("one").expect(200);
         assert_eq!(answer["stopped"], true, "{answer}");
         // A client that gets the answer of the stop sees it stopped.
         let status = host.client().status("one");
-        assert_eq!(status["status"], "exited", "incarnation {number}: {status}");
-        assert!(status["restart"].get("nextRestartAt").is_none(), "{status}");
+        assert_eq!(status.status, "exited", "incarnation {number}: {status:?}");
+        assert!(status.restart.next_restart_at.is_none(), "{status:?}");
         host.client().send("one", "hello").expect_error(409, &["one", "exited"]);
         assert_eq!(host.client().metrics()["bulkhead_places_used"], 0.0);
     }
@@ -269,7 +269,7 @@ fn stops_in_backoff_at_the_same_time_all_see_the_end_of_it() {
                 scope.spawn(|| {
                     host.client().stop("one").expect(200);
                     let status = host.client().status("one");
-                    assert_eq!(status["status"], "exited", "incarnation {number}: {status}");
+                    assert_eq!(status.status, "exited", "incarnation {number}: {status:?}");
                 });
             }
         });
@@ -289,9 +289,10 @@ fn quarantined(host: &Host) -> Answer {
         panics(host, "one");
     }
     let status = host.client().status("one");
-    assert_eq!(status["status"], "quarantined", "{status}");
-    assert_eq!(status["restart"]["quarantine"]["why"], "intensity", "{status}");
-    assert!(status["restart"].get("nextRestartAt").is_none(), "{status}");
+    assert_eq!(status.status, "quarantined", "{status:?}");
+    assert!(status.restart.next_restart_at.is_none(), "{status:?}");
+    let why = status.restart.quarantine.map(|quarantine| quarantine.why);
+    assert_eq!(why, Some(QuarantineReason::Intensity));
     host.client().start_with("one", "puppet", json!({}))
 }
 
@@ -359,7 +360,7 @@ fn a_stop_leaves_a_quarantine_as_it_is() {
     let host = two_restarts();
     quarantined(&host).expect_error(409, &[]);
     host.client().stop("one").expect(200);
-    assert_eq!(host.client().status("one")["status"], "quarantined");
+    assert_eq!(host.client().status("one").status, "quarantined");
     host.client().start_with("one", "puppet", json!({})).expect_error(409, &["quarantined"]);
     let lines = host.finish();
     assert_eq!(count(&lines, "agent.restart_cancelled", "one"), 0);
@@ -406,9 +407,9 @@ fn a_start_that_fails_in_the_same_way_each_time_is_not_retried_into_the_wall() {
         assert_eq!(answer["error_type"], error_type, "{answer}");
         assert_eq!(answer["phase"], "guest_start", "{answer}");
         let status = host.client().reaches("one", "quarantined");
-        let history = status["restart"]["history"].as_array().expect("a history");
-        assert!(history.iter().all(|end| end["atStart"] == true), "{status}");
-        assert_eq!(history[0]["crashId"], answer["crashId"], "{status}");
+        let history = &status.restart.history;
+        assert!(history.iter().all(|end| end.at_start), "{status:?}");
+        assert_eq!(history[0].crash_id.as_deref(), answer["crashId"].as_str(), "{status:?}");
         host.client().start_with("one", "puppet", body).expect_error(409, &["same fault"]);
         // Of the starts that somebody waited for, and of nobody else's, there is a failure to log.
         let lines = host.finish();
@@ -448,7 +449,7 @@ fn a_component_that_can_never_start_is_refused_and_not_retried() {
         assert_eq!(answer["error_type"], error_type, "{answer}");
     }
     // Long enough for another agent to be restarted, more than once.
-    let first = incarnation(&host.client().start("crasher", "puppet"));
+    let first = host.client().start("crasher", "puppet").agent.incarnation.0;
     for number in first..first + 3 {
         host.client().runs("crasher", number);
         panics(&host, "crasher");

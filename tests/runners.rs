@@ -169,7 +169,7 @@ fn fails_and_lives(host: &Host, language: &Language) {
         line["agentId"] == "lives" && line["event"] == "agent.log" && line["level"] == "warn"
     });
     assert!(line["message"].as_str().unwrap().contains("timer"), "{line}");
-    assert_eq!(client.view("lives").incarnation.0, 1, "it still lives");
+    assert_eq!(client.status("lives").incarnation.0, 1, "it still lives");
     let fatal = crash(host, "fatal");
     assert_eq!((&fatal["reason"], &fatal["code"]), (&json!("guest_error"), &json!("gave-up")));
 }
@@ -444,10 +444,10 @@ fn an_edit_counts_at_the_next_start_and_keeps_state_and_fingerprint() {
         "edited 2",
         "the running agent was replaced, and kept its state"
     );
-    assert_eq!(client.view("one").incarnation.0, 3);
+    assert_eq!(client.status("one").incarnation.0, 3);
     // Unchanged code joins what runs.
     client.start_with("one", "typed", json!({})).expect(200);
-    assert_eq!(client.view("one").incarnation.0, 3);
+    assert_eq!(client.status("one").incarnation.0, 3);
     client.start("two", "typed");
     let second = client.send_wait("two", "last").expect(502);
     let second =

@@ -98,7 +98,7 @@ fn reports_each_stage(manager: &Manager, builder: HostBuilder) {
     manager.waits_for(&host, "WATCHDOG=1");
     host.client().start("busy", "puppet");
     host.client().send("busy", "wait").expect(200);
-    wait_until("it is at work", || host.client().view("busy").busy);
+    wait_until("it is at work", || host.client().status("busy").busy);
     host.signal(Signal::TERM);
     manager.waits_for(&host, "STOPPING=1");
     // A drain takes as long as it may.
@@ -130,7 +130,7 @@ fn it_is_not_ready_before_its_agents_are() {
     let host = manager.runs(builder);
     let before = manager.waits_for(&host, "READY=1");
     assert!(before[0].contains("STATUS=booting"), "{before:#?}");
-    assert_eq!(host.client().view("a").status, "running");
+    assert_eq!(host.client().status("a").status, "running");
     host.finish();
 }
 

@@ -288,7 +288,7 @@ fn what_fills_the_container_and_is_no_agent_takes_none_with_it() {
     assert_eq!(client.metrics()["bulkhead_memory_high"], 1.0);
     // While it is there: when it goes, little is missing for a moment, and an agent may be the answer to that.
     for agent in &small {
-        assert_eq!(client.view(agent).incarnation.0, 1);
+        assert_eq!(client.status(agent).incarnation.0, 1);
     }
     assert!(host.crashes().is_empty(), "{:?}", host.crashes());
     drop(filler);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bulkhead_store::database::{Newest, read_snapshot};
-use bulkhead_types::AgentId;
+use bulkhead_types::{AgentId, Durable};
 use harness::client::Client;
 use harness::{Value, files, json, wait_until};
 use rustix::process::Signal;
@@ -71,12 +71,8 @@ fn first_of(copy: &Copy, event: &str) -> Option<Value> {
 
 /// Agents that run, with their numbers.
 fn running(client: &Client) -> BTreeMap<String, u64> {
-    let list = client.list();
-    let runs = list.iter().filter(|agent| agent["status"] == "running");
-    runs.map(|agent| {
-        (agent["agentId"].as_str().unwrap().to_owned(), agent["incarnation"].as_u64().unwrap())
-    })
-    .collect()
+    let runs = client.list().into_iter().filter(|agent| agent.status == "running");
+    runs.map(|agent| (agent.agent_id.to_string(), agent.incarnation.0)).collect()
 }
 
 #[test]
@@ -387,8 +383,8 @@ fn a_turn_that_is_answered_as_shipped_left_its_snapshot_on_the_next_machine() {
     let world = World::new();
     let first = world.copy("first");
     let client = world.client(&first, 1, "first");
-    assert_eq!(client.start("one-more", "echo")["durable"], "node");
-    assert_eq!(client.start("a", "keeps")["durable"], "fleet");
+    assert_eq!(client.start("one-more", "echo").durable, Some(Durable::Node));
+    assert_eq!(client.start("a", "keeps").durable, Some(Durable::Fleet));
     let answer = client.send_wait("a", "hello").expect(200);
     assert_eq!((&answer["reply"], &answer["durable"]), (&"hello".into(), &"fleet".into()));
     world.lose(first, "first");
@@ -442,7 +438,7 @@ fn no_start_that_was_acknowledged_is_lost_and_no_number_comes_again() {
         for n in 0..dice.u8(1..5) {
             let agent = format!("agent-{round}-{n}");
             client.start(&agent, "fleet");
-            numbers.entry(agent.clone()).or_default().insert(client.view(&agent).incarnation.0);
+            numbers.entry(agent.clone()).or_default().insert(client.status(&agent).incarnation.0);
             wanted.insert(agent);
         }
         if dice.bool() && wanted.len() > 1 {

@@ -82,8 +82,8 @@ fn of_different_starts_exactly_one_runs() {
     let host = Host::builder().start();
     let answers = stampede(&host, "echo", |n| json!({"model": format!("model-{n}")}));
     let running = host.client().status("one");
-    assert_eq!(running["status"], "running");
-    let last = incarnation(&running);
+    assert_eq!(running.status, "running");
+    let last = running.incarnation.0;
     for (status, body) in &answers {
         match status {
             201 => {}
@@ -133,9 +133,7 @@ fn a_start_that_hangs_is_superseded_by_another_spec() {
     std::thread::scope(|scope| {
         let body = json!({"prompt": "60000"});
         let first = scope.spawn(|| host.client().start_with("one", "slow-start", body));
-        harness::wait_until("the first start is under way", || {
-            host.client().list().iter().any(|agent| agent["agentId"] == "one")
-        });
+        harness::wait_until("the first start is under way", || host.client().find("one").is_some());
         let began = Instant::now();
         let second = host.client().start_with("one", "slow-start", json!({"prompt": "0"}));
         assert_eq!(second.expect(201)["incarnation"], 2);
@@ -155,9 +153,7 @@ fn a_start_that_hangs_can_be_stopped() {
     std::thread::scope(|scope| {
         let body = json!({"prompt": "60000"});
         let start = scope.spawn(|| host.client().start_with("one", "slow-start", body));
-        harness::wait_until("the start is under way", || {
-            host.client().list().iter().any(|agent| agent["agentId"] == "one")
-        });
+        harness::wait_until("the start is under way", || host.client().find("one").is_some());
         assert_eq!(host.client().stop("one").expect(200)["exitReason"], "stopped");
         start.join().expect("the caller").expect_error(409, &["stopped before"]);
     });
@@ -209,7 +205,7 @@ fn a_live_agent_is_kept_when_the_caller_wants_it() {
     let kept = host.client().start_with("one", "echo", equal).expect(200);
     assert_eq!(kept["joined"], Value::Null, "its credentials were not taken");
     let fresh = host.client().start_afresh("one", "echo");
-    assert_eq!(fresh["incarnation"], 2);
+    assert_eq!(fresh.agent.incarnation.0, 2);
     host.finish();
 }
 
@@ -219,7 +215,7 @@ fn an_equal_start_of_an_agent_in_a_turn_leaves_the_turn_alone() {
     host.client().start("one", "hang");
     std::thread::scope(|scope| {
         let turn = scope.spawn(|| host.client().send_wait("one", "500"));
-        harness::wait_until("it is in its turn", || host.client().view("one").busy);
+        harness::wait_until("it is in its turn", || host.client().status("one").busy);
         let again = host.client().start_with("one", "hang", json!({})).expect(200);
         assert_eq!((&again["incarnation"], &again["joined"]), (&json!(1), &json!(true)));
         turn.join().expect("the sender").expect(200);
@@ -233,7 +229,7 @@ fn equal_starts_of_an_agent_that_stops_wait_and_share_the_next_one() {
     host.client().start("one", "ignores-stop");
     let answers = std::thread::scope(|scope| {
         let stop = scope.spawn(|| host.client().stop("one"));
-        harness::wait_until("it stops", || host.client().status("one")["status"] == "stopping");
+        harness::wait_until("it stops", || host.client().status("one").status == "stopping");
         let answers = stampede(&host, "ignores-stop", |_| json!({}));
         stop.join().expect("the stop").expect(200);
         answers
@@ -249,7 +245,7 @@ fn equal_starts_of_an_agent_that_stops_wait_and_share_the_next_one() {
 fn a_start_that_follows_the_last_answer_of_an_agent_begins_the_next_one() {
     let host = Host::builder().guest("puppet").start();
     for round in 1..=100 {
-        assert_eq!(host.client().start("one", "puppet")["incarnation"], round);
+        assert_eq!(host.client().start("one", "puppet").agent.incarnation.0, round);
         let answer = host.client().send_wait("one", "done").expect(200);
         assert_eq!(answer["outcome"], "done", "{answer}");
     }

@@ -435,7 +435,7 @@ fn endures(host: &Host, name: &str) {
     for _ in 0..MESSAGES {
         client.send_wait("enduring", &text).expect(200);
     }
-    let (took, view) = (began.elapsed(), client.view("enduring"));
+    let (took, view) = (began.elapsed(), client.status("enduring"));
     println!("{name}: {MESSAGES} messages in {took:.1?}");
     assert_eq!(view.incarnation.0, 1, "it is the same incarnation");
 }

@@ -38,8 +38,8 @@ fn every_call_is_counted_where_people_look() {
     assert_eq!(usage["total"]["tokens"], *tokens);
     assert_eq!(usage["today"][0]["tokens"], json!(input + output));
     let status = client.status("a");
-    assert_eq!(status["usage"]["total"]["calls"], json!(2));
-    assert_eq!(status["usage"]["incarnation"]["tokens"], *tokens);
+    assert_eq!(status.usage.total.calls, 2);
+    assert_eq!(json!(status.usage.incarnation.tokens), *tokens);
     let metrics = client.get("/metrics").text;
     let labels = "role=\"asks\",endpoint=\"default\",model=\"scripted\"";
     for sample in [
@@ -141,8 +141,8 @@ fn an_agent_whose_role_says_so_ends_and_is_not_restarted() {
     host.client().ask("a", "ask 1 hello");
     host.client().send("a", "ask 1 hello").expect(200);
     let status = host.client().ended("a");
-    assert_eq!(status["exitReason"], "budget_exceeded", "{status:#}");
-    assert_eq!(status["status"], "failed");
+    assert_eq!(status.exit_reason.as_deref(), Some("budget_exceeded"), "{status:#?}");
+    assert_eq!(status.status, "failed");
     host.wait_for_event("a", "agent.crash");
     let crash = &host.client().get("/crashes?agent=a").expect(200)["crashes"][0];
     assert_eq!(crash["reason"], "budget_exceeded");
@@ -155,9 +155,9 @@ fn an_agent_whose_role_says_so_ends_and_is_not_restarted() {
     assert_eq!(total(&host)["calls"], json!(1));
     assert_eq!(host.events_of("a", "agent.start").len(), 0);
     host.client().start("a", "asks");
-    assert_eq!(host.client().status("a")["usage"]["total"]["calls"], json!(1));
+    assert_eq!(host.client().status("a").usage.total.calls, 1);
     host.client().send("a", "ask 1 hello").expect(200);
-    assert_eq!(host.client().ended("a")["exitReason"], "budget_exceeded");
+    assert_eq!(host.client().ended("a").exit_reason.as_deref(), Some("budget_exceeded"));
     assert_eq!(server.asked(), 1);
     host.finish();
 }
@@ -169,10 +169,10 @@ fn the_same_tool_call_in_a_row_ends_an_agent_as_stuck() {
     host.client().start("a", "asks");
     assert_eq!(host.client().ask("a", "tools 2 status"), "calls status");
     host.client().send("a", "tools 3 status").expect(200);
-    assert_eq!(host.client().ended("a")["exitReason"], "stuck");
+    assert_eq!(host.client().ended("a").exit_reason.as_deref(), Some("stuck"));
     let event = host.wait_for_event("a", "agent.stuck");
     assert_eq!((&event["rule"], &event["count"]), (&"same_tool_calls".into(), &json!(3)));
-    assert_eq!(host.client().status("a")["status"], "failed");
+    assert_eq!(host.client().status("a").status, "failed");
     host.finish();
 }
 
@@ -183,7 +183,7 @@ fn turns_that_produce_nothing_end_an_agent_as_stuck() {
     host.client().start("a", "asks");
     assert_eq!(host.client().ask("a", "turns 4 hello there"), "hello there");
     host.client().send("a", "turns 1000 never").expect(200);
-    assert_eq!(host.client().ended("a")["exitReason"], "stuck");
+    assert_eq!(host.client().ended("a").exit_reason.as_deref(), Some("stuck"));
     let event = host.wait_for_event("a", "agent.stuck");
     assert_eq!((&event["rule"], &event["count"]), (&"idle_continues".into(), &json!(5)));
     host.finish();

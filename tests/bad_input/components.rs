@@ -38,7 +38,7 @@ fn is_refused(builder: HostBuilder, error_type: &str, phase: &[&str], named: &[&
     assert_eq!(again["error_type"], error_type, "{again}");
     trial.client().start("other", "echo");
     assert_eq!(trial.client().ask("other", "hi"), "hi");
-    assert_eq!(trial.client().view("bystander").incarnation.0, 1);
+    assert_eq!(trial.client().status("bystander").incarnation.0, 1);
     trial.finish();
     answer
 }

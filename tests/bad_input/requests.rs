@@ -69,8 +69,8 @@ impl Court {
         let agents = self.trial.client().list();
         assert_eq!(agents.len(), 2, "bystander and echo, nobody else: {agents:?}");
         for agent in &agents {
-            assert_eq!(agent["status"], "running", "{agent}");
-            assert_eq!(agent["incarnation"], 1, "{agent}");
+            assert_eq!(agent.status, "running", "{agent:?}");
+            assert_eq!(agent.incarnation.0, 1, "{agent:?}");
         }
         assert_eq!(self.trial.client().ask("echo", "hi"), "hi");
         self.trial.finish();

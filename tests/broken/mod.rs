@@ -37,7 +37,7 @@ fn an_agent_in_rust_works_and_fails_with_its_own_words() {
         let answer = client.send_wait("lives", message).expect_error(502, &[words]);
         assert_eq!(answer["error_type"], code);
     }
-    assert_eq!(client.view("lives").incarnation.0, 1, "it still lives");
+    assert_eq!(client.status("lives").incarnation.0, 1, "it still lives");
     let mut fingerprints = Vec::new();
     for (message, reason, words, line) in [
         ("type", "panic", "`None`", "black_box(None::<()>).unwrap()"),

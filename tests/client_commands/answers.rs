@@ -13,8 +13,8 @@ fn fields(object: &Value) -> Vec<&String> {
 }
 
 fn crash_id_of(client: &Client, agent: &str) -> String {
-    let status = client.ended(agent);
-    status["exit"]["crashId"].as_str().unwrap_or_else(|| panic!("no crash: {status}")).to_owned()
+    let exit = client.ended(agent).exit.expect("it ended");
+    exit.crash_id.unwrap_or_else(|| panic!("no crash: {}", exit.message))
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn a_person_sees_what_came_of_it() {
     let joined = person.says(&["start", "one", "--role", "echo"]).ok();
     assert!(joined.starts_with("one was already up: running, incarnation 2,"), "{joined}");
     person.says(&["start", "one", "--role", "echo", "--if-running", "restart"]).ok();
-    assert_eq!(host.client().view("one").incarnation.0, 3);
+    assert_eq!(host.client().status("one").incarnation.0, 3);
 
     let reply = person.says(&["send", "one", "hello\nthere", "--wait", "50s"]).ok();
     let (first, rest) = reply.split_once('\n').expect("two lines");
@@ -137,8 +137,9 @@ fn a_program_gets_the_documents_of_the_api() {
     let started = person.says(&["start", "one", "--role", "puppet", "--json"]).json();
     assert_eq!((&started["agentId"], &started["status"]), (&"one".into(), &"running".into()));
     let status = person.says(&["status", "one", "--json"]).json();
-    assert_eq!(fields(&status), fields(&client.status("one")));
-    assert_eq!(fields(&person.says(&["ps", "--json"]).json()[0]), fields(&client.list()[0]));
+    let served = |path: &str| client.get(path).expect(200);
+    assert_eq!(fields(&status), fields(&served("/agents/one/status")));
+    assert_eq!(fields(&person.says(&["ps", "--json"]).json()[0]), fields(&served("/agents")[0]));
     let sent = person.says(&["send", "one", "hello", "--wait", "50s", "--json"]).json();
     assert_eq!((&sent["outcome"], &sent["reply"]), (&"idle".into(), &"hello".into()));
     let sent = person.says(&["send", "one", "hello", "--json"]).json();

@@ -76,12 +76,12 @@ fn a_wait_that_is_interrupted_leaves_the_turn_alone() {
     host.client().start("one", "puppet");
     let (piped, mut stdin) = chat(&person, "one");
     writeln!(stdin, "wait hello").expect("write a line");
-    wait_until("the turn is under way", || host.client().view("one").busy);
+    wait_until("the turn is under way", || host.client().status("one").busy);
     piped.interrupt();
     piped.ends().fails(130, &["stopped waiting; the turn of one continues"]);
-    assert!(host.client().view("one").busy, "it does go on");
+    assert!(host.client().status("one").busy, "it does go on");
     host.release("one");
-    wait_until("the turn is over", || !host.client().view("one").busy);
+    wait_until("the turn is over", || !host.client().status("one").busy);
     host.finish();
 }
 
@@ -121,11 +121,11 @@ fn signals_end_it_during_a_turn_and_at_the_prompt() {
         let mut keys = chat.child.stdin.take().expect("stdin is a pipe");
         chat.shows("one> ");
         keys.write_all(b"wait here\r").expect("type");
-        wait_until("the turn is under way", || host.client().view("one").busy);
+        wait_until("the turn is under way", || host.client().status("one").busy);
         kill_process(within(&chat), signal).expect("send a signal");
         assert_eq!(chat.ends().code, code);
         host.release("one");
-        wait_until("the turn is over", || !host.client().view("one").busy);
+        wait_until("the turn is over", || !host.client().status("one").busy);
     }
     host.finish();
 }
@@ -150,7 +150,7 @@ fn a_person_writes_at_a_prompt() {
     chat.shows("\nhello\r\n");
     chat.shows("one> ");
     keys.write_all(b"wait here\r").expect("type");
-    wait_until("the turn is under way", || host.client().view("one").busy);
+    wait_until("the turn is under way", || host.client().status("one").busy);
     // The terminal makes a signal of it, as no line is being written.
     keys.write_all(b"\x03").expect("type");
     chat.shows("stopped waiting; the turn of one continues");

@@ -48,7 +48,7 @@ fn a_long_wait_is_shown_and_wiped() {
     let person = Person::of(&host);
     person.says(&["start", "one", "--role", "puppet"]).ok();
     let mut send = on_a_terminal(&person, 80, "send one 'wait hello' --wait 5m", Stdio::null());
-    wait_until("the turn is under way", || host.client().view("one").busy);
+    wait_until("the turn is under way", || host.client().status("one").busy);
     send.shows("waiting for the turn of one: 2 s");
     host.release("one");
     let ended = send.ends();
@@ -73,7 +73,7 @@ fn stopping_all_asks_first() {
         let ended = Running::of(command).ends();
         assert!(ended.stdout.contains("stop 1 agent of http://"), "{ended:?}");
         assert_eq!(ended.code, code, "{ended:?}");
-        assert_eq!(host.client().status("one")["status"], status);
+        assert_eq!(host.client().status("one").status, status);
     }
     host.finish();
 }

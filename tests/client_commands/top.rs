@@ -134,7 +134,7 @@ fn agents_are_watched_opened_and_sent_messages() {
     tmux.shows(&["stop one?"]);
     tmux.keys(&["y"]);
     tmux.shows(&["one stopped: stopped"]);
-    assert_eq!(host.client().status("one")["status"], "exited");
+    assert_eq!(host.client().status("one").status, "exited");
     tmux.keys(&["q"]);
     tmux.ended("0");
     drop(tmux);
@@ -147,7 +147,7 @@ fn an_order_that_is_left_behind_is_named() {
     let person = Person::of(&host);
     host.client().start("one", "puppet");
     host.client().send("one", "wait hello").expect(200);
-    wait_until("the turn is under way", || host.client().view("one").busy);
+    wait_until("the turn is under way", || host.client().status("one").busy);
     let Some(tmux) = Tmux::start(&person, (120, 24)) else { return };
     tmux.shows(&["one", "running, busy"]);
     tmux.keys(&["s"]);
@@ -155,9 +155,9 @@ fn an_order_that_is_left_behind_is_named() {
     tmux.keys(&["y", "q"]);
     tmux.shows(&["has not answered yet (stop of one); it may continue"]);
     tmux.ended("0");
-    assert_eq!(host.client().status("one")["status"], "stopping");
+    assert_eq!(host.client().status("one").status, "stopping");
     host.release("one");
-    assert_eq!(host.client().ended("one")["exitReason"], "stopped");
+    assert_eq!(host.client().ended("one").exit_reason.as_deref(), Some("stopped"));
     drop(tmux);
     host.finish();
 }

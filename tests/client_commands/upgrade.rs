@@ -64,7 +64,7 @@ impl Town {
     }
 
     fn incarnation(&self, agent: &str) -> u64 {
-        self.host.client().view(agent).incarnation.0
+        self.host.client().status(agent).incarnation.0
     }
 
     /// How many messages an agent has in what it keeps.

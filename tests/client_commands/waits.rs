@@ -17,7 +17,7 @@ fn a_wait_that_is_over_first_says_that_the_turn_goes_on() {
     let pending: Value = serde_json::from_str(&json.stdout).expect("JSON");
     assert_eq!((json.code, &pending["outcome"]), (5, &"pending".into()));
     host.release("one");
-    wait_until("both turns are over", || !host.client().view("one").busy);
+    wait_until("both turns are over", || !host.client().status("one").busy);
     host.finish();
 }
 
@@ -27,20 +27,20 @@ fn a_command_that_is_interrupted_says_what_goes_on() {
     let (person, client) = (Person::of(&host), host.client());
     person.says(&["start", "one", "--role", "puppet"]).ok();
     let send = Running::of(person.command(&["send", "one", "wait hello", "--wait", "5m"]));
-    wait_until("the turn is under way", || client.view("one").busy);
+    wait_until("the turn is under way", || client.status("one").busy);
     send.interrupt();
     send.ends().fails(
         130,
         &["interrupted; the message stays in the mailbox of one, and its turn continues"],
     );
-    assert_eq!(client.status("one")["busy"], true, "it does go on");
+    assert!(client.status("one").busy, "it does go on");
 
     let stop = Running::of(person.command(&["stop", "one"]));
-    wait_until("the stop has come", || client.status("one")["status"] == "stopping");
+    wait_until("the stop has come", || client.status("one").status == "stopping");
     stop.interrupt();
     stop.ends().fails(130, &["interrupted; the host continues the stop of one"]);
     host.release("one");
-    assert_eq!(client.ended("one")["exitReason"], "stopped", "it did go on");
+    assert_eq!(client.ended("one").exit_reason.as_deref(), Some("stopped"), "it did go on");
 
     let words = ["start", "slow", "--role", "slow-start", "--prompt", "wait"];
     let start = Running::of(person.command(&words));

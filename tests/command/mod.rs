@@ -24,11 +24,11 @@ fn a_stock_program_runs_as_an_agent_whose_run_is_its_incarnation() {
         });
     }
     let status = trial.client().ended("job");
-    assert_eq!(status["status"], "exited", "{status}");
-    assert_eq!(status["exitReason"], "completed", "{status}");
+    assert_eq!(status.status, "exited", "{status:?}");
+    assert_eq!(status.exit_reason.as_deref(), Some("completed"), "{status:?}");
     assert!(trial.host().crashes().is_empty());
     let again = trial.client().start("job", "command");
-    assert_eq!(again["incarnation"], 2, "{again}");
+    assert_eq!(again.agent.incarnation.0, 2, "{again:?}");
     trial.host().wait_for_line("the second run's end", |line| {
         line["event"] == "agent.exit" && line["agentId"] == "job" && line["incarnation"] == 2
     });

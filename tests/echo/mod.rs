@@ -42,9 +42,9 @@ fn what_is_said_comes_back_whatever_it_is() {
     assert_eq!(answer["outcome"], "idle", "{answer}");
     assert_eq!(answer["sent"], true, "{answer}");
     let status = host.client().status("echo");
-    assert_eq!(status["messageCount"], 6, "{status}");
-    assert_eq!(status["busy"], false, "{status}");
-    assert_eq!(status["mailboxDepth"], 0, "{status}");
+    assert_eq!(status.message_count, 6, "{status:?}");
+    assert!(!status.busy, "{status:?}");
+    assert_eq!(status.mailbox_depth, 0, "{status:?}");
     host.finish();
 }
 
@@ -94,14 +94,14 @@ fn a_stop_ends_it_and_a_start_begins_the_next_incarnation() {
     assert_eq!(stopped["stopped"], true, "{stopped}");
     assert_eq!(stopped["exitReason"], "stopped", "{stopped}");
     let status = host.client().status("echo");
-    assert_eq!(status["status"], "exited", "{status}");
-    assert_eq!(status["exitReason"], "stopped", "{status}");
+    assert_eq!(status.status, "exited", "{status:?}");
+    assert_eq!(status.exit_reason.as_deref(), Some("stopped"), "{status:?}");
     let exit = host.wait_for_line("agent.exit", |line| line["event"] == "agent.exit");
     assert_eq!(exit["reason"], "stopped", "{exit}");
     assert!(!exit["by"].as_str().unwrap_or_default().is_empty(), "{exit}");
     host.client().send("echo", "anybody?").expect_error(409, &["echo"]);
     let again = host.client().start("echo", "echo");
-    assert_eq!(again["incarnation"], 2, "{again}");
+    assert_eq!(again.agent.incarnation.0, 2, "{again:?}");
     assert_eq!(host.client().ask("echo", "hi"), "hi");
     let lines = host.finish();
     assert!(lines.iter().all(|line| line["event"] != "agent.crash"));
@@ -117,8 +117,8 @@ fn a_start_of_a_running_agent_joins_it_begins_it_afresh_or_keeps_it() {
     let kept = host.client().start_with("echo", "echo", other).expect(200);
     assert_eq!((&kept["incarnation"], kept.get("joined")), (&1.into(), None), "{kept}");
     let afresh = host.client().start_afresh("echo", "echo");
-    assert_eq!(afresh["incarnation"], 2, "{afresh}");
-    assert_eq!(afresh["messageCount"], 0, "{afresh}");
+    assert_eq!(afresh.agent.incarnation.0, 2, "{afresh:?}");
+    assert_eq!(afresh.agent.message_count, 0, "{afresh:?}");
     assert_eq!(host.client().ask("echo", "hi"), "hi");
     host.finish();
 }
@@ -148,9 +148,9 @@ fn agents_are_listed_and_their_events_can_be_read_from_anywhere() {
         host.client().start(agent, "echo");
     }
     let mut names: Vec<_> =
-        host.client().list().iter().map(|agent| agent["agentId"].to_string()).collect();
+        host.client().list().iter().map(|agent| agent.agent_id.to_string()).collect();
     names.sort();
-    assert_eq!(names, [r#""a""#, r#""b""#, r#""c""#]);
+    assert_eq!(names, ["a", "b", "c"]);
     host.client().ask("a", "hi");
     let page = host.client().events("a", 0);
     let events = page["events"].as_array().expect("a list").clone();
@@ -193,7 +193,7 @@ fn agents_of_the_configuration_run_after_boot() {
         host.wait_for_event(agent, "agent.start");
         assert_eq!(host.client().ask(agent, "hi"), "hi");
     }
-    assert_eq!(host.client().status("first")["name"], "The First");
+    assert_eq!(host.client().status("first").name, "The First");
     let prompt = host.wait_for_event("second", "agent.message");
     assert_eq!(prompt["sender"], "prompt", "{prompt}");
     assert_eq!(host.lines()[0]["bootAgents"], 2);

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use bulkhead_api::{AgentView, CrashesPage, MessageAnswer, StartAnswer};
+use bulkhead_api::{AgentView, CrashesPage, StartAnswer};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request};
@@ -55,6 +55,13 @@ impl Answer {
     pub fn expect(self, status: u16) -> Value {
         assert_eq!(self.status, status, "the host answered: {}", self.text);
         self.body
+    }
+
+    /// Reads the body of an answer that must have this status, as the contract has it.
+    #[track_caller]
+    pub fn read<T: DeserializeOwned>(&self, status: u16) -> T {
+        assert_eq!(self.status, status, "the host answered: {}", self.text);
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
     }
 
     /// Returns the error text of an answer that must have this status. Every part of `named` must
@@ -198,14 +205,14 @@ impl Client {
 
     /// Starts an agent, which must succeed. Returns the answer.
     #[track_caller]
-    pub fn start(&self, agent: &str, role: &str) -> Value {
-        self.start_with(agent, role, json!({})).expect(201)
+    pub fn start(&self, agent: &str, role: &str) -> StartAnswer {
+        self.start_with(agent, role, json!({})).read(201)
     }
 
     /// Starts an agent in place of one that may run, which must succeed. Returns the answer.
     #[track_caller]
-    pub fn start_afresh(&self, agent: &str, role: &str) -> Value {
-        self.start_with(agent, role, json!({"ifRunning": "restart"})).expect(201)
+    pub fn start_afresh(&self, agent: &str, role: &str) -> StartAnswer {
+        self.start_with(agent, role, json!({"ifRunning": "restart"})).read(201)
     }
 
     /// `POST /agents/{id}/stop`.
@@ -269,51 +276,33 @@ impl Client {
 
     /// `GET /agents/{id}/status` of an agent that must be known.
     #[track_caller]
-    pub fn status(&self, agent: &str) -> Value {
-        self.get(&format!("/agents/{agent}/status")).expect(200)
-    }
-
-    /// The same, as the contract has it.
-    #[track_caller]
-    pub fn view(&self, agent: &str) -> AgentView {
-        typed(self.status(agent))
-    }
-
-    /// Starts an agent, which must succeed, and reads the answer as the contract has it.
-    #[track_caller]
-    pub fn started(&self, agent: &str, role: &str) -> StartAnswer {
-        typed(self.start(agent, role))
-    }
-
-    /// Sends a message that must be taken, and reads the answer as the contract has it.
-    #[track_caller]
-    pub fn sent(&self, agent: &str, prompt: &str) -> MessageAnswer {
-        typed(self.send(agent, prompt).expect(200))
+    pub fn status(&self, agent: &str) -> AgentView {
+        self.get(&format!("/agents/{agent}/status")).read(200)
     }
 
     /// `GET /agents/{id}/crashes`: the crash records of an agent, newest first.
     #[track_caller]
     pub fn crashes(&self, agent: &str) -> CrashesPage {
-        typed(self.get(&format!("/agents/{agent}/crashes")).expect(200))
+        self.get(&format!("/agents/{agent}/crashes")).read(200)
     }
 
     /// The status of an agent, once it has ended. The log's line comes a moment before the state.
     #[track_caller]
-    pub fn ended(&self, agent: &str) -> Value {
+    pub fn ended(&self, agent: &str) -> AgentView {
         wait_for(&format!("{agent} has ended"), || {
             let status = self.status(agent);
-            let is_over = status["status"] == "exited" || status["status"] == "failed";
-            if is_over { Ok(status) } else { Err(status) }
+            let is_over = ["exited", "failed"].contains(&&*status.status);
+            if is_over { Ok(status) } else { Err(format!("{status:?}")) }
         })
     }
 
     /// The status of an agent, known or not yet, once it is this one.
     #[track_caller]
-    pub fn reaches(&self, agent: &str, status: &str) -> Value {
+    pub fn reaches(&self, agent: &str, status: &str) -> AgentView {
         let path = format!("/agents/{agent}/status");
         wait_for(&format!("{agent} is {status}"), || {
             let answer = self.get(&path);
-            if answer.body["status"] == status { Ok(answer.body) } else { Err(answer.text) }
+            if answer.body["status"] == status { Ok(answer.read(200)) } else { Err(answer.text) }
         })
     }
 
@@ -322,16 +311,21 @@ impl Client {
     pub fn runs(&self, agent: &str, incarnation: u64) {
         wait_for(&format!("{agent} runs in incarnation {incarnation}"), || {
             let status = self.status(agent);
-            let runs = status["status"] == "running" && status["incarnation"] == incarnation;
-            if runs { Ok(()) } else { Err(status) }
+            let runs = status.status == "running" && status.incarnation.0 == incarnation;
+            if runs { Ok(()) } else { Err(format!("{status:?}")) }
         });
     }
 
     /// `GET /agents`.
     #[track_caller]
-    pub fn list(&self) -> Vec<Value> {
-        let body = self.get("/agents").expect(200);
-        body.as_array().unwrap_or_else(|| panic!("no list: {body}")).clone()
+    pub fn list(&self) -> Vec<AgentView> {
+        self.get("/agents").read(200)
+    }
+
+    /// What `GET /agents` says of an agent; nothing when it is not known.
+    #[track_caller]
+    pub fn find(&self, agent: &str) -> Option<AgentView> {
+        self.list().into_iter().find(|known| known.agent_id.as_str() == agent)
     }
 
     /// `GET /agents/{id}/events?after=N`.
@@ -355,13 +349,6 @@ impl Client {
         assert_eq!(answer.status, 200, "the host answered: {}", answer.text);
         parse_metrics(&answer.text).unwrap_or_else(|line| panic!("no sample: {line:?}"))
     }
-}
-
-/// An answer as the contract has it.
-#[track_caller]
-fn typed<T: DeserializeOwned>(answer: Value) -> T {
-    let text = answer.to_string();
-    serde_json::from_value(answer).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
 /// The samples of an exposition, or the line that is none.

@@ -19,7 +19,7 @@ impl Host {
     ) -> Caller<'scope> {
         let body = format!("wait {body}");
         let caller = scope.spawn(move || self.client().send_wait(agent, &body));
-        wait_until("the agent is in its turn", || self.client().view(agent).busy);
+        wait_until("the agent is in its turn", || self.client().status(agent).busy);
         caller
     }
 
@@ -32,7 +32,7 @@ impl Host {
         agent: &'scope str,
         bodies: &[&'scope str],
     ) -> Vec<Caller<'scope>> {
-        let depth = || self.client().view(agent).mailbox_depth;
+        let depth = || self.client().status(agent).mailbox_depth;
         let queue_one = |body: &&'scope str| {
             let (body, before) = (*body, depth());
             let caller = scope.spawn(move || self.client().send_wait(agent, body));

@@ -136,7 +136,7 @@ impl Trial {
     /// notified of the end, starts it again, and checks that it answers. Returns the crash record.
     #[track_caller]
     pub fn ends_by(&self, role: &str, message: &str, reason: &str) -> Value {
-        let incarnation = incarnation(&self.client().start(role, role));
+        let incarnation = self.client().start(role, role).agent.incarnation.0;
         let crash = self.crashes(role, incarnation, message, reason);
         self.starts_again(role, incarnation);
         crash
@@ -187,25 +187,26 @@ impl Trial {
     #[track_caller]
     fn check_status(&self, agent: &str, incarnation: u64, reason: &str, crash: &Value) {
         let status = self.client().ended(agent);
-        assert_eq!(status["status"], "failed", "{status}");
-        assert_eq!(status["exitReason"], reason, "{status}");
-        assert_eq!(status["exit"]["reason"], reason, "{status}");
-        assert_eq!(status["exit"]["crashId"], crash["crashId"], "{status}");
-        assert_eq!(status["exit"]["message"], crash["message"], "{status}");
-        assert_eq!(status["incarnation"], incarnation, "{status}");
-        assert_eq!(status["busy"], false, "{status}");
+        assert_eq!(status.status, "failed", "{status:?}");
+        assert_eq!(status.exit_reason.as_deref(), Some(reason), "{status:?}");
+        assert_eq!(status.incarnation.0, incarnation, "{status:?}");
+        assert!(!status.busy, "{status:?}");
+        let exit = status.exit.expect("more about the end");
+        assert_eq!(exit.reason, reason, "{exit:?}");
+        assert_eq!(exit.crash_id.as_deref(), crash["crashId"].as_str(), "{exit:?}");
+        assert_eq!(exit.message, crash["message"], "{exit:?}");
     }
 
     /// Starts an ended agent again: it must be the next incarnation, and answer.
     #[track_caller]
     pub fn starts_again(&self, role: &str, before: u64) -> u64 {
         let answer = self.client().start(role, role);
-        let now = incarnation(&answer);
-        assert_eq!(now, before + 1, "not the next incarnation: {answer}");
+        let now = answer.agent.incarnation.0;
+        assert_eq!(now, before + 1, "not the next incarnation: {answer:?}");
         assert_eq!(self.client().ask(role, "are you well?"), "are you well?");
         let status = self.client().status(role);
-        assert_eq!(status["status"], "running", "{status}");
-        assert!(status["exitReason"].is_null() || status["incarnation"] == now, "{status}");
+        assert_eq!(status.status, "running", "{status:?}");
+        assert!(status.exit_reason.is_none() || status.incarnation.0 == now, "{status:?}");
         now
     }
 

@@ -148,10 +148,7 @@ fn agents_leave_the_host_what_it_needs_of_the_disk() {
 fn what_file_calls_take_is_charged_to_their_agent() {
     let host = Host::builder().guest("hog").role("busy", "hog", "").start();
     host.client().start("busy", "busy");
-    let charged = || {
-        let status = host.client().status("busy");
-        Duration::from_micros(status["cpuUs"].as_u64().expect("CPU time"))
-    };
+    let charged = || Duration::from_micros(host.client().status("busy").cpu_us);
     // Of the fast lane, and of the slow one with its workers.
     let threads = ["bulkhead-files", "bulkhead-slow"];
     let on_threads = || threads.map(|name| thread_cpu(host.pid(), name)).iter().sum::<Duration>();

@@ -9,6 +9,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bulkhead_api::MemoryView;
 use harness::resident::Watch;
 use harness::{Host, HostBuilder, Trial, Value, json, wait_until};
 use parking_lot::Mutex;
@@ -46,18 +47,19 @@ fn check_growth(watch: &Watch, trial: &Trial) {
     trial.bystander().wait_for_more();
 }
 
-fn memory(trial: &Trial, agent: &str) -> Value {
-    trial.client().status(agent)["memory"].clone()
+fn memory(trial: &Trial, agent: &str) -> MemoryView {
+    trial.client().status(agent).memory
 }
 
 /// An account that says what it should: within its limit, and the sum of its parts.
 #[track_caller]
-fn check_account(memory: &Value) {
-    let of = |field: &str| memory[field].as_u64().unwrap_or_else(|| panic!("{field}: {memory}"));
-    let kinds = memory["host"].as_object().unwrap().values().filter_map(Value::as_u64);
-    assert_eq!(of("hostBytes"), kinds.sum::<u64>(), "{memory}");
-    assert_eq!(of("usedBytes"), of("guestBytes") + of("hostBytes"), "{memory}");
-    assert!(of("usedBytes") <= of("peakBytes") && of("peakBytes") <= LIMIT_BYTES, "{memory}");
+fn check_account(memory: &MemoryView) {
+    let MemoryView { used_bytes, guest_bytes, host_bytes, peak_bytes, .. } = *memory;
+    let kinds = json!(memory.host);
+    let kinds = kinds.as_object().unwrap().values().filter_map(Value::as_u64);
+    assert_eq!(host_bytes, kinds.sum::<u64>(), "{memory:?}");
+    assert_eq!(used_bytes, guest_bytes + host_bytes, "{memory:?}");
+    assert!(used_bytes <= peak_bytes && peak_bytes <= LIMIT_BYTES, "{memory:?}");
 }
 
 /// Runs one message of a fresh agent, which survives it. Returns the reply.
@@ -74,8 +76,7 @@ fn survives(trial: &Trial, message: &str) -> String {
 /// Runs one message of a fresh agent, which ends it as `memory_limit`. Returns the crash record.
 #[track_caller]
 fn is_stopped(trial: &Trial, message: &str) -> Value {
-    let answer = trial.client().start("hog", "hog");
-    let incarnation = harness::trial::incarnation(&answer);
+    let incarnation = trial.client().start("hog", "hog").agent.incarnation.0;
     let watch = watch(trial);
     let crash = trial.crashes("hog", incarnation, message, "memory_limit");
     check_growth(&watch, trial);
@@ -88,7 +89,7 @@ fn is_stopped(trial: &Trial, message: &str) -> Value {
 /// The same for an agent that runs.
 #[track_caller]
 fn is_stopped_again(trial: &Trial, message: &str) -> Value {
-    let number = trial.client().status("hog")["incarnation"].as_u64().expect("a number");
+    let number = trial.client().status("hog").incarnation.0;
     trial.crashes("hog", number, message, "memory_limit")
 }
 
@@ -141,7 +142,7 @@ fn log_lines_are_held_by_the_agent_and_none_is_lost_in_silence() {
     let builder = builder().toml("[log]\nbuffer_mb = 64").role("hog", "hog", many);
     let trial = trial(builder);
     assert_eq!(survives(&trial, &format!("log {LINES} 8000")), LINES.to_string());
-    wait_until("its lines are written", || memory(&trial, "hog")["host"]["log"] == 0);
+    wait_until("its lines are written", || memory(&trial, "hog").host.log == 0);
     let dropped = || trial.client().metrics()["bulkhead_log_lines_dropped_total{level=\"info\"}"];
     wait_until("each line is there or counted", || {
         let written = trial.host().events_of("hog", "agent.log").len();
@@ -156,8 +157,8 @@ fn events_make_room_for_each_other() {
     let trial = trial(builder());
     let taken: u64 = survives(&trial, "events 3000 60000").parse().unwrap();
     assert!((1000..3000).contains(&taken), "{taken} events were taken");
-    let held = memory(&trial, "hog")["host"]["events"].as_u64();
-    assert!(held > Some(0) && held <= Some(MIB), "{held:?}");
+    let held = memory(&trial, "hog").host.events;
+    assert!(held > 0 && held <= MIB, "{held}");
     let page = trial.client().events("hog", 0);
     assert!(page["droppedBefore"].as_u64() > Some(900), "a reader does not see what is gone");
     trial.finish();
@@ -169,16 +170,16 @@ fn mail_is_refused_to_its_sender_and_kills_nobody() {
     let trial = trial(builder().role("hog", "hog", roomy));
     // To itself, in its turn, so nothing is taken out meanwhile.
     assert_eq!(survives(&trial, "mail hog 100 1000000"), "2", "an eighth of its limit");
-    assert_eq!(memory(&trial, "hog")["refused"], 98);
-    wait_until("it has read its mail", || memory(&trial, "hog")["host"]["mailbox"] == 0);
+    assert_eq!(memory(&trial, "hog").refused, 98);
+    wait_until("it has read its mail", || memory(&trial, "hog").host.mailbox == 0);
     trial.client().start("other", "hog");
     let watch = watch(&trial);
     let taken: u64 = trial.client().ask("other", "mail hog 500 1000000").parse().unwrap();
     assert!(taken > 0, "no message was taken");
-    wait_until("it has read its mail", || memory(&trial, "hog")["host"]["mailbox"] == 0);
+    wait_until("it has read its mail", || memory(&trial, "hog").host.mailbox == 0);
     check_growth(&watch, &trial);
     assert_eq!(trial.client().ask("hog", "well?"), "well?");
-    assert_eq!(trial.client().view("hog").incarnation.0, 2);
+    assert_eq!(trial.client().status("hog").incarnation.0, 2);
     trial.finish();
 }
 
@@ -200,7 +201,7 @@ fn too_many_open_files_are_refused_and_a_file_that_is_read_is_one() {
     assert!(text.contains("bytes more for open resources denied"), "{crash}");
     assert!(crash["requestedBytes"].as_u64() > Some(0), "{crash}");
     trial.client().start_with("small", "hog", json!({"memoryLimitMb": 6})).expect(201);
-    assert!(memory(&trial, "small")["host"]["resources"].as_u64() < Some(MIB));
+    assert!(memory(&trial, "small").host.resources < MIB);
     trial.finish();
 }
 
@@ -270,10 +271,10 @@ fn requests_that_nobody_answers_are_bounded_in_number_and_in_bytes() {
     // The last four fail: their answers say so, which this agent never looks at.
     assert_eq!(survives(&trial, &message), "20");
     wait_until("all of them are connected", || silent.taken() == 16);
-    let held = memory(&trial, "hog")["host"]["http"].as_u64();
-    assert_eq!(held, Some(16 * 432 * 1024), "what the buffers of 16 requests can become");
+    let held = memory(&trial, "hog").host.http;
+    assert_eq!(held, 16 * 432 * 1024, "what the buffers of 16 requests can become");
     assert_eq!(trial.client().ask("hog", "drop"), "dropped");
-    wait_until("the connections are gone", || memory(&trial, "hog")["host"]["http"] == 0);
+    wait_until("the connections are gone", || memory(&trial, "hog").host.http == 0);
     trial.client().stop("hog").expect(200);
 
     let small = json!({"memoryLimitMb": 6});
@@ -309,9 +310,8 @@ fn there_are_no_sockets() {
 fn names_settings_and_replies_are_bounded() {
     let trial = trial(builder());
     assert_eq!(survives(&trial, "tools 1000 1000"), "1000");
-    let tools = trial.client().status("hog")["activeTools"].clone();
-    let lengths = tools.as_array().unwrap().iter().map(|tool| tool.as_str().unwrap().len());
-    assert_eq!(lengths.collect::<Vec<_>>(), [128; 32]);
+    let tools = trial.client().status("hog").active_tools;
+    assert_eq!(tools.iter().map(String::len).collect::<Vec<_>>(), [128; 32]);
     trial.client().set_system_prompt("hog", &"x".repeat(60_000)).expect(200);
     let watch = watch(&trial);
     assert_eq!(trial.client().ask("hog", "settings 2000"), "2000");
@@ -329,7 +329,7 @@ fn each_crossing_of_the_soft_mark_is_logged_and_the_guest_sees_how_it_stands() {
     let role = "memory_limit_mb = 16\nmemory_soft_percent = 60";
     let trial = trial(builder().role("hog", "hog", role));
     trial.client().start("hog", "hog");
-    let used = || memory(&trial, "hog")["usedBytes"].as_u64().unwrap();
+    let used = || memory(&trial, "hog").used_bytes;
     // To below the point at which the mark is armed again: 55 % of the limit.
     while used() < LIMIT_BYTES * 50 / 100 {
         trial.client().ask("hog", "hold 256");

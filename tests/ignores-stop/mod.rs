@@ -31,7 +31,7 @@ fn a_turn_that_does_not_listen_is_killed_and_its_sender_gets_an_error() {
     trial.client().start("ignores-stop", "ignores-stop");
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| trial.client().send_wait("ignores-stop", "deaf 60000"));
-        wait_until("it is in its turn", || trial.client().view("ignores-stop").busy);
+        wait_until("it is in its turn", || trial.client().status("ignores-stop").busy);
         let asked = Instant::now();
         let answer = trial.client().stop("ignores-stop").expect(200);
         assert!(asked.elapsed() < SOON, "the stop took {:?}", asked.elapsed());
@@ -67,7 +67,7 @@ fn a_second_signal_leaves_no_grace_and_still_every_record() {
     host.client().start("waiting", "hang");
     host.client().send("waiting", "60000").expect(200);
     for agent in ["busy", "waiting"] {
-        wait_until("it is in its turn", || host.client().view(agent).busy);
+        wait_until("it is in its turn", || host.client().status(agent).busy);
     }
     host.signal(Signal::TERM);
     host.wait_for_line("the first signal", |line| line["event"] == "container.stop_intent");

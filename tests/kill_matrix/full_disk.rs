@@ -86,7 +86,7 @@ fn a_full_disk_costs_what_is_on_it_and_nothing_else() {
     crash(&host, "before", 1);
     host.client().start("busy", "puppet");
     host.client().send("busy", "wait").expect(200);
-    wait_until("it is in its turn", || host.client().view("busy").busy);
+    wait_until("it is in its turn", || host.client().status("busy").busy);
     host.client().start("one", "echo");
 
     let filler = fill(&host);

@@ -46,12 +46,12 @@ fn a_wall_clock_that_jumps_confuses_neither_restarts_nor_causes() {
         crash(&host, "rare", incarnation);
         host.client().runs("rare", incarnation + 1);
         wait_until("the crash is out of the window", || {
-            host.client().status("rare")["restart"]["attemptsInWindow"] == 0
+            host.client().status("rare").restart.attempts_in_window == 0
         });
     }
     crash(&host, "looper", STEPS.len() as u64 + 1);
     let status = host.client().reaches("looper", "quarantined");
-    assert_eq!(status["restart"]["attemptsInWindow"], STEPS.len() + 1, "{status:#}");
+    assert_eq!(status.restart.attempts_in_window as usize, STEPS.len() + 1, "{status:#?}");
 
     kill_process(host.supervisor_pid(), Signal::KILL).expect("send a signal");
     let line = host.wait_for_number(&["container.previous_run"], 2);

@@ -6,8 +6,7 @@ use harness::resident::Watch;
 const LIMIT_BYTES: u64 = 16 * 1024 * 1024;
 
 fn used_bytes(trial: &Trial) -> u64 {
-    let status = trial.client().status("leak");
-    status["memory"]["usedBytes"].as_u64().unwrap_or_else(|| panic!("no memory: {status}"))
+    trial.client().status("leak").memory.used_bytes
 }
 
 #[test]

@@ -95,7 +95,7 @@ fn a_signal_does_not_cut_the_drain_of_a_move_short() {
     let client = Client::new(address, &fleet.path("first"));
     client.start("a", "puppet");
     client.send("a", "wait well").expect(200);
-    wait_until("it is at work", || client.view("a").busy);
+    wait_until("it is at work", || client.status("a").busy);
     assert!(move_from(address, &["--detach"]).status.success());
     copy.waits_for("the drain", |line| line["event"] == "container.stop_intent");
     copy.signal(Signal::TERM);

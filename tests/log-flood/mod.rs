@@ -45,8 +45,8 @@ fn a_line_without_an_end_is_cut() {
     });
     let length = line["message"].as_str().unwrap().len();
     assert!((1000..=8 * 1024 + 64).contains(&length), "{length} bytes");
-    let memory = trial.client().status(AGENT)["memory"].clone();
-    assert!(memory["usedBytes"].as_u64() < Some(16 * 1024 * 1024), "{memory}");
+    let memory = trial.client().status(AGENT).memory;
+    assert!(memory.used_bytes < 16 * 1024 * 1024, "{memory:?}");
     trial.finish();
 }
 

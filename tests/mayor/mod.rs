@@ -95,7 +95,7 @@ fn it_ends_when_the_model_says_that_its_work_is_over() {
     assert_eq!(answer["reply"], "told to finish", "{answer}");
     let exit = host.wait_for_line("agent.exit", |line| line["event"] == "agent.exit");
     assert_eq!(exit["reason"], "completed", "{exit}");
-    assert_eq!(host.client().ended("mayor")["status"], "exited");
+    assert_eq!(host.client().ended("mayor").status, "exited");
     host.finish();
 }
 
@@ -138,7 +138,7 @@ fn a_wrong_key_fails_the_turn_and_not_the_agent() {
     let answer = host.client().send_wait("mayor", "hello").expect_error(502, &["401"]);
     assert_eq!(answer["error_type"], "model-refused", "{answer}");
     assert!(!answer.to_string().contains(KEY), "{answer}");
-    assert_eq!(host.client().status("mayor")["status"], "running");
+    assert_eq!(host.client().status("mayor").status, "running");
     let lines = host.finish();
     assert!(!lines.iter().any(|line| line.to_string().contains(KEY)), "the key is in the log");
 }
@@ -159,8 +159,8 @@ fn a_model_that_fails_fails_the_turn_and_not_the_agent() {
         let kind = answer["error_type"].as_str().unwrap_or_default();
         assert!(kind.starts_with(code), "model {name}: {answer}");
         let status = trial.client().status(name);
-        assert_eq!(status["status"], "running", "model {name}: {status}");
-        assert_eq!(status["model"], name, "{status}");
+        assert_eq!(status.status, "running", "model {name}: {status:?}");
+        assert_eq!(status.model.as_deref(), Some(name), "{status:?}");
     }
     assert!(trial.host().crashes().is_empty());
     trial.finish();
@@ -192,7 +192,7 @@ fn without_leave_of_its_role_the_model_is_out_of_reach() {
         let answer = trial.client().send_wait(agent, "hello").expect_error(502, &[]);
         let kind = answer["error_type"].as_str().unwrap_or_default();
         assert!(kind.starts_with("model-"), "{agent}: {answer}");
-        assert_eq!(trial.client().status(agent)["status"], "running");
+        assert_eq!(trial.client().status(agent).status, "running");
     }
     assert_eq!(model.asked(), 0, "the request left the container");
     trial.finish();
@@ -253,11 +253,8 @@ fn a_change_of_model_prompt_and_dashboard_reaches_the_conversation_that_goes_on(
     let system = system_of(&model);
     assert!(system.starts_with("Be brief.") && system.contains("three beads are open"), "{system}");
     let status = client.status("mayor");
-    assert_eq!(
-        (&status["incarnation"], &status["model"]),
-        (&json!(1), &json!("second")),
-        "{status}"
-    );
+    assert_eq!(status.incarnation.0, 1, "{status:?}");
+    assert_eq!(status.model.as_deref(), Some("second"), "{status:?}");
 
     client.post("/dashboard-context", &json!({"context": ""})).expect(200);
     client.ask("mayor", "hello");
@@ -298,7 +295,7 @@ fn a_key_that_the_town_syncs_is_used_at_once_and_never_shown() {
     let synced = client.sync_config(json!({"model.api-key": FRESH}));
     assert_eq!(synced.expect(200), json!({"synced": true}));
     assert_eq!(client.ask("mayor", "hello"), "Hello. I answer from a script.");
-    assert_eq!(client.view("mayor").incarnation.0, 1);
+    assert_eq!(client.status("mayor").incarnation.0, 1);
 
     client.sync_config(json!({"model.api-key": null})).expect(200);
     client.send_wait("mayor", "hello").expect_error(502, &["401"]);

@@ -223,7 +223,7 @@ fn a_model_that_takes_longer_than_the_turn_fails_the_call_and_not_the_agent() {
     assert_eq!(late["error"], "timeout", "{late}");
     let late = reply(&host, &json!({"do": "complete", "model": "slow-20000", "timeoutMs": 50}));
     assert_eq!(late["error"], "timeout", "{late}");
-    assert_eq!(host.client().view("models").incarnation.0, 1);
+    assert_eq!(host.client().status("models").incarnation.0, 1);
     host.finish();
 }
 

@@ -53,9 +53,9 @@ fn an_allocation_that_fits_is_given() {
     let trial = Trial::of(&["oom"]);
     trial.client().start("oom", "oom");
     assert_eq!(trial.client().ask("oom", "oom 4"), (4 * 1024 * 1024).to_string());
-    let memory = trial.client().status("oom")["memory"].clone();
-    assert!(memory["usedBytes"].as_u64() > Some(4 * 1024 * 1024), "{memory}");
-    assert_eq!(memory["limitBytes"], LIMIT_BYTES, "{memory}");
+    let memory = trial.client().status("oom").memory;
+    assert!(memory.used_bytes > 4 * 1024 * 1024, "{memory:?}");
+    assert_eq!(memory.limit_bytes, LIMIT_BYTES, "{memory:?}");
     trial.finish();
 }
 

@@ -248,7 +248,7 @@ fn a_turn_beside_a_body_without_end_is_as_quick_as_before() {
         wait_until("all of them read", || {
             (0..ATTACKERS).all(|number| {
                 let status = host.client().status(&format!("hog-{number}"));
-                status["cpuUs"].as_u64() > Some(50_000) || status["status"] != "running"
+                status.cpu_us > 50_000 || status.status != "running"
             })
         });
         check_median("agents that read without end", quiet, median(&host));

@@ -8,12 +8,12 @@ fn it_does_what_it_is_asked() {
     trial.client().start("puppet", "puppet");
     assert_eq!(trial.client().ask("puppet", "hello there"), "hello there");
     assert_eq!(trial.client().ask("puppet", "count"), "2");
-    let number = trial.client().status("puppet")["incarnation"].as_u64().unwrap_or_default();
+    let number = trial.client().status("puppet").incarnation.0;
     trial.crashes("puppet", number, "panic", "panic");
     trial.starts_again("puppet", number);
     let done = trial.client().send_wait("puppet", "done").expect(200);
     assert_eq!((&done["outcome"], &done["reply"]), (&"done".into(), &"done".into()));
-    assert_eq!(trial.client().ended("puppet")["exitReason"], "completed");
+    assert_eq!(trial.client().ended("puppet").exit_reason.as_deref(), Some("completed"));
     trial.finish();
 }
 

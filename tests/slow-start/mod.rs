@@ -27,8 +27,8 @@ fn check_deadline(trial: &Trial, answer: harness::Answer, agent: &str) {
     let exit = trial.host().wait_for_event(agent, "agent.exit");
     assert_eq!(exit["reason"], "start_failed", "{exit}");
     let status = trial.client().ended(agent);
-    assert_eq!(status["status"], "failed", "{status}");
-    assert_eq!(status["exitReason"], "start_failed", "{status}");
+    assert_eq!(status.status, "failed", "{status:?}");
+    assert_eq!(status.exit_reason.as_deref(), Some("start_failed"), "{status:?}");
     trial.client().health();
 }
 
@@ -88,8 +88,9 @@ fn one_slow_start_does_not_hold_up_another_agents_start() {
             trial.client().start(agent, "slow-start");
         }
         let status = trial.client().status("slow");
-        let still = status["status"] == "starting" || status["exitReason"] == "start_failed";
-        assert!(still, "{status}");
+        let failed = status.exit_reason.as_deref() == Some("start_failed");
+        let still = status.status == "starting" || failed;
+        assert!(still, "{status:?}");
         slow.join().expect("an answer").expect_error(504, &[]);
     });
     trial.host().wait_for_number(&["agent.start"], 5);

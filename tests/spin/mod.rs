@@ -53,7 +53,7 @@ fn a_spinning_agent_can_be_stopped() {
     let trial = Trial::begin(Host::builder().guest("spin").role("spin", "spin", settings));
     trial.client().start("spin", "spin");
     trial.client().send("spin", "spin").expect(200);
-    wait_until("it is spinning", || trial.client().view("spin").busy);
+    wait_until("it is spinning", || trial.client().status("spin").busy);
     let stopped = trial.client().stop("spin").expect(200);
     assert_eq!(stopped["stopped"], true);
     assert_eq!(stopped["exitReason"], "killed", "{stopped}");
@@ -73,8 +73,8 @@ fn one_with_a_percent_of_a_core_waits_and_goes_on_while_its_neighbour_answers() 
     assert_eq!((&event["cpuMaxPercent"], &event["level"]), (&10.into(), &"warn".into()), "{event}");
     let reading = || {
         let status = client.status("spin");
-        let us = |key: &str| Duration::from_micros(status[key].as_u64().expect("microseconds"));
-        (Instant::now(), us("cpuUs"), us("cpuThrottledUs"))
+        let us = Duration::from_micros;
+        (Instant::now(), us(status.cpu_us), us(status.cpu_throttled_us))
     };
     let (began, used, waited) = reading();
     let mut answers = Vec::new();
@@ -100,7 +100,10 @@ fn one_with_a_percent_of_a_core_waits_and_goes_on_while_its_neighbour_answers() 
     assert!(host.crashes().is_empty(), "{:?}", host.crashes());
     // A stop does not wait for CPU time.
     let stopped = client.stop("spin").expect(200);
-    assert_eq!((&stopped["exitReason"], client.view("spin").incarnation.0), (&"killed".into(), 1));
+    assert_eq!(
+        (&stopped["exitReason"], client.status("spin").incarnation.0),
+        (&"killed".into(), 1)
+    );
     trial.finish();
 }
 
@@ -114,7 +117,7 @@ fn an_agent_that_never_stops_taking_turns_can_be_stopped_and_holds_nobody_up() {
     }
     for agent in agents {
         wait_until("it burns CPU time, turn by turn", || {
-            trial.client().status(agent)["cpuUs"].as_u64() > Some(50_000)
+            trial.client().status(agent).cpu_us > 50_000
         });
         trial.bystander().wait_for_more();
         let stopped = trial.client().stop(agent).expect(200);
@@ -131,9 +134,7 @@ fn callers_that_wait_for_endless_turns_get_an_error_when_the_agent_is_stopped() 
         trial.client().start(agent, "spin");
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| trial.client().send_wait(agent, "turns"));
-            wait_until("it takes turns", || {
-                trial.client().status(agent)["cpuUs"].as_u64() > Some(20_000)
-            });
+            wait_until("it takes turns", || trial.client().status(agent).cpu_us > 20_000);
             trial.client().stop(agent).expect(200);
             let answer = waiting.join().expect("an answer").expect_error(502, &[]);
             assert_eq!(answer["exitReason"], "stopped", "{answer}");

@@ -152,7 +152,7 @@ fn each_limit_is_an_end_with_its_name_and_the_agent_goes_on() {
     let flood = sh(&host, "yes", json!({"outputBytes": 1000}));
     assert_eq!((&flood["end"], &flood["stdoutBytes"]), (&json!("output-limit"), &json!(1000)));
     let status = host.client().status("toolbox");
-    assert_eq!((&status["status"], &status["incarnation"]), (&json!("running"), &json!(1)));
+    assert_eq!((&*status.status, status.incarnation.0), ("running", 1));
     host.finish();
 }
 
@@ -206,13 +206,13 @@ fn memory_of_a_program_is_in_its_agents_figures() {
     let host = host("");
     let script = "head -c 40M /dev/zero | tail -c 40M | sleep 60";
     reply(&host, &json!({"do": "spawn", "run": ["sh", "-c", script]}));
-    let memory = || host.client().status("toolbox")["memory"].clone();
-    wait_until("it is counted", || memory()["toolBytes"].as_u64() >= Some(40 << 20));
-    let tools = host.client().status("toolbox")["runningTools"].clone();
-    assert!(tools[0]["memoryBytes"].as_u64() >= Some(40 << 20), "{tools}");
+    let tool_bytes = || host.client().status("toolbox").memory.tool_bytes;
+    wait_until("it is counted", || tool_bytes() >= 40 << 20);
+    let tools = host.client().status("toolbox").running_tools;
+    assert!(tools[0].memory_bytes >= 40 << 20, "{tools:?}");
     reply(&host, &json!({"do": "kill"}));
     reply(&host, &json!({"do": "wait"}));
-    wait_until("it is gone", || memory()["toolBytes"] == 0);
+    wait_until("it is gone", || tool_bytes() == 0);
     host.finish();
 }
 
@@ -278,8 +278,8 @@ fn a_program_is_read_written_and_waited_for_over_turns() {
     let host = host("");
     let spawned = reply(&host, &json!({"do": "spawn", "run": ["cat"]}));
     assert_eq!(spawned["kept"], 1, "{spawned}");
-    let tools = &host.client().status("toolbox")["runningTools"];
-    assert_eq!(tools[0]["program"], "cat", "{tools}");
+    let tools = host.client().status("toolbox").running_tools;
+    assert_eq!(tools[0].program, "cat", "{tools:?}");
     // More than a pipe holds: reader and writer have to take turns, which one thread cannot, so it is less.
     let text = "x".repeat(50_000);
     assert_eq!(reply(&host, &json!({"do": "write", "stdin": text}))["written"], 50_000);
@@ -318,7 +318,10 @@ fn a_stop_waits_for_a_program_as_for_any_turn_and_kills_it_then() {
     let host = host("shutdown_ms = 300");
     let client = host.client();
     client.send("toolbox", &json!({"do": "run", "run": ["sleep", "54322"]}).to_string());
-    wait_until("it runs", || client.status("toolbox")["runningTools"][0]["program"] == "sleep");
+    wait_until("it runs", || {
+        let tools = client.status("toolbox").running_tools;
+        tools.first().is_some_and(|tool| tool.program == "sleep")
+    });
     client.stop("toolbox").expect(200);
     let line = tool_exited(&host, "sleep");
     assert_eq!(line["end"], "cancelled", "{line}");
@@ -333,7 +336,7 @@ fn a_wait_for_a_program_has_the_bounds_of_the_turn() {
     assert_eq!(sh(&host, "sleep 0.3", json!({}))["code"], 0);
     let ran = sh(&host, "sleep 60", json!({}));
     assert_eq!(ran["end"], "wall-deadline", "{ran}");
-    assert_eq!(host.client().status("toolbox")["incarnation"], 1);
+    assert_eq!(host.client().status("toolbox").incarnation.0, 1);
     host.finish();
 }
 
@@ -384,7 +387,7 @@ fn when_memory_is_short_a_program_goes_and_its_agent_stays() {
     let ran = sh(&host, "head -c 350M /dev/zero | tail -c 350M | sleep 100", json!({}));
     assert_eq!(ran["end"], "evicted", "{ran}");
     let status = host.client().status("toolbox");
-    assert_eq!((&status["status"], &status["incarnation"]), (&json!("running"), &json!(1)));
+    assert_eq!((&*status.status, status.incarnation.0), ("running", 1));
     let line = tool_exited(&host, "sh");
     assert!(line["peakMemoryBytes"].as_u64() >= Some(300 << 20), "{line}");
     host.finish();

@@ -60,8 +60,7 @@ pub fn killed(host: &mut Host) -> Host {
 
 /// The status of an agent; none when it is not known.
 pub fn state_of(host: &Host, agent: &str) -> Option<String> {
-    let known = host.client().list().into_iter().find(|known| known["agentId"] == agent)?;
-    known["status"].as_str().map(str::to_owned)
+    host.client().find(agent).map(|known| known.status.into_owned())
 }
 
 /// Whether an agent is up.

@@ -25,9 +25,9 @@ fn what_the_town_lists_runs() {
     });
     let host = builder(&town).start().ready();
     let ann = host.client().status("ann");
-    assert_eq!((&ann["status"], &ann["name"]), (&json!("running"), &json!("Ann")), "{ann}");
-    assert_eq!(ann["rigId"], "orchard", "{ann}");
-    assert_eq!(host.client().status("bob")["model"], "small");
+    assert_eq!((&*ann.status, &*ann.name), ("running", "Ann"), "{ann:?}");
+    assert_eq!(ann.rig_id.as_deref(), Some("orchard"), "{ann:?}");
+    assert_eq!(host.client().status("bob").model.as_deref(), Some("small"));
     assert_eq!(host.client().ask("bob", "hi"), "hi");
     wait_until("the town heard of both", || kept(&town, |kept| kept.heartbeats.len()) == 2);
     registry_is(&town, &["ann", "bob"]);

@@ -48,7 +48,7 @@ fn check_newer(town: &TownServer, newer: &Host) {
     assert_eq!(kept(town, |kept| kept.newest_run.clone().map(|(_, run)| run)), Some(run_id(newer)));
     for agent in ["ann", "bob"] {
         assert_eq!(newer.client().ask(agent, "hi"), "hi");
-        assert_eq!(newer.client().view(agent).incarnation.0, 1);
+        assert_eq!(newer.client().status(agent).incarnation.0, 1);
     }
     assert!(newer.events_named("town.fenced").is_empty());
 }

@@ -220,9 +220,8 @@ impl Flap {
     fn check_calm(&self) {
         let here = || {
             let list = self.host.client().list();
-            let up = list.iter().filter(|agent| agent["status"] == "running");
-            let mut up: Vec<_> =
-                up.filter_map(|agent| agent["agentId"].as_str().map(str::to_owned)).collect();
+            let up = list.iter().filter(|agent| agent.status == "running");
+            let mut up: Vec<_> = up.map(|agent| agent.agent_id.to_string()).collect();
             up.sort();
             up
         };
@@ -237,7 +236,7 @@ impl Flap {
         for agent in steady() {
             wait_until(&format!("the town has the last snapshot of {agent}"), || {
                 // A nudge that the town has kept may come meanwhile, and is one more.
-                let count = self.host.client().status(&agent)["messageCount"].to_string();
+                let count = self.host.client().status(&agent).message_count.to_string();
                 let last = sealed(count.as_bytes());
                 kept(&self.town, |kept| {
                     kept.snapshots.get(&agent).is_some_and(|kept| kept.bytes == last)

@@ -73,11 +73,11 @@ fn every_row_of_the_table() {
     let client = second.client();
     let is = |agent: &str| state_of(&second, agent).unwrap_or_else(|| "absent".to_owned());
     assert_eq!(is("new"), "running", "listed, not in the store");
-    assert_eq!(client.status("new")["name"], "Nan");
+    assert_eq!(client.status("new").name, "Nan");
     assert_eq!(is("failed"), "running", "listed, failed in the store");
     assert_eq!(is("kept"), "running", "listed and running");
     assert_eq!(is("changed"), "running", "listed and running");
-    assert_eq!(client.status("changed")["name"], "Another", "the town's request wins");
+    assert_eq!(client.status("changed").name, "Another", "the town's request wins");
     assert_ne!(is("taken-out"), "running", "the town knew it and took it out");
     assert_eq!(is("never-heard"), "running", "a start that the town never heard of");
     assert_ne!(is("stopped-unheard"), "running", "a stop that the town never heard of");
@@ -139,12 +139,12 @@ fn an_agent_of_the_configuration_that_the_town_changed_is_as_the_town_says() {
     let town = town();
     let own = "id = \"own\"\nrole = \"echo\"\nname = \"Oz\"";
     let mut host = builder(&town).agent(own).start().ready();
-    assert_eq!(host.client().status("own")["name"], "Oz");
+    assert_eq!(host.client().status("own").name, "Oz");
     registry_is(&town, &["own"]);
     settle(&town, &host, ["settled-1", "settled-2"]);
     kept(&town, |kept| kept.list(json!({"agentId": "own", "role": "echo", "name": "Una"})));
     let second = killed(&mut host);
-    assert_eq!(second.client().status("own")["name"], "Una");
+    assert_eq!(second.client().status("own").name, "Una");
     assert_eq!(second.events_of("own", "agent.start").len(), 1, "once, not twice");
     second.finish();
     check(&town);

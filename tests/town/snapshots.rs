@@ -179,7 +179,7 @@ fn what_is_no_snapshot_costs_no_start() {
         town.misbehave(Call::Snapshot, fault);
         let host = builder(&town).toml("[limits]\nhydration_ms = 3000").start().ready();
         let status = host.client().reaches("ann", "running");
-        assert_eq!(status["incarnation"], 1, "it began again, with {fault}: {status}");
+        assert_eq!(status.incarnation.0, 1, "it began again, with {fault}: {status:?}");
         // Nothing is uploaded over what nobody could see.
         assert_eq!(host.client().ask("ann", "hi"), "hi", "with {fault}");
         town.behave(Call::Snapshot);

@@ -55,7 +55,7 @@ impl Load {
         let Self { trial, town } = self;
         for agent in ["ann", "bob", "cyd", "bystander"] {
             let status = trial.client().status(agent);
-            assert_eq!(status["incarnation"], 1, "it was started again: {status}");
+            assert_eq!(status.incarnation.0, 1, "it was started again: {status:?}");
             assert!(trial.host().events_of(agent, "agent.exit").is_empty());
         }
         let lines = trial.finish();

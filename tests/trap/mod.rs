@@ -1,6 +1,6 @@
 //! Traps and errors of a turn.
 
-use harness::trial::{functions, incarnation};
+use harness::trial::functions;
 use harness::{Trial, Value, files};
 
 /// The line of the guest's source that a record points to.
@@ -53,7 +53,7 @@ fn an_unreachable_without_a_panic_message_is_a_trap() {
 fn a_panic_before_does_not_make_a_later_trap_a_panic() {
     let trial = Trial::of(&["trap"]);
     trial.ends_by("trap", "panic", "panic");
-    let number = incarnation(&trial.client().status("trap"));
+    let number = trial.client().status("trap").incarnation.0;
     let crash = trial.crashes("trap", number, "unreachable", "trap");
     assert!(crash["location"].is_null(), "{crash}");
     trial.finish();
@@ -101,7 +101,7 @@ fn an_error_fails_its_turn_only() {
     assert!(turn["error"].as_str().unwrap().contains("told to fail"), "{turn}");
     assert_eq!(turn["level"], "warn", "{turn}");
     assert_eq!(trial.client().ask("trap", "still there?"), "still there?");
-    assert_eq!(trial.client().view("trap").incarnation.0, 1);
+    assert_eq!(trial.client().status("trap").incarnation.0, 1);
     assert!(trial.host().crashes().is_empty());
     trial.finish();
 }
@@ -130,7 +130,7 @@ fn twenty_crashes_in_a_row_are_twenty_records_of_one_cause() {
     let trial = Trial::of(&["trap"]);
     let crashes: Vec<_> = (1..=CRASHES)
         .map(|number| {
-            assert_eq!(incarnation(&trial.client().start("trap", "trap")), number);
+            assert_eq!(trial.client().start("trap", "trap").agent.incarnation.0, number);
             trial.crashes("trap", number, "wild-pointer", "trap")
         })
         .collect();

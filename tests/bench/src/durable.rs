@@ -85,8 +85,7 @@ fn boots(report: &mut Report) {
             std::thread::sleep(PAUSE);
         }
         boots.add(began.elapsed());
-        let running =
-            host.client().list().iter().filter(|agent| agent["status"] == "running").count();
+        let running = host.client().list().iter().filter(|agent| agent.status == "running").count();
         assert_eq!(running, AGENTS, "every agent is back");
     }
     report.add(Row::alone("exec to ready with 1,000 agents of the store", &boots, BOOT_BUDGET));

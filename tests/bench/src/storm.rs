@@ -90,8 +90,8 @@ fn calm(host: &Host) -> f64 {
         let agent = format!("loop-{n}");
         host.client().stop(&agent).expect(200);
         let last = host.client().ended(&agent);
-        let stopped = f64::from(u8::from(last["exitReason"] != "panic"));
-        incarnations += last["incarnation"].as_f64().unwrap_or_default() - stopped;
+        let stopped = u64::from(last.exit_reason.as_deref() != Some("panic"));
+        incarnations += (last.incarnation.0 - stopped) as f64;
     }
     let counted = crashes(host);
     let dropped = host.client().metrics()["bulkhead_log_lines_dropped_total{level=\"error\"}"];

@@ -40,8 +40,8 @@ impl Ledger {
     pub fn check(&self, host: &Host, report: &mut Report) {
         let list = host.client().list();
         for (agent, known) in self.0.lock().iter_mut() {
-            let shown = list.iter().find(|view| view["agentId"] == agent.as_str());
-            let status = shown.and_then(|view| view["status"].as_str()).unwrap_or("absent");
+            let shown = list.iter().find(|view| view.agent_id.as_str() == agent);
+            let status = shown.map_or("absent", |view| &*view.status);
             let is_there = matches!(status, "running" | "starting" | "backoff" | "stopping");
             match known.runs {
                 Some(true) if !is_there => {
@@ -53,7 +53,7 @@ impl Ledger {
                 _ => report.count("acknowledged facts checked"),
             }
             known.runs = Some(is_there);
-            let number = shown.and_then(|view| view["incarnation"].as_u64()).unwrap_or(0);
+            let number = shown.map_or(0, |view| view.incarnation.0);
             if number != 0 && number < known.incarnation {
                 let before = known.incarnation;
                 report.found(format!("{agent} is incarnation {number} after {before}"));

@@ -345,7 +345,7 @@ fn disturb(
             let supervisor = host.supervisor_pid();
             host.client().start(HOLDER, HOLDER);
             host.client().send(HOLDER, "wait hold").expect(200);
-            wait_until("a turn that does not end", || host.client().status(HOLDER)["busy"] == true);
+            wait_until("a turn that does not end", || host.client().status(HOLDER).busy);
             host.signal(Signal::TERM);
             host.wait_for_number(&["container.draining"], 1);
             std::thread::sleep(Duration::from_millis(dice.u64(0..300)));
