@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use bulkhead_api::{Health, Readiness};
 use harness::{Answer, Host, HostBuilder, Value, files, json, processes, wait_until};
 use tempfile::TempDir;
 
@@ -42,13 +43,10 @@ fn builder(path: &std::path::Path, settings: &str) -> HostBuilder {
 }
 
 fn missing(host: &Host) -> Vec<(String, String)> {
-    let answer = host.client().get("/readyz").expect(200);
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let agents = answer["agents"].as_array().into_iter().flatten();
-    let agents: Vec<_> =
-        agents.map(|agent| (text(&agent["agentId"]), text(&agent["status"]))).collect();
-    assert_eq!(answer["missing"], agents.len(), "{answer}");
-    agents
+    let ready: Readiness = host.client().get("/readyz").read(200);
+    assert_eq!(ready.missing, ready.agents.len(), "{ready:?}");
+    let agents = ready.agents.into_iter();
+    agents.map(|agent| (agent.agent_id.to_string(), agent.status.into_owned())).collect()
 }
 
 #[test]
@@ -198,8 +196,8 @@ fn an_agent_whose_component_is_not_there_shows_and_comes_up_when_it_is() {
     assert_eq!(names.last().map(String::as_str), Some("never"));
     let strict = host.client().get("/readyz?strict=true").expect_error(503, &["never"]);
     assert_eq!(strict["error_type"], "agents-missing", "{strict}");
-    let health = host.client().get("/health").expect(200);
-    assert_eq!((&health["status"], &health["missing"]), (&json!("degraded"), &json!(1)));
+    let health: Health = host.client().get("/health").read(200);
+    assert_eq!((&*health.status, health.missing), ("degraded", 1));
     assert_eq!(host.client().metrics()["bulkhead_agents_missing{state=\"failed\"}"], 1.0);
     // One that is being started at this very moment is not missing.
     wait_until("the page names both", || {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use bulkhead_api::Health;
 use harness::client::Client;
 use harness::host::{CLEAN, SIGNAL_DEBOUNCE, UNCLEAN};
 use harness::incarnations::{check_one_at_a_time, events_of, only};
@@ -101,7 +102,7 @@ fn turns_and_mail_are_finished_and_nothing_new_is_let_in() {
         let begin = phase_begins(&host, "settling");
         assert_eq!((&begin["agents"], &begin["busy"]), (&json!(2), &json!(1)), "{begin}");
         client.get("/readyz").expect_error(503, &["draining"]);
-        assert_eq!(client.get("/health").expect(200)["draining"], true);
+        assert_eq!(client.get("/health").read::<Health>(200).draining, Some(true));
         for (agent, more) in [
             ("new", json!({})),
             ("idle", json!({})),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use harness::client::data;
 use harness::{Host, Value, json, wait_until};
 use rustix::process::Signal;
 
@@ -24,9 +25,8 @@ fn reply_to(host: &Host, agent: &str, message_id: &str) -> Value {
         line["event"] == "agent.turn" && line["messageId"] == message_id
     });
     let page = host.client().events(agent, 0);
-    let events = page["events"].as_array().expect("events").clone();
-    let turn = events.into_iter().find(|event| event["data"]["messageId"] == message_id);
-    turn.unwrap_or_else(|| panic!("no turn of {message_id}: {page}"))["data"]["reply"].clone()
+    let turn = page.events.iter().map(data).find(|data| data["messageId"] == message_id);
+    turn.unwrap_or_else(|| panic!("no turn of {message_id}: {page:?}"))["reply"].clone()
 }
 
 #[test]

@@ -97,9 +97,8 @@ fn past_its_attempts_it_is_set_aside_and_everyone_hears_of_it() {
         assert_eq!(shown[name], answer[name], "{shown}");
     }
     // Those who follow the agent, the town among them.
-    let events = host.client().events("one", 0)["events"].as_array().expect("a list").clone();
-    let logged = events.iter().find(|event| event["event"] == "agent.message_set_aside");
-    assert_eq!(logged.expect("an event")["data"]["messageId"], answer["messageId"]);
+    let logged = host.client().events_named("one", "agent.message_set_aside");
+    assert_eq!(logged[0]["messageId"], answer["messageId"]);
     let lines = host.finish();
     let aside = harness::incarnations::only(&lines, "one", "agent.message_set_aside");
     let crashes = harness::incarnations::events_of(&lines, "one", "agent.crash");
@@ -251,9 +250,8 @@ fn a_message_in_its_turn_survives_the_host_whatever_its_size() {
         host.release(agent);
         let turn = host.wait_for_event(agent, "agent.turn");
         assert_eq!(turn["messageId"], *noted[0].0, "{turn}");
-        let events = host.client().events(agent, 0)["events"].as_array().expect("a list").clone();
-        let logged = events.iter().find(|event| event["event"] == "agent.turn").expect("a turn");
-        let reply = logged["data"]["reply"].as_str().unwrap_or_default();
+        let logged = host.client().events_named(agent, "agent.turn");
+        let reply = logged[0]["reply"].as_str().unwrap_or_default();
         assert_eq!(reply.len(), bytes.min(16 * 1024), "{agent} has its body");
     }
     host.finish();

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
+use bulkhead_api::{Health, Readiness};
 use harness::host::{CLEAN, Launch, command, run_to_end};
 use harness::{Host, HostBuilder, Need, Value, files, json, skip};
 use rustix::process::{Pid, Signal, kill_process};
@@ -19,11 +20,11 @@ fn works_and_says_that_nothing_is_durable(host: &Host, named: &[&str]) {
     for name in named {
         assert!(line["reason"].to_string().contains(name), "{name}: {line}");
     }
-    let health = host.client().get("/health").expect(200);
-    assert_eq!((&health["store"], &health["status"]), (&json!("lost"), &json!("degraded")));
-    let ready = host.client().get("/readyz").expect(200);
-    assert_eq!((&ready["status"], &ready["store"]), (&json!("ready"), &json!("lost")), "{ready}");
-    assert_eq!(ready["storeError"], line["reason"], "{ready}");
+    let health: Health = host.client().get("/health").read(200);
+    assert_eq!((health.store.as_deref(), &*health.status), (Some("lost"), "degraded"));
+    let ready: Readiness = host.client().get("/readyz").read(200);
+    assert_eq!((&*ready.status, ready.store.as_deref()), ("ready", Some("lost")), "{ready:?}");
+    assert_eq!(ready.store_error.as_deref(), line["reason"].as_str(), "{ready:?}");
     host.client().get("/readyz?strict=true").expect_error(503, &["not durable"]);
     assert_eq!(host.client().metrics()["bulkhead_durable"], 0.0);
     let url = format!("http://{}", host.address());

@@ -162,7 +162,7 @@ fn an_unknown_role_component_or_agent() {
     court.refuses(Method::POST, "/agents/nobody/stop", "{}", 404, &["nobody"]);
     let message = r#"{"prompt":"hi"}"#;
     court.refuses(Method::POST, "/agents/nobody/message", message, 404, &["nobody"]);
-    assert_eq!(court.trial.client().events("nobody", 0)["events"], json!([]));
+    assert!(court.trial.client().events("nobody", 0).events.is_empty());
     court.close();
 }
 

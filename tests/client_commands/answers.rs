@@ -158,16 +158,15 @@ fn a_program_gets_the_documents_of_the_api() {
     let error: Value = serde_json::from_str(&failed.stdout).expect("the refusal is JSON");
     assert_eq!((&error["status"], &error["exitReason"]), (&502.into(), &"panic".into()));
     client.ended("one");
-    assert_eq!(person.says(&["events", "one", "--json"]).json(), client.events("one", 0));
-    assert_eq!(
-        person.says(&["events", "one", "--after", "2", "--json"]).json(),
-        client.events("one", 2)
-    );
+    let events = person.says(&["events", "one", "--json"]).json();
+    assert_eq!(events, served("/agents/one/events"));
+    let events = person.says(&["events", "one", "--after", "2", "--json"]).json();
+    assert_eq!(events, served("/agents/one/events?after=2"));
 
     let whole = person.says(&["status", "--json"]).json();
     assert_eq!(fields(&whole), ["agents", "health", "memory", "missing", "ready"]);
     assert_eq!((&whole["ready"], &whole["agents"][0]["agentId"]), (&true.into(), &"one".into()));
-    assert_eq!(fields(&whole["health"]), fields(&client.health()));
+    assert_eq!(fields(&whole["health"]), fields(&served("/health")));
     let stopped = person.says(&["stop", "one", "nobody", "--json"]);
     stopped.fails(3, &["no such agent: nobody"]);
     let lines: Vec<Value> =

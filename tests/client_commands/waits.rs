@@ -113,7 +113,7 @@ fn events_that_were_dropped_are_shown() {
     let person = Person::of(&host);
     host.client().start("one", "puppet");
     // Each turn leaves an event with its reply; the ring has an eighth of the agent's memory at most.
-    let dropped = || host.client().events("one", 0)["droppedBefore"].as_u64();
+    let dropped = || host.client().events("one", 0).dropped_before;
     while dropped().is_none() {
         host.client().ask("one", &"x".repeat(100_000));
     }

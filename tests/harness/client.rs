@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use bulkhead_api::{AgentView, CrashesPage, StartAnswer};
+use bulkhead_api::{AgentView, CrashesPage, EventView, EventsPage, Health, StartAnswer};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request};
@@ -330,15 +330,22 @@ impl Client {
 
     /// `GET /agents/{id}/events?after=N`.
     #[track_caller]
-    pub fn events(&self, agent: &str, after: u64) -> Value {
-        self.get(&format!("/agents/{agent}/events?after={after}")).expect(200)
+    pub fn events(&self, agent: &str, after: u64) -> EventsPage {
+        self.get(&format!("/agents/{agent}/events?after={after}")).read(200)
+    }
+
+    /// What the events of this name say that are kept of an agent, oldest first.
+    #[track_caller]
+    pub fn events_named(&self, agent: &str, name: &str) -> Vec<Value> {
+        let events = self.events(agent, 0).events;
+        events.iter().filter(|event| &*event.event == name).map(data).collect()
     }
 
     /// `GET /health`, which must be well.
     #[track_caller]
-    pub fn health(&self) -> Value {
-        let health = self.get("/health").expect(200);
-        assert_eq!(health["status"], "ok", "the host is not well: {health}");
+    pub fn health(&self) -> Health {
+        let health: Health = self.get("/health").read(200);
+        assert_eq!(health.status, "ok", "the host is not well: {health:?}");
         health
     }
 
@@ -349,6 +356,11 @@ impl Client {
         assert_eq!(answer.status, 200, "the host answered: {}", answer.text);
         parse_metrics(&answer.text).unwrap_or_else(|line| panic!("no sample: {line:?}"))
     }
+}
+
+/// What an event says.
+pub fn data(event: &EventView) -> Value {
+    serde_json::from_str(event.data.get()).expect("the data is JSON")
 }
 
 /// The samples of an exposition, or the line that is none.

@@ -222,7 +222,7 @@ impl Trial {
         self.bystander.wait_for_more();
         self.bystander.check();
         let health = self.client().health();
-        assert!(health["agents"].as_u64() >= Some(1), "{health}");
+        assert!(health.agents >= 1, "{health:?}");
         let Self { bystander, host } = self;
         assert!(bystander.answered() >= ANSWERS_AFTER);
         drop(bystander);

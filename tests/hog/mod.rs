@@ -160,7 +160,7 @@ fn events_make_room_for_each_other() {
     let held = memory(&trial, "hog").host.events;
     assert!(held > 0 && held <= MIB, "{held}");
     let page = trial.client().events("hog", 0);
-    assert!(page["droppedBefore"].as_u64() > Some(900), "a reader does not see what is gone");
+    assert!(page.dropped_before > Some(900), "a reader does not see what is gone");
     trial.finish();
 }
 

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 
+use bulkhead_api::Readiness;
 use harness::memory_group::no_kills;
 use harness::{Host, HostBuilder, Need, wait_until};
 use rustix::process::{Signal, kill_process};
@@ -112,8 +113,8 @@ fn a_full_disk_costs_what_is_on_it_and_nothing_else() {
     });
     crash(&host, "again", 20);
     assert_eq!(host.client().metrics()["bulkhead_durable"], 0.0, "it was full at boot");
-    let ready = host.client().get("/readyz").expect(200);
-    assert!(ready["storeError"].to_string().contains("full"), "{ready}");
+    let ready: Readiness = host.client().get("/readyz").read(200);
+    assert!(ready.store_error.as_ref().is_some_and(|why| why.contains("full")), "{ready:?}");
     let unavailable = host.events_named("container.store_unavailable").len();
     assert!(unavailable > 0, "a disk without room is logged");
     let before = host.events_named("container.store_available").len();

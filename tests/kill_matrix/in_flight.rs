@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use harness::client::data;
 use harness::{Host, wait_until};
 use parking_lot::Mutex;
 use rustix::process::Signal;
@@ -90,11 +91,10 @@ fn set_aside(host: &Host) -> BTreeSet<String> {
         let mut after = 0;
         loop {
             let page = host.client().events(&name(agent), after);
-            let events = page["events"].as_array().expect("a list");
-            let Some(last) = events.last() else { break };
-            after = last["id"].as_u64().expect("a number");
-            let such = events.iter().filter(|it| it["event"] == "agent.message_set_aside");
-            ids.extend(such.filter_map(|it| it["data"]["messageId"].as_str().map(str::to_owned)));
+            let Some(last) = page.events.last() else { break };
+            after = last.id;
+            let such = page.events.iter().filter(|it| &*it.event == "agent.message_set_aside");
+            ids.extend(such.filter_map(|it| data(it)["messageId"].as_str().map(str::to_owned)));
         }
     }
     ids

@@ -181,12 +181,11 @@ fn events_are_kept_up_to_a_bound_and_the_page_says_from_where() {
     let [accepted, refused] = numbers[..] else { panic!("no two numbers: {reply}") };
     assert_eq!(accepted + refused, 5000, "{reply}");
     let page = trial.client().events(AGENT, 0);
-    let events = page["events"].as_array().unwrap();
-    assert!(events.len() <= 2000, "{} events are kept", events.len());
-    let ids: Vec<_> = events.iter().map(|event| event["id"].as_u64().unwrap()).collect();
+    assert!(page.events.len() <= 2000, "{} events are kept", page.events.len());
+    let ids: Vec<_> = page.events.iter().map(|event| event.id).collect();
     assert!(ids.is_sorted() && !ids.is_empty());
     if accepted > 2000 {
-        assert_eq!(page["droppedBefore"].as_u64(), Some(ids[0]), "{page}");
+        assert_eq!(page.dropped_before, Some(ids[0]), "{page:?}");
     }
     trial.finish();
 }

@@ -3,17 +3,11 @@
 mod oddities;
 
 use harness::{
-    Host, HostBuilder, ModelServer, Trial, Value, files, json, model_server, model_server_with_key,
+    Host, HostBuilder, ModelServer, Trial, files, json, model_server, model_server_with_key,
 };
 
 fn builder() -> HostBuilder {
     Host::builder().guest("mayor")
-}
-
-fn events_named(host: &Host, agent: &str, name: &str) -> Vec<Value> {
-    let page = host.client().events(agent, 0);
-    let events = page["events"].as_array().cloned().unwrap_or_default();
-    events.into_iter().filter(|event| event["event"] == name).collect()
 }
 
 #[test]
@@ -47,12 +41,10 @@ fn an_event_that_the_model_wants_is_an_event_of_the_agent() {
     host.client().start("mayor", "mayor");
     let reply = host.client().ask("mayor", "emit town.square {\"people\":3}");
     assert_eq!(reply, "emit returned: published");
-    let events = events_named(&host, "mayor", "town.square");
-    assert_eq!(events.len(), 1, "{events:?}");
-    assert_eq!(events[0]["data"], json!({"people": 3}));
+    assert_eq!(host.client().events_named("mayor", "town.square"), [json!({"people": 3})]);
     host.client().ask("mayor", "status painting the town hall");
-    let status = events_named(&host, "mayor", "status");
-    assert_eq!(status[0]["data"]["text"], "painting the town hall", "{status:?}");
+    let status = host.client().events_named("mayor", "status");
+    assert_eq!(status[0]["text"], "painting the town hall", "{status:?}");
     host.finish();
 }
 
@@ -64,7 +56,7 @@ fn an_event_name_that_is_the_hosts_is_refused_and_the_model_gets_the_error() {
     for name in ["agent.crash", "container.stopped", "Loud!"] {
         let reply = host.client().ask("mayor", &format!("emit {name} x"));
         assert!(reply.starts_with("emit returned: error:"), "{reply}");
-        assert!(events_named(&host, "mayor", name).is_empty());
+        assert!(host.client().events_named("mayor", name).is_empty());
     }
     host.finish();
 }

@@ -7,8 +7,6 @@ use std::thread;
 
 use harness::{Host, Value, files, json};
 
-use super::events_named;
-
 /// What the server does when it has sent everything.
 #[derive(Clone, Copy)]
 enum Then {
@@ -228,9 +226,8 @@ fn check(host: &Host, oddity: &Oddity) -> Result<(), String> {
                 && json["error"].as_str().is_some_and(|found| found.contains(part))
         }
         Wanted::Tools(texts) => {
-            let ran = events_named(host, name, "status");
-            let ran: Vec<_> =
-                ran.iter().filter_map(|event| event["data"]["text"].as_str()).collect();
+            let ran = host.client().events_named(name, "status");
+            let ran: Vec<_> = ran.iter().filter_map(|event| event["text"].as_str()).collect();
             said == "fine" && ran == *texts
         }
     };

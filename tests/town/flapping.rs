@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use bulkhead_api::Health;
 use fastrand::Rng;
 use harness::resident::resident_bytes;
 use harness::{Answer, Host, Value, json, wait_until};
@@ -208,7 +209,7 @@ impl Flap {
             let answer = self.timed("message", ANSWER, || client.send_wait(agent, "hi"));
             assert_eq!(answer.expect(200)["reply"], "hi", "{agent} is harmed");
             work.messages += 1;
-            self.timed("health", ANSWER, || client.get("/health")).expect(200);
+            self.timed("health", ANSWER, || client.get("/health")).read::<Health>(200);
             let status =
                 self.timed("status", ANSWER, || client.get(&format!("/agents/{agent}/status")));
             assert_eq!(status.expect(200)["incarnation"], 1);

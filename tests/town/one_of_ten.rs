@@ -72,8 +72,7 @@ fn a_town_that_misbehaves_for_one_agent_hears_the_events_of_all_others() {
         for agent in good() {
             host.client().ask(&agent, "hi");
         }
-        let here =
-            |agent: &str| host.client().events(agent, 0)["events"].as_array().map_or(0, Vec::len);
+        let here = |agent: &str| host.client().events(agent, 0).events.len();
         let there = |agent: &str| {
             kept(&town, |kept| {
                 let of_agent = |event: &&Value| event["agent_id"] == agent;

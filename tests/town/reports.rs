@@ -182,8 +182,7 @@ fn events(town: &TownServer, agent: &str) -> Vec<String> {
 /// The events that the host knows of it.
 fn events_here(host: &Host, agent: &str) -> Vec<String> {
     let page = host.client().events(agent, 0);
-    let events = page["events"].as_array().expect("events").iter();
-    events.map(|event| event["event"].as_str().unwrap_or_default().to_owned()).collect()
+    page.events.iter().map(|event| event.event.to_string()).collect()
 }
 
 #[test]
