@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use bulkhead_api::{StartAnswer, StopAnswer};
 use harness::incarnations::only;
-use harness::{Host, Value, json, wait_until};
+use harness::{Host, json, wait_until};
 
 /// What a busy machine may add to a grace.
 const SLACK: Duration = Duration::from_secs(10);
@@ -13,9 +14,9 @@ const SLACK: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_millis(700);
 
 /// Stops the agent. Returns the answer and how long it took.
-fn stop(host: &Host, agent: &str) -> (Value, Duration) {
+fn stop(host: &Host, agent: &str) -> (StopAnswer, Duration) {
     let asked = Instant::now();
-    let answer = host.client().stop(agent).expect(200);
+    let answer = host.client().stop(agent).read(200);
     (answer, asked.elapsed())
 }
 
@@ -31,10 +32,10 @@ fn a_turn_that_heeds_its_deadline_ends_in_its_grace() {
         let turn = scope.spawn(|| host.client().send_wait("one", &heed));
         wait_until("it is in its turn", || host.client().status("one").busy);
         let (answer, took) = stop(&host, "one");
-        assert_eq!(answer["exitReason"], "stopped", "{answer}");
+        assert_eq!(answer.exit_reason, "stopped", "{answer:?}");
         assert!(took < SLACK, "the stop took {took:?}");
-        let turn = turn.join().expect("an answer").expect(200);
-        let left: u64 = turn["reply"].as_str().unwrap().parse().expect("a number");
+        let left = turn.join().expect("an answer").reply();
+        let left: u64 = left.parse().expect("a number");
         assert!((1..=20_000).contains(&left), "it saw a deadline in {left} ms");
         println!("stopped in {took:?}, the turn had {left} ms left");
     });
@@ -67,7 +68,7 @@ fn what_does_not_end_is_killed_after_its_grace() {
             });
             let (answer, took) = stop(&host, agent);
             let _ = writeln!(figures, "{agent}: {} ms over", took.as_millis() as i128 - 700);
-            assert_eq!(answer["exitReason"], "killed", "{agent}: {answer}");
+            assert_eq!(answer.exit_reason, "killed", "{agent}: {answer:?}");
             assert!(took >= GRACE, "{agent} had {took:?} of its grace");
             assert!(took < GRACE + SLACK, "{agent} took {took:?}");
             if let Some(turn) = turn {
@@ -96,7 +97,7 @@ fn a_second_stop_waits_for_the_same_end() {
         let stops = [(); 3].map(|()| scope.spawn(|| stop(&host, "one")));
         for stop in stops {
             let (answer, took) = stop.join().expect("an answer");
-            assert_eq!(answer["exitReason"], "killed", "{answer}");
+            assert_eq!(answer.exit_reason, "killed", "{answer:?}");
             assert!(took < GRACE + SLACK, "it took {took:?}");
         }
     });
@@ -109,7 +110,7 @@ fn a_killed_transient_agent_that_was_to_stop_stays_down() {
     let builder = Host::builder().guest("ignores-stop").role("deaf", "ignores-stop", settings);
     let host = builder.start();
     host.client().start("one", "deaf");
-    assert_eq!(stop(&host, "one").0["exitReason"], "killed");
+    assert_eq!(stop(&host, "one").0.exit_reason, "killed");
     assert_eq!(host.client().status("one").status, "failed");
     let lines = host.finish();
     assert!(!lines.iter().any(|line| line["event"] == "agent.restart_scheduled"));
@@ -126,7 +127,7 @@ fn cancels_start(host: &Host, role: &str, prompt: &str, under_way: impl Fn() -> 
             status["status"] == "starting" && under_way()
         });
         let (answer, took) = stop(host, "one");
-        assert_eq!(answer["stopped"], true, "{answer}");
+        assert!(answer.stopped, "{answer:?}");
         assert!(took < SLACK, "the stop took {took:?}");
         let answer = start.join().expect("an answer").expect_error(409, &["stopped before"]);
         assert_eq!(answer["error_type"], "superseded", "{answer}");
@@ -162,9 +163,9 @@ fn a_start_is_stopped_while_its_component_is_compiled() {
     cancels_start(&host, "large", "", || true);
     assert_eq!(loaded(), 0, "the stop was answered when the compiler was through");
     // The compiler goes on, and what it made is there for the next start.
-    let started = host.client().start_with("one", "large", json!({})).expect(201);
+    let started: StartAnswer = host.client().start_with("one", "large", json!({})).read(201);
     host.wait_for_line("the component", |line| line["event"] == "container.component_loaded");
-    assert!(started["incarnation"].as_u64() > Some(1), "{started}");
+    assert!(started.agent.incarnation.0 > 1, "{started:?}");
     assert_eq!(host.client().ended("one").exit_reason.as_deref(), Some("completed"));
     host.wait_for_line("the start that was stopped", |line| {
         line["event"] == "agent.start_superseded" && line["incarnation"] == 1

@@ -1,5 +1,6 @@
 //! Credentials of a start: no part of what the agent is, and swapped in place.
 
+use bulkhead_api::StartAnswer;
 use harness::{Answer, Host, HostBuilder, Value, json, wait_until};
 use rustix::process::Signal;
 
@@ -19,8 +20,8 @@ fn env(name: &str, value: &str) -> Value {
 
 #[track_caller]
 fn joins(host: &Host, more: Value) {
-    let answer = start(host, more).expect(200);
-    assert_eq!((&answer["incarnation"], &answer["joined"]), (&json!(1), &json!(true)), "{answer}");
+    let answer: StartAnswer = start(host, more).read(200);
+    assert_eq!((answer.agent.incarnation.0, answer.joined), (1, true), "{answer:?}");
 }
 
 fn config(host: &Host, name: &str) -> String {
@@ -72,8 +73,8 @@ fn what_was_swapped_outlives_a_crash_and_the_host() {
     host.client().runs("one", 2);
     assert_eq!(config(&host, "A_TOKEN"), "new");
     // Also when it is swapped in a later incarnation.
-    let answer = start(&host, env("A_TOKEN", "newer")).expect(200);
-    assert_eq!((&answer["incarnation"], &answer["joined"]), (&json!(2), &json!(true)));
+    let answer: StartAnswer = start(&host, env("A_TOKEN", "newer")).read(200);
+    assert_eq!((answer.agent.incarnation.0, answer.joined), (2, true));
     host.signal(Signal::KILL);
     host.wait();
     let next = host.restart().ready();
@@ -108,7 +109,7 @@ fn a_fresh_credential_frees_nobody_from_quarantine() {
 fn another_value_that_is_no_credential_is_another_agent() {
     let host = builder().start();
     start(&host, env("COMPAT", "1")).expect(201);
-    assert_eq!(start(&host, env("COMPAT", "2")).expect(201)["incarnation"], 2);
+    assert_eq!(start(&host, env("COMPAT", "2")).read::<StartAnswer>(201).agent.incarnation.0, 2);
     host.finish();
 }
 

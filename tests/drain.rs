@@ -117,9 +117,9 @@ fn turns_and_mail_are_finished_and_nothing_new_is_let_in() {
         // An active agent still gets messages.
         assert_eq!(client.ask("idle", "hi"), "hi");
         host.release("busy");
-        assert_eq!(turn.join().expect("the sender").expect(200)["reply"], "over");
+        assert_eq!(turn.join().expect("the sender").reply(), "over");
         for (body, sender) in mail {
-            assert_eq!(sender.join().expect("a sender").expect(200)["reply"], body);
+            assert_eq!(sender.join().expect("a sender").reply(), body);
         }
     });
     let lines = host.ends_with(CLEAN);
@@ -301,7 +301,7 @@ fn a_message_of_many_turns_is_worked_off_to_its_end() {
         let caller = scope.spawn(|| client.send_wait("one", "turns 5000 through"));
         wait_until("it is at it", || client.status("one").message_count == 1);
         host.signal(Signal::TERM);
-        assert_eq!(caller.join().expect("the sender").expect(200)["reply"], "through");
+        assert_eq!(caller.join().expect("the sender").reply(), "through");
     });
     let lines = host.ends_with(CLEAN);
     assert_eq!(phases(&lines)[0].0, "settling");
@@ -351,7 +351,7 @@ fn an_interrupt_does_not_wait_for_mail() {
         // The turn is within the role's grace.
         phase_begins(&host, "stopping");
         host.release("busy");
-        assert_eq!(turn.join().expect("the sender").expect(200)["reply"], "over");
+        assert_eq!(turn.join().expect("the sender").reply(), "over");
         let body = waiting.join().expect("a sender").expect_error(502, &[]);
         assert_eq!(body["exitReason"], "drained", "{body}");
     });
@@ -372,7 +372,7 @@ fn a_start_that_waited_for_its_turn_is_no_unclean_end() {
         host.signal(Signal::INT);
         next.join().expect("the caller").expect_error(409, &["superseded"]);
         host.release("one");
-        assert_eq!(turn.join().expect("the sender").expect(200)["reply"], "over");
+        assert_eq!(turn.join().expect("the sender").reply(), "over");
     });
     let lines = host.ends_with(CLEAN);
     assert_eq!(reason(&lines, "one"), "superseded");

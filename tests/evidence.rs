@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use bulkhead_api::MessageAnswer;
 use harness::host::{CLEAN, Launch};
 use harness::memory_group::no_kills;
 use harness::{Host, HostBuilder, Value, json, wait_until};
@@ -89,10 +90,10 @@ fn a_run_whose_disk_is_gone_has_a_cause_its_crashes_and_its_numbers() {
     let record = crash(&first, "one", "trap");
     first.client().start_afresh("one", "trap");
     first.client().start("busy", "puppet");
-    let sent = first.client().send("busy", "wait").expect(200);
+    let sent: MessageAnswer = first.client().send("busy", "wait").read(200);
     wait_until("the agent is in its turn", || first.client().status("busy").busy);
     // The next heartbeat has it.
-    let message = sent["messageId"].to_string();
+    let message = format!("{:?}", sent.message_id);
     wait_until("the sink has the turn", || documents(sink.path(), "run").contains(&message));
     kill_with_its_disk(&mut first);
 
@@ -103,7 +104,8 @@ fn a_run_whose_disk_is_gone_has_a_cause_its_crashes_and_its_numbers() {
     assert_eq!(line["lastState"], "hydrated", "{line:#}");
     has(&line, "evidence", "the disk has nothing of it; its digest at the evidence sink is of");
     let flight = &line["inFlight"][0];
-    assert_eq!((&flight["agentId"], &flight["messageId"]), (&json!("busy"), &sent["messageId"]));
+    assert_eq!(flight["agentId"], "busy");
+    assert_eq!(flight["messageId"], sent.message_id);
     assert!(line["lastMemory"]["rssBytes"].as_u64() > Some(0), "{line:#}");
     let found =
         second.wait_for_line("what was found", |line| line["event"] == "container.evidence_found");

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use bulkhead_api::{MessageAnswer, NudgeAnswer};
 use harness::client::data;
-use harness::{Host, Value, json, wait_until};
+use harness::{Answer, Host, Value, json, wait_until};
 use rustix::process::Signal;
 
 /// A host with a role for each of these idle times, named after it.
@@ -75,7 +76,7 @@ fn an_agent_that_works_is_not_idle() {
         let status = host.client().status("busy");
         assert_eq!((&*status.status, status.busy), ("running", true));
         host.release("busy");
-        assert_eq!(busy.join().expect("an answer").expect(200)["reply"], "work");
+        assert_eq!(busy.join().expect("an answer").reply(), "work");
     });
     let exit = host.wait_for_exit("busy");
     assert_eq!(exit["reason"], "completed", "{exit}");
@@ -88,9 +89,9 @@ fn a_message_restarts_the_wait() {
     host.client().start("one", "idle-3000");
     host.client().start("clock", "idle-1000");
     host.wait_for_exit("clock");
-    let sent = host.client().send_wait("one", "hello").expect(200);
+    let sent: MessageAnswer = host.client().send_wait("one", "hello").read(200);
     let turn = host.wait_for_line("the turn", |line| {
-        line["event"] == "agent.turn" && line["messageId"] == sent["messageId"]
+        line["event"] == "agent.turn" && line["messageId"] == sent.message_id
     });
     let exit = host.wait_for_exit("one");
     let waited = millis(&exit) - millis(&turn);
@@ -141,8 +142,8 @@ fn an_idle_agent_gets_a_nudge_as_a_turn() {
     });
     assert_eq!(message["sender"], json!({"nudge": "n1"}), "{message}");
     // The host names one that has no name.
-    let answer = host.client().post("/agents/one/nudge", &json!({"message": "again"})).expect(200);
-    let id = answer["nudgeId"].as_str().expect("a name").to_owned();
+    let answer = host.client().post("/agents/one/nudge", &json!({"message": "again"}));
+    let id = answer.read::<NudgeAnswer>(200).nudge_id;
     assert_eq!(reply_to(&host, "one", &id), "again");
     assert_eq!(host.client().ask("one", "count"), "3");
     host.finish();
@@ -177,10 +178,9 @@ fn messages_go_before_nudges() {
         assert_eq!((status.mailbox_depth, status.nudges), (2, 2));
         host.release("one");
         busy.join().expect("an answer").expect(200);
-        let ids = messages
-            .into_iter()
-            .map(|message| message.join().expect("an answer").expect(200)["messageId"].clone());
-        let expected: Vec<_> = ids.chain([json!("n1"), json!("n2")]).collect();
+        let id_of = |answer: Answer| answer.read::<MessageAnswer>(200).message_id;
+        let ids = messages.into_iter().map(|message| id_of(message.join().expect("an answer")));
+        let expected: Vec<_> = ids.chain(["n1".into(), "n2".into()]).collect();
         wait_until("all had their turn", || host.events_named("agent.turn").len() == 5);
         let turns = host.events_named("agent.turn");
         let order: Vec<_> = turns.iter().skip(1).map(|turn| turn["messageId"].clone()).collect();

@@ -1,5 +1,6 @@
 //! Messages that wait: how many may, and what becomes of them when their agent ends.
 
+use bulkhead_api::{MessageAnswer, StartAnswer, StopAnswer};
 use harness::puppet::Caller;
 use harness::{Answer, Host, Value, json, wait_until};
 
@@ -20,8 +21,7 @@ fn answers(callers: Vec<Caller<'_>>) -> Vec<Answer> {
 }
 
 fn replies(callers: Vec<Caller<'_>>) -> Vec<String> {
-    let reply = |answer: Answer| answer.expect(200)["reply"].as_str().unwrap_or("").to_owned();
-    answers(callers).into_iter().map(reply).collect()
+    answers(callers).iter().map(Answer::reply).collect()
 }
 
 /// Every sender is notified that the agent ended, and how.
@@ -187,11 +187,11 @@ fn what_comes_in_backoff_waits_for_the_restart() {
     host.client().start("one", "puppet");
     let came_in_backoff = (1..=20).any(|incarnation| {
         host.client().send_wait("one", "panic").expect_error(502, &[]);
-        let sent = host.client().send_wait("one", "count").expect(200);
-        assert_eq!(sent["reply"], "1", "{sent}");
+        let sent: MessageAnswer = host.client().send_wait("one", "count").read(200);
+        assert_eq!(sent.turn.and_then(|turn| turn.reply).as_deref(), Some("1"));
         host.client().runs("one", incarnation + 1);
         let line = host.wait_for_line("the message", |line| {
-            line["event"] == "agent.message" && line["messageId"] == sent["messageId"]
+            line["event"] == "agent.message" && line["messageId"] == sent.message_id
         });
         // Taken by the incarnation that is over, worked on by the next.
         line["incarnation"] == incarnation
@@ -214,7 +214,7 @@ fn senders_of_what_waits_for_an_agent_that_is_stopped_are_notified() {
         // The turn under way may end.
         assert_eq!(replies(vec![busy]), ["first"]);
         check_undelivered(waiting, "stopped");
-        assert_eq!(stop.join().expect("an answer").expect(200)["exitReason"], "stopped");
+        assert_eq!(stop.join().expect("an answer").read::<StopAnswer>(200).exit_reason, "stopped");
     });
     assert_eq!(host.client().metrics()["bulkhead_mailbox_messages"], 0.0);
     let lines = host.finish();
@@ -299,8 +299,8 @@ fn what_waits_in_backoff_is_taken_over_by_a_start() {
         let meanwhile = host.queue(scope, "one", &["b", "count"]);
         // Of another spec: it is the same agent to those who wrote to it.
         let body = json!({"prompt": "second prompt", "model": "another"});
-        let started = host.client().start_with("one", "puppet", body).expect(201);
-        assert_eq!(started["incarnation"], 2, "{started}");
+        let started: StartAnswer = host.client().start_with("one", "puppet", body).read(201);
+        assert_eq!(started.agent.incarnation.0, 2, "{started:?}");
         assert_eq!(replies(before), ["a", "3"]);
         assert_eq!(replies(meanwhile), ["b", "5"]);
     });

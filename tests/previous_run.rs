@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::path::Path;
 
+use bulkhead_api::MessageAnswer;
 use bulkhead_blackbox as blackbox;
 use bulkhead_blackbox::{Found, Geometry, Run};
 use bulkhead_types::previous::RunState;
@@ -100,9 +101,9 @@ fn a_kill_shows_who_was_at_what_and_a_clean_end_leaves_nothing() {
         // The second incarnation of each.
         client.start(agent, "puppet");
         client.start_afresh(agent, "puppet");
-        let sent = client.send(agent, "wait").expect(200);
+        let sent: MessageAnswer = client.send(agent, "wait").read(200);
         wait_until("the agent is in its turn", || client.status(agent).busy);
-        expected.push(json!([agent, 2, "handle", sent["messageId"]]));
+        expected.push(json!([agent, 2, "handle", sent.message_id]));
     }
     expected.push(json!(["slow", 1, "start", null]));
     std::thread::scope(|scope| {

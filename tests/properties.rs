@@ -14,7 +14,7 @@ use std::cell::Cell;
 use std::fmt::Debug;
 use std::sync::Barrier;
 
-use bulkhead_api::AgentView;
+use bulkhead_api::{AgentView, MessageAnswer, NudgeAnswer, StartAnswer, StopAnswer};
 use command::{AGENTS, Body, Case, Command, IfRunning, Spec, Start};
 use harness::client::Client;
 use harness::incarnations::{all_ended, check_one_at_a_time, check_one_end_each, events_of};
@@ -138,15 +138,13 @@ impl<'a> Run<'a> {
         let next = model.incarnation + 1;
         match model.start(spec, start) {
             Started::Again => {
-                let body = answer.expect(201);
-                assert_eq!((incarnation(&body), &body["joined"]), (next, &Value::Null), "{body}");
+                let new: StartAnswer = answer.read(201);
+                assert_eq!((new.agent.incarnation.0, new.joined), (next, false), "{new:?}");
             }
             started @ (Started::Joined | Started::Kept) => {
-                let (body, joins) = (answer.expect(200), started == Started::Joined);
-                assert_eq!(
-                    (incarnation(&body), body["joined"] == true),
-                    (model.incarnation, joins)
-                );
+                let kept: StartAnswer = answer.read(200);
+                let expected = (model.incarnation, started == Started::Joined);
+                assert_eq!((kept.agent.incarnation.0, kept.joined), expected);
             }
             Started::Quarantined => check_quarantined(&answer, model),
         }
@@ -232,7 +230,7 @@ impl<'a> Run<'a> {
     fn stop(&mut self, agent: usize) {
         let answer = self.client.stop(&self.ids[agent]);
         match self.agents[agent].stop() {
-            Some(reason) => assert_eq!(answer.expect(200)["exitReason"], reason),
+            Some(reason) => assert_eq!(answer.read::<StopAnswer>(200).exit_reason, reason),
             None => drop(answer.expect_error(404, &["no-such-agent"])),
         }
     }
@@ -245,9 +243,9 @@ impl<'a> Run<'a> {
             _ => self.client.send_wait(id, body.text()),
         };
         match model.message(body) {
-            Sent::Answered => assert_eq!(answer.expect(200)["reply"], body.text()),
-            Sent::Done => assert_eq!(answer.expect(200)["outcome"], "done"),
-            Sent::Waits => assert_eq!(answer.expect(200)["sent"], true),
+            Sent::Answered => assert_eq!(answer.reply(), body.text()),
+            Sent::Done => assert_eq!(answer.turn().outcome, "done"),
+            Sent::Waits => assert!(answer.read::<MessageAnswer>(200).sent),
             Sent::Crashed => {
                 let body = answer.expect_error(502, &[]);
                 assert_eq!(body["exitReason"], "trap", "{body}");
@@ -261,7 +259,7 @@ impl<'a> Run<'a> {
     fn nudge(&mut self, agent: usize) {
         let answer = self.client.nudge(&self.ids[agent], "hint", Body::Hello.text());
         match self.agents[agent].nudge() {
-            Some(true) => assert_eq!(answer.expect(200)["queued"], true),
+            Some(true) => assert!(answer.read::<NudgeAnswer>(200).queued),
             Some(false) => drop(answer.expect_error(409, &["not-running"])),
             None => drop(answer.expect_error(404, &["no-such-agent"])),
         }

@@ -1,5 +1,6 @@
 //! What becomes of an agent after an end: whether it is restarted, when, and when no more.
 
+use bulkhead_api::{StartAnswer, StopAnswer};
 use bulkhead_types::restart::QuarantineReason;
 use bulkhead_types::{ExitReason, RestartPolicy};
 use harness::trial::incarnation;
@@ -133,8 +134,8 @@ fn a_transient_agent_that_is_stopped_or_completes_stays_down() {
 fn a_permanent_agent_that_completes_comes_back_and_one_that_is_stopped_does_not() {
     let host = builder("permanent", SHORT).start();
     host.client().start("one", "puppet");
-    let done = host.client().send_wait("one", "done").expect(200);
-    assert_eq!(done["outcome"], "done", "{done}");
+    let done = host.client().send_wait("one", "done").turn();
+    assert_eq!(done.outcome, "done", "{done:?}");
     host.client().runs("one", 2);
     let status = host.client().status("one");
     let history = &status.restart.history;
@@ -220,9 +221,9 @@ fn a_start_in_backoff_starts_now() {
     assert_eq!(status.restart.attempts_in_window, 2, "{status:?}");
     // Of another spec it does not.
     let body = json!({"model": "another"});
-    let started = host.client().start_with("one", "puppet", body).expect(201);
-    assert_eq!(started["incarnation"], 3, "{started}");
-    assert_eq!(started["restart"]["attemptsInWindow"], 0, "{started}");
+    let started: StartAnswer = host.client().start_with("one", "puppet", body).read(201);
+    assert_eq!(started.agent.incarnation.0, 3, "{started:?}");
+    assert_eq!(started.agent.restart.attempts_in_window, 0, "{started:?}");
     let lines = host.finish();
     for number in [1, 2] {
         let cancelled = line(&lines, "agent.restart_cancelled", "one", number);
@@ -240,8 +241,8 @@ fn a_stop_in_backoff_ends_it() {
         host.client().start_with("one", "puppet", body).expect(201);
         panics(&host, "one");
         assert_eq!(host.client().status("one").status, "backoff");
-        let answer = host.client().stop("one").expect(200);
-        assert_eq!(answer["stopped"], true, "{answer}");
+        let answer: StopAnswer = host.client().stop("one").read(200);
+        assert!(answer.stopped, "{answer:?}");
         // A client that gets the answer of the stop sees it stopped.
         let status = host.client().status("one");
         assert_eq!(status.status, "exited", "incarnation {number}: {status:?}");
@@ -333,10 +334,11 @@ fn one_end_too_many_is_quarantined_and_the_same_start_refused() {
 fn force_ends_a_quarantine_and_its_history() {
     let host = two_restarts();
     quarantined(&host).expect_error(409, &[]);
-    let started = host.client().start_with("one", "puppet", json!({"force": true})).expect(201);
-    assert_eq!(started["incarnation"], 4, "{started}");
-    assert!(started["restart"].get("history").is_none(), "{started}");
-    assert!(started["restart"].get("quarantine").is_none(), "{started}");
+    let forced = json!({"force": true});
+    let started: StartAnswer = host.client().start_with("one", "puppet", forced).read(201);
+    assert_eq!(started.agent.incarnation.0, 4, "{started:?}");
+    assert!(started.agent.restart.history.is_empty(), "{started:?}");
+    assert!(started.agent.restart.quarantine.is_none(), "{started:?}");
     // It has all its restarts again.
     panics(&host, "one");
     host.client().runs("one", 5);
@@ -348,9 +350,9 @@ fn another_spec_is_a_new_chance() {
     let host = two_restarts();
     quarantined(&host).expect_error(409, &[]);
     let body = json!({"systemPrompt": "do better"});
-    let started = host.client().start_with("one", "puppet", body).expect(201);
-    assert_eq!(started["incarnation"], 4, "{started}");
-    assert!(started["restart"].get("quarantine").is_none(), "{started}");
+    let started: StartAnswer = host.client().start_with("one", "puppet", body).read(201);
+    assert_eq!(started.agent.incarnation.0, 4, "{started:?}");
+    assert!(started.agent.restart.quarantine.is_none(), "{started:?}");
     assert_eq!(host.client().ask("one", "count"), "1");
     host.finish();
 }

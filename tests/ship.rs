@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bulkhead_api::StopAnswer;
 use bulkhead_store::database::{Newest, read_snapshot};
 use bulkhead_types::{AgentId, Durable};
 use harness::client::Client;
@@ -385,8 +386,8 @@ fn a_turn_that_is_answered_as_shipped_left_its_snapshot_on_the_next_machine() {
     let client = world.client(&first, 1, "first");
     assert_eq!(client.start("one-more", "echo").durable, Some(Durable::Node));
     assert_eq!(client.start("a", "keeps").durable, Some(Durable::Fleet));
-    let answer = client.send_wait("a", "hello").expect(200);
-    assert_eq!((&answer["reply"], &answer["durable"]), (&"hello".into(), &"fleet".into()));
+    let turn = client.send_wait("a", "hello").turn();
+    assert_eq!((turn.reply.as_deref(), turn.durable), (Some("hello"), Some(Durable::Fleet)));
     world.lose(first, "first");
 
     let second = world.copy("second");
@@ -396,15 +397,15 @@ fn a_turn_that_is_answered_as_shipped_left_its_snapshot_on_the_next_machine() {
     assert!(matches!(newest, Ok(Newest::Kept(_))), "{newest:?}");
     // An agent that gives none has none that is shipped, and one that is done leaves its end.
     for prompt in ["refuse 1", "done"] {
-        let answer = client.send_wait("a", prompt).expect(200);
-        assert_eq!(answer["durable"], Value::Null, "{prompt}");
+        let turn = client.send_wait("a", prompt).turn();
+        assert_eq!(turn.durable, None, "{prompt}");
     }
     client.start("b", "keeps");
     let (place, away) = (world.fleet.path("place"), world.fleet.path("away"));
     fs::rename(&place, &away).unwrap();
-    let answer = client.send_wait("b", "hello").expect(200);
-    assert_eq!((&answer["reply"], &answer["durable"]), (&"hello".into(), &"node".into()));
-    assert_eq!(client.stop("one-more").expect(200)["durable"], "node");
+    let turn = client.send_wait("b", "hello").turn();
+    assert_eq!((turn.reply.as_deref(), turn.durable), (Some("hello"), Some(Durable::Node)));
+    assert_eq!(client.stop("one-more").read::<StopAnswer>(200).durable, Some(Durable::Node));
     fs::rename(&away, &place).unwrap();
 }
 

@@ -50,7 +50,7 @@ fn keeps_its_grace(host: Host, signals: &[(Pid, Signal)]) -> Vec<Value> {
         // Each of them came before the turn may end.
         wait_until("no signal is on its way", || signals.iter().all(|(to, _)| is_taken(*to)));
         host.release("a");
-        assert_eq!(caller.join().expect("the sender").expect(200)["reply"], "long");
+        assert_eq!(caller.join().expect("the sender").reply(), "long");
     });
     host.ends_with(CLEAN)
 }

@@ -3,17 +3,18 @@
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
+use bulkhead_api::{StartAnswer, StopAnswer};
 use harness::incarnations::{check_one_at_a_time, check_one_end_each};
 use harness::metrics::{given_back, is_empty, wait_for_metrics};
 use harness::trial::incarnation;
-use harness::{Host, files};
+use harness::{Answer, Host, files};
 use serde_json::{Value, json};
 
 /// Callers at one time.
 const CALLERS: usize = 64;
 
 /// Starts `agent` from many threads at once; the body of caller `n` is `more(n)`.
-fn stampede(host: &Host, role: &str, more: impl Fn(usize) -> Value + Sync) -> Vec<(u16, Value)> {
+fn stampede(host: &Host, role: &str, more: impl Fn(usize) -> Value + Sync) -> Vec<Answer> {
     let barrier = Barrier::new(CALLERS);
     std::thread::scope(|scope| {
         let callers: Vec<_> = (0..CALLERS)
@@ -22,13 +23,24 @@ fn stampede(host: &Host, role: &str, more: impl Fn(usize) -> Value + Sync) -> Ve
                 scope.spawn(move || {
                     let body = more(n);
                     barrier.wait();
-                    let answer = host.client().start_with("one", role, body);
-                    (answer.status, answer.body)
+                    host.client().start_with("one", role, body)
                 })
             })
             .collect();
         callers.into_iter().map(|caller| caller.join().expect("a caller")).collect()
     })
+}
+
+/// How many of them have this status. Each of these is of this incarnation, and joined one unless it is new.
+#[track_caller]
+fn started(answers: &[Answer], status: u16, incarnation: u64) -> usize {
+    let answers = answers.iter().filter(|answer| answer.status == status);
+    let check = |answer: &Answer| {
+        let started: StartAnswer = answer.read(status);
+        let found = (started.agent.incarnation.0, started.joined);
+        assert_eq!(found, (incarnation, status == 200), "{started:?}");
+    };
+    answers.inspect(|answer| check(answer)).count()
 }
 
 #[test]
@@ -43,10 +55,8 @@ fn identical_starts_share_one_incarnation() {
         host.release("one");
         answers.join().expect("the callers")
     });
-    assert!(answers.iter().all(|(_, body)| body["incarnation"] == 1), "{answers:?}");
-    let joined = answers.iter().filter(|(status, body)| *status == 200 && body["joined"] == true);
-    assert_eq!(joined.count(), CALLERS - 1);
-    assert_eq!(answers.iter().filter(|(status, _)| *status == 201).count(), 1);
+    assert_eq!(started(&answers, 200, 1), CALLERS - 1);
+    assert_eq!(started(&answers, 201, 1), 1);
     host.client().stop("one").expect(200);
     let lines = host.finish();
     check_one_at_a_time(&lines, "one");
@@ -59,18 +69,13 @@ fn identical_starts_join_however_late_they_come() {
     let host = Host::builder().start();
     let mut answers = stampede(&host, "echo", |_| json!({"prompt": "hi"}));
     // Clients that come one by one, long after the agent runs.
-    answers.extend((0..3).map(|_| {
-        let answer = host.client().start_with("one", "echo", json!({"prompt": "hi"}));
-        (answer.status, answer.body)
-    }));
-    assert!(answers.iter().all(|(_, body)| body["incarnation"] == 1), "{answers:?}");
-    let created: Vec<_> = answers.iter().filter(|(status, _)| *status == 201).collect();
-    assert_eq!(created.len(), 1, "{answers:?}");
-    let joined = answers.iter().filter(|(status, body)| *status == 200 && body["joined"] == true);
-    assert_eq!(joined.count(), answers.len() - 1);
+    let late = || host.client().start_with("one", "echo", json!({"prompt": "hi"}));
+    answers.extend((0..3).map(|_| late()));
+    assert_eq!(started(&answers, 201, 1), 1, "{answers:?}");
+    assert_eq!(started(&answers, 200, 1), answers.len() - 1);
     let fresh = json!({"prompt": "hi", "ifRunning": "restart"});
-    let fresh = host.client().start_with("one", "echo", fresh).expect(201);
-    assert_eq!((&fresh["incarnation"], &fresh["joined"]), (&json!(2), &Value::Null));
+    let fresh: StartAnswer = host.client().start_with("one", "echo", fresh).read(201);
+    assert_eq!((fresh.agent.incarnation.0, fresh.joined), (2, false));
     host.client().stop("one").expect(200);
     let lines = host.finish();
     check_one_at_a_time(&lines, "one");
@@ -84,18 +89,13 @@ fn of_different_starts_exactly_one_runs() {
     let running = host.client().status("one");
     assert_eq!(running.status, "running");
     let last = running.incarnation.0;
-    for (status, body) in &answers {
-        match status {
-            201 => {}
-            409 => assert_eq!(body["error_type"], "superseded", "{body}"),
-            other => panic!("a start got {other}: {body}"),
+    let mut won = Vec::new();
+    for answer in &answers {
+        match answer.status {
+            201 => won.push(answer.read::<StartAnswer>(201).agent.incarnation.0),
+            _ => assert_eq!(answer.clone().expect(409)["error_type"], "superseded"),
         }
     }
-    let won: Vec<u64> = answers
-        .iter()
-        .filter(|(status, _)| *status == 201)
-        .map(|(_, body)| incarnation(body))
-        .collect();
     assert!(won.contains(&last), "the one that runs was answered 201");
     host.client().stop("one").expect(200);
     let lines = host.finish();
@@ -136,7 +136,7 @@ fn a_start_that_hangs_is_superseded_by_another_spec() {
         harness::wait_until("the first start is under way", || host.client().find("one").is_some());
         let began = Instant::now();
         let second = host.client().start_with("one", "slow-start", json!({"prompt": "0"}));
-        assert_eq!(second.expect(201)["incarnation"], 2);
+        assert_eq!(second.read::<StartAnswer>(201).agent.incarnation.0, 2);
         // Far below the minute that the first one wanted to hang.
         assert!(began.elapsed() < Duration::from_secs(20));
         first.join().expect("the first caller").expect_error(409, &["stopped before"]);
@@ -154,7 +154,7 @@ fn a_start_that_hangs_can_be_stopped() {
         let body = json!({"prompt": "60000"});
         let start = scope.spawn(|| host.client().start_with("one", "slow-start", body));
         harness::wait_until("the start is under way", || host.client().find("one").is_some());
-        assert_eq!(host.client().stop("one").expect(200)["exitReason"], "stopped");
+        assert_eq!(host.client().stop("one").read::<StopAnswer>(200).exit_reason, "stopped");
         start.join().expect("the caller").expect_error(409, &["stopped before"]);
     });
     check_one_end_each(&host.finish(), "one", 1);
@@ -184,7 +184,10 @@ fn a_deaf_incarnation_delays_only_its_own_successor() {
         let body = json!({"model": "another"});
         let next = scope.spawn(|| host.client().start_with("one", "ignores-stop", body));
         assert_eq!(host.client().ask("bystander", "hi"), "hi");
-        assert_eq!(next.join().expect("the caller").expect(201)["incarnation"], 2);
+        assert_eq!(
+            next.join().expect("the caller").read::<StartAnswer>(201).agent.incarnation.0,
+            2
+        );
     });
     host.client().stop("one").expect(200);
     let lines = host.finish();
@@ -198,12 +201,12 @@ fn a_live_agent_is_kept_when_the_caller_wants_it() {
     host.client().start("one", "echo");
     for model in ["this", "another"] {
         let keep = json!({"ifRunning": "keep", "model": model});
-        let kept = host.client().start_with("one", "echo", keep).expect(200);
-        assert_eq!((&kept["incarnation"], &kept["joined"]), (&json!(1), &Value::Null));
+        let kept: StartAnswer = host.client().start_with("one", "echo", keep).read(200);
+        assert_eq!((kept.agent.incarnation.0, kept.joined), (1, false));
     }
     let equal = json!({"ifRunning": "keep"});
-    let kept = host.client().start_with("one", "echo", equal).expect(200);
-    assert_eq!(kept["joined"], Value::Null, "its credentials were not taken");
+    let kept: StartAnswer = host.client().start_with("one", "echo", equal).read(200);
+    assert!(!kept.joined, "its credentials were not taken");
     let fresh = host.client().start_afresh("one", "echo");
     assert_eq!(fresh.agent.incarnation.0, 2);
     host.finish();
@@ -216,8 +219,8 @@ fn an_equal_start_of_an_agent_in_a_turn_leaves_the_turn_alone() {
     std::thread::scope(|scope| {
         let turn = scope.spawn(|| host.client().send_wait("one", "500"));
         harness::wait_until("it is in its turn", || host.client().status("one").busy);
-        let again = host.client().start_with("one", "hang", json!({})).expect(200);
-        assert_eq!((&again["incarnation"], &again["joined"]), (&json!(1), &json!(true)));
+        let again: StartAnswer = host.client().start_with("one", "hang", json!({})).read(200);
+        assert_eq!((again.agent.incarnation.0, again.joined), (1, true));
         turn.join().expect("the sender").expect(200);
     });
     host.finish();
@@ -234,8 +237,8 @@ fn equal_starts_of_an_agent_that_stops_wait_and_share_the_next_one() {
         stop.join().expect("the stop").expect(200);
         answers
     });
-    assert!(answers.iter().all(|(_, body)| body["incarnation"] == 2), "{answers:?}");
-    assert_eq!(answers.iter().filter(|(_, body)| body["joined"] == true).count(), CALLERS - 1);
+    assert_eq!(started(&answers, 200, 2), CALLERS - 1);
+    assert_eq!(started(&answers, 201, 2), 1);
     host.client().stop("one").expect(200);
     let lines = host.finish();
     check_one_at_a_time(&lines, "one");
@@ -246,8 +249,8 @@ fn a_start_that_follows_the_last_answer_of_an_agent_begins_the_next_one() {
     let host = Host::builder().guest("puppet").start();
     for round in 1..=100 {
         assert_eq!(host.client().start("one", "puppet").agent.incarnation.0, round);
-        let answer = host.client().send_wait("one", "done").expect(200);
-        assert_eq!(answer["outcome"], "done", "{answer}");
+        let answer = host.client().send_wait("one", "done").turn();
+        assert_eq!(answer.outcome, "done", "{answer:?}");
     }
     host.finish();
 }
@@ -263,10 +266,10 @@ fn a_start_of_a_changed_component_replaces_what_was_made_from_the_old_one() {
     start().expect(201);
     // The same bytes in another file are the same component.
     replace(&path, &std::fs::read(&path).expect("read it"));
-    assert_eq!(start().expect(200)["incarnation"], 1);
+    assert_eq!(start().read::<StartAnswer>(200).agent.incarnation.0, 1);
     replace(&path, &std::fs::read(files::component("puppet")).expect("read a component"));
-    assert_eq!(start().expect(201)["incarnation"], 2);
-    assert_eq!(start().expect(200)["incarnation"], 2);
+    assert_eq!(start().read::<StartAnswer>(201).agent.incarnation.0, 2);
+    assert_eq!(start().read::<StartAnswer>(200).agent.incarnation.0, 2);
     host.finish();
 }
 

@@ -1,5 +1,6 @@
 //! An agent that does what it should, and the calls that everybody uses.
 
+use bulkhead_api::{MessageAnswer, StartAnswer, StopAnswer};
 use harness::host::CLEAN;
 use harness::{Host, Value, json};
 use rustix::process::Signal;
@@ -38,9 +39,8 @@ fn what_is_said_comes_back_whatever_it_is() {
     for said in ["hi", "gr\u{fc}n \u{1f33f}", "\u{0}\n\"\\", "{\"a\":1}", large.as_str()] {
         assert!(host.client().ask("echo", said) == said, "{:.40} did not come back", said);
     }
-    let answer = host.client().send_wait("echo", "last").expect(200);
-    assert_eq!(answer["outcome"], "idle", "{answer}");
-    assert_eq!(answer["sent"], true, "{answer}");
+    let answer = host.client().send_wait("echo", "last").turn();
+    assert_eq!(answer.outcome, "idle", "{answer:?}");
     let status = host.client().status("echo");
     assert_eq!(status.message_count, 6, "{status:?}");
     assert!(!status.busy, "{status:?}");
@@ -52,10 +52,10 @@ fn what_is_said_comes_back_whatever_it_is() {
 fn a_message_without_wait_is_taken_and_worked_on() {
     let host = Host::builder().start();
     host.client().start("echo", "echo");
-    let answer = host.client().send("echo", "hi").expect(200);
-    assert_eq!(answer["sent"], true, "{answer}");
-    assert!(answer.get("outcome").is_none(), "{answer}");
-    let id = answer["messageId"].as_str().expect("an id");
+    let answer: MessageAnswer = host.client().send("echo", "hi").read(200);
+    assert!(answer.sent, "{answer:?}");
+    assert!(answer.turn.is_none(), "{answer:?}");
+    let id = &*answer.message_id;
     let message = host.wait_for_line("agent.message", |line| {
         line["event"] == "agent.message" && line["messageId"] == id
     });
@@ -90,9 +90,9 @@ fn messages_are_worked_on_in_the_order_of_their_coming() {
 fn a_stop_ends_it_and_a_start_begins_the_next_incarnation() {
     let host = Host::builder().start();
     host.client().start("echo", "echo");
-    let stopped = host.client().stop("echo").expect(200);
-    assert_eq!(stopped["stopped"], true, "{stopped}");
-    assert_eq!(stopped["exitReason"], "stopped", "{stopped}");
+    let stopped: StopAnswer = host.client().stop("echo").read(200);
+    assert!(stopped.stopped, "{stopped:?}");
+    assert_eq!(stopped.exit_reason, "stopped", "{stopped:?}");
     let status = host.client().status("echo");
     assert_eq!(status.status, "exited", "{status:?}");
     assert_eq!(status.exit_reason.as_deref(), Some("stopped"), "{status:?}");
@@ -111,8 +111,8 @@ fn a_stop_ends_it_and_a_start_begins_the_next_incarnation() {
 fn a_start_of_a_running_agent_joins_it_begins_it_afresh_or_keeps_it() {
     let host = Host::builder().start();
     host.client().start("echo", "echo");
-    let joined = host.client().start_with("echo", "echo", json!({})).expect(200);
-    assert_eq!((&joined["incarnation"], &joined["joined"]), (&1.into(), &true.into()), "{joined}");
+    let joined: StartAnswer = host.client().start_with("echo", "echo", json!({})).read(200);
+    assert_eq!((joined.agent.incarnation.0, joined.joined), (1, true), "{joined:?}");
     let other = json!({"ifRunning": "keep", "model": "another"});
     let kept = host.client().start_with("echo", "echo", other).expect(200);
     assert_eq!((&kept["incarnation"], kept.get("joined")), (&1.into(), None), "{kept}");

@@ -1,5 +1,6 @@
 //! A guest that waits in a host call.
 
+use bulkhead_api::MessageAnswer;
 use harness::{Host, Trial, json};
 
 #[test]
@@ -34,11 +35,11 @@ fn a_wait_for_the_answer_can_be_shorter_than_the_turn() {
     let trial = Trial::begin(Host::builder().guest("hang").role("hang", "hang", settings));
     trial.client().start("hang", "hang");
     let answer = trial.client().post("/agents/hang/message?wait=10", &json!({"prompt": "300"}));
-    let answer = answer.expect(202);
-    assert_eq!(answer["outcome"], "pending", "{answer}");
-    assert_eq!(answer["sent"], true, "{answer}");
+    let answer: MessageAnswer = answer.read(202);
+    assert!(answer.sent, "{answer:?}");
+    assert_eq!(answer.turn.expect("how far it is").outcome, "pending");
     let turn = trial.host().wait_for_line("the turn's end", |line| {
-        line["event"] == "agent.turn" && line["messageId"] == answer["messageId"]
+        line["event"] == "agent.turn" && line["messageId"] == answer.message_id
     });
     assert_eq!(turn["outcome"], "idle", "{turn}");
     trial.finish();

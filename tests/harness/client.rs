@@ -7,7 +7,9 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use bulkhead_api::{AgentView, CrashesPage, EventView, EventsPage, Health, StartAnswer};
+use bulkhead_api::{
+    AgentView, CrashesPage, EventView, EventsPage, Health, MessageAnswer, StartAnswer, TurnView,
+};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request};
@@ -62,6 +64,20 @@ impl Answer {
     pub fn read<T: DeserializeOwned>(&self, status: u16) -> T {
         assert_eq!(self.status, status, "the host answered: {}", self.text);
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    /// How the turn of a message ended, of an answer that waited for it.
+    #[track_caller]
+    pub fn turn(&self) -> TurnView {
+        let answer: MessageAnswer = self.read(200);
+        assert!(answer.sent, "not sent: {}", self.text);
+        answer.turn.unwrap_or_else(|| panic!("no turn: {}", self.text))
+    }
+
+    /// What the agent replied in that turn.
+    #[track_caller]
+    pub fn reply(&self) -> String {
+        self.turn().reply.unwrap_or_else(|| panic!("no reply: {}", self.text))
     }
 
     /// Returns the error text of an answer that must have this status. Every part of `named` must
@@ -242,9 +258,7 @@ impl Client {
     /// Sends a message and returns the agent's reply to it.
     #[track_caller]
     pub fn ask(&self, agent: &str, prompt: &str) -> String {
-        let answer = self.send_wait(agent, prompt).expect(200);
-        let reply = answer["reply"].as_str();
-        reply.unwrap_or_else(|| panic!("no reply: {answer}")).to_owned()
+        self.send_wait(agent, prompt).reply()
     }
 
     /// `POST /agents/{id}/nudge` with a name for it.

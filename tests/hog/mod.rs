@@ -9,7 +9,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bulkhead_api::MemoryView;
+use bulkhead_api::{MemoryView, StartAnswer};
 use harness::resident::Watch;
 use harness::{Host, HostBuilder, Trial, Value, json, wait_until};
 use parking_lot::Mutex;
@@ -194,8 +194,8 @@ fn too_many_open_files_are_refused_and_a_file_that_is_read_is_one() {
     assert_eq!(trial.client().ask("roomy", "files 200"), "200");
     assert_eq!(trial.client().ask("roomy", "sleeps 3000"), "3000");
     // With less memory their bytes come first.
-    let answer = trial.client().start_with("small", "hog", json!({"memoryLimitMb": 6})).expect(201);
-    let number = harness::trial::incarnation(&answer);
+    let small = || trial.client().start_with("small", "hog", json!({"memoryLimitMb": 6}));
+    let number = small().read::<StartAnswer>(201).agent.incarnation.0;
     let crash = trial.crashes("small", number, "files 300", "memory_limit");
     let text = crash["message"].as_str().unwrap();
     assert!(text.contains("bytes more for open resources denied"), "{crash}");
@@ -278,8 +278,8 @@ fn requests_that_nobody_answers_are_bounded_in_number_and_in_bytes() {
     trial.client().stop("hog").expect(200);
 
     let small = json!({"memoryLimitMb": 6});
-    let answer = trial.client().start_with("small", "hog", small).expect(201);
-    let number = harness::trial::incarnation(&answer);
+    let answer: StartAnswer = trial.client().start_with("small", "hog", small).read(201);
+    let number = answer.agent.incarnation.0;
     let crash = trial.crashes("small", number, &message, "memory_limit");
     let text = crash["message"].as_str().unwrap();
     assert!(text.contains("HTTP requests") || text.contains("open resources"), "{crash}");

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use bulkhead_api::StopAnswer;
 use harness::host::{SIGNAL_DEBOUNCE, UNCLEAN};
 use harness::{Host, Trial, wait_until};
 use rustix::process::Signal;
@@ -14,11 +15,11 @@ fn a_shutdown_that_never_returns_is_killed_after_its_grace() {
     let trial = Trial::of(&["ignores-stop"]);
     trial.client().start("ignores-stop", "ignores-stop");
     let (asked, before) = (Instant::now(), trial.bystander().answered());
-    let answer = trial.client().stop("ignores-stop").expect(200);
+    let answer: StopAnswer = trial.client().stop("ignores-stop").read(200);
     assert!(asked.elapsed() < SOON, "the stop took {:?}", asked.elapsed());
     assert!(trial.bystander().answered() >= before + 5, "the bystander was held up");
-    assert_eq!(answer["stopped"], true, "{answer}");
-    assert_eq!(answer["exitReason"], "killed", "{answer}");
+    assert!(answer.stopped, "{answer:?}");
+    assert_eq!(answer.exit_reason, "killed", "{answer:?}");
     let crash = trial.reported("ignores-stop", 1, "killed");
     assert_eq!(crash["phase"], "shutdown", "{crash}");
     trial.starts_again("ignores-stop", 1);
@@ -33,9 +34,9 @@ fn a_turn_that_does_not_listen_is_killed_and_its_sender_gets_an_error() {
         let waiting = scope.spawn(|| trial.client().send_wait("ignores-stop", "deaf 60000"));
         wait_until("it is in its turn", || trial.client().status("ignores-stop").busy);
         let asked = Instant::now();
-        let answer = trial.client().stop("ignores-stop").expect(200);
+        let answer: StopAnswer = trial.client().stop("ignores-stop").read(200);
         assert!(asked.elapsed() < SOON, "the stop took {:?}", asked.elapsed());
-        assert_eq!(answer["exitReason"], "killed", "{answer}");
+        assert_eq!(answer.exit_reason, "killed", "{answer:?}");
         let answer = waiting.join().expect("an answer").expect_error(502, &[]);
         assert_eq!(answer["exitReason"], "killed", "{answer}");
     });

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use bulkhead_api::MessageAnswer;
 use harness::client::data;
 use harness::{Host, wait_until};
 use parking_lot::Mutex;
@@ -56,9 +57,7 @@ fn work(host: &Host, agent: &str, large: bool, answered: &Ids) {
         false => BODY.to_owned(),
     };
     while let Ok(answer) = host.client().try_send_wait(agent, &body) {
-        let answer = answer.expect(200);
-        let id = answer["messageId"].as_str().expect("the id of the message");
-        answered.lock().insert(id.to_owned());
+        answered.lock().insert(answer.read::<MessageAnswer>(200).message_id);
     }
 }
 

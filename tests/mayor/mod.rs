@@ -82,9 +82,9 @@ fn it_ends_when_the_model_says_that_its_work_is_over() {
     let model = model_server();
     let host = builder().model(&model, "").start();
     host.client().start("mayor", "mayor");
-    let answer = host.client().send_wait("mayor", "done").expect(200);
-    assert_eq!(answer["outcome"], "done", "{answer}");
-    assert_eq!(answer["reply"], "told to finish", "{answer}");
+    let answer = host.client().send_wait("mayor", "done").turn();
+    assert_eq!(answer.outcome, "done", "{answer:?}");
+    assert_eq!(answer.reply.as_deref(), Some("told to finish"), "{answer:?}");
     let exit = host.wait_for_line("agent.exit", |line| line["event"] == "agent.exit");
     assert_eq!(exit["reason"], "completed", "{exit}");
     assert_eq!(host.client().ended("mayor").status, "exited");

@@ -59,9 +59,9 @@ fn the_sender_of_a_task_gets_its_summary() {
     let host = builder().model(&model, "").start();
     prepare(&host, "toast", &[("well.md", "dry")]);
     host.client().start("toast", "polecat");
-    let answer = host.client().send_wait("toast", "read well.md").expect(200);
-    assert_eq!(answer["outcome"], "done", "{answer}");
-    assert_eq!(answer["reply"], "read returned: dry", "{answer}");
+    let answer = host.client().send_wait("toast", "read well.md").turn();
+    assert_eq!(answer.outcome, "done", "{answer:?}");
+    assert_eq!(answer.reply.as_deref(), Some("read returned: dry"), "{answer:?}");
     assert_eq!(host.wait_for_exit("toast")["reason"], "completed");
     host.finish();
 }
@@ -77,10 +77,10 @@ fn it_does_not_leave_its_workspace() {
         .expect("make a link");
     for path in ["../other/diary.md", "link/diary.md", "/etc/passwd"] {
         host.client().start("toast", "polecat");
-        let answer = host.client().send_wait("toast", &format!("read {path}")).expect(200);
-        let reply = answer["reply"].as_str().unwrap_or_default();
-        assert!(reply.contains("error"), "{path}: {answer}");
-        assert!(!reply.contains("dear diary") && !reply.contains("root:"), "{path}: {answer}");
+        let answer = host.client().send_wait("toast", &format!("read {path}")).turn();
+        let reply = answer.reply.as_deref().unwrap_or_default();
+        assert!(reply.contains("error"), "{path}: {answer:?}");
+        assert!(!reply.contains("dear diary") && !reply.contains("root:"), "{path}: {answer:?}");
     }
     host.client().start("toast", "polecat");
     host.client().send_wait("toast", "write ../other/note.md hi").expect(200);
@@ -133,8 +133,8 @@ fn a_task_whose_model_is_away_goes_on_with_another() {
     trial.client().start_with("toast", "polecat", json!({"model": "fail-400"})).expect(201);
     trial.client().send_wait("toast", "read a.md").expect_error(502, &["400"]);
     trial.client().set_model("toast", "scripted").expect(200);
-    let answer = trial.client().send_wait("toast", " ").expect(200);
-    assert_eq!(answer["reply"], "read returned: first", "{answer}");
+    let answer = trial.client().send_wait("toast", " ").turn();
+    assert_eq!(answer.reply.as_deref(), Some("read returned: first"), "{answer:?}");
     assert_eq!(trial.host().wait_for_exit("toast")["incarnation"], 1);
     trial.finish();
 }
@@ -148,11 +148,11 @@ fn it_runs_the_tests_edits_a_file_and_runs_them_again() {
         echo all passed\n";
     prepare(&host, "toast", &[("value.sh", "# The answer\necho 41"), ("test.sh", test)]);
     host.client().start("toast", "polecat");
-    let answer = host.client().send_wait("toast", "repair value.sh 41 42").expect(200);
-    assert_eq!(answer["outcome"], "done", "{answer}");
-    let reply = answer["reply"].as_str().unwrap_or_default();
-    assert!(reply.starts_with("run returned: exited with code 0 after "), "{answer}");
-    assert!(reply.ends_with("\nstdout:\nall passed"), "{answer}");
+    let answer = host.client().send_wait("toast", "repair value.sh 41 42").turn();
+    assert_eq!(answer.outcome, "done", "{answer:?}");
+    let reply = answer.reply.as_deref().unwrap_or_default();
+    assert!(reply.starts_with("run returned: exited with code 0 after "), "{answer:?}");
+    assert!(reply.ends_with("\nstdout:\nall passed"), "{answer:?}");
     let value = std::fs::read_to_string(host.workspace("toast").join("value.sh"));
     assert_eq!(value.expect("the edited file"), "# The answer\necho 42");
     assert_eq!(host.wait_for_exit("toast")["reason"], "completed");
@@ -170,10 +170,10 @@ fn a_program_that_takes_too_much_memory_ends_and_the_polecat_goes_on() {
     let host = trial.host();
     prepare(host, "toast", &[("big.sh", "x=x; while :; do x=$x$x; done\n")]);
     trial.client().start("toast", "polecat");
-    let answer = trial.client().send_wait("toast", "run sh big.sh").expect(200);
-    assert_eq!(answer["outcome"], "done", "{answer}");
-    let reply = answer["reply"].as_str().unwrap_or_default();
-    assert!(reply.contains("was ended: it wanted too much memory"), "{answer}");
+    let answer = trial.client().send_wait("toast", "run sh big.sh").turn();
+    assert_eq!(answer.outcome, "done", "{answer:?}");
+    let reply = answer.reply.as_deref().unwrap_or_default();
+    assert!(reply.contains("was ended: it wanted too much memory"), "{answer:?}");
     let exit = host.wait_for_exit("toast");
     assert_eq!((&exit["reason"], &exit["incarnation"]), (&json!("completed"), &json!(1)), "{exit}");
     let end = host.wait_for_event("toast", "agent.tool_exited");
@@ -187,10 +187,10 @@ fn a_program_that_may_not_be_run_is_a_result() {
     let model = model_server();
     let host = with_a_shell("").model(&model, "").start();
     host.client().start("toast", "polecat");
-    let answer = host.client().send_wait("toast", "run cat own.md").expect(200);
-    assert_eq!(answer["outcome"], "done", "{answer}");
-    let reply = answer["reply"].as_str().unwrap_or_default();
-    assert!(reply.starts_with("run returned: error: program denied: "), "{answer}");
+    let answer = host.client().send_wait("toast", "run cat own.md").turn();
+    assert_eq!(answer.outcome, "done", "{answer:?}");
+    let reply = answer.reply.as_deref().unwrap_or_default();
+    assert!(reply.starts_with("run returned: error: program denied: "), "{answer:?}");
     host.finish();
 }
 
@@ -254,9 +254,9 @@ fn task(host: &Host, prompt: &str) -> String {
 
 fn task_with(host: &Host, prompt: &str, more: harness::Value) -> String {
     host.client().start_with("toast", "polecat", more).expect(201);
-    let answer = host.client().send_wait("toast", prompt).expect(200);
-    assert_eq!(answer["outcome"], "done", "{answer}");
-    answer["reply"].as_str().expect("a reply").to_owned()
+    let answer = host.client().send_wait("toast", prompt).turn();
+    assert_eq!(answer.outcome, "done", "{answer:?}");
+    answer.reply.expect("a reply")
 }
 
 fn repair() -> String {
@@ -323,8 +323,8 @@ fn a_rejected_push_is_read_and_what_it_advises_works() {
     // Somebody takes the branch meanwhile.
     let other = remote.git(&["commit-tree", "main^{tree}", "-p", "main", "-m", "something else"]);
     remote.git(&["update-ref", "refs/heads/bulkhead/toast", &other]);
-    let answer = host.client().send_wait("toast", &repair()).expect(200);
-    let reply = answer["reply"].as_str().unwrap_or_default();
+    let answer = host.client().send_wait("toast", &repair()).turn();
+    let reply = answer.reply.as_deref().unwrap_or_default();
     let rejected = "push returned: error: the push to bulkhead/toast was rejected: [rejected] ";
     assert!(reply.contains(rejected), "{reply}");
     assert!(reply.contains(" of branch bulkhead/toast is not pushed."), "{reply}");

@@ -11,8 +11,8 @@ fn it_does_what_it_is_asked() {
     let number = trial.client().status("puppet").incarnation.0;
     trial.crashes("puppet", number, "panic", "panic");
     trial.starts_again("puppet", number);
-    let done = trial.client().send_wait("puppet", "done").expect(200);
-    assert_eq!((&done["outcome"], &done["reply"]), (&"done".into(), &"done".into()));
+    let done = trial.client().send_wait("puppet", "done").turn();
+    assert_eq!((&*done.outcome, done.reply.as_deref()), ("done", Some("done")));
     assert_eq!(trial.client().ended("puppet").exit_reason.as_deref(), Some("completed"));
     trial.finish();
 }

@@ -1,5 +1,6 @@
 //! A guest that is slow to start.
 
+use bulkhead_api::StartAnswer;
 use harness::{Host, HostBuilder, Trial, json, wait_until};
 
 /// The role `slow-start` has time, `tight` has little of it. Both share a compiled component.
@@ -37,8 +38,9 @@ fn a_start_that_waits_for_too_long_fails_at_its_deadline() {
     let trial = warm();
     let answer = trial.client().start_with("slow", "tight", json!({"prompt": "60000"}));
     check_deadline(&trial, answer, "slow");
-    let again = trial.client().start_with("slow", "tight", json!({"prompt": "0"})).expect(201);
-    assert_eq!(again["incarnation"], 2, "{again}");
+    let quick = json!({"prompt": "0"});
+    let again: StartAnswer = trial.client().start_with("slow", "tight", quick).read(201);
+    assert_eq!(again.agent.incarnation.0, 2, "{again:?}");
     assert_eq!(trial.client().ask("slow", "up?"), "up?");
     trial.finish();
 }

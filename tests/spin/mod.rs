@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use bulkhead_api::StopAnswer;
 use harness::{Host, Trial, wait_until};
 
 #[test]
@@ -54,9 +55,9 @@ fn a_spinning_agent_can_be_stopped() {
     trial.client().start("spin", "spin");
     trial.client().send("spin", "spin").expect(200);
     wait_until("it is spinning", || trial.client().status("spin").busy);
-    let stopped = trial.client().stop("spin").expect(200);
-    assert_eq!(stopped["stopped"], true);
-    assert_eq!(stopped["exitReason"], "killed", "{stopped}");
+    let stopped: StopAnswer = trial.client().stop("spin").read(200);
+    assert!(stopped.stopped);
+    assert_eq!(stopped.exit_reason, "killed", "{stopped:?}");
     trial.starts_again("spin", 1);
     trial.finish();
 }
@@ -99,11 +100,8 @@ fn one_with_a_percent_of_a_core_waits_and_goes_on_while_its_neighbour_answers() 
     assert!(counted > waited.as_secs_f64() * 0.9, "{counted} s");
     assert!(host.crashes().is_empty(), "{:?}", host.crashes());
     // A stop does not wait for CPU time.
-    let stopped = client.stop("spin").expect(200);
-    assert_eq!(
-        (&stopped["exitReason"], client.status("spin").incarnation.0),
-        (&"killed".into(), 1)
-    );
+    let stopped: StopAnswer = client.stop("spin").read(200);
+    assert_eq!((&*stopped.exit_reason, client.status("spin").incarnation.0), ("killed", 1));
     trial.finish();
 }
 
@@ -120,8 +118,8 @@ fn an_agent_that_never_stops_taking_turns_can_be_stopped_and_holds_nobody_up() {
             trial.client().status(agent).cpu_us > 50_000
         });
         trial.bystander().wait_for_more();
-        let stopped = trial.client().stop(agent).expect(200);
-        assert_eq!(stopped["exitReason"], "stopped", "{stopped}");
+        let stopped: StopAnswer = trial.client().stop(agent).read(200);
+        assert_eq!(stopped.exit_reason, "stopped", "{stopped:?}");
     }
     assert!(trial.host().crashes().is_empty());
     trial.finish();

@@ -100,7 +100,7 @@ fn a_busy_agent_has_its_grace_although_the_town_hangs() {
         host.signal(Signal::TERM);
         wait_until("the town is notified", || !town.calls_of(Call::ContainerEviction).is_empty());
         host.release("busy");
-        assert_eq!(busy.join().expect("an answer").expect(200)["reply"], "work");
+        assert_eq!(busy.join().expect("an answer").reply(), "work");
     });
     host.ends_with(0);
     check(&town);
