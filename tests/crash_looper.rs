@@ -106,9 +106,9 @@ fn check_quarantine(client: &Client, start: &Value, why: QuarantineReason, ends:
     assert_eq!(status.incarnation.0, ends, "{status:?}");
     assert_eq!(u64::from(status.restart.attempts_in_window), ends, "{status:?}");
     assert_eq!(status.restart.quarantine.map(|quarantine| quarantine.why), Some(why));
-    let refused = client.post("/agents/start", start).expect(409);
-    assert_eq!(refused["error_type"], "quarantined", "{refused}");
-    assert_eq!(refused["history"].as_array().map(Vec::len), Some(ends as usize));
+    let refused = client.post("/agents/start", start).expect_error(409, &[]);
+    assert_eq!(refused.error_type.as_deref(), Some("quarantined"), "{refused:?}");
+    assert_eq!(refused.history.len(), ends as usize);
     assert_eq!(client.status("looper").incarnation.0, ends, "it was not started");
 }
 

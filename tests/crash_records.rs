@@ -11,7 +11,7 @@ fn crashed(role: &str) -> (Host, Value) {
     host.client().start("one", "trap");
     let answer = host.client().send_wait("one", "panic").expect_error(502, &["told to panic"]);
     let crash = host.wait_for_line("the record", |line| line["event"] == "agent.crash");
-    assert_eq!(answer["crashId"], crash["crashId"]);
+    assert_eq!(answer.crash_id.as_deref(), crash["crashId"].as_str());
     (host, crash)
 }
 

@@ -91,8 +91,8 @@ fn a_fresh_credential_frees_nobody_from_quarantine() {
     }
     host.client().reaches("one", "quarantined");
     let refused = |host: &Host| {
-        let refused = start(host, env("A_TOKEN", "new")).expect(409);
-        assert_eq!(refused["error_type"], "quarantined", "{refused}");
+        let refused = start(host, env("A_TOKEN", "new")).expect_error(409, &[]);
+        assert_eq!(refused.error_type.as_deref(), Some("quarantined"), "{refused:?}");
         assert_eq!(host.client().status("one").incarnation.0, 2);
     };
     refused(&host);

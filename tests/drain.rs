@@ -112,7 +112,7 @@ fn turns_and_mail_are_finished_and_nothing_new_is_let_in() {
             let refused = client.start_with(agent, "echo", more);
             assert!(refused.retry_after.is_some(), "{refused:?}");
             let body = refused.expect_error(503, &[]);
-            assert_eq!(body["error_type"], "draining", "{body}");
+            assert_eq!(body.error_type.as_deref(), Some("draining"), "{body:?}");
         }
         // An active agent still gets messages.
         assert_eq!(client.ask("idle", "hi"), "hi");
@@ -165,8 +165,8 @@ fn turns_that_do_not_end_are_killed_when_time_is_up() {
         host.signal(Signal::TERM);
         for turn in turns {
             let body = turn.join().expect("the sender").expect_error(502, &[]);
-            assert_eq!(body["exitReason"], "killed", "{body}");
-            assert!(body["crashId"].is_string(), "{body}");
+            assert_eq!(body.exit_reason.as_deref(), Some("killed"), "{body:?}");
+            assert!(body.crash_id.is_some(), "{body:?}");
         }
         asked
     });
@@ -226,7 +226,7 @@ fn an_agent_in_backoff_does_not_come_back() {
         wait_until("mail waits", || client.status("one").mailbox_depth == 1);
         host.signal(Signal::TERM);
         let body = waiting.join().expect("the sender").expect_error(502, &[]);
-        assert_eq!(body["exitReason"], "drained", "{body}");
+        assert_eq!(body.exit_reason.as_deref(), Some("drained"), "{body:?}");
     });
     let lines = host.ends_with(CLEAN);
     assert_eq!(phases(&lines).iter().map(|(_, [agents, ..])| agents).sum::<u64>(), 0);
@@ -261,7 +261,7 @@ fn a_crash_while_others_work_is_recorded_and_not_restarted() {
         host.signal(Signal::TERM);
         phase_begins(&host, "settling");
         let body = client.send_wait("one", "panic").expect_error(502, &[]);
-        assert_eq!(body["exitReason"], "panic", "{body}");
+        assert_eq!(body.exit_reason.as_deref(), Some("panic"), "{body:?}");
         assert_eq!(client.status("one").status, "failed");
         host.release("busy");
         turn.join().expect("the sender").expect(200);
@@ -322,7 +322,7 @@ fn a_second_signal_ends_at_once() {
         std::thread::sleep(SIGNAL_DEBOUNCE);
         host.signal(Signal::TERM);
         let body = turn.join().expect("the sender").expect_error(502, &[]);
-        assert_eq!(body["exitReason"], "killed", "{body}");
+        assert_eq!(body.exit_reason.as_deref(), Some("killed"), "{body:?}");
     });
     let lines = host.ends_with(UNCLEAN);
     let phases = phases(&lines);
@@ -353,7 +353,7 @@ fn an_interrupt_does_not_wait_for_mail() {
         host.release("busy");
         assert_eq!(turn.join().expect("the sender").reply(), "over");
         let body = waiting.join().expect("a sender").expect_error(502, &[]);
-        assert_eq!(body["exitReason"], "drained", "{body}");
+        assert_eq!(body.exit_reason.as_deref(), Some("drained"), "{body:?}");
     });
     let lines = host.ends_with(CLEAN);
     assert_eq!(phases(&lines), [("stopping".into(), [2, 2, 0])]);

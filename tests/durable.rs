@@ -104,7 +104,7 @@ fn a_crash_looper_stays_in_quarantine_with_its_history_and_comes_out_by_force() 
         wait_until("it takes messages", || client.send("looper", "panic").status == 200);
     }
     client.reaches("looper", "quarantined");
-    let before = client.post("/agents/start", &start).expect(409);
+    let before = client.post("/agents/start", &start).expect_error(409, &[]);
     // An answer that comes after it: what it follows is durable.
     client.start("other", "looper");
     let mut second = killed(&mut host);
@@ -114,9 +114,9 @@ fn a_crash_looper_stays_in_quarantine_with_its_history_and_comes_out_by_force() 
     assert_eq!(status.exit_reason.as_deref(), Some("panic"), "{status:?}");
     let why = status.restart.quarantine.map(|quarantine| quarantine.why);
     assert_eq!(why, Some(QuarantineReason::Intensity));
-    let after = client.post("/agents/start", &start).expect(409);
-    assert_eq!(before["history"], after["history"], "{after}");
-    assert_eq!(after["history"].as_array().map(Vec::len), Some(3), "{after}");
+    let after = client.post("/agents/start", &start).expect_error(409, &[]);
+    assert_eq!(before.history, after.history, "{after:?}");
+    assert_eq!(after.history.len(), 3, "{after:?}");
     assert_eq!(hydration(&second)["quarantined"], 1);
     assert_eq!(client.status("other").status, "running");
     client

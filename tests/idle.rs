@@ -223,7 +223,7 @@ fn nudges_are_bounded_and_take_no_place_of_messages() {
         let refused = host.client().nudge("one", "late", "x");
         assert_eq!(refused.retry_after, Some(1));
         let refused = refused.expect_error(429, &["one"]);
-        assert_eq!(refused["error_type"], "mailbox-full", "{refused}");
+        assert_eq!(refused.error_type.as_deref(), Some("mailbox-full"), "{refused:?}");
         let message = host.queue(scope, "one", &["a"]);
         host.client().send("one", "b").expect_error(429, &["one"]);
         host.release("one");
@@ -247,7 +247,7 @@ fn a_nudge_that_cannot_be_left_says_why() {
     host.client().start("one", "idle-0");
     let bad = host.client().post("/agents/one/nudge", &json!({"source": "s", "nudgeId": ""}));
     let bad = bad.expect_error(400, &[]);
-    let paths: Vec<_> = bad["issues"].as_array().unwrap().iter().map(|i| &i["path"]).collect();
-    assert_eq!(paths, ["message", "nudgeId"], "{bad}");
+    let paths: Vec<_> = bad.issues.iter().map(|issue| &*issue.path).collect();
+    assert_eq!(paths, ["message", "nudgeId"], "{bad:?}");
     host.finish();
 }

@@ -3,7 +3,7 @@
 
 use harness::metrics::wait_for_metrics;
 use harness::resident::resident_bytes;
-use harness::{Host, HostBuilder, Value, wait_until};
+use harness::{Host, HostBuilder, wait_until};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -68,15 +68,15 @@ fn crash(host: &Host, id: &str) {
     crash_id(host, id);
 }
 
-fn crash_id(host: &Host, id: &str) -> Value {
+fn crash_id(host: &Host, id: &str) -> String {
     let answer = host.client().send_wait(id, "panic").expect_error(502, &[]);
-    assert_eq!(answer["exitReason"], "panic", "{answer}");
-    answer["crashId"].clone()
+    assert_eq!(answer.exit_reason.as_deref(), Some("panic"), "{answer:?}");
+    answer.crash_id.expect("a crash")
 }
 
 fn meet_the_limit(host: &Host, id: &str) {
     let answer = host.client().send_wait(id, "hold 32768").expect_error(502, &[]);
-    assert_eq!(answer["exitReason"], "memory_limit", "{answer}");
+    assert_eq!(answer.exit_reason.as_deref(), Some("memory_limit"), "{answer:?}");
 }
 
 fn on_demand() -> HostBuilder {

@@ -248,8 +248,8 @@ impl<'a> Run<'a> {
             Sent::Waits => assert!(answer.read::<MessageAnswer>(200).sent),
             Sent::Crashed => {
                 let body = answer.expect_error(502, &[]);
-                assert_eq!(body["exitReason"], "trap", "{body}");
-                assert!(body["crashId"].is_string(), "{body}");
+                assert_eq!(body.exit_reason.as_deref(), Some("trap"), "{body:?}");
+                assert!(body.crash_id.is_some(), "{body:?}");
             }
             Sent::NotRunning => drop(answer.expect_error(409, &["not-running"])),
             Sent::Nobody => drop(answer.expect_error(404, &["no-such-agent"])),
@@ -303,10 +303,9 @@ impl<'a> Run<'a> {
 
 #[track_caller]
 fn check_quarantined(answer: &Answer, model: &Agent) {
-    let body = answer.clone().expect_error(409, &["quarantined"]);
-    assert_eq!(body["error_type"], "quarantined", "{body}");
-    let history = body["history"].as_array().map_or(0, Vec::len);
-    assert_eq!(history as u64, model.attempts, "{body}");
+    let body = answer.expect_error(409, &["quarantined"]);
+    assert_eq!(body.error_type.as_deref(), Some("quarantined"), "{body:?}");
+    assert_eq!(body.history.len() as u64, model.attempts, "{body:?}");
 }
 
 /// What the status should show of an agent.

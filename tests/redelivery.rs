@@ -86,27 +86,27 @@ fn past_its_attempts_it_is_set_aside_and_everyone_hears_of_it() {
     let host = builder("transient", &format!("{SHORT}max_attempts = 3")).start();
     host.client().start("one", "puppet");
     let answer = host.client().send_wait("one", "note panic").expect_error(502, &["told to panic"]);
-    assert_eq!(answer["error_type"], "message-set-aside", "{answer}");
-    assert_eq!(answer["exitReason"], "panic", "{answer}");
-    assert_eq!(answer["attempts"], 3, "{answer}");
+    assert_eq!(answer.error_type.as_deref(), Some("message-set-aside"), "{answer:?}");
+    assert_eq!(answer.exit_reason.as_deref(), Some("panic"), "{answer:?}");
+    assert_eq!(answer.attempts, Some(3), "{answer:?}");
     assert_eq!(attempts(&host, "one"), [1, 2, 3]);
     host.client().runs("one", 4);
     assert_eq!(host.client().ask("one", "hello"), "hello");
-    let shown = json!(host.client().status("one").set_aside);
-    for name in ["messageId", "attempts", "crashIds"] {
-        assert_eq!(shown[name], answer[name], "{shown}");
-    }
+    let shown = host.client().status("one").set_aside.expect("it was set aside");
+    assert_eq!(Some(&shown.message_id), answer.message_id.as_ref());
+    assert_eq!(Some(shown.attempts), answer.attempts);
+    assert_eq!(shown.crash_ids, answer.crash_ids);
     // Those who follow the agent, the town among them.
     let logged = host.client().events_named("one", "agent.message_set_aside");
-    assert_eq!(logged[0]["messageId"], answer["messageId"]);
+    assert_eq!(logged[0]["messageId"], shown.message_id);
     let lines = host.finish();
     let aside = harness::incarnations::only(&lines, "one", "agent.message_set_aside");
     let crashes = harness::incarnations::events_of(&lines, "one", "agent.crash");
     let crash_ids: Vec<_> = crashes.map(|crash| crash["crashId"].clone()).collect();
     assert_eq!(aside["crashIds"], json!(crash_ids), "{aside}");
-    assert_eq!(answer["crashIds"], json!(crash_ids), "{answer}");
+    assert_eq!(json!(answer.crash_ids), json!(crash_ids), "{answer:?}");
     assert_eq!((&aside["attempts"], &aside["level"]), (&json!(3), &json!("error")), "{aside}");
-    assert_eq!(aside["messageId"], answer["messageId"], "{aside}");
+    assert_eq!(aside["messageId"].as_str(), answer.message_id.as_deref(), "{aside}");
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_role_may_have_each_message_delivered_once() {
     let host = builder("transient", &format!("{SHORT}max_attempts = 1")).start();
     host.client().start("one", "puppet");
     let answer = host.client().send_wait("one", "note panic").expect_error(502, &["told to panic"]);
-    assert_eq!((&answer["attempts"], &answer["exitReason"]), (&json!(1), &json!("panic")));
+    assert_eq!((answer.attempts, answer.exit_reason.as_deref()), (Some(1), Some("panic")));
     host.client().runs("one", 2);
     assert_eq!(host.client().ask("one", "hello"), "hello");
     assert_eq!(attempts(&host, "one"), [1]);
@@ -165,7 +165,7 @@ fn the_senders_of_an_agent_that_does_not_come_back_hear_of_its_end() {
     let host = builder("temporary", SHORT).start();
     host.client().start("one", "puppet");
     let answer = host.client().send_wait("one", "note panic").expect_error(502, &["told to panic"]);
-    assert_eq!(answer["error_type"], "agent-ended", "{answer}");
+    assert_eq!(answer.error_type.as_deref(), Some("agent-ended"), "{answer:?}");
     assert_eq!(attempts(&host, "one"), [1]);
     let lines = host.finish();
     assert_eq!(
@@ -184,7 +184,7 @@ fn a_stop_in_the_backoff_answers_callers_that_wait_for_the_next_attempt() {
         assert_eq!(host.client().status("one").mailbox_depth, 1);
         host.client().stop("one").expect(200);
         let answer = waits.join().expect("an answer").expect_error(502, &[]);
-        assert_eq!(answer["error_type"], "agent-ended", "{answer}");
+        assert_eq!(answer.error_type.as_deref(), Some("agent-ended"), "{answer:?}");
     });
     host.finish();
 }
@@ -214,13 +214,13 @@ fn a_prompt_without_room_is_a_start_that_fails_and_not_an_agent_that_idles() {
     let prompt = json!({"prompt": "x".repeat(2000)});
     let answer = host.client().start_with("one", "puppet", prompt);
     let answer = answer.expect_error(400, &["prompt", "2000", "1024"]);
-    assert_eq!(answer["error_type"], "invalid-request", "{answer}");
+    assert_eq!(answer.error_type.as_deref(), Some("invalid-request"), "{answer:?}");
     // One that the mailbox has room for, and the agent's memory has not.
     let host = builder("temporary", "memory_limit_mb = 2").start();
     let prompt = json!({"prompt": "x".repeat(1_000_000)});
     let answer = host.client().start_with("one", "puppet", prompt);
     let answer = answer.expect_error(422, &["prompt", "memory"]);
-    assert_eq!(answer["error_type"], "prompt-too-large", "{answer}");
+    assert_eq!(answer.error_type.as_deref(), Some("prompt-too-large"), "{answer:?}");
     assert_eq!(host.client().status("one").status, "failed");
     // The account is that of the new incarnation, not of the one that it replaces.
     host.client().start_with("two", "puppet", json!({"memoryLimitMb": 2})).expect(201);

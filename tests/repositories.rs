@@ -123,9 +123,9 @@ fn why_there_is_no_repository_is_said_to_the_caller_and_recorded() {
     remote.server.want(Some(("git", TOKEN)));
     let host = builder(&remote, "").start();
     let refused = start(&host, json!({})).expect_error(502, &["clone-failed"]);
-    assert_eq!(refused["phase"], "workspace", "{refused}");
-    assert!(refused["error"].as_str().unwrap().contains("credential"), "{refused}");
-    let id = refused["crashId"].as_str().unwrap();
+    assert_eq!(refused.phase.as_deref(), Some("workspace"), "{refused:?}");
+    assert!(refused.error.contains("credential"), "{refused:?}");
+    let id = refused.crash_id.as_deref().unwrap();
     let record = host.client().get(&format!("/crashes/{id}")).expect(200);
     assert_eq!(
         (&record["reason"], &record["phase"]),
@@ -136,14 +136,14 @@ fn why_there_is_no_repository_is_said_to_the_caller_and_recorded() {
     remote.server.want(None);
     let missing = start(&host, json!({"startPoint": "no-such-branch", "force": true}));
     let missing = missing.expect_error(400, &["invalid-request"]);
-    assert!(missing["error"].as_str().unwrap().contains("no-such-branch"), "{missing}");
+    assert!(missing.error.contains("no-such-branch"), "{missing:?}");
     for (more, text) in [
         (json!({"rigId": "other"}), "no gitUrl"),
         (json!({"gitUrl": "https://example.invalid/x.git"}), "not the url of [rigs.demo]"),
         (json!({"rigId": "other", "gitUrl": "http://example.invalid/x.git"}), "https://"),
     ] {
         let refused = start(&host, more).expect_error(400, &["invalid-request"]);
-        assert!(refused["error"].as_str().unwrap().contains(text), "{refused}");
+        assert!(refused.error.contains(text), "{refused:?}");
     }
     // The host is as well as before.
     start(&host, json!({"force": true})).expect(201);
@@ -280,10 +280,8 @@ fn a_branch_is_merged_or_its_conflicts_are_named() {
     let again = merge(json!({"source": "bulkhead/one"})).expect(200);
     assert_eq!(again["commit"], merged["commit"], "there is nothing to merge");
     let conflict = merge(json!({"source": "bulkhead/two"})).expect_error(409, &["readme.md"]);
-    assert_eq!(
-        (&conflict["error_type"], &conflict["files"]),
-        (&json!("conflict"), &json!(["readme.md"]))
-    );
+    assert_eq!(conflict.error_type.as_deref(), Some("conflict"));
+    assert_eq!(conflict.files, ["readme.md"]);
     assert_eq!(merged["commit"], remote.git(&["rev-parse", "main"]), "as before");
     host.finish();
 }

@@ -1,9 +1,8 @@
 //! What becomes of an agent after an end: whether it is restarted, when, and when no more.
 
-use bulkhead_api::{StartAnswer, StopAnswer};
+use bulkhead_api::{ErrorBody, StartAnswer, StopAnswer};
 use bulkhead_types::restart::QuarantineReason;
 use bulkhead_types::{ExitReason, RestartPolicy};
-use harness::trial::incarnation;
 use harness::{Answer, Host, HostBuilder, Value, json};
 
 /// A backoff that no test sees the end of: up to three years, at random.
@@ -20,11 +19,11 @@ fn builder(policy: &str, settings: &str) -> HostBuilder {
 
 /// Makes the agent panic in a turn. Returns the sender's answer.
 #[track_caller]
-fn panics(host: &Host, agent: &str) -> Value {
+fn panics(host: &Host, agent: &str) -> ErrorBody {
     let answer = host.client().send_wait(agent, "panic").expect_error(502, &["told to panic"]);
-    let types = ["agent-ended", "message-set-aside"];
-    assert!(types.iter().any(|kind| answer["error_type"] == *kind), "{answer}");
-    assert_eq!(answer["exitReason"], "panic", "{answer}");
+    let kind = answer.error_type.as_deref();
+    assert!(matches!(kind, Some("agent-ended" | "message-set-aside")), "{answer:?}");
+    assert_eq!(answer.exit_reason.as_deref(), Some("panic"), "{answer:?}");
     answer
 }
 
@@ -64,7 +63,7 @@ fn a_crashed_transient_agent_comes_back_with_a_new_store() {
 
     let lines = host.finish();
     let crash = line(&lines, "agent.crash", "one", 1);
-    assert_eq!(logged["crashId"], crash["crashId"], "{crash}");
+    assert_eq!(logged.crash_id.as_deref(), crash["crashId"].as_str(), "{crash}");
     let consequence = &crash["consequence"];
     assert_eq!(consequence["decision"], "restart", "{crash}");
     assert_eq!(consequence["attemptsInWindow"], 1, "{crash}");
@@ -80,9 +79,9 @@ fn a_crashed_transient_agent_comes_back_with_a_new_store() {
     let next = line(&lines, "agent.start", "one", 2);
     let order = [crash, exit, scheduled, next].map(seq);
     assert!(order.is_sorted(), "crash, exit, restart scheduled, start: {order:?}");
-    let turns = lines
-        .iter()
-        .filter(|line| line["event"] == "agent.turn" && line["messageId"] == logged["messageId"]);
+    let turns = lines.iter().filter(|line| {
+        line["event"] == "agent.turn" && line["messageId"].as_str() == logged.message_id.as_deref()
+    });
     assert_eq!(turns.count(), 0, "a turn that crashed is none that ended, then or later");
 }
 
@@ -171,7 +170,7 @@ fn a_backoff_shows_when_it_ends_and_why_it_began() {
     assert_eq!(status.incarnation.0, 1, "{status:?}");
     assert_eq!(status.exit_reason.as_deref(), Some("panic"), "{status:?}");
     let exit = status.exit.as_ref().expect("more about the end");
-    assert_eq!(exit.crash_id.as_deref(), logged["crashId"].as_str(), "{status:?}");
+    assert_eq!(exit.crash_id.as_deref(), logged.crash_id.as_deref(), "{status:?}");
     let restart = &status.restart;
     assert_eq!(restart.attempts_in_window, 1, "{status:?}");
     assert_eq!(restart.max_restarts, 7, "{status:?}");
@@ -179,7 +178,7 @@ fn a_backoff_shows_when_it_ends_and_why_it_began() {
     let [end] = &restart.history[..] else { panic!("one end: {status:?}") };
     assert_eq!(end.reason, ExitReason::Panic, "{status:?}");
     assert_eq!(end.incarnation.0, 1, "{status:?}");
-    assert_eq!(end.crash_id.as_deref(), logged["crashId"].as_str(), "{status:?}");
+    assert_eq!(end.crash_id.as_deref(), logged.crash_id.as_deref(), "{status:?}");
     assert!(!end.at_start, "{status:?}");
     let next = restart.next_restart_at.expect("when it is restarted");
     assert_eq!(host.client().list()[0].restart.next_restart_at, Some(next));
@@ -305,12 +304,12 @@ fn two_restarts() -> Host {
 fn one_end_too_many_is_quarantined_and_the_same_start_refused() {
     let host = two_restarts();
     let refused = quarantined(&host).expect_error(409, &["quarantined", "force"]);
-    assert_eq!(refused["error_type"], "quarantined", "{refused}");
-    assert_eq!(refused["phase"], "admission", "{refused}");
-    let history = refused["history"].as_array().expect("a history");
-    let incarnations: Vec<_> = history.iter().map(incarnation).collect();
-    assert_eq!(incarnations, [1, 2, 3], "{refused}");
-    assert!(history.iter().all(|end| end["reason"] == "panic"), "{refused}");
+    assert_eq!(refused.error_type.as_deref(), Some("quarantined"), "{refused:?}");
+    assert_eq!(refused.phase.as_deref(), Some("admission"), "{refused:?}");
+    let history = &refused.history;
+    let incarnations: Vec<_> = history.iter().map(|end| end.incarnation.0).collect();
+    assert_eq!(incarnations, [1, 2, 3], "{refused:?}");
+    assert!(history.iter().all(|end| end.reason == ExitReason::Panic), "{refused:?}");
     host.client().send("one", "hello").expect_error(409, &["one", "quarantined"]);
     host.client().nudge("one", "n", "hello").expect_error(409, &["one", "quarantined"]);
     assert_eq!(host.client().metrics()["bulkhead_places_used"], 0.0);
@@ -406,12 +405,12 @@ fn a_start_that_fails_in_the_same_way_each_time_is_not_retried_into_the_wall() {
         let body = json!({"prompt": prompt});
         let answer = host.client().start_with("one", "puppet", body.clone());
         let answer = answer.expect_error(502, &["told to"]);
-        assert_eq!(answer["error_type"], error_type, "{answer}");
-        assert_eq!(answer["phase"], "guest_start", "{answer}");
+        assert_eq!(answer.error_type.as_deref(), Some(error_type), "{answer:?}");
+        assert_eq!(answer.phase.as_deref(), Some("guest_start"), "{answer:?}");
         let status = host.client().reaches("one", "quarantined");
         let history = &status.restart.history;
         assert!(history.iter().all(|end| end.at_start), "{status:?}");
-        assert_eq!(history[0].crash_id.as_deref(), answer["crashId"].as_str(), "{status:?}");
+        assert_eq!(history[0].crash_id, answer.crash_id, "{status:?}");
         host.client().start_with("one", "puppet", body).expect_error(409, &["same fault"]);
         // Of the starts that somebody waited for, and of nobody else's, there is a failure to log.
         let lines = host.finish();
@@ -448,7 +447,7 @@ fn a_component_that_can_never_start_is_refused_and_not_retried() {
         .start();
     for (role, error_type) in [("small", "memory-minimum"), ("stranger", "wrong-world")] {
         let answer = host.client().start_with(role, role, json!({})).expect_error(422, &[]);
-        assert_eq!(answer["error_type"], error_type, "{answer}");
+        assert_eq!(answer.error_type.as_deref(), Some(error_type), "{answer:?}");
     }
     // Long enough for another agent to be restarted, more than once.
     let first = host.client().start("crasher", "puppet").agent.incarnation.0;

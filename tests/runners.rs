@@ -98,8 +98,8 @@ impl Language {
 #[track_caller]
 pub fn crash(host: &Host, text: &str) -> Value {
     host.client().start(text, "broken");
-    let answer = host.client().send_wait(text, text).expect(502);
-    let id = answer["crashId"].as_str().unwrap_or_else(|| panic!("{text} is no crash: {answer}"));
+    let answer = host.client().send_wait(text, text).expect_error(502, &[]);
+    let id = answer.crash_id.as_deref().unwrap_or_else(|| panic!("{text} is no crash: {answer:?}"));
     host.client().get(&format!("/crashes/{id}")).expect(200)
 }
 
@@ -150,7 +150,7 @@ fn fails_and_lives(host: &Host, language: &Language) {
     let client = host.client();
     client.start("lives", "broken");
     let answer = client.send_wait("lives", "own").expect_error(502, &["not like that"]);
-    assert_eq!(answer["error_type"], "bad-prompt");
+    assert_eq!(answer.error_type.as_deref(), Some("bad-prompt"));
     for text in ["reject", "timer"] {
         client.send_wait("lives", text).expect(200);
     }
@@ -248,8 +248,8 @@ fn does_not_start(host: &Host, language: &Language) {
     for (role, kind, line) in
         [("import", import, 2), ("syntax", syntax, 0), ("start", language.kinds[1], 0)]
     {
-        let answer = host.client().start_with(role, role, json!({})).expect(502);
-        let path = format!("/crashes/{}", answer["crashId"].as_str().expect("a crash"));
+        let answer = host.client().start_with(role, role, json!({})).expect_error(502, &[]);
+        let path = format!("/crashes/{}", answer.crash_id.as_deref().expect("a crash"));
         let record = host.client().get(&path).expect(200);
         let (found, _, file, at) = thrown(&record);
         assert_eq!((&record["reason"], found), (&json!("exception"), kind), "{record}");
@@ -395,8 +395,8 @@ def one(ctx, message):
     let host = host.toml(&format!("{role}\non_memory_limit = \"deny\"")).start();
     compile(&host);
     host.client().start("one", "tiny");
-    let answer = host.client().send_wait("one", "go").expect(502);
-    assert_eq!(answer["exitReason"], "memory_limit", "{answer:#}");
+    let answer = host.client().send_wait("one", "go").expect_error(502, &[]);
+    assert_eq!(answer.exit_reason.as_deref(), Some("memory_limit"), "{answer:#?}");
     host.finish();
 }
 
@@ -426,8 +426,8 @@ fn an_edit_counts_at_the_next_start_and_keeps_state_and_fingerprint() {
     let host = host.toml(&role).start();
     let client = host.client();
     client.start("one", "typed");
-    let first = host.client().send_wait("one", "last").expect(502);
-    let first = client.get(&format!("/crashes/{}", first["crashId"].as_str().unwrap())).expect(200);
+    let first = host.client().send_wait("one", "last").expect_error(502, &[]);
+    let first = client.get(&format!("/crashes/{}", first.crash_id.unwrap())).expect(200);
     let line = first["location"]["line"].as_u64().unwrap();
     assert_eq!(
         text.lines().nth(line as usize - 1).unwrap().trim(),
@@ -449,9 +449,8 @@ fn an_edit_counts_at_the_next_start_and_keeps_state_and_fingerprint() {
     client.start_with("one", "typed", json!({})).expect(200);
     assert_eq!(client.status("one").incarnation.0, 3);
     client.start("two", "typed");
-    let second = client.send_wait("two", "last").expect(502);
-    let second =
-        client.get(&format!("/crashes/{}", second["crashId"].as_str().unwrap())).expect(200);
+    let second = client.send_wait("two", "last").expect_error(502, &[]);
+    let second = client.get(&format!("/crashes/{}", second.crash_id.unwrap())).expect(200);
     assert_eq!(second["location"]["line"], line + 2);
     assert_eq!(second["fingerprint"], first["fingerprint"]);
     assert_ne!(second["sourceSha256"], first["sourceSha256"]);
@@ -459,7 +458,7 @@ fn an_edit_counts_at_the_next_start_and_keeps_state_and_fingerprint() {
     std::fs::remove_file(&file).unwrap();
     let refused = client.start_with("three", "typed", json!({}));
     let refused = refused.expect_error(422, &["typed.ts", "No such file"]);
-    assert_eq!(refused["error_type"], "source-invalid");
+    assert_eq!(refused.error_type.as_deref(), Some("source-invalid"));
     assert_eq!(client.ask("one", "still there"), "edited 3");
     host.finish();
 }
@@ -478,8 +477,8 @@ fn exceptions_of_a_bundle_have_the_places_of_its_sources() {
     let crash = |role: &str| {
         client.start(role, role);
         assert_eq!(client.ask(role, "two words"), "2");
-        let answer = client.send_wait(role, "crash").expect(502);
-        client.get(&format!("/crashes/{}", answer["crashId"].as_str().unwrap())).expect(200)
+        let answer = client.send_wait(role, "crash").expect_error(502, &[]);
+        client.get(&format!("/crashes/{}", answer.crash_id.unwrap())).expect(200)
     };
     let (first, edited) = (crash("first"), crash("edited"));
     let (kind, function, file, line) = thrown(&first);

@@ -61,8 +61,8 @@ fn the_worst_goes_with_a_story_and_comes_back_when_there_is_memory() {
     assert_eq!(client.ask("small", "leak 20000"), "20000");
     // In one turn, which cannot end before: an agent that is evicted between two turns has no sender to answer, and
     // refuses the next one while it stops.
-    let answer = client.send_wait("big", "leak 4096 every 1 times 90").expect(502);
-    assert_eq!(answer["exitReason"], "evicted_memory_pressure", "{answer:#}");
+    let answer = client.send_wait("big", "leak 4096 every 1 times 90").expect_error(502, &[]);
+    assert_eq!(answer.exit_reason.as_deref(), Some("evicted_memory_pressure"), "{answer:#?}");
     let crash = host.wait_for_line("the crash", |line| line["event"] == "agent.crash");
     assert_eq!(
         (&crash["agentId"], &crash["reason"]),
@@ -105,8 +105,8 @@ fn nobody_grows_past_the_budget_however_fast() {
         over.store(true, Ordering::Relaxed);
         answer
     });
-    let answer = answer.expect("the host answers").expect(502);
-    assert_eq!(answer["exitReason"], "evicted_memory_pressure", "{answer:#}");
+    let answer = answer.expect("the host answers").expect_error(502, &[]);
+    assert_eq!(answer.exit_reason.as_deref(), Some("evicted_memory_pressure"), "{answer:#?}");
     let most = most.into_inner();
     assert!(most > BUDGET_MB * MIB / 2, "it was seen growing: {most}");
     assert!(most <= BUDGET_MB * MIB, "{most} bytes of {BUDGET_MB} MiB were used");
@@ -127,8 +127,8 @@ fn a_start_that_would_commit_too_much_is_refused_with_the_figures() {
     let refused = client.start_with("a8", "plain", json!({}));
     let refused = refused.expect_error(503, &["64 MiB", "512 of 512 MiB are committed"]);
     assert_eq!(
-        (&refused["phase"], &refused["error_type"]),
-        (&"admission".into(), &"memory".into())
+        (refused.phase.as_deref(), refused.error_type.as_deref()),
+        (Some("admission"), Some("memory"))
     );
     // One that takes the place of another adds nothing.
     client.start_with("a7", "plain", json!({"prompt": "another spec"})).expect(201);
@@ -325,8 +325,8 @@ fn grows_beside_others_that_took_the_room(
     let filler = Filler::begin(&entrance, GROUP_BYTES / 2);
     wait_until("the room is taken", || group.share() > 0.5);
     let answer = host.client().try_send_wait("leak", message);
-    let answer = answer.expect("the host answers").expect(502);
-    assert_eq!(answer["exitReason"], "evicted_memory_pressure", "{answer:#}");
+    let answer = answer.expect("the host answers").expect_error(502, &[]);
+    assert_eq!(answer.exit_reason.as_deref(), Some("evicted_memory_pressure"), "{answer:#?}");
     assert_eq!(group.oom_kills() + own.as_ref().map_or(0, MemoryGroup::oom_kills), 0);
     drop(filler);
     host.finish();

@@ -101,7 +101,7 @@ fn a_second_signal_later_ends_at_once() {
             std::thread::sleep(SIGNAL_DEBOUNCE + Duration::from_millis(100));
             host.signal(Signal::TERM);
             let body = caller.join().expect("the sender").expect_error(502, &[]);
-            assert_eq!(body["exitReason"], "killed", "{body}");
+            assert_eq!(body.exit_reason.as_deref(), Some("killed"), "{body:?}");
         });
         host.ends_with(UNCLEAN);
     }

@@ -93,7 +93,10 @@ fn of_different_starts_exactly_one_runs() {
     for answer in &answers {
         match answer.status {
             201 => won.push(answer.read::<StartAnswer>(201).agent.incarnation.0),
-            _ => assert_eq!(answer.clone().expect(409)["error_type"], "superseded"),
+            _ => {
+                let refused = answer.expect_error(409, &[]);
+                assert_eq!(refused.error_type.as_deref(), Some("superseded"), "{refused:?}");
+            }
         }
     }
     assert!(won.contains(&last), "the one that runs was answered 201");

@@ -405,10 +405,10 @@ fn host(project: &Path, model: &ModelServer) -> Host {
 fn crash(host: &Host, text: &str) -> Value {
     let started = host.client().start_with(text, "toast", json!({}));
     let answer = match started.status {
-        201 => host.client().send_wait(text, text).expect(502),
-        _ => started.body,
+        201 => host.client().send_wait(text, text).expect_error(502, &[]),
+        status => started.expect_error(status, &[]),
     };
-    let id = answer["crashId"].as_str().unwrap_or_else(|| panic!("{text} is no crash: {answer}"));
+    let id = answer.crash_id.as_deref().unwrap_or_else(|| panic!("{text} is no crash: {answer:?}"));
     let record = || host.client().get(&format!("/crashes/{id}")).expect(200);
     harness::wait_until("the frames have lines", || record()["symbolized"] != "pending");
     record()

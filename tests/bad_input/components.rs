@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use harness::{Host, HostBuilder, Trial, Value, files, json};
+use bulkhead_api::ErrorBody;
+use harness::{Host, HostBuilder, Trial, files, json};
 use tempfile::TempDir;
 
 const MIB: usize = 1024 * 1024;
@@ -26,16 +27,16 @@ fn builder(path: &Path) -> HostBuilder {
 /// Starts an agent of the role `bad`: the answer must be a 422 of this type that names these things.
 /// Nothing else may change. Returns the answer.
 #[track_caller]
-fn is_refused(builder: HostBuilder, error_type: &str, phase: &[&str], named: &[&str]) -> Value {
+fn is_refused(builder: HostBuilder, error_type: &str, phase: &[&str], named: &[&str]) -> ErrorBody {
     let trial = Trial::begin(builder);
     let answer = trial.client().start_with("victim", "bad", json!({})).expect_error(422, named);
-    assert_eq!(answer["error_type"], error_type, "{answer}");
-    assert!(phase.contains(&answer["phase"].as_str().unwrap_or_default()), "{answer}");
-    assert!(!answer["action"].as_str().unwrap_or_default().is_empty(), "{answer}");
+    assert_eq!(answer.error_type.as_deref(), Some(error_type), "{answer:?}");
+    assert!(phase.contains(&answer.phase.as_deref().unwrap_or_default()), "{answer:?}");
+    assert!(!answer.action.as_deref().unwrap_or_default().is_empty(), "{answer:?}");
     check_one_line(&trial);
     // It is the same the second time: nothing is cached that should not be.
     let again = trial.client().start_with("victim", "bad", json!({})).expect_error(422, named);
-    assert_eq!(again["error_type"], error_type, "{again}");
+    assert_eq!(again.error_type.as_deref(), Some(error_type), "{again:?}");
     trial.client().start("other", "echo");
     assert_eq!(trial.client().ask("other", "hi"), "hi");
     assert_eq!(trial.client().status("bystander").incarnation.0, 1);
@@ -124,7 +125,7 @@ fn a_core_module() {
     let module = wat("(module (memory 1) (func (export \"_start\")))");
     let path = file(&dir, "module.wasm", module);
     let answer = is_refused(builder(&path), "component-invalid", LOADING, &["bad"]);
-    assert!(answer["error"].as_str().unwrap().contains("core module"), "{answer}");
+    assert!(answer.error.contains("core module"), "{answer:?}");
 }
 
 #[test]

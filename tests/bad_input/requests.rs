@@ -1,6 +1,7 @@
 //! Requests that cannot be right, to a host that has other things to do.
 
-use harness::{Answer, Host, Trial, Value, json};
+use bulkhead_api::ErrorBody;
+use harness::{Answer, Host, Trial, json};
 use hyper::Method;
 
 const MIB: usize = 1024 * 1024;
@@ -30,15 +31,15 @@ impl Court {
         body: impl Into<Vec<u8>>,
         status: u16,
         named: &[&str],
-    ) -> Value {
+    ) -> Answer {
         let before = self.lines();
         let answer = self.trial.client().request(method, path, body.into());
-        let answer = answer.expect_error(status, named);
+        let refusal = answer.expect_error(status, named);
         let path = path.split('?').next().unwrap_or_default();
         let line = self.trial.host().wait_for_number(&REPORTS, before + 1);
         assert!(!line["error"].as_str().unwrap_or_default().is_empty(), "{line}");
         if line["event"] == "agent.start_failed" {
-            assert_eq!(line["errorType"], answer["error_type"], "{line}");
+            assert_eq!(line["errorType"].as_str(), refusal.error_type.as_deref(), "{line}");
         } else {
             assert_eq!(line["status"], status, "{line}");
             let logged = line["path"].as_str().unwrap_or_default();
@@ -50,12 +51,12 @@ impl Court {
 
     /// `POST /agents/start` with this body, refused with 400.
     #[track_caller]
-    fn refuses_start(&self, body: impl Into<Vec<u8>>, named: &[&str]) -> Value {
+    fn refuses_start(&self, body: impl Into<Vec<u8>>, named: &[&str]) -> Answer {
         self.refuses(Method::POST, "/agents/start", body, 400, named)
     }
 
     #[track_caller]
-    fn refuses_get(&self, path: &str, status: u16, named: &[&str]) -> Value {
+    fn refuses_get(&self, path: &str, status: u16, named: &[&str]) -> Answer {
         self.refuses(Method::GET, path, "", status, named)
     }
 
@@ -78,9 +79,9 @@ impl Court {
 }
 
 /// Paths of the issues in an answer.
-fn paths(answer: &Value) -> Vec<&str> {
-    let issues = answer["issues"].as_array().into_iter().flatten();
-    issues.filter_map(|issue| issue["path"].as_str()).collect()
+fn paths(answer: &Answer) -> Vec<String> {
+    let issues = answer.read::<ErrorBody>(400).issues;
+    issues.into_iter().map(|issue| issue.path).collect()
 }
 
 #[test]
@@ -89,7 +90,7 @@ fn a_body_that_is_no_json() {
     for body in ["", "not json", "{\"agentId\":\"a\"", "{\"agentId\":\"a\",\"role\":\"echo\"} tail"]
     {
         let answer = court.refuses_start(body, &["issues"]);
-        assert_eq!(paths(&answer).len(), 1, "{answer}");
+        assert_eq!(paths(&answer).len(), 1, "{answer:?}");
     }
     court.refuses_start([b'{', b'"', 0xff, 0xfe, b'"', b'}'], &["issues"]);
     court.refuses_start("[".repeat(100_000), &["issues"]);
@@ -122,7 +123,7 @@ fn a_field_that_is_missing_or_of_a_wrong_type() {
         ("force", json!({"agentId": "a", "role": "echo", "force": "yes"})),
     ] {
         let answer = court.refuses_start(body.to_string(), &[]);
-        assert_eq!(paths(&answer), [path], "{answer}");
+        assert_eq!(paths(&answer), [path], "{answer:?}");
     }
     court.close();
 }
@@ -134,8 +135,8 @@ fn an_agent_id_that_is_none() {
     for id in ["a/b", "../a", "a\u{0}b", "a b", "\u{fc}", ".a", "-a", "a\nb", "%2e", &long] {
         let body = json!({"agentId": id, "role": "echo"}).to_string();
         let answer = court.refuses_start(body, &["agent id"]);
-        assert_eq!(paths(&answer), ["agentId"], "{answer}");
-        assert!(answer.to_string().len() < 2000, "the answer repeats 10,000 characters");
+        assert_eq!(paths(&answer), ["agentId"], "{answer:?}");
+        assert!(answer.text.len() < 2000, "the answer repeats 10,000 characters");
     }
     for id in ["a%2Fb", "a%00b", "%2e%2e", "a%20b", &long] {
         court.refuses_get(&format!("/agents/{id}/status"), 400, &["agent id"]);
@@ -151,11 +152,11 @@ fn an_agent_id_that_is_none() {
 fn an_unknown_role_component_or_agent() {
     let court = Court::open();
     let body = json!({"agentId": "a", "role": "king"}).to_string();
-    let answer = court.refuses_start(body, &["king"]);
-    assert_eq!(answer["error_type"], "unknown-role", "{answer}");
+    let answer: ErrorBody = court.refuses_start(body, &["king"]).read(400);
+    assert_eq!(answer.error_type.as_deref(), Some("unknown-role"), "{answer:?}");
     let body = json!({"agentId": "a", "role": "echo", "component": "ekho"}).to_string();
-    let answer = court.refuses_start(body, &["ekho"]);
-    assert_eq!(answer["error_type"], "unknown-component", "{answer}");
+    let answer: ErrorBody = court.refuses_start(body, &["ekho"]).read(400);
+    assert_eq!(answer.error_type.as_deref(), Some("unknown-component"), "{answer:?}");
     let body = json!({"agentId": "a", "role": "echo", "memoryLimitMb": 1_000_000}).to_string();
     court.refuses_start(body, &["memoryLimitMb"]);
     court.refuses_get("/agents/nobody/status", 404, &["nobody"]);
@@ -175,7 +176,7 @@ fn a_message_that_cannot_be_delivered() {
     }
     let large = json!({"prompt": "x".repeat(MIB + 1)}).to_string();
     let answer = court.refuses(Method::POST, path, large, 400, &["1 MiB"]);
-    assert_eq!(paths(&answer), ["prompt"], "{answer}");
+    assert_eq!(paths(&answer), ["prompt"], "{answer:?}");
     let message = r#"{"prompt":"hi"}"#;
     for wait in ["abc", "-1", "1.5", "99999999999999999999999"] {
         let path = format!("{path}?wait={wait}");
@@ -265,7 +266,7 @@ fn a_secret_in_a_bad_request_is_repeated_nowhere() {
     let court = Court::open();
     let body = r#"{"agentId":"a/b","role":"echo","envVars":{"TOKEN":"hush-1"}}"#;
     let answer = court.refuses_start(body, &[]);
-    assert!(!answer.to_string().contains("hush"), "{answer}");
+    assert!(!answer.text.contains("hush"), "{answer:?}");
     let lines = court.trial.host().lines();
     assert!(!lines.iter().any(|line| line.to_string().contains("hush")), "a secret was logged");
     court.close();

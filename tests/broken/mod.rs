@@ -35,7 +35,7 @@ fn an_agent_in_rust_works_and_fails_with_its_own_words() {
         [("own", "bad-prompt", "not like that"), ("refused", "invalid", "agent.mine")]
     {
         let answer = client.send_wait("lives", message).expect_error(502, &[words]);
-        assert_eq!(answer["error_type"], code);
+        assert_eq!(answer.error_type.as_deref(), Some(code));
     }
     assert_eq!(client.status("lives").incarnation.0, 1, "it still lives");
     let mut fingerprints = Vec::new();
@@ -79,9 +79,9 @@ fn a_start_in_rust_fails_with_its_own_words() {
     let host = host("").start();
     for (prompt, reason) in [("range", "panic"), ("cause", "exception"), ("fatal", "start_failed")]
     {
-        let answer =
-            host.client().start_with(prompt, "broken", json!({ "prompt": prompt })).expect(502);
-        let path = format!("/crashes/{}", answer["crashId"].as_str().expect("a crash"));
+        let answer = host.client().start_with(prompt, "broken", json!({ "prompt": prompt }));
+        let id = answer.expect_error(502, &[]).crash_id.expect("a crash");
+        let path = format!("/crashes/{id}");
         let record = host.client().get(&path).expect(200);
         assert_eq!(
             (&record["reason"], &record["phase"]),

@@ -24,7 +24,7 @@ fn a_body_that_is_no_status_fails_its_turn_only() {
     let trial = Trial::of(&["exit-code"]);
     trial.client().start("exit-code", "exit-code");
     let answer = trial.client().send_wait("exit-code", "exit soon").expect_error(502, &[]);
-    assert_eq!(answer["error_type"], "bad-body", "{answer}");
+    assert_eq!(answer.error_type.as_deref(), Some("bad-body"), "{answer:?}");
     assert_eq!(trial.client().ask("exit-code", "hi"), "hi");
     trial.finish();
 }

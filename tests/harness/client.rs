@@ -8,7 +8,8 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use bulkhead_api::{
-    AgentView, CrashesPage, EventView, EventsPage, Health, MessageAnswer, StartAnswer, TurnView,
+    AgentView, CrashesPage, ErrorBody, EventView, EventsPage, Health, MessageAnswer, StartAnswer,
+    TurnView,
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -80,17 +81,16 @@ impl Answer {
         self.turn().reply.unwrap_or_else(|| panic!("no reply: {}", self.text))
     }
 
-    /// Returns the error text of an answer that must have this status. Every part of `named` must
-    /// stand somewhere in the body.
+    /// Reads the refusal of an answer that must have this status. Every part of `named` must stand somewhere
+    /// in the body.
     #[track_caller]
-    pub fn expect_error(self, status: u16, named: &[&str]) -> Value {
-        assert_eq!(self.status, status, "the host answered: {}", self.text);
-        let error = self.body["error"].as_str().unwrap_or_default();
-        assert!(!error.is_empty(), "the error is empty: {}", self.text);
+    pub fn expect_error(&self, status: u16, named: &[&str]) -> ErrorBody {
+        let refusal: ErrorBody = self.read(status);
+        assert!(!refusal.error.is_empty(), "the error is empty: {}", self.text);
         for name in named {
             assert!(self.text.contains(name), "{name:?} is not named: {}", self.text);
         }
-        self.body
+        refusal
     }
 }
 

@@ -147,10 +147,10 @@ impl Trial {
     pub fn crashes(&self, agent: &str, incarnation: u64, message: &str, reason: &str) -> Value {
         let answer = self.client().send_wait(agent, message);
         let answer = answer.expect_error(502, &[]);
-        assert_eq!(answer["exitReason"], reason, "{answer}");
+        assert_eq!(answer.exit_reason.as_deref(), Some(reason), "{answer:?}");
         let crash = self.reported(agent, incarnation, reason);
-        assert_eq!(answer["crashId"], crash["crashId"], "{answer}");
-        assert_eq!(answer["messageId"], crash["messageId"], "{answer}");
+        assert_eq!(answer.crash_id.as_deref(), crash["crashId"].as_str(), "{answer:?}");
+        assert_eq!(answer.message_id.as_deref(), crash["messageId"].as_str(), "{answer:?}");
         assert_eq!(crash["phase"], "handle", "{crash}");
         crash
     }

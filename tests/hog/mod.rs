@@ -364,6 +364,6 @@ fn a_component_that_is_born_with_more_than_its_limit_is_refused_with_the_figures
     let answer = trial.client().start_with("hog", "hog", json!({"memoryLimitMb": 1}));
     let (limit, most) = (MIB.to_string(), (64 * MIB).to_string());
     let error = answer.expect_error(422, &["initial memory", &limit, &most]);
-    assert_eq!(error["error_type"], "memory-minimum", "{error}");
+    assert_eq!(error.error_type.as_deref(), Some("memory-minimum"), "{error:?}");
     trial.finish();
 }

@@ -99,7 +99,7 @@ fn a_tool_that_nobody_offered_is_an_error_that_the_model_hears() {
     let reply = host.client().ask("mayor", "call launch");
     assert!(reply.contains("no such tool: launch"), "{reply}");
     let answer = host.client().send_wait("mayor", "for ever").expect_error(502, &[]);
-    assert_eq!(answer["error_type"], "too-many-tool-rounds", "{answer}");
+    assert_eq!(answer.error_type.as_deref(), Some("too-many-tool-rounds"), "{answer:?}");
     assert_eq!(host.client().ask("mayor", "hello"), "Hello. I answer from a script.");
     host.finish();
 }
@@ -127,9 +127,10 @@ fn a_wrong_key_fails_the_turn_and_not_the_agent() {
     let model = model_server_with_key("another");
     let host = builder().model(&model, KEY).start();
     host.client().start("mayor", "mayor");
-    let answer = host.client().send_wait("mayor", "hello").expect_error(502, &["401"]);
-    assert_eq!(answer["error_type"], "model-refused", "{answer}");
-    assert!(!answer.to_string().contains(KEY), "{answer}");
+    let answer = host.client().send_wait("mayor", "hello");
+    assert!(!answer.text.contains(KEY), "{}", answer.text);
+    let answer = answer.expect_error(502, &["401"]);
+    assert_eq!(answer.error_type.as_deref(), Some("model-refused"), "{answer:?}");
     assert_eq!(host.client().status("mayor").status, "running");
     let lines = host.finish();
     assert!(!lines.iter().any(|line| line.to_string().contains(KEY)), "the key is in the log");
@@ -148,8 +149,8 @@ fn a_model_that_fails_fails_the_turn_and_not_the_agent() {
     ] {
         trial.client().start_with(name, "mayor", json!({"model": name})).expect(201);
         let answer = trial.client().send_wait(name, "hello").expect_error(502, &[]);
-        let kind = answer["error_type"].as_str().unwrap_or_default();
-        assert!(kind.starts_with(code), "model {name}: {answer}");
+        let kind = answer.error_type.as_deref().unwrap_or_default();
+        assert!(kind.starts_with(code), "model {name}: {answer:?}");
         let status = trial.client().status(name);
         assert_eq!(status.status, "running", "model {name}: {status:?}");
         assert_eq!(status.model.as_deref(), Some(name), "{status:?}");
@@ -166,9 +167,9 @@ fn a_model_that_never_ends_its_answer_meets_the_turns_limits() {
     trial.client().start_with("mayor", "mayor", json!({"model": "stall"})).expect(201);
     let answer = trial.client().send_wait("mayor", "hello").expect_error(502, &[]);
     // The guest bounds its request by the turn's deadline; whichever is first, it ends.
-    let ended = answer["exitReason"] == "wall_deadline";
-    let gave_up = answer["error_type"].as_str().is_some_and(|kind| kind.starts_with("model-"));
-    assert!(ended || gave_up, "{answer}");
+    let ended = answer.exit_reason.as_deref() == Some("wall_deadline");
+    let gave_up = answer.error_type.as_deref().is_some_and(|kind| kind.starts_with("model-"));
+    assert!(ended || gave_up, "{answer:?}");
     trial.finish();
 }
 
@@ -182,8 +183,8 @@ fn without_leave_of_its_role_the_model_is_out_of_reach() {
     trial.client().start_with("own", "mayor", json!({"envVars": own})).expect(201);
     for agent in ["none", "own"] {
         let answer = trial.client().send_wait(agent, "hello").expect_error(502, &[]);
-        let kind = answer["error_type"].as_str().unwrap_or_default();
-        assert!(kind.starts_with("model-"), "{agent}: {answer}");
+        let kind = answer.error_type.as_deref().unwrap_or_default();
+        assert!(kind.starts_with("model-"), "{agent}: {answer:?}");
         assert_eq!(trial.client().status(agent).status, "running");
     }
     assert_eq!(model.asked(), 0, "the request left the container");
@@ -306,7 +307,7 @@ fn a_value_that_makes_no_sense_fails_turns_until_it_is_set_right_and_the_convers
     client.ask("mayor", "remember the well is dry");
     client.sync_config(json!({"max-tool-rounds": "many"})).expect(200);
     let answer = client.send_wait("mayor", "hello").expect_error(502, &["max-tool-rounds"]);
-    assert_eq!(answer["error_type"], "bad-config", "{answer}");
+    assert_eq!(answer.error_type.as_deref(), Some("bad-config"), "{answer:?}");
     client.sync_config(json!({"max-tool-rounds": 4})).expect(200);
     assert_eq!(client.ask("mayor", "what did I say"), "You said: remember the well is dry");
     host.finish();
@@ -319,7 +320,7 @@ fn an_agent_that_has_ended_is_not_changed() {
     client.start("mayor", "mayor");
     client.stop("mayor").expect(200);
     let refused = client.set_model("mayor", "second").expect_error(409, &["mayor", "exited"]);
-    assert_eq!(refused["error_type"], "not-running", "{refused}");
+    assert_eq!(refused.error_type.as_deref(), Some("not-running"), "{refused:?}");
     client.set_system_prompt("nobody", "Be brief.").expect_error(404, &["nobody"]);
     host.finish();
 }

@@ -91,9 +91,9 @@ fn a_repository_that_is_larger_than_the_workspace_is_refused_at_the_start() {
 #[track_caller]
 fn check_refused(host: &Host, words: &[&str]) {
     let refused = start(host, json!({})).expect_error(422, words);
-    let expected = (&json!("workspace"), &json!("repository-too-large"));
-    assert_eq!((&refused["phase"], &refused["error_type"]), expected, "{refused}");
-    let id = refused["crashId"].as_str().unwrap();
+    let found = (refused.phase.as_deref(), refused.error_type.as_deref());
+    assert_eq!(found, (Some("workspace"), Some("repository-too-large")), "{refused:?}");
+    let id = refused.crash_id.as_deref().unwrap();
     let record: Value = host.client().get(&format!("/crashes/{id}")).expect(200);
     assert_eq!((&record["reason"], &record["code"]), (&json!("start_failed"), &json!("too-large")));
     assert!(!host.workspace("toast").join("large").exists());

@@ -18,10 +18,10 @@ fn warm() -> Trial {
 #[track_caller]
 fn check_deadline(trial: &Trial, answer: harness::Answer, agent: &str) {
     let answer = answer.expect_error(504, &[]);
-    assert_eq!(answer["phase"], "deadline", "{answer}");
-    assert_eq!(answer["error_type"], "deadline", "{answer}");
-    assert_eq!(answer["status"], 504, "{answer}");
-    assert!(!answer["action"].as_str().unwrap_or_default().is_empty(), "{answer}");
+    assert_eq!(answer.phase.as_deref(), Some("deadline"), "{answer:?}");
+    assert_eq!(answer.error_type.as_deref(), Some("deadline"), "{answer:?}");
+    assert_eq!(answer.status, Some(504), "{answer:?}");
+    assert!(!answer.action.as_deref().unwrap_or_default().is_empty(), "{answer:?}");
     let failed = trial.host().wait_for_event(agent, "agent.start_failed");
     assert_eq!(failed["phase"], "deadline", "{failed}");
     assert!(!failed["error"].as_str().unwrap_or_default().is_empty(), "{failed}");

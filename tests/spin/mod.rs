@@ -135,7 +135,7 @@ fn callers_that_wait_for_endless_turns_get_an_error_when_the_agent_is_stopped() 
             wait_until("it takes turns", || trial.client().status(agent).cpu_us > 20_000);
             trial.client().stop(agent).expect(200);
             let answer = waiting.join().expect("an answer").expect_error(502, &[]);
-            assert_eq!(answer["exitReason"], "stopped", "{answer}");
+            assert_eq!(answer.exit_reason.as_deref(), Some("stopped"), "{answer:?}");
         });
     }
     trial.finish();

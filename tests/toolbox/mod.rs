@@ -296,7 +296,7 @@ fn a_program_ends_with_its_incarnation_and_the_crash_record_names_it() {
     let host = host("");
     let order = json!({"do": "panic", "run": ["sleep", "54321"]});
     let crash = host.client().send_wait("toolbox", &order.to_string()).expect_error(502, &[]);
-    let id = crash["crashId"].as_str().unwrap();
+    let id = crash.crash_id.as_deref().unwrap();
     let record = host.client().get(&format!("/crashes/{id}")).expect(200);
     let tools = &record["toolsInFlight"];
     assert_eq!(tools[0]["program"], "sleep", "{record}");
@@ -370,7 +370,7 @@ fn a_secret_among_the_arguments_is_in_no_line_and_no_answer() {
     host.client().start_with("toolbox", "toolbox", json!({"secrets": {"KEY": SECRET}})).expect(201);
     let order = json!({"do": "panic", "run": ["sh", "-c", format!("sleep 60; echo {SECRET}")]});
     let crash = host.client().send_wait("toolbox", &order.to_string()).expect_error(502, &[]);
-    let id = crash["crashId"].as_str().unwrap();
+    let id = crash.crash_id.as_deref().unwrap();
     let record = host.client().get(&format!("/crashes/{id}")).expect(200);
     assert_eq!(record["toolsInFlight"][0]["arguments"][1], "sleep 60; echo ***", "{record}");
     assert!(!record.to_string().contains(SECRET), "{record}");

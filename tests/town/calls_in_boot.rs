@@ -87,7 +87,7 @@ fn they_are_503_when_boot_takes_longer() {
     for (name, answer) in answers {
         assert_eq!(answer.retry_after, Some(1), "{name}: {}", answer.text);
         let error = answer.expect_error(503, &["not-back-yet", "bringing agents back"]);
-        assert_eq!(error["status"], 503, "{name}: {error}");
+        assert_eq!(error.status, Some(503), "{name}: {error:?}");
     }
     town.behave(Call::Registry);
     let host = host.ready();

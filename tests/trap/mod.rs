@@ -93,10 +93,10 @@ fn an_error_fails_its_turn_only() {
     trial.client().start("trap", "trap");
     let answer = trial.client().send_wait("trap", "error");
     let answer = answer.expect_error(502, &["told to fail by a message"]);
-    assert_eq!(answer["error_type"], "told-to-fail", "{answer}");
-    assert!(answer.get("exitReason").is_none_or(Value::is_null), "{answer}");
+    assert_eq!(answer.error_type.as_deref(), Some("told-to-fail"), "{answer:?}");
+    assert!(answer.exit_reason.is_none(), "{answer:?}");
     let turn = trial.host().wait_for_line("agent.turn with the error", |line| {
-        line["event"] == "agent.turn" && line["messageId"] == answer["messageId"]
+        line["event"] == "agent.turn" && line["messageId"].as_str() == answer.message_id.as_deref()
     });
     assert!(turn["error"].as_str().unwrap().contains("told to fail"), "{turn}");
     assert_eq!(turn["level"], "warn", "{turn}");
