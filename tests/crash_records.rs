@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use bulkhead_api::CrashesPage;
 use harness::{Host, Value, files, json, wait_until};
 use rustix::process::Signal;
 
@@ -35,16 +36,13 @@ fn a_record_is_read_by_its_id_of_its_agent_and_among_all() {
     }
     assert!(record["lastEvents"].as_array().is_some_and(|events| !events.is_empty()), "{record}");
     for path in ["/crashes", "/agents/one/crashes", "/crashes?agent=one&reason=panic&limit=1"] {
-        let page = host.client().get(path).expect(200);
-        assert_eq!(page["crashes"][0]["crashId"], crash["crashId"], "{path}");
-        assert_eq!(
-            (page["crashes"].as_array().map(Vec::len), &page["more"]),
-            (Some(1), &json!(false))
-        );
+        let page: CrashesPage = host.client().get(path).read(200);
+        assert_eq!(page.crashes[0].crash_id, crash["crashId"], "{path}");
+        assert_eq!((page.crashes.len(), page.more), (1, false));
     }
     for path in ["/crashes?reason=trap", "/agents/other/crashes", "/crashes?limit=0"] {
-        let page = host.client().get(path).expect(200);
-        assert_eq!(page["crashes"].as_array().map(Vec::len), Some(0), "{path}");
+        let page: CrashesPage = host.client().get(path).read(200);
+        assert!(page.crashes.is_empty(), "{path}");
     }
     host.client().get("/crashes/none").expect_error(404, &["no such crash"]);
     host.finish();

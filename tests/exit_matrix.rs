@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Barrier;
 
+use bulkhead_api::CrashesPage;
 use harness::trial::{Trial, incarnation};
 use harness::{Host, Value, json};
 use rustix::process::Signal;
@@ -150,16 +151,13 @@ fn many_crashes_at_once_leave_one_record_each() {
             });
         }
     });
-    let page = host.client().get("/crashes?limit=1000").expect(200);
-    let records = page["crashes"].as_array().expect("records");
-    let of = |records: &[Value]| -> BTreeSet<String> {
-        records.iter().map(|record| record["crashId"].to_string()).collect()
-    };
-    assert_eq!((records.len(), of(records).len()), (AT_ONCE, AT_ONCE));
-    let agents: BTreeSet<_> = records.iter().map(|record| record["agentId"].to_string()).collect();
+    let records = host.client().get("/crashes?limit=1000").read::<CrashesPage>(200).crashes;
+    let stored: BTreeSet<_> = records.iter().map(|record| record.crash_id.as_str()).collect();
+    assert_eq!((records.len(), stored.len()), (AT_ONCE, AT_ONCE));
+    let agents: BTreeSet<_> = records.iter().map(|record| &record.agent_id).collect();
     assert_eq!(agents.len(), AT_ONCE);
-    let stored = of(records);
     let lines = host.finish_with(Signal::TERM, 0);
-    let logged: Vec<_> = lines.into_iter().filter(|line| line["event"] == "agent.crash").collect();
-    assert_eq!((logged.len(), of(&logged)), (AT_ONCE, stored));
+    let logged: Vec<_> = lines.iter().filter(|line| line["event"] == "agent.crash").collect();
+    let ids: BTreeSet<_> = logged.iter().filter_map(|line| line["crashId"].as_str()).collect();
+    assert_eq!((logged.len(), ids), (AT_ONCE, stored));
 }

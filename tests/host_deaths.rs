@@ -1,6 +1,7 @@
 //! Who kills the host is not simply started again: a death of the host counts against the agents that were at work
 //! then, two in a row quarantine one, and the innocent are cleared one at a time.
 
+use bulkhead_types::ExitReason;
 use harness::{Host, HostBuilder, Value, wait_until};
 use rustix::process::{Signal, kill_process};
 
@@ -64,11 +65,9 @@ fn an_agent_that_kills_the_host_twice_is_quarantined() {
     let runs = host.events_named("container.cold_start");
     for (crash, run) in crashes.iter().zip(&runs[..1]) {
         assert_eq!(crash["phase"], "handle", "{crash:#}");
-        let listed =
-            host.client().get(&format!("/crashes/{}", crash["crashId"].as_str().expect("an id")));
-        let kept = listed.expect(200);
-        assert_eq!(kept["reason"], "host_death", "{kept:#}");
-        assert_eq!(kept["runId"], run["runId"], "the run that died: {kept:#}");
+        let kept = host.client().crash(crash["crashId"].as_str().expect("an id"));
+        assert_eq!(kept.reason, ExitReason::HostDeath, "{kept:#?}");
+        assert_eq!(kept.run_id, run["runId"], "the run that died: {kept:#?}");
     }
     // It stays down over a death that nobody is to blame for.
     kill_process(host.supervisor_pid(), Signal::KILL).expect("kill the supervisor");

@@ -5,6 +5,7 @@ pub mod remote;
 
 use std::process::Command;
 
+use bulkhead_types::{ExitReason, Phase};
 use git_server::Fault;
 use harness::{Host, HostBuilder, Value, files, json, wait_until};
 use rustix::process::Signal;
@@ -125,13 +126,9 @@ fn why_there_is_no_repository_is_said_to_the_caller_and_recorded() {
     let refused = start(&host, json!({})).expect_error(502, &["clone-failed"]);
     assert_eq!(refused.phase.as_deref(), Some("workspace"), "{refused:?}");
     assert!(refused.error.contains("credential"), "{refused:?}");
-    let id = refused.crash_id.as_deref().unwrap();
-    let record = host.client().get(&format!("/crashes/{id}")).expect(200);
-    assert_eq!(
-        (&record["reason"], &record["phase"]),
-        (&json!("start_failed"), &json!("workspace"))
-    );
-    assert_eq!(record["code"], "unauthorized", "{record}");
+    let record = host.client().crash(&refused.crash_id.unwrap());
+    assert_eq!((record.reason, record.phase), (ExitReason::StartFailed, Phase::Workspace));
+    assert_eq!(record.code.as_deref(), Some("unauthorized"), "{record:?}");
 
     remote.server.want(None);
     let missing = start(&host, json!({"startPoint": "no-such-branch", "force": true}));

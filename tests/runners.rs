@@ -427,8 +427,8 @@ fn an_edit_counts_at_the_next_start_and_keeps_state_and_fingerprint() {
     let client = host.client();
     client.start("one", "typed");
     let first = host.client().send_wait("one", "last").expect_error(502, &[]);
-    let first = client.get(&format!("/crashes/{}", first.crash_id.unwrap())).expect(200);
-    let line = first["location"]["line"].as_u64().unwrap();
+    let first = client.crash(&first.crash_id.unwrap());
+    let line = first.location.unwrap().line;
     assert_eq!(
         text.lines().nth(line as usize - 1).unwrap().trim(),
         "return notes.at(-1)!.text as string;"
@@ -450,10 +450,10 @@ fn an_edit_counts_at_the_next_start_and_keeps_state_and_fingerprint() {
     assert_eq!(client.status("one").incarnation.0, 3);
     client.start("two", "typed");
     let second = client.send_wait("two", "last").expect_error(502, &[]);
-    let second = client.get(&format!("/crashes/{}", second.crash_id.unwrap())).expect(200);
-    assert_eq!(second["location"]["line"], line + 2);
-    assert_eq!(second["fingerprint"], first["fingerprint"]);
-    assert_ne!(second["sourceSha256"], first["sourceSha256"]);
+    let second = client.crash(&second.crash_id.unwrap());
+    assert_eq!(second.location.unwrap().line, line + 2);
+    assert_eq!(second.fingerprint, first.fingerprint);
+    assert_ne!(second.source_sha256, first.source_sha256);
     // What cannot be read fails the start and nothing else.
     std::fs::remove_file(&file).unwrap();
     let refused = client.start_with("three", "typed", json!({}));

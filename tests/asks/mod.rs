@@ -1,5 +1,7 @@
 //! Use of language models: what is counted, what budgets refuse, and agents that end for it.
 
+use bulkhead_api::CrashesPage;
+use bulkhead_types::{Consequence, ExitReason};
 use harness::{Host, HostBuilder, ModelServer, Value, json, model_server, wait_until};
 use rustix::process::Signal;
 
@@ -144,10 +146,11 @@ fn an_agent_whose_role_says_so_ends_and_is_not_restarted() {
     assert_eq!(status.exit_reason.as_deref(), Some("budget_exceeded"), "{status:#?}");
     assert_eq!(status.status, "failed");
     host.wait_for_event("a", "agent.crash");
-    let crash = &host.client().get("/crashes?agent=a").expect(200)["crashes"][0];
-    assert_eq!(crash["reason"], "budget_exceeded");
-    assert_eq!(crash["resources"]["models"]["calls"], json!(1));
-    assert_eq!(crash["consequence"]["decision"], "none");
+    let page: CrashesPage = host.client().get("/crashes?agent=a").read(200);
+    let crash = &page.crashes[0];
+    assert_eq!(crash.reason, ExitReason::BudgetExceeded);
+    assert_eq!(crash.resources.models.calls, 1);
+    assert_eq!(crash.consequence, Consequence::None);
     // The day's window outlives the host, and so does the end.
     host.signal(Signal::TERM);
     host.wait();

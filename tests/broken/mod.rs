@@ -1,5 +1,6 @@
 //! The agent of `tests/runners.rs` in Rust: what works in each language, and each way to fail.
 
+use bulkhead_types::Phase;
 use harness::{Host, HostBuilder, Value, json, model_server};
 
 use crate::runners::{ROLE, crash, works};
@@ -81,13 +82,9 @@ fn a_start_in_rust_fails_with_its_own_words() {
     {
         let answer = host.client().start_with(prompt, "broken", json!({ "prompt": prompt }));
         let id = answer.expect_error(502, &[]).crash_id.expect("a crash");
-        let path = format!("/crashes/{id}");
-        let record = host.client().get(&path).expect(200);
-        assert_eq!(
-            (&record["reason"], &record["phase"]),
-            (&json!(reason), &json!("start")),
-            "{record}"
-        );
+        let record = host.client().crash(&id);
+        let found = (record.reason.as_str(), record.phase);
+        assert_eq!(found, (reason, Phase::Start), "{record:?}");
     }
     host.finish();
 }

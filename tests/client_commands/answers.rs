@@ -1,5 +1,7 @@
 //! Every command against a real host: what a person sees, and what a program gets.
 
+use bulkhead_api::CrashesPage;
+use bulkhead_types::Symbolized;
 use harness::client::Client;
 use harness::host::CLEAN;
 use harness::{Host, Value, wait_until};
@@ -198,9 +200,8 @@ fn crash_records_are_the_same_from_the_host_and_from_its_directory() {
     }
     let id = crash_id_of(&client, "puppet");
     wait_until("the records have their lines", || {
-        let page = client.get("/crashes").expect(200);
-        let records = page["crashes"].as_array().expect("records");
-        records.len() == 2 && records.iter().all(|record| record["symbolized"] == "done")
+        let records = client.get("/crashes").read::<CrashesPage>(200).crashes;
+        records.len() == 2 && records.iter().all(|record| record.symbolized == Symbolized::Done)
     });
     let list = of_host(&["list"]).ok();
     assert_eq!(list.lines().count(), 2, "{list}");

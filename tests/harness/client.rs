@@ -11,6 +11,7 @@ use bulkhead_api::{
     AgentView, CrashesPage, ErrorBody, EventView, EventsPage, Health, MessageAnswer, StartAnswer,
     TurnView,
 };
+use bulkhead_types::CrashRecord;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request};
@@ -298,6 +299,12 @@ impl Client {
     #[track_caller]
     pub fn crashes(&self, agent: &str) -> CrashesPage {
         self.get(&format!("/agents/{agent}/crashes")).read(200)
+    }
+
+    /// `GET /crashes/{id}`: a crash record that must be kept.
+    #[track_caller]
+    pub fn crash(&self, id: &str) -> CrashRecord {
+        self.get(&format!("/crashes/{id}")).read(200)
     }
 
     /// The status of an agent, once it has ended. The log's line comes a moment before the state.

@@ -5,7 +5,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 
-use bulkhead_api::Readiness;
+use bulkhead_api::{CrashesPage, Readiness};
+use bulkhead_types::ExitReason;
 use harness::memory_group::no_kills;
 use harness::{Host, HostBuilder, Need, wait_until};
 use rustix::process::{Signal, kill_process};
@@ -70,8 +71,8 @@ fn crash(host: &Host, name: &str, count: usize) {
         host.client().start(&agent, "frail");
         host.client().send_wait(&agent, "panic").expect_error(502, &["told to panic"]);
         let crash = host.wait_for_event(&agent, "agent.crash");
-        let path = format!("/crashes/{}", crash["crashId"].as_str().expect("an id"));
-        assert_eq!(host.client().get(&path).expect(200)["reason"], "panic");
+        let kept = host.client().crash(crash["crashId"].as_str().expect("an id"));
+        assert_eq!(kept.reason, ExitReason::Panic);
     }
 }
 
@@ -138,10 +139,9 @@ fn a_full_disk_costs_what_is_on_it_and_nothing_else() {
     kill_process(host.supervisor_pid(), Signal::KILL).expect("send a signal");
     host.wait_for_number(&["container.previous_run"], 4);
     let host = host.ready();
-    let crashes = host.client().get("/crashes?limit=100").expect(200)["crashes"].clone();
-    let crashes = crashes.as_array().expect("records");
-    assert_eq!(crashes[0]["agentId"], "after-0");
-    let again = crashes.iter().filter(|crash| crash["agentId"].to_string().contains("again-"));
+    let crashes = host.client().get("/crashes?limit=100").read::<CrashesPage>(200).crashes;
+    assert_eq!(crashes[0].agent_id.as_str(), "after-0");
+    let again = crashes.iter().filter(|crash| crash.agent_id.as_str().contains("again-"));
     assert_eq!(again.count(), 20, "not one is lost");
     host.finish();
 }

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use harness::{Host, Value, files, json};
+use bulkhead_types::ExitReason;
+use harness::{Host, files, json};
 
 use super::remote::Remote;
 use super::{ask, sh, start};
@@ -93,8 +94,8 @@ fn check_refused(host: &Host, words: &[&str]) {
     let refused = start(host, json!({})).expect_error(422, words);
     let found = (refused.phase.as_deref(), refused.error_type.as_deref());
     assert_eq!(found, (Some("workspace"), Some("repository-too-large")), "{refused:?}");
-    let id = refused.crash_id.as_deref().unwrap();
-    let record: Value = host.client().get(&format!("/crashes/{id}")).expect(200);
-    assert_eq!((&record["reason"], &record["code"]), (&json!("start_failed"), &json!("too-large")));
+    let record = host.client().crash(&refused.crash_id.unwrap());
+    let found = (record.reason, record.code.as_deref());
+    assert_eq!(found, (ExitReason::StartFailed, Some("too-large")));
     assert!(!host.workspace("toast").join("large").exists());
 }

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use bulkhead_types::CrashRecord;
 use harness::{Host, HostBuilder, Value, files, json, wait_until};
 
 /// A host with an agent of this role, which may run a few programs that every machine has.
@@ -296,11 +297,10 @@ fn a_program_ends_with_its_incarnation_and_the_crash_record_names_it() {
     let host = host("");
     let order = json!({"do": "panic", "run": ["sleep", "54321"]});
     let crash = host.client().send_wait("toolbox", &order.to_string()).expect_error(502, &[]);
-    let id = crash.crash_id.as_deref().unwrap();
-    let record = host.client().get(&format!("/crashes/{id}")).expect(200);
-    let tools = &record["toolsInFlight"];
-    assert_eq!(tools[0]["program"], "sleep", "{record}");
-    assert_eq!(tools[0]["arguments"], json!(["54321"]));
+    let record = host.client().crash(&crash.crash_id.unwrap());
+    let tool = &record.tools_in_flight[0];
+    assert_eq!(tool.program, "sleep", "{record:?}");
+    assert_eq!(tool.arguments, ["54321"]);
     let line = tool_exited(&host, "sleep");
     assert_eq!(line["end"], "cancelled", "{line}");
     wait_until("nothing is left of it", || !runs("54321"));
@@ -370,10 +370,10 @@ fn a_secret_among_the_arguments_is_in_no_line_and_no_answer() {
     host.client().start_with("toolbox", "toolbox", json!({"secrets": {"KEY": SECRET}})).expect(201);
     let order = json!({"do": "panic", "run": ["sh", "-c", format!("sleep 60; echo {SECRET}")]});
     let crash = host.client().send_wait("toolbox", &order.to_string()).expect_error(502, &[]);
-    let id = crash.crash_id.as_deref().unwrap();
-    let record = host.client().get(&format!("/crashes/{id}")).expect(200);
-    assert_eq!(record["toolsInFlight"][0]["arguments"][1], "sleep 60; echo ***", "{record}");
-    assert!(!record.to_string().contains(SECRET), "{record}");
+    let answer = host.client().get(&format!("/crashes/{}", crash.crash_id.unwrap()));
+    assert!(!answer.text.contains(SECRET), "{}", answer.text);
+    let record: CrashRecord = answer.read(200);
+    assert_eq!(record.tools_in_flight[0].arguments[1], "sleep 60; echo ***", "{record:?}");
     for line in host.finish() {
         assert!(!line.to_string().contains(SECRET), "{line}");
     }
