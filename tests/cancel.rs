@@ -123,8 +123,8 @@ fn cancels_start(host: &Host, role: &str, prompt: &str, under_way: impl Fn() -> 
         let body = json!({"prompt": prompt});
         let start = scope.spawn(|| host.client().start_with("one", role, body));
         wait_until("the start is under way", || {
-            let status = host.client().get("/agents/one/status").body;
-            status["status"] == "starting" && under_way()
+            let known = host.client().find("one");
+            known.is_some_and(|known| known.status == "starting") && under_way()
         });
         let (answer, took) = stop(host, "one");
         assert!(answer.stopped, "{answer:?}");

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use bulkhead_api::{Health, Readiness};
+use bulkhead_api::{Health, Readiness, StartAnswer};
 use harness::{Answer, Host, HostBuilder, Value, files, json, processes, wait_until};
 use tempfile::TempDir;
 
@@ -107,7 +107,8 @@ fn a_caller_is_answered_at_its_deadline_and_the_start_goes_on() {
         .find(|answer| answer.status != 504)
         .expect("it is compiled within minutes");
     assert!(matches!(joined.status, 200 | 201), "{}", joined.text);
-    assert_eq!((&joined.body["joined"], &joined.body["incarnation"]), (&json!(true), &json!(1)));
+    let joined: StartAnswer = joined.read(joined.status);
+    assert_eq!((joined.joined, joined.agent.incarnation.0), (true, 1));
     assert_eq!(host.client().ask("one", "hi"), "hi");
     // Compiled once, and within the deadline from now on.
     host.client().start("two", "slow");

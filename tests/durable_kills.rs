@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bulkhead_api::StartAnswer;
 use bulkhead_store::database::{AgentRow, Config, Database, Newest, Wanted};
 use bulkhead_types::{AgentId, Incarnation};
 use harness::client::Client;
@@ -83,7 +84,7 @@ fn work(client: &Client, worker: usize, agents: &Mutex<Agents>, mut dice: fastra
                 let body = json!({"agentId": name, "role": role(&name)});
                 match client.try_request(Method::POST, "/agents/start", body.to_string()) {
                     Ok(answer) if answer.status == 201 => {
-                        let incarnation = answer.body["incarnation"].as_u64().unwrap_or(0);
+                        let incarnation = answer.read::<StartAnswer>(201).agent.incarnation.0;
                         assert!(
                             incarnation > known.incarnation,
                             "a number came twice: {}",

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use bulkhead_api::ContainerMemoryView;
 use harness::memory_group::{MemoryGroup, no_kills};
 use harness::resident::resident_bytes;
 use harness::{Host, HostBuilder, Need, json, wait_until};
@@ -172,7 +173,8 @@ fn nobody_is_evicted_for_what_the_host_keeps_of_others() {
         assert_eq!(host.client().ask(agent, "hold 36864"), "36864");
     }
     wait_until("their memory was seen", || {
-        host.client().get("/memory").body["usedBytes"].as_u64() >= Some(100 * MIB)
+        let memory: ContainerMemoryView = host.client().get("/memory").read(200);
+        memory.used_bytes >= Some(100 * MIB)
     });
     for agent in ["x", "y", "z"] {
         assert_eq!(host.client().ask(agent, "here"), "here");

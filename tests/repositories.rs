@@ -5,7 +5,11 @@ pub mod remote;
 
 use std::process::Command;
 
-use bulkhead_types::{ExitReason, Phase};
+use bulkhead_api::{
+    DiffView, EntryKind, ExecAnswer, FilesView, MergeAnswer, RigView, SeenView, WorkspaceList,
+    WorkspaceView,
+};
+use bulkhead_types::{ExitReason, Phase, ToolEnd};
 use git_server::Fault;
 use harness::{Host, HostBuilder, Value, files, json, wait_until};
 use rustix::process::Signal;
@@ -175,34 +179,32 @@ fn what_an_agent_did_is_seen_from_outside_also_when_it_is_gone() {
         "mkdir src && printf 'a\\n' >src/a && printf '# Demo\\nmore\\n' >readme.md && ln -s /etc/passwd link",
     );
     for _ in 0..2 {
-        let files = client.get("/agents/toast/files").expect(200);
-        let names: Vec<_> = files["entries"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|it| (&it["name"], &it["kind"]))
-            .collect();
+        let seen = |path: &str| {
+            let path = format!("/agents/toast/files{path}");
+            client.get(&path).read::<FilesView>(200).seen
+        };
+        let SeenView::Directory { entries, .. } = seen("") else { panic!("no directory") };
+        let names: Vec<_> = entries.iter().map(|entry| (&*entry.name, entry.kind)).collect();
         let expected = [
-            (&json!(".git"), &json!("directory")),
-            (&json!("link"), &json!("link")),
-            (&json!("readme.md"), &json!("file")),
-            (&json!("src"), &json!("directory")),
+            (".git", EntryKind::Directory),
+            ("link", EntryKind::Link),
+            ("readme.md", EntryKind::File),
+            ("src", EntryKind::Directory),
         ];
-        assert_eq!(names, expected, "{files}");
-        let file = client.get("/agents/toast/files?path=readme.md&offset=2").expect(200);
-        assert_eq!((&file["text"], &file["bytes"]), (&json!("Demo\nmore\n"), &json!(12)));
-        let link = client.get("/agents/toast/files?path=link").expect(200);
-        assert_eq!((&link["kind"], &link["target"]), (&json!("link"), &json!("/etc/passwd")));
+        assert_eq!(names, expected, "{entries:?}");
+        let file = seen("?path=readme.md&offset=2");
+        let SeenView::File { text, bytes, .. } = &file else { panic!("no file: {file:?}") };
+        assert_eq!((&**text, *bytes), ("Demo\nmore\n", 12));
+        assert_eq!(seen("?path=link"), SeenView::Link { target: "/etc/passwd".into() });
         for outside in ["../toast", "/etc/passwd", "link/x"] {
             let path = format!("/agents/toast/files?path={outside}");
             client.get(&path).expect_error(400, &["path"]);
         }
-        let diff = client.get("/agents/toast/diff").expect(200);
-        assert_eq!((&diff["branch"], &diff["ahead"]), (&json!("bulkhead/toast"), &json!(0)));
-        assert!(diff["patch"].as_str().unwrap().ends_with("\n # Demo\n+more\n"), "{diff}");
-        let changed: Vec<_> =
-            diff["uncommitted"].as_array().unwrap().iter().map(|it| &it["path"]).collect();
-        assert_eq!(changed, ["readme.md", "link", "src/a"], "{diff}");
+        let diff: DiffView = client.get("/agents/toast/diff").read(200);
+        assert_eq!((diff.branch.as_deref(), diff.ahead), (Some("bulkhead/toast"), 0));
+        assert!(diff.patch.ends_with("\n # Demo\n+more\n"), "{diff:?}");
+        let changed: Vec<_> = diff.uncommitted.iter().map(|change| &*change.path).collect();
+        assert_eq!(changed, ["readme.md", "link", "src/a"], "{diff:?}");
         client.stop("toast");
         host.wait_for_exit("toast");
     }
@@ -217,13 +219,13 @@ fn a_program_is_run_in_an_agents_place() {
     client.post("/agents/toast/exec", &json!({"program": "git"})).expect_error(404, &["toast"]);
     start(&host, json!({})).expect(201);
     let exec = |body: Value| client.post("/agents/toast/exec", &body);
-    let ran = exec(json!({
+    let ran: ExecAnswer = exec(json!({
         "program": "sh", "arguments": ["-c", "pwd; cat; echo $A >&2; exit 3"], "stdin": "in",
         "environment": {"A": "b"}
     }))
-    .expect(200);
-    assert_eq!((&ran["end"], &ran["code"]), (&json!("exited"), &json!(3)), "{ran}");
-    assert_eq!((&ran["stdout"], &ran["stderr"]), (&json!("/workspace\nin"), &json!("b\n")));
+    .read(200);
+    assert_eq!((ran.end, ran.code), (ToolEnd::Exited, Some(3)), "{ran:?}");
+    assert_eq!((&*ran.stdout, &*ran.stderr), ("/workspace\nin", "b\n"));
     exec(json!({"program": "cat"})).expect_error(403, &["cat", "git, sh"]);
     exec(json!({"program": "sh", "directory": ".."})).expect_error(422, &["directory"]);
     let end = host.wait_for_event("toast", "agent.tool_exited");
@@ -233,8 +235,8 @@ fn a_program_is_run_in_an_agents_place() {
         let hangs = scope.spawn(|| exec(json!({"program": "sh", "arguments": ["-c", "sleep 60"]})));
         wait_until("it runs", || host.events_of("toast", "agent.tool_started").len() == 2);
         client.stop("toast").expect(200);
-        let ended = hangs.join().unwrap().expect(200);
-        assert_eq!(ended["end"], "cancelled", "{ended}");
+        let ended: ExecAnswer = hangs.join().unwrap().read(200);
+        assert_eq!(ended.end, ToolEnd::Cancelled, "{ended:?}");
     });
     exec(json!({"program": "git"})).expect_error(409, &["not running"]);
     host.finish();
@@ -245,11 +247,8 @@ fn a_branch_is_merged_or_its_conflicts_are_named() {
     let remote = Remote::new();
     let host = builder(&remote, "").start();
     let client = host.client();
-    let rig = client.post("/rigs/demo/prepare", &json!({})).expect(200);
-    assert_eq!(
-        (&rig["head"], &rig["branches"]),
-        (&json!(remote.git(&["rev-parse", "main"])), &json!(1))
-    );
+    let rig: RigView = client.post("/rigs/demo/prepare", &json!({})).read(200);
+    assert_eq!((rig.head, rig.branches), (Some(remote.git(&["rev-parse", "main"])), 1));
     client.post("/rigs/other/prepare", &json!({})).expect_error(404, &["gitUrl", "demo"]);
     client
         .post("/rigs/other/prepare", &json!({"gitUrl": "http://example.invalid/x.git"}))
@@ -270,16 +269,16 @@ fn a_branch_is_merged_or_its_conflicts_are_named() {
     work("two", "# Demo\ntwo\n");
     let merge = |body: Value| client.post("/rigs/demo/merge", &body);
     merge(json!({"source": "bulkhead/none"})).expect_error(404, &["bulkhead/none"]);
-    let merged = merge(json!({"source": "bulkhead/one"})).expect(200);
-    assert_eq!(merged["commit"], remote.git(&["rev-parse", "main"]), "{merged}");
+    let merged: MergeAnswer = merge(json!({"source": "bulkhead/one"})).read(200);
+    assert_eq!(merged.commit, remote.git(&["rev-parse", "main"]), "{merged:?}");
     let by = remote.git(&["log", "-1", "--format=%an: %s", "main"]);
     assert_eq!(by, "Bulkhead: Merge branch 'bulkhead/one' into main");
-    let again = merge(json!({"source": "bulkhead/one"})).expect(200);
-    assert_eq!(again["commit"], merged["commit"], "there is nothing to merge");
+    let again: MergeAnswer = merge(json!({"source": "bulkhead/one"})).read(200);
+    assert_eq!(again.commit, merged.commit, "there is nothing to merge");
     let conflict = merge(json!({"source": "bulkhead/two"})).expect_error(409, &["readme.md"]);
     assert_eq!(conflict.error_type.as_deref(), Some("conflict"));
     assert_eq!(conflict.files, ["readme.md"]);
-    assert_eq!(merged["commit"], remote.git(&["rev-parse", "main"]), "as before");
+    assert_eq!(merged.commit, remote.git(&["rev-parse", "main"]), "as before");
     host.finish();
 }
 
@@ -372,18 +371,14 @@ fn workspaces_go_when_their_work_is_on_the_server_and_nobody_uses_them() {
     for agent in ["pushed", "work"] {
         client.stop(agent).expect(200);
     }
-    let list = client.get("/workspaces").expect(200);
-    let seen: Vec<_> = list["workspaces"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|it| (it["agentId"].as_str().unwrap(), it["inUse"] == true, it["notPushed"].is_null()))
-        .collect();
+    let list = client.get("/workspaces").read::<WorkspaceList>(200).workspaces;
+    let seen = |it: &WorkspaceView| (it.agent_id.to_string(), it.in_use, it.not_pushed.is_none());
     let expected = [("pushed", false, true), ("up", true, true), ("work", false, false)];
-    assert_eq!(seen, expected, "{list}");
-    let work = &list["workspaces"][2];
-    assert!(work["notPushed"].as_str().unwrap().contains("draft"), "{work}");
-    assert!(work["bytes"].as_u64().unwrap() > 4096 && work["rig"] == "demo", "{work}");
+    let expected = expected.map(|(agent, used, pushed)| (agent.to_owned(), used, pushed));
+    assert_eq!(list.iter().map(seen).collect::<Vec<_>>(), expected, "{list:?}");
+    let work = &list[2];
+    assert!(work.not_pushed.as_deref().unwrap().contains("draft"), "{work:?}");
+    assert!(work.bytes > 4096 && work.rig.as_deref() == Some("demo"), "{work:?}");
     client.delete("/workspaces/up").expect_error(409, &["up", "in use"]);
     client.delete("/workspaces/work").expect_error(409, &["work", "draft"]);
     client.delete("/workspaces/none").expect_error(404, &["none"]);

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use bulkhead_api::StartAnswer;
 use harness::{Host, HostBuilder, Need, Value, files, json, model_server, runners, skip};
 
 /// What a language calls what goes wrong.
@@ -263,10 +264,8 @@ fn does_not_start(host: &Host, language: &Language) {
 fn compile(host: &Host) {
     let start = || host.client().start_with("first", "broken", json!({"deadlineMs": 20_000}));
     let started = (0..30).map(|_| start()).find(|answer| answer.status != 504);
-    assert_eq!(
-        started.expect("the runner is compiled within ten minutes").body["status"],
-        "running"
-    );
+    let answer = started.expect("the runner is compiled within ten minutes");
+    assert_eq!(answer.read::<StartAnswer>(answer.status).agent.status, "running");
 }
 
 fn go_through(language: &Language, sources: &Path) {

@@ -110,9 +110,7 @@ fn a_start_that_waits_for_the_disk_hears_a_stop() {
     let lock = Locked::new(&host);
     std::thread::scope(|scope| {
         let start = scope.spawn(|| host.client().start_with("one", "remembers", json!({})));
-        wait_until("the start is under way", || {
-            host.client().get("/agents/one/status").body["status"] == "starting"
-        });
+        host.client().reaches("one", "starting");
         let began = Instant::now();
         host.client().stop("one").expect(200);
         let took = began.elapsed();
@@ -133,9 +131,7 @@ fn a_start_that_waits_for_the_disk_does_not_hold_up_the_drain() {
             let body = json!({"agentId": "one", "role": "remembers"}).to_string();
             client.try_request(hyper::Method::POST, "/agents/start", body)
         });
-        wait_until("the start is under way", || {
-            host.client().get("/agents/one/status").body["status"] == "starting"
-        });
+        host.client().reaches("one", "starting");
         // At once, with no time to settle.
         host.signal(Signal::INT);
         let drained = host.wait_for_line("the drain", |line| line["event"] == "container.drained");

@@ -1,8 +1,8 @@
 //! Use of language models: what is counted, what budgets refuse, and agents that end for it.
 
-use bulkhead_api::CrashesPage;
-use bulkhead_types::{Consequence, ExitReason};
-use harness::{Host, HostBuilder, ModelServer, Value, json, model_server, wait_until};
+use bulkhead_api::{CrashesPage, UsageView};
+use bulkhead_types::{Consequence, ExitReason, ModelCounts};
+use harness::{Host, HostBuilder, ModelServer, json, model_server, wait_until};
 use rustix::process::Signal;
 
 fn host(server: &ModelServer, role: &str, more: &str) -> HostBuilder {
@@ -15,8 +15,8 @@ fn host(server: &ModelServer, role: &str, more: &str) -> HostBuilder {
         .toml(&format!("{prices}{more}"))
 }
 
-fn total(host: &Host) -> Value {
-    host.client().get("/usage").expect(200)["total"].clone()
+fn total(host: &Host) -> ModelCounts {
+    host.client().get("/usage").read::<UsageView>(200).total
 }
 
 #[test]
@@ -26,22 +26,21 @@ fn every_call_is_counted_where_people_look() {
     let client = host.client();
     client.start("a", "asks");
     assert_eq!(client.ask("a", "ask 2 hello"), "Hello. I answer from a script.");
-    let usage = client.get("/usage?agent=a").expect(200);
-    let entry = &usage["entries"][0];
-    assert_eq!(
-        [&entry["agentId"], &entry["role"], &entry["endpoint"], &entry["model"]],
-        ["a", "asks", "default", "scripted"]
-    );
-    assert_eq!((&entry["calls"], &entry["failed"]), (&json!(2), &json!(0)));
-    let tokens = &entry["tokens"];
-    let (input, output) = (tokens["input"].as_u64().unwrap(), tokens["output"].as_u64().unwrap());
-    assert!(input >= 2 && output >= 2, "{usage:#}");
-    assert_eq!(entry["costNano"], json!((input + 2 * output) * 1_000_000_000));
-    assert_eq!(usage["total"]["tokens"], *tokens);
-    assert_eq!(usage["today"][0]["tokens"], json!(input + output));
+    let usage: UsageView = client.get("/usage?agent=a").read(200);
+    let entry = &usage.entries[0];
+    let agent = entry.agent_id.as_ref().expect("an agent").as_str();
+    let found = [agent, &entry.role, &entry.endpoint, &entry.model];
+    assert_eq!(found, ["a", "asks", "default", "scripted"]);
+    assert_eq!((entry.counts.calls, entry.counts.failed), (2, 0));
+    let tokens = entry.counts.tokens;
+    let (input, output) = (tokens.input, tokens.output);
+    assert!(input >= 2 && output >= 2, "{usage:#?}");
+    assert_eq!(entry.counts.cost_nano, (input + 2 * output) * 1_000_000_000);
+    assert_eq!(usage.total.tokens, tokens);
+    assert_eq!(usage.today[0].tokens, input + output);
     let status = client.status("a");
     assert_eq!(status.usage.total.calls, 2);
-    assert_eq!(json!(status.usage.incarnation.tokens), *tokens);
+    assert_eq!(status.usage.incarnation.tokens, tokens);
     let metrics = client.get("/metrics").text;
     let labels = "role=\"asks\",endpoint=\"default\",model=\"scripted\"";
     for sample in [
@@ -52,8 +51,8 @@ fn every_call_is_counted_where_people_look() {
     ] {
         assert!(metrics.contains(&sample), "no {sample}\n{metrics}");
     }
-    let nobody = client.get("/usage?agent=b").expect(200);
-    assert_eq!((&nobody["entries"], &nobody["total"]["calls"]), (&json!([]), &json!(0)));
+    let nobody: UsageView = client.get("/usage?agent=b").read(200);
+    assert_eq!((nobody.entries.len(), nobody.total.calls), (0, 0));
     host.finish();
 }
 
@@ -78,9 +77,9 @@ fn a_budget_refuses_the_next_call_and_says_so_once() {
     let events = client.get("/agents/a/events").expect(200).to_string();
     let near = "\"ends\":false,\"exhausted\":false";
     assert!(events.contains(near) && events.contains("\"exhausted\":true"), "{events}");
-    let usage = client.get("/usage?role=asks").expect(200);
-    let budget = &usage["budgets"][0];
-    assert_eq!((&budget["budget"], &budget["bound"]), (&"tokens_per_day".into(), &json!(1)));
+    let usage: UsageView = client.get("/usage?role=asks").read(200);
+    let budget = &usage.budgets[0];
+    assert_eq!((&*budget.budget, budget.bound), ("tokens_per_day", 1));
     assert_eq!(client.ask("a", "still here"), "still here");
     host.finish();
 }
@@ -155,7 +154,7 @@ fn an_agent_whose_role_says_so_ends_and_is_not_restarted() {
     host.signal(Signal::TERM);
     host.wait();
     let host = host.restart().ready();
-    assert_eq!(total(&host)["calls"], json!(1));
+    assert_eq!(total(&host).calls, 1);
     assert_eq!(host.events_of("a", "agent.start").len(), 0);
     host.client().start("a", "asks");
     assert_eq!(host.client().status("a").usage.total.calls, 1);
@@ -198,9 +197,9 @@ fn an_answer_that_is_left_counts_as_well() {
     let host = host(&server, "[budget]\ntokens_per_day = 3", "").start();
     host.client().start("a", "asks");
     assert_eq!(host.client().ask("a", "leave remember a long story of the sea"), "left");
-    wait_until("the call is counted", || total(&host)["calls"] == json!(1));
-    let tokens = total(&host)["tokens"].clone();
-    assert!(tokens["input"].as_u64() > Some(5), "{tokens}");
+    wait_until("the call is counted", || total(&host).calls == 1);
+    let tokens = total(&host).tokens;
+    assert!(tokens.input > 5, "{tokens:?}");
     let refused = host.client().ask("a", "ask 1 hello");
     assert!(refused.starts_with("budget-exceeded"), "{refused}");
     host.finish();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use bulkhead_api::UpgradeView;
 use bulkhead_store::database::{Newest, read_snapshot};
 use bulkhead_types::AgentId;
 use harness::{Host, HostBuilder, files, json, wait_until};
@@ -59,8 +60,8 @@ impl Town {
 
     /// How many agents run on the new code, once there is any.
     fn upgraded(&self) -> usize {
-        let view = self.host.client().get("/roles/worker/upgrade").body;
-        view["upgraded"].as_u64().map_or(0, |number| number as usize)
+        let answer = self.host.client().get("/roles/worker/upgrade");
+        if answer.status == 404 { 0 } else { answer.read::<UpgradeView>(200).upgraded }
     }
 
     fn incarnation(&self, agent: &str) -> u64 {

@@ -1,7 +1,7 @@
 //! A guest that is slow to start.
 
 use bulkhead_api::StartAnswer;
-use harness::{Host, HostBuilder, Trial, json, wait_until};
+use harness::{Host, HostBuilder, Trial, json};
 
 /// The role `slow-start` has time, `tight` has little of it. Both share a compiled component.
 fn builder() -> HostBuilder {
@@ -82,10 +82,7 @@ fn one_slow_start_does_not_hold_up_another_agents_start() {
     std::thread::scope(|scope| {
         let body = json!({"prompt": "60000", "deadlineMs": 5000});
         let slow = scope.spawn(|| trial.client().start_with("slow", "slow-start", body));
-        wait_until("the slow agent is starting", || {
-            let known = trial.client().get("/agents/slow/status");
-            known.status == 200 && known.body["status"] == "starting"
-        });
+        trial.client().reaches("slow", "starting");
         for agent in ["a", "b", "c"] {
             trial.client().start(agent, "slow-start");
         }

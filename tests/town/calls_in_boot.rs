@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bulkhead_api::StopAnswer;
 use harness::client::Client;
 use harness::{Answer, Host, json};
 use town_server::{Call, Fault, TownServer};
@@ -106,7 +107,7 @@ fn a_stop_reaches_an_agent_that_boot_brings_back() {
         let [ann, bob, ghost] = ["ann", "bob", "ghost"].map(stop);
         for stop in [ann, bob] {
             let answer = stop.join().expect("an answer");
-            assert_eq!(answer.body["stopped"], true, "{}", answer.text);
+            assert!(answer.read::<StopAnswer>(200).stopped, "{}", answer.text);
         }
         assert_eq!(ghost.join().expect("an answer").status, 404);
     });
