@@ -93,6 +93,39 @@ fn a_configuration_may_come_from_a_pipe_but_one_with_a_lease() {
 }
 
 #[test]
+fn what_cannot_be_printed_is_an_error_and_no_verdict() {
+    let dir = tempfile::tempdir().expect("make a directory");
+    let path = |name: &str| dir.path().join(name).to_str().expect("a path in UTF-8").to_owned();
+    let config = Host::builder().render(&dir.path().join("state"));
+    std::fs::write(path("bulkhead.toml"), config).expect("write the configuration");
+    let log = r#"{"ts":"2026-01-15T09:30:00.000Z","level":"info","event":"container.cold_start"}"#;
+    std::fs::write(path("host.log"), log).expect("write a log");
+    let register = format!("file://{}", path("register"));
+    std::fs::create_dir(path("register")).expect("make a directory");
+    let (config, log) = (path("bulkhead.toml"), path("host.log"));
+    let commands: [(&[&str], i32); 9] = [
+        (&["--help"], 1),
+        (&["--version"], 1),
+        (&["help", "run"], 1),
+        (&["completions", "bash"], 1),
+        (&["crashes", "--config", &config], 1),
+        (&["fleet", "ps", "--register", &register], 1),
+        (&["new", "toast", "--dir", &path("")], 1),
+        (&["diagnose", &log], BAD_INPUT),
+        (&["diagnose", "--json", &log], BAD_INPUT),
+    ];
+    for (words, code) in commands {
+        let full = std::fs::File::options().write(true).open("/dev/full").expect("open it");
+        let mut command = Command::new(files::binary());
+        let ended = command.args(words).current_dir(dir.path()).stdout(full).output();
+        let ended = ended.expect("run bulkhead");
+        let said = text(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(code), "{words:?}: {said}");
+        assert!(said.contains("cannot write to stdout: No space left"), "{words:?}: {said}");
+    }
+}
+
+#[test]
 fn a_variable_of_the_command_line_that_is_wrong_is_named() {
     let dir = tempfile::tempdir().expect("make a directory");
     let file = dir.path().join("bulkhead.toml");

@@ -1,8 +1,8 @@
 //! Where answers go: stdout, and what is known of it.
 
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::IsTerminal;
 
-use bulkhead_terminal::{Colour, ColourChoice, paint};
+use bulkhead_terminal::{Colour, ColourChoice, Reader, paint};
 
 use crate::failure::Failure;
 
@@ -39,13 +39,9 @@ impl Screen {
 
     /// Writes a text.
     pub(crate) fn print(self, text: &str) -> Result<(), Failure> {
-        let mut stdout = std::io::stdout().lock();
-        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| {
-            // A reader that has seen enough closes the pipe.
-            if error.kind() == ErrorKind::BrokenPipe {
-                return Failure::NobodyReads;
-            }
-            Failure::NoAnswer(format!("cannot write to stdout: {error}"))
-        })
+        match bulkhead_terminal::print(text).map_err(Failure::NoAnswer)? {
+            Reader::Reads => Ok(()),
+            Reader::IsGone => Err(Failure::NobodyReads),
+        }
     }
 }

@@ -3,7 +3,6 @@
 //! Both fill the compile cache, so that the first start does not wait for it. A check does without where it cannot.
 
 use std::fs::{self, DirBuilder, Permissions};
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,7 +20,7 @@ use crate::cli::{CheckArgs, CompileArgs};
 use crate::components::{Components, Missing};
 use crate::config::{self, ModelEndpoint, Settings};
 use crate::exit::Exit;
-use crate::failure::Failure;
+use crate::failure::{Failure, print};
 use crate::model_calls;
 use crate::reach::{self, Finding};
 
@@ -257,10 +256,9 @@ fn roles_too_small_for(settings: &Settings, loaded: &Loaded) -> Result<usize, Fa
     Ok(wrong)
 }
 
-/// Prints a line. A closed pipe or a full disk is an end, and no panic.
+/// Prints a line. A full disk is an end, and no panic.
 fn say(text: &str) -> Result<(), Failure> {
-    writeln!(std::io::stdout(), "{}", bulkhead_printable::lines(text))
-        .map_err(|error| Failure::cannot_run("cannot write to stdout", &error))
+    print(&format!("{}\n", bulkhead_printable::lines(text)))
 }
 
 /// What was wrong with the compile cache.

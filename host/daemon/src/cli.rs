@@ -1,6 +1,8 @@
 //! The command line.
 
+use std::io::{self, Write as _};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use bulkhead_client::{ClientCommand, CrashesArgs, DevArgs, McpArgs, TestArgs};
@@ -10,6 +12,7 @@ use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::exit::Exit;
 use crate::faults::Fault;
 use crate::init::Rules;
 
@@ -26,15 +29,24 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// Reads the command line. Ends the process where it is wrong, or asks for help.
-    pub fn read() -> Self {
-        Self::try_parse().unwrap_or_else(|mut error| {
+    /// Reads the command line. One that is wrong, or asks for help, is answered, and this is its exit code.
+    pub fn read() -> Result<Self, ExitCode> {
+        Self::try_parse().map_err(|mut error| {
             // clap's own names every option that a variable sets, as if it were wanted.
             if error.kind() == ErrorKind::MissingRequiredArgument {
                 let usage = ContextValue::StyledStr(usage(std::env::args().skip(1)));
                 error.insert(ContextKind::Usage, usage);
             }
-            error.exit()
+            // clap's own end takes no notice of what cannot be written.
+            let printed = error.print().and_then(|()| io::stdout().flush());
+            match bulkhead_terminal::printed(printed) {
+                Err(problem) if !error.use_stderr() => {
+                    eprintln!("bulkhead: {problem}");
+                    Exit::CannotRun.into()
+                }
+                _ if error.use_stderr() => Exit::BadInput.into(),
+                _ => Exit::Clean.into(),
+            }
         })
     }
 }
@@ -187,7 +199,7 @@ const DIAGNOSE_HELP: &str = "\
 Exit codes:
   0  every restart is explained, or there is none
   1  at least one restart is unexplained
-  2  invalid input: a log cannot be opened, or contains no log line";
+  2  no verdict: a log cannot be opened or contains no log line, or the report cannot be written";
 
 /// A moment, in milliseconds since 1970.
 fn parse_time(text: &str) -> Result<i64, String> {

@@ -1,6 +1,5 @@
 //! `bulkhead crashes`: reads crash records from the state directory, whether a host runs or not.
 
-use std::io::Write as _;
 use std::sync::Arc;
 
 use bulkhead_client::{CrashesArgs, CrashesCommand, crash_text};
@@ -10,7 +9,7 @@ use bulkhead_types::CrashRecord;
 
 use crate::config;
 use crate::exit::Exit;
-use crate::failure::Failure;
+use crate::failure::{Failure, print};
 
 /// Shows what was asked for.
 pub fn run(args: &CrashesArgs, colours: ColourChoice) -> Result<Exit, Failure> {
@@ -34,8 +33,7 @@ pub fn run(args: &CrashesArgs, colours: ColourChoice) -> Result<Exit, Failure> {
             crash_text(&record, args.json, markdown, colours.on_stdout())
         }
     };
-    // A reader that has seen enough closes the pipe: that is no failure.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    print(&text)?;
     Ok(Exit::Clean)
 }
 

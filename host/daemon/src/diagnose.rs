@@ -43,8 +43,8 @@ pub fn run(args: &DiagnoseArgs) -> Result<ExitCode, Failure> {
     } else {
         report.text(columns())
     };
-    // A reader that has seen enough closes the pipe: that is no failure.
-    let _ = io::stdout().write_all(text.as_bytes());
+    // Not the code of other commands: here it would be a verdict.
+    bulkhead_terminal::print(&text).map_err(Failure::bad_input)?;
     let code = if report.is_explained() { EXPLAINED } else { UNDECIDED };
     Ok(ExitCode::from(code))
 }

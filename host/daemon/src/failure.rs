@@ -6,6 +6,12 @@ use bulkhead_types::error::chain;
 
 use crate::exit::Exit;
 
+/// Prints an answer. A reader that has seen enough closes the pipe, which is no failure.
+pub fn print(text: &str) -> Result<(), Failure> {
+    let printed = bulkhead_terminal::print(text);
+    printed.map(drop).map_err(|problem| Failure::new(Exit::CannotRun, problem))
+}
+
 /// A failure before anything ran, with the exit code that it leads to.
 #[derive(Debug)]
 pub struct Failure {

@@ -1,7 +1,6 @@
 //! `bulkhead fleet ps`: the towns of a register, who holds each, and whether its host is ready.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use serde::Serialize;
 
 use crate::cli::FleetPsArgs;
 use crate::config;
-use crate::failure::Failure;
+use crate::failure::{Failure, print};
 
 /// Hosts that are asked at once.
 const AT_ONCE: usize = 16;
@@ -95,8 +94,7 @@ pub fn ps(args: &FleetPsArgs, colours: ColourChoice) -> Result<ExitCode, Failure
         }
         false => page(&rows, has_more, bulkhead_client::terminal_width(), colours.on_stdout()),
     };
-    // A reader that has seen enough closes the pipe: that is no failure.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 

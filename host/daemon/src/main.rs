@@ -57,7 +57,10 @@ use init::Handover;
 
 fn main() -> ExitCode {
     let_errors_be_cheap();
-    let cli = Cli::read();
+    let cli = match Cli::read() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     let colours = cli.color.into();
     if let Command::Run(_)
     | Command::Dev(_)
@@ -87,7 +90,7 @@ fn main() -> ExitCode {
         }
         Command::LaunchTools => Ok(bulkhead_tools::serve()),
         Command::Fleet(FleetCommand::Ps(args)) => fleet::ps(&args, colours),
-        Command::Completions { shell } => Ok(manual::print_completions(shell)),
+        Command::Completions { shell } => manual::print_completions(shell).map(ExitCode::from),
         Command::Man { dir } => manual::write_pages(&dir).map(ExitCode::from),
         Command::Diagnose(args) => diagnose::run(&args),
         Command::Crashes(args) if args.url.is_some() => {

@@ -1,9 +1,8 @@
 //! What packages install beside the program: completion scripts and man pages, made from the command line.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
-use std::process::ExitCode;
 
 use clap::{Command, CommandFactory as _};
 use clap_complete::{Shell, generate};
@@ -11,18 +10,17 @@ use clap_mangen::Man;
 
 use crate::cli::Cli;
 use crate::exit::Exit;
-use crate::failure::Failure;
+use crate::failure::{Failure, print};
 
 /// The name that the program is installed by.
 const NAME: &str = "bulkhead";
 
 /// Writes a completion script to stdout.
-pub fn print_completions(shell: Shell) -> ExitCode {
+pub fn print_completions(shell: Shell) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     generate(shell, &mut visible(&Cli::command()), NAME, &mut script);
-    // A reader that has seen enough closes the pipe: that is no failure.
-    let _ = io::stdout().write_all(&script);
-    Exit::Clean.into()
+    print(&String::from_utf8_lossy(&script))?;
+    Ok(Exit::Clean)
 }
 
 /// Writes a man page for each command into a directory.

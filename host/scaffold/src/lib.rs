@@ -48,7 +48,7 @@ Nothing is overwritten: the directory must not exist, or be empty. Then `bulkhea
 
 Exit codes:
   0  success
-  1  the directory cannot be written; nothing is left of it
+  1  the directory cannot be written, and nothing is left of it; or stdout cannot
   2  invalid command line, or there is something of that name already";
 
 fn parse_name(text: &str) -> Result<AgentId, String> {
@@ -58,10 +58,13 @@ fn parse_name(text: &str) -> Result<AgentId, String> {
 /// Writes the files, and prints what to do next. The code is one of those in the help.
 pub fn run(args: &NewArgs) -> ExitCode {
     match make(args) {
-        Ok(made) => {
-            println!("{}", next_steps(args, &made));
-            ExitCode::SUCCESS
-        }
+        Ok(made) => match bulkhead_terminal::print(&format!("{}\n", next_steps(args, &made))) {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(problem) => {
+                eprintln!("bulkhead: {problem}");
+                ExitCode::FAILURE
+            }
+        },
         Err(refused) => {
             eprintln!("bulkhead: {}", with_cause(&refused));
             ExitCode::from(refused.code())

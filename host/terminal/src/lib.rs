@@ -7,7 +7,7 @@
 //! ```
 //!
 //! None of it is a contract. Texts of others go through `bulkhead_printable` here, so that what comes out is safe to
-//! print. Pure: it reads no clock, and looks at stdout and the environment only where a name says so.
+//! print. Pure, but for [`print`]: it reads no clock, and looks at stdout and the environment only where a name says so.
 
 mod banner;
 mod colour;
@@ -15,9 +15,11 @@ mod crash;
 mod look;
 pub mod reason;
 mod sentence;
+mod stdout;
 pub mod words;
 
 pub use banner::{Access, Banner};
 pub use colour::{Colour, ColourChoice, paint};
 pub use crash::{crash_json, crash_list, crash_markdown, crash_page};
 pub use look::Look;
+pub use stdout::{Reader, print, printed};
