@@ -214,6 +214,7 @@ fn crash_records_are_the_same_from_the_host_and_from_its_directory() {
     let record: Value = of_host(&["show", &id, "--json"]).json();
     assert_eq!(record, client.get(&format!("/crashes/{id}")).expect(200));
 
+    person.says(&["crashes", "list", "--limit", "0"]).fails(2, &["--limit"]);
     // The directory says the same when nobody writes into it any more.
     let (all, json) = (of_host(&["list"]).ok(), of_host(&["list", "--json"]).ok());
     host.signal(Signal::TERM);

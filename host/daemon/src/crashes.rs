@@ -22,7 +22,7 @@ pub fn run(args: &CrashesArgs, colours: ColourChoice) -> Result<Exit, Failure> {
     };
     let text = match args.what.clone().unwrap_or_default() {
         CrashesCommand::List { agent, limit } => {
-            let query = CrashQuery { agent, limit, ..CrashQuery::default() };
+            let query = CrashQuery { agent, limit: limit.get(), ..CrashQuery::default() };
             crash_list(&read(&query)?, args.json)
         }
         CrashesCommand::Show { crash_id, markdown } => {

@@ -1,6 +1,7 @@
 //! `bulkhead crashes`, when it asks a host. The daemon reads the state directory itself; both show the
 //! same.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use bulkhead_terminal::words::parse_some_time;
 use bulkhead_terminal::{crash_json, crash_list, crash_markdown, crash_page};
 
 /// How many records are shown where nothing else is said.
-const DEFAULT_LIMIT: usize = 20;
+const DEFAULT_LIMIT: NonZeroUsize = NonZeroUsize::new(20).expect("it is not 0");
 
 /// Arguments of `crashes`.
 #[derive(Debug, Args)]
@@ -77,7 +78,7 @@ pub enum CrashesCommand {
         agent: Option<AgentId>,
         /// Maximum number of records.
         #[arg(long, default_value_t = DEFAULT_LIMIT)]
-        limit: usize,
+        limit: NonZeroUsize,
     },
     /// Show one record: what crashed, where, why, and what was done about it.
     Show {
@@ -110,7 +111,7 @@ impl CrashesArgs {
 pub(crate) async fn run(args: &CrashesArgs, session: &Session) -> Result<(), Failure> {
     match args.what.clone().unwrap_or_default() {
         CrashesCommand::List { agent, limit } => {
-            let records = newest(agent.as_ref(), limit, session).await?;
+            let records = newest(agent.as_ref(), limit.get(), session).await?;
             session.screen.print(&crash_list(&records, session.json))
         }
         CrashesCommand::Show { crash_id, markdown } => {
