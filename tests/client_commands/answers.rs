@@ -214,6 +214,10 @@ fn crash_records_are_the_same_from_the_host_and_from_its_directory() {
     let record: Value = of_host(&["show", &id, "--json"]).json();
     assert_eq!(record, client.get(&format!("/crashes/{id}")).expect(200));
 
+    // While the host runs the directory may lack the newest, and both say so.
+    let hint = "may have records that are not on disk yet: ask it with --url";
+    assert!(of_dir(&["list"]).stderr.contains(hint));
+    of_dir(&["show", "0000"]).fails(2, &["no such crash: 0000; process ", hint]);
     person.says(&["crashes", "list", "--limit", "0"]).fails(2, &["--limit"]);
     // The directory says the same when nobody writes into it any more.
     let (all, json) = (of_host(&["list"]).ok(), of_host(&["list", "--json"]).ok());

@@ -99,6 +99,12 @@ impl StateDir {
     }
 }
 
+/// The process that uses the directory now, where the kernel says so. Takes nothing.
+pub fn in_use_by(dir: &Path) -> Option<String> {
+    let lock = dir.join(LOCK);
+    listed_holder(&lock).map(|_| holder(&lock))
+}
+
 /// Whether an error is about a disk or a directory that this process may not write to.
 fn takes_nothing(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied)
@@ -315,8 +321,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = StateDir::take(dir.path()).unwrap();
         let error = refused(dir.path());
-        assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+        let this = format!("process {}", std::process::id());
+        assert!(error.contains(&this), "{error}");
+        assert_eq!(in_use_by(dir.path()), Some(this));
         drop(first);
+        assert_eq!(in_use_by(dir.path()), None);
         StateDir::take(dir.path()).unwrap();
     }
 

@@ -58,7 +58,8 @@ pub struct CrashesArgs {
 
 const CRASHES_HELP: &str = "\
 Without --url the records come from the state directory of this machine, whether a host is running or not. With
---url they come from a running host, local or remote.
+--url they come from a running host, local or remote. One whose disk is full or slow has records that are not in its
+directory yet; where a host uses the directory, a line on stderr says so.
 
 Exit codes:
   0  success, also with an empty list
