@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_store::database::{Newest, read_snapshot};
 use bulkhead_types::AgentId;
-use harness::{Host, HostBuilder, json, wait_until};
+use harness::{Host, HostBuilder, json, wait_for, wait_until};
 use rustix::process::Signal;
 
 /// Far below the ten seconds that a reader of the database tries for a lock that somebody else has, and above the two
@@ -101,6 +101,20 @@ fn a_disk_that_does_not_answer_holds_up_no_start_beyond_its_deadline() {
     drop(lock);
     host.client().start("one", "remembers");
     assert_eq!(host.client().ask("one", "hi"), "hi");
+    host.finish();
+}
+
+#[test]
+fn a_start_without_time_is_not_blamed_on_the_disk() {
+    let host = warm();
+    host.client().start_with("one", "remembers", json!({"deadlineMs": 1})).expect(504);
+    let exit = wait_for("its end", || {
+        let status = host.client().get("/agents/one/status").body;
+        let exit = &status["exit"];
+        (!exit.is_null()).then(|| exit.clone()).ok_or("it is still there")
+    });
+    assert_eq!(exit["reason"], "start_failed", "{exit}");
+    assert!(exit["message"].to_string().contains("did not start within 1 ms"), "{exit}");
     host.finish();
 }
 

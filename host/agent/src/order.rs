@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bulkhead_account::Account;
 use bulkhead_feed::{Ring, RingLimits};
@@ -66,6 +66,8 @@ pub struct StartOrder {
     pub resumes: bool,
     /// When the start has to be through.
     pub deadline: Instant,
+    /// How long it has. Its restarts have what the spec says.
+    pub patience: Duration,
     /// Names the prompt's message.
     pub prompt_message_id: String,
     /// The span that asked for it, for the prompt's turn.

@@ -84,7 +84,10 @@ pub struct Catalog {
 /// A request in the terms of the configuration.
 #[derive(Debug)]
 pub(crate) struct Resolved {
+    /// Later starts have the time of the role, or that of the request where it is longer.
     pub spec: AgentSpec,
+    /// How long this start has.
+    pub patience: Duration,
     pub code: Code,
     pub workspace: bool,
 }
@@ -194,9 +197,11 @@ impl Catalog {
                 format!("prompt has {bytes} bytes, the mailbox of the role has room for {room}");
             return Err(refuse(StartFailure::InvalidRequest, text));
         }
+        let mut patience = limits.start;
         if let Some(ms) = request.deadline_ms {
-            limits.start = Duration::from_millis(ms);
-            if limits.start > MAX_START {
+            patience = Duration::from_millis(ms);
+            limits.start = limits.start.max(patience);
+            if patience > MAX_START {
                 let text =
                     format!("deadlineMs is {ms}, at most {} are allowed", MAX_START.as_millis());
                 return Err(refuse(StartFailure::InvalidRequest, text));
@@ -240,7 +245,7 @@ impl Catalog {
             eviction_weight_percent: role.eviction_weight_percent,
         };
         let code = Code { component: path.clone(), source: role.source.clone() };
-        Ok(Resolved { spec, code, workspace: role.workspace })
+        Ok(Resolved { spec, patience, code, workspace: role.workspace })
     }
 }
 
@@ -326,6 +331,22 @@ mod tests {
         let mut wish = request("echo");
         wish.memory_limit_mb = Some(129);
         assert_eq!(catalog().resolve(wish).unwrap_err().kind, StartFailure::InvalidRequest);
+    }
+
+    #[test]
+    fn a_short_deadline_of_a_request_is_that_of_one_start() {
+        let of_role = Limits::default().start;
+        let longer = of_role + Duration::from_secs(1);
+        for (asked, patience, later) in [
+            (None, of_role, of_role),
+            (Some(Duration::from_millis(1)), Duration::from_millis(1), of_role),
+            (Some(longer), longer, longer),
+        ] {
+            let mut wish = request("echo");
+            wish.deadline_ms = asked.map(bulkhead_types::time::millis);
+            let resolved = catalog().resolve(wish).unwrap();
+            assert_eq!((resolved.patience, resolved.spec.limits.start), (patience, later));
+        }
     }
 
     #[test]

@@ -113,7 +113,12 @@ impl Inner {
         let resolved = self.config.catalog.resolve(request)?;
         let spec = Arc::new(resolved.spec);
         let code = self.upgrades.code_for(&spec, resolved.code);
-        let deadline = began + spec.limits.start;
+        // The patience of a caller who is gone since is nobody's.
+        let patience = match &origin {
+            Origin::EarlierRun { .. } => spec.limits.start,
+            Origin::Asked(_) | Origin::Configured { .. } => resolved.patience,
+        };
+        let deadline = began + patience;
         let order = StartOrder {
             workspace: resolved.workspace.then(|| self.config.workspace(&spec.id)),
             code,
@@ -124,6 +129,7 @@ impl Inner {
             stays: !matches!(origin, Origin::Asked(_)),
             resumes: matches!(origin, Origin::EarlierRun { .. }),
             deadline,
+            patience,
             prompt_message_id: self.next_message_id(),
             trace: origin.trace().cloned(),
             spec: Arc::clone(&spec),

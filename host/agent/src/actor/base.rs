@@ -1,6 +1,7 @@
 //! One incarnation at work: what its steps share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bulkhead_blackbox::{Marker, Work};
 use bulkhead_types::Incarnation;
@@ -24,6 +25,8 @@ pub(super) struct Actor<'a> {
     pub state: Arc<IncarnationState>,
     pub reporter: Reporter,
     pub deadline: Instant,
+    /// How long the start has until then, compiling aside.
+    pub patience: Duration,
     pub timings: StartTimings,
     pub stop: StopOrders,
     /// It is at its workspace, which nobody takes away meanwhile.
@@ -53,6 +56,7 @@ impl<'a> Actor<'a> {
             container: &task.start.container,
             reporter: Reporter::new(Arc::clone(&state)),
             deadline,
+            patience: task.start.spec.limits.start,
             timings: StartTimings::default(),
             stop: state.stop.subscribe(),
             workspace_use: None,

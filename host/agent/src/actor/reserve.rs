@@ -226,7 +226,7 @@ impl Actor<'_> {
     }
 
     fn too_late(&self) -> StartError {
-        let limit_ms = self.state.start.spec.limits.start.as_millis();
+        let limit_ms = self.patience.as_millis();
         let text = format!("waited {limit_ms} ms for the end of the incarnation before");
         StartError::new(StartPhase::Deadline, StartFailure::Deadline, text)
     }

@@ -33,6 +33,7 @@ impl StartTask {
 
     async fn run(self, first: AgentHandle, deadline: Instant, guard: SlotGuard) {
         let mut actor = Actor::new(&self, first, deadline, guard);
+        actor.patience = self.patience;
         let mut failures = 0;
         let (mut loaded, _commitment) = loop {
             let newer = self.start.upgrade.code();

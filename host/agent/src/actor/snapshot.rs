@@ -52,6 +52,31 @@ pub(super) const TAKING: Duration = Duration::from_secs(10);
 /// Snapshots that are tried at the end of an incarnation, as long as the database has no room.
 const LAST_TRIES: usize = 4;
 
+/// A disk that had less than this for a snapshot is not to blame.
+const SLOW_DISK: Duration = Duration::from_millis(500);
+
+/// The end of a start whose deadline passed while the newest snapshot was looked for: who is to blame, the disk or the
+/// deadline.
+fn unread(waited: Duration, patience: Duration) -> Exit {
+    let limit_ms = patience.as_millis();
+    let (reason, text) = match waited < SLOW_DISK {
+        true => (
+            ExitReason::StartFailed,
+            format!(
+                "did not start within {limit_ms} ms: they were over before its snapshot was read"
+            ),
+        ),
+        false => (
+            ExitReason::HostError,
+            format!(
+                "the agent's snapshot could not be read within the {limit_ms} ms of the start: the disk of the \
+                 database does not answer"
+            ),
+        ),
+    };
+    Exit::new(reason, Phase::Restore, text)
+}
+
 /// What a look for the newest snapshot found.
 #[derive(Default)]
 struct Lookup {
@@ -263,18 +288,12 @@ impl Actor<'_> {
     /// does not answer holds up neither.
     async fn find_snapshot(&mut self) -> Result<Lookup, Exit> {
         let mut stop = self.stop.clone();
+        let began = Instant::now();
         tokio::select! {
             biased;
             _ = stop_ordered(&mut stop) => {}
             lookup = self.newest_snapshot() => return Ok(lookup),
-            () = sleep_until(self.deadline) => {
-                let limit_ms = self.state.start.spec.limits.start.as_millis();
-                let text = format!(
-                    "the agent's snapshot could not be read within the {limit_ms} ms of the start: the \
-                     disk of the database does not answer"
-                );
-                return Err(Exit::new(ExitReason::HostError, Phase::Restore, text));
-            }
+            () = sleep_until(self.deadline) => return Err(unread(began.elapsed(), self.patience)),
         }
         self.state.publisher.transition(Input::StopRequested);
         Err(self.stopped_at_start(Phase::Restore))
@@ -364,3 +383,22 @@ fn digest(bytes: &[u8]) -> [u8; 32] {
 /// Why a snapshot is set aside.
 const FAILED: &str = "the agent failed with it before its first turn was done";
 const ROTTEN: &str = "its bytes are not those that were written";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_that_leaves_no_time_for_a_snapshot_is_not_blamed_on_the_disk() {
+        let ms = Duration::from_millis;
+        for (waited, patience, reason) in [
+            (ms(0), ms(1), ExitReason::StartFailed),
+            (ms(1), ms(30_000), ExitReason::StartFailed),
+            (ms(650), ms(700), ExitReason::HostError),
+        ] {
+            let exit = unread(waited, patience);
+            assert_eq!((exit.reason, exit.phase), (reason, Phase::Restore), "{waited:?}");
+            assert!(exit.message.contains(&format!("{} ms", patience.as_millis())), "{exit:?}");
+        }
+    }
+}

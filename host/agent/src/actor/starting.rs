@@ -78,7 +78,7 @@ impl Actor<'_> {
     /// A start that ran out of time says how much it had and where it went.
     fn with_figures(&self, mut exit: Exit) -> Exit {
         if exit.reason == ExitReason::StartFailed {
-            let limit_ms = self.state.start.spec.limits.start.as_millis();
+            let limit_ms = self.patience.as_millis();
             let StartTimings { wait_us, compile_us, instantiate_us, .. } = self.timings;
             let [wait, compile, instantiate] =
                 [wait_us, compile_us, instantiate_us].map(|us| us / 1000);

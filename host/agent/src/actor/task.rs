@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bulkhead_log::Budget;
 use bulkhead_runtime::{InstanceContext, Logs};
@@ -35,6 +36,8 @@ pub(crate) struct StartTask {
     pub log_budget: Arc<Mutex<Budget>>,
     /// The host is to have it there: a start that fails shows, and is made again.
     pub stays: bool,
+    /// How long the first of its incarnations has to start.
+    pub patience: Duration,
     /// What it wants of the slot when it is made again.
     pub restart_intent: RestartIntent,
     pub prompt_message_id: String,
@@ -56,7 +59,7 @@ impl StartTask {
         let AgentScope { ring, account, probation } = scope;
         let StartOrder { spec, code, workspace, prompt_message_id, record, .. } = order;
         let (changed, resumes, stays) = (order.settings, order.resumes, order.stays);
-        let trace = order.trace;
+        let (patience, trace) = (order.patience, order.trace);
         let restart_intent = RestartIntent { force: order.force, resumes };
         let limits = &spec.limits;
         let log_budget = Arc::new(Mutex::new(Logs::budget(limits.log_lines_per_second)));
@@ -89,6 +92,7 @@ impl StartTask {
             workspace,
             log_budget,
             stays,
+            patience,
             restart_intent,
             prompt_message_id,
             trace,

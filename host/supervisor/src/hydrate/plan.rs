@@ -175,6 +175,7 @@ fn remember(
                 stays: true,
                 resumes: true,
                 deadline: Instant::now(),
+                patience: resolved.patience,
                 prompt_message_id: String::new(),
                 trace: None,
                 spec: Arc::new(resolved.spec),

@@ -92,6 +92,7 @@ pub(crate) fn order(spec: AgentSpec, deadline: Instant) -> StartOrder {
         trace: None,
         stays: false,
         resumes: false,
+        patience: spec.limits.start,
         spec: Arc::new(spec),
         code: PathBuf::from("c.wasm").into(),
         workspace: None,

@@ -302,8 +302,9 @@ pub const ROLES: &[Key] = &[
         "start_ms",
         "30000",
         "deadline of a start, without the compilation of its component. A request may set another (`deadlineMs`, at most \
-         600000). A caller waits no longer than that: during compilation it gets 504 `still-compiling` and the start \
-         continues; an equal start joins it. Nothing of such a start is durable until compilation has finished",
+         600000); later starts of the agent have the longer of the two. A caller waits no longer than its own: during \
+         compilation it gets 504 `still-compiling` and the start continues; an equal start joins it. Nothing of such a \
+         start is durable until compilation has finished",
     ),
     key(
         "shutdown_ms",
