@@ -135,6 +135,10 @@ fn check_town(wanted: &str, all: &Collected, towns: &[runs::Town]) -> Result<(),
         return Ok(());
     }
     let known: Vec<_> = names().take(NAMED).collect();
-    let (known, more) = (known.join(", "), if names().count() > NAMED { ", ..." } else { "" });
-    Err(NothingRead { reason: format!("no line is of town {wanted}; there are: {known}{more}") })
+    let more = if names().count() > NAMED { ", ..." } else { "" };
+    let there = match known.is_empty() {
+        true => "no line names its town".to_owned(),
+        false => format!("there are: {}{more}", known.join(", ")),
+    };
+    Err(NothingRead { reason: format!("no line is of town {wanted}; {there}") })
 }

@@ -244,3 +244,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_town_that_no_line_names_is_refused_with_what_there_is() {
+    let refused = |text: &[u8]| {
+        let only = Options { town: Some("nope".into()), ..Options::default() };
+        let input = Input::new("a", Cursor::new(text.to_vec()));
+        diagnose(vec![input], &only, |_| {}).unwrap_err().to_string()
+    };
+    let town = original::town(4);
+    assert_eq!(
+        refused(&town.bytes()),
+        format!("no line is of town nope; there are: {}", &town.town[..town.town.len() - 2])
+    );
+    let nameless =
+        br#"{"ts":"2026-01-15T09:30:00.000Z","level":"info","event":"container.cold_start"}"#;
+    assert_eq!(refused(nameless), "no line is of town nope; no line names its town");
+}
