@@ -71,5 +71,8 @@ fn workspaces_are_listed_and_removed() {
     assert!(removed.starts_with("removed the workspace of toast: "), "{removed}");
     assert_eq!(person.says(&["workspaces", "list"]).ok(), "no workspaces\n");
     person.says(&["workspaces", "rm", "toast"]).fails(3, &["no workspace"]);
+    // One that nothing was ever written to has no work.
+    std::fs::create_dir(host.dir().join("state/workspaces/idle")).expect("make a directory");
+    person.says(&["workspaces", "rm", "idle"]).ok();
     host.finish();
 }

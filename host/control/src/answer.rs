@@ -350,7 +350,7 @@ impl From<WorkspaceError> for Refusal {
             WorkspaceError::InUse(_) => Self::new(StatusCode::CONFLICT, text).kind("in-use"),
             WorkspaceError::NotPushed { .. } => Self::new(StatusCode::CONFLICT, text)
                 .kind("not-pushed")
-                .action("push it, or remove it with force"),
+                .action("push it if it is a repository, save what is in it elsewhere, or remove it with force"),
             WorkspaceError::Archived { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, text)
                 .kind("archived")
                 .retry_after(START_RETRY_S),

@@ -38,7 +38,7 @@ const AT_ONCE: usize = 4;
 /// How long a note stays about a directory that is not there.
 const NOTE_WITHOUT_DIRECTORY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Why a directory that the host did not make a repository of is not on any remote.
+/// Why a directory with something in it, of which the host made no repository, is not on any remote.
 const NO_REPOSITORY: &str = "it is no repository of a rig";
 
 /// The directory of one agent.
@@ -60,7 +60,8 @@ pub struct Kept {
     pub rig: Option<String>,
     /// The agent's branch, of a repository.
     pub branch: Option<String>,
-    /// Whether everything in it is on the remote too. Without a repository of the host's making nothing is.
+    /// Whether everything in it is on the remote too. Without a repository of the host's making nothing is; an empty
+    /// directory has nothing that could be lost.
     pub pushed: Pushed,
 }
 
@@ -142,7 +143,7 @@ impl Inventory {
         if !disk::on(&path, |path| Ok(disk::is_directory(path))).await? {
             return Ok(None);
         }
-        Ok(Some(pushed(self.workspace(agent).await.as_ref()).await))
+        Ok(Some(pushed(&path, self.workspace(agent).await.as_ref()).await))
     }
 
     /// The repository of an agent, if that is what its directory is.
@@ -168,7 +169,7 @@ impl Inventory {
     async fn describe(&self, agent: AgentId, size: Size, used: Timestamp, now: Timestamp) -> Kept {
         let path = self.folder.join(agent.as_str());
         let workspace = self.workspace(&agent).await;
-        let pushed = pushed(workspace.as_ref()).await;
+        let pushed = pushed(&path, workspace.as_ref()).await;
         let noted = self.recent.lock().get(&agent).map(|(last, _)| *last);
         let used = noted.map_or(used, |noted| noted.min(now).max(used));
         let record = workspace.map(|workspace| workspace.record);
@@ -237,10 +238,14 @@ impl Aside {
     }
 }
 
-async fn pushed(workspace: Option<&Workspace>) -> Pushed {
-    match workspace {
-        Some(workspace) => workspace.pushed().await,
-        None => Pushed::no(NO_REPOSITORY),
+async fn pushed(path: &Path, workspace: Option<&Workspace>) -> Pushed {
+    if let Some(workspace) = workspace {
+        return workspace.pushed().await;
+    }
+    let is_empty = disk::on(path, |path| Ok(fs::read_dir(path)?.next().is_none())).await;
+    match is_empty.unwrap_or(false) {
+        true => Pushed::Yes,
+        false => Pushed::no(NO_REPOSITORY),
     }
 }
 

@@ -335,6 +335,14 @@ async fn all_directories_of_agents_are_listed() {
     assert_eq!(why(plain.pushed.clone()), "it is no repository of a rig");
     workspace.push().await.unwrap();
     assert!(inventory.list(NOW).await.unwrap()[0].pushed.is_pushed());
+    // An empty directory has nothing that could be lost.
+    let new = AgentId::parse("new").unwrap();
+    fs::create_dir(folder.join("new")).unwrap();
+    assert_eq!(inventory.pushed(&new).await.unwrap(), Some(Pushed::Yes));
+    assert!(inventory.list(NOW).await.unwrap()[1].pushed.is_pushed());
+    fs::write(folder.join("new/.hidden"), "").unwrap();
+    assert!(!inventory.pushed(&new).await.unwrap().unwrap().is_pushed());
+    fs::remove_dir_all(folder.join("new")).unwrap();
     // Without git all are plain.
     let all = self::inventory(&bench, None).list(NOW).await.unwrap();
     assert_eq!(names(&all), ["ann", "plain:1"]);
