@@ -17,6 +17,7 @@
 
 mod args;
 mod author;
+mod bounded;
 mod command;
 mod commands;
 mod dev;
@@ -42,6 +43,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 pub use args::{HostArgs, OutputArgs};
 pub use author::project::{Project, ReadProject, RoleCode};
+pub use bounded::read_text;
 use command::Asked;
 pub use command::ClientCommand;
 pub use commands::chat::ChatArgs;
@@ -68,7 +70,7 @@ pub use mcp::McpArgs;
 use screen::Screen;
 pub use screen::terminal_width;
 use session::Session;
-pub use target::{Configured, ReadConfig, TOKEN_FILE, read_secret};
+pub use target::{Configured, MAX_SECRET_BYTES, ReadConfig, TOKEN_FILE, read_secret};
 pub use test::{TestArgs, run_test};
 pub use toml_text::{TomlError, line_of, parse_toml, plain};
 use waiting::Waiting;

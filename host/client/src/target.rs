@@ -18,6 +18,7 @@ use bulkhead_types::error::chain;
 use http::header::HeaderValue;
 
 use crate::args::HostArgs;
+use crate::bounded::read_text;
 
 /// Where a host listens that says nothing else.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -196,11 +197,14 @@ fn configured(args: &HostArgs, read_config: ReadConfig) -> Result<Option<Configu
     read_config(&path).map(Some).map_err(problem)
 }
 
+/// Largest file of a secret.
+pub const MAX_SECRET_BYTES: u64 = 64 * 1024;
+
 /// Reads a secret from a file: its first line, which must be all of it, without space around it. An error names the
 /// file and shows nothing of it.
 pub fn read_secret(path: &Path) -> Result<Secret, String> {
     let shown = path.display();
-    let text = std::fs::read_to_string(path)
+    let text = read_text(path, MAX_SECRET_BYTES)
         .map_err(|error| format!("cannot read the secret in {shown}: {error}"))?;
     match text.trim() {
         "" => Err(format!("there is no secret in {shown}")),

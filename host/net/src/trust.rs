@@ -7,7 +7,8 @@
 //! | neither | the public CAs that the program was built with |
 
 use std::ffi::OsString;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -156,7 +157,9 @@ fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TrustError> {
     if bytes > MAX_CA_BYTES {
         return Err(TrustError::TooLarge { path: path.into(), bytes });
     }
-    let pem = std::fs::read(path).map_err(read)?;
+    let mut pem = Vec::new();
+    // A device has no length, and may have no end.
+    File::open(path).and_then(|it| it.take(MAX_CA_BYTES).read_to_end(&mut pem)).map_err(read)?;
     let mut found = false;
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate = certificate.map_err(|error| bad(format!("is no PEM file: {error}")))?;

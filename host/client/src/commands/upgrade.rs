@@ -9,6 +9,7 @@ use clap::Args;
 use tokio::time::sleep;
 
 use crate::args::{HostArgs, OutputArgs};
+use crate::bounded::read_bytes;
 use crate::failure::Failure;
 use crate::percent::encoded;
 use crate::session::{Call, LONG, Session};
@@ -81,14 +82,7 @@ impl UpgradeArgs {
             return Ok(());
         };
         let named = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
-        let length = std::fs::metadata(path).map_err(named)?.len();
-        if length > MAX_BYTES {
-            return Err(format!(
-                "{} has {length} bytes, at most {MAX_BYTES} are taken",
-                path.display()
-            ));
-        }
-        let bytes = std::fs::read(path).map_err(named)?;
+        let bytes = read_bytes(path, MAX_BYTES).map_err(named)?;
         if bytes.is_empty() {
             return Err(format!("{} is empty", path.display()));
         }

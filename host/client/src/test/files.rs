@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use bulkhead_types::AgentId;
 
 use super::script::{self, Script};
+use crate::bounded::read_text;
 
 /// Where they are, beside the configuration file.
 const DIR: &str = "tests";
@@ -99,11 +100,7 @@ fn collect(root: &Path, is_named: bool, paths: &mut Vec<PathBuf>) -> Result<(), 
 }
 
 fn read_one(path: &Path) -> Result<Script, String> {
-    let bytes = fs::metadata(path).map_err(|error| error.to_string())?.len();
-    if bytes > MAX_BYTES {
-        return Err(format!("has {bytes} bytes, more than {MAX_BYTES}"));
-    }
-    let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let text = read_text(path, MAX_BYTES).map_err(|error| error.to_string())?;
     script::parse(&text)
 }
 

@@ -47,7 +47,7 @@ mod words;
 
 use std::path::Path;
 
-use bulkhead_client::{Configured, TomlError, parse_toml, plain};
+use bulkhead_client::{Configured, TomlError, parse_toml, plain, read_text};
 use bulkhead_net::Connector;
 use bulkhead_types::error::chain;
 use serde::de::DeserializeOwned;
@@ -68,12 +68,15 @@ pub use tools::ToolSettings;
 
 /// Whether the configuration asks for a lease. It is read for that alone, and only if it can be read again: what is wrong with
 /// it is said by the process that reads it whole.
+/// Largest configuration.
+const MAX_BYTES: u64 = 16 << 20;
+
 pub fn has_lease(path: &Path) -> bool {
     if std::env::var_os("BULKHEAD_LEASE_REGISTER").is_some_and(|register| !register.is_empty()) {
         return true;
     }
     let is_file = std::fs::metadata(path).is_ok_and(|found| found.is_file());
-    let text = is_file.then(|| std::fs::read_to_string(path).ok()).flatten();
+    let text = is_file.then(|| read_text(path, MAX_BYTES).ok()).flatten();
     let file = text.and_then(|text| text.parse::<toml::Table>().ok());
     file.is_some_and(|file| file.get("lease").and_then(|lease| lease.get("register")).is_some())
 }
@@ -92,7 +95,7 @@ pub fn load_for_test(path: &Path, model_url: &str) -> Result<Settings, Failure> 
 /// `change` has the last word, before anything is looked for that the file names.
 fn read(path: &Path, change: impl FnOnce(&mut file::File)) -> Result<Settings, Failure> {
     let shown = path.display();
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    let text = read_text(path, MAX_BYTES).map_err(|error| {
         Failure::bad_input(format!(
             "cannot read the configuration {shown}: {error}; name one with --config FILE"
         ))
@@ -119,7 +122,7 @@ fn read(path: &Path, change: impl FnOnce(&mut file::File)) -> Result<Settings, F
 /// looked at: it may be half edited while a host runs.
 pub fn control(path: &Path) -> Result<Configured, String> {
     let shown = path.display();
-    let text = std::fs::read_to_string(path)
+    let text = read_text(path, MAX_BYTES)
         .map_err(|error| format!("cannot read the configuration {shown}: {error}"))?;
     let file: file::ServerAlone =
         parse(&text).map_err(|problem| problem.show(&shown.to_string(), &text))?;
@@ -141,7 +144,7 @@ pub fn register(
     let path = path.or_else(|| default.exists().then_some(default));
     let text = match path {
         None => String::new(),
-        Some(path) => std::fs::read_to_string(path).map_err(|error| {
+        Some(path) => read_text(path, MAX_BYTES).map_err(|error| {
             let shown = path.display();
             Failure::bad_input(format!("cannot read the configuration {shown}: {error}"))
         })?,

@@ -2,11 +2,10 @@
 //! names (`NAME_FILE`, as Docker's images have it), or systemd's directory of credentials.
 
 use std::ffi::OsString;
-use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use bulkhead_client::read_secret;
+use bulkhead_client::{MAX_SECRET_BYTES, read_secret, read_text};
 use bulkhead_types::Secret;
 use toml::Spanned;
 
@@ -32,9 +31,6 @@ pub(super) const AWS: [&str; 13] = [
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
     "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
 ];
-
-/// Largest value of a role's `config_files`, in bytes.
-const MAX_VALUE_BYTES: u64 = 64 * 1024;
 
 /// The secret that the environment brings: the variable `name`, the file that `name_FILE` names, or systemd's
 /// `credential`. An error names the variable and never the value.
@@ -338,13 +334,8 @@ pub(super) fn read_file(path: &Path) -> Result<Secret, String> {
 
 /// What a file holds, but for one newline at its end.
 pub(super) fn read_value(path: &Path) -> Result<Secret, String> {
-    let cannot = |error| format!("cannot read {}: {error}", path.display());
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(cannot)?;
-    file.take(MAX_VALUE_BYTES + 1).read_to_string(&mut text).map_err(cannot)?;
-    if text.len() as u64 > MAX_VALUE_BYTES {
-        return Err(format!("{} has more than {MAX_VALUE_BYTES} bytes", path.display()));
-    }
+    let mut text = read_text(path, MAX_SECRET_BYTES)
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     if text.ends_with('\n') {
         text.truncate(text.len() - 1);
     }

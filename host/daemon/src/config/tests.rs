@@ -68,6 +68,7 @@ fn secrets_of_the_file_may_lie_in_files_and_must_fit_a_header() {
     assert_eq!(other.control.token.unwrap().expose(), "other");
     for (text, parts) in [
         ("[server]\ntoken = \"a\\nhunter2\"", ["server.token", "a newline"]),
+        ("[server]\ntoken_file = \"/dev/zero\"", ["server.token_file", "more than 65536 bytes"]),
         ("[server]\ntoken_file = \"/nowhere\"", ["server.token_file", "cannot read"]),
         ("[server]\ntoken = \"hunter2\"\ntoken_file = \"x\"", ["server.token_file", "set as well"]),
     ] {
@@ -110,6 +111,12 @@ fn an_unknown_key_is_refused_with_its_line_and_what_would_be_right() {
     let error = settings("[server]\nlisten = \"127.0.0.1:1\"\nlissten = 1").unwrap_err();
     assert!(error.contains("line 3"), "{error}");
     assert!(error.contains("lissten") && error.contains("`listen`"), "{error}");
+}
+
+#[test]
+fn a_configuration_without_an_end_is_not_read_to_its_end() {
+    let error = load(Path::new("/dev/zero")).err().unwrap().to_string();
+    assert!(error.contains("it has more than 16777216 bytes"), "{error}");
 }
 
 #[test]
