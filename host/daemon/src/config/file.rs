@@ -71,7 +71,7 @@ pub struct ServerAlone {
 #[serde(deny_unknown_fields, default)]
 pub struct Server {
     pub listen: Listen,
-    pub token: Option<Secret>,
+    pub token: Option<Spanned<Secret>>,
     pub token_file: Option<Spanned<PathBuf>>,
     pub allow_unauthenticated: bool,
     pub allowed_hosts: Vec<HostName>,

@@ -51,6 +51,7 @@ use bulkhead_client::{Configured, TomlError, parse_toml, plain, read_text};
 use bulkhead_net::Connector;
 use bulkhead_types::error::chain;
 use serde::de::DeserializeOwned;
+use toml::Spanned;
 
 use crate::failure::Failure;
 pub use code::missing_runners;
@@ -109,10 +110,6 @@ fn read(path: &Path, change: impl FnOnce(&mut file::File)) -> Result<Settings, F
     let mut settings = secrets::settle(&mut file, base(path), lookup)
         .and_then(|()| settings::check(file, base(path), &outside))
         .map_err(|problem| Failure::bad_input(problem.show(&shown.to_string(), &text)))?;
-    settings.control.check_token().map_err(|error| Failure::bad_input(error.to_string()))?;
-    if let Some(town) = &settings.town {
-        town.check().map_err(|error| Failure::bad_input(error.to_string()))?;
-    }
     let telemetry = bulkhead_telemetry::Settings::from_env(lookup);
     settings.telemetry = telemetry.map_err(|error| Failure::bad_input(chain(&error)))?;
     Ok(settings)
@@ -129,7 +126,7 @@ pub fn control(path: &Path) -> Result<Configured, String> {
     let base = base(path);
     let token = match (file.server.token, file.server.token_file) {
         (None, Some(path)) => Some(bulkhead_client::read_secret(&base.join(path.get_ref()))?),
-        (token, _) => token,
+        (token, _) => token.map(Spanned::into_inner),
     };
     Ok(Configured { listen: file.server.listen.0, token, state_dir: base.join(file.state.dir) })
 }

@@ -32,6 +32,9 @@ pub(super) const AWS: [&str; 13] = [
     "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
 ];
 
+/// What is wrong with a secret that is there and says nothing.
+const EMPTY: &str = "is empty; leave it out if none is needed";
+
 /// The secret that the environment brings: the variable `name`, the file that `name_FILE` names, or systemd's
 /// `credential`. An error names the variable and never the value.
 pub fn of_environment(
@@ -84,13 +87,8 @@ pub fn settle(
 ) -> Result<(), Problem> {
     let server = &mut file.server;
     settle_one("server.token", &mut server.token, server.token_file.take(), base)?;
-    let mut token = file.town.token.take();
-    let span = token.as_ref().map_or(0..0, Spanned::span);
-    let mut value = token.take().map(Spanned::into_inner);
-    let of_file = file.town.token_file.take();
-    let span = of_file.as_ref().map_or(span, Spanned::span);
-    settle_one("town.token", &mut value, of_file, base)?;
-    file.town.token = value.map(|token| Spanned::new(span, token));
+    let town = &mut file.town;
+    settle_one("town.token", &mut town.token, town.token_file.take(), base)?;
     settle_evidence(&mut file.evidence, base, &lookup)?;
     settle_lease(&mut file.lease, base, &lookup)?;
     settle_ship(&mut file.ship, base, &lookup)?;
@@ -232,7 +230,7 @@ fn of_aws(
 
 fn settle_one(
     key: &str,
-    value: &mut Option<Secret>,
+    value: &mut Option<Spanned<Secret>>,
     file: Option<Spanned<PathBuf>>,
     base: &Path,
 ) -> Result<(), Problem> {
@@ -241,10 +239,15 @@ fn settle_one(
         if value.is_some() {
             return Err(problem(format!("{key} is set as well; keep one of them")));
         }
-        *value = Some(read_file(&base.join(file.get_ref())).map_err(problem)?);
+        let secret = read_file(&base.join(file.get_ref())).map_err(problem)?;
+        *value = Some(Spanned::new(file.span(), secret));
     } else if let Some(secret) = value {
-        let problem = |message: &str| Problem::at(0..0, key.to_owned(), message.to_owned());
-        fits_a_header(secret).map_err(problem)?;
+        let problem =
+            |message: &str| Problem::at(secret.span(), key.to_owned(), message.to_owned());
+        if secret.get_ref().expose().is_empty() {
+            return Err(problem(EMPTY));
+        }
+        fits_a_header(secret.get_ref()).map_err(problem)?;
     }
     Ok(())
 }
@@ -283,7 +286,7 @@ impl Source<'_> {
         if let Some(key) = &value {
             let wrong = |message: &str| problem("", key.span(), message.to_owned());
             if key.get_ref().expose().is_empty() {
-                return Err(wrong("is empty; leave it out if none is needed"));
+                return Err(wrong(EMPTY));
             }
             fits_a_header(key.get_ref()).map_err(wrong)?;
         }

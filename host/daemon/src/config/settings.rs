@@ -19,6 +19,7 @@ use bulkhead_terminal::{ColourChoice, Look};
 use bulkhead_town::TownConfig;
 use bulkhead_types::{Level, Limits};
 use bulkhead_workspace::{Inventory, Policy, Workspaces};
+use toml::Spanned;
 
 use super::budgets::check_usage;
 use super::code;
@@ -217,7 +218,7 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
     }
     Ok(Settings {
         telemetry: None,
-        control: control(file.server),
+        control: control(file.server)?,
         town_id: file.town.id.clone(),
         evidence: check_evidence(file.evidence, file.town.id.as_deref(), base, outside)?,
         lease,
@@ -267,16 +268,20 @@ fn kept_components(file: &File, state_dir: &Path) -> Kept {
 }
 
 /// The control server.
-fn control(server: file::Server) -> ControlConfig {
-    ControlConfig {
+fn control(server: file::Server) -> Result<ControlConfig, Problem> {
+    let span = server.token.as_ref().map_or(0..0, Spanned::span);
+    let control = ControlConfig {
         listen: server.listen.0,
-        token: server.token,
+        token: server.token.map(Spanned::into_inner),
         allow_unauthenticated: server.allow_unauthenticated,
         allowed_hosts: server.allowed_hosts.into_iter().map(|name| name.0).collect(),
         probe_listen: server.probe_listen.map(|listen| listen.0),
         mcp: server.mcp,
         limits: ControlLimits::default(),
-    }
+    };
+    let key = if span.is_empty() { "BULKHEAD_CONTROL_TOKEN" } else { "server.token" };
+    control.check_token().map_err(|error| Problem::at(span, key.to_owned(), error.to_string()))?;
+    Ok(control)
 }
 
 /// The log, as programs read it.

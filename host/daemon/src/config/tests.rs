@@ -66,8 +66,13 @@ fn secrets_of_the_file_may_lie_in_files_and_must_fit_a_header() {
     let env = [("BULKHEAD_CONTROL_TOKEN", "other")];
     let other = with_env("[server]\ntoken_file = \"/nowhere\"", &env).unwrap();
     assert_eq!(other.control.token.unwrap().expose(), "other");
+    let town = "[town]\nid = \"t\"\napi_url = \"http://127.0.0.1:1\"\ntoken = ";
     for (text, parts) in [
-        ("[server]\ntoken = \"a\\nhunter2\"", ["server.token", "a newline"]),
+        ("[server]\ntoken = \"a\\nhunter2\"", ["line 2, server.token", "a newline"]),
+        ("[server]\ntoken = \"\"", ["line 2, server.token", "is empty"]),
+        ("[server]\ntoken = \"a hunter2\"", ["line 2, server.token", "has blanks"]),
+        (&*format!("{town}\"\""), ["line 4, town.token", "is empty"]),
+        (&*format!("{town}\"a hunter2\""), ["line 4, town.token", "has blanks"]),
         ("[server]\ntoken_file = \"/dev/zero\"", ["server.token_file", "more than 65536 bytes"]),
         ("[server]\ntoken_file = \"/nowhere\"", ["server.token_file", "cannot read"]),
         ("[server]\ntoken = \"hunter2\"\ntoken_file = \"x\"", ["server.token_file", "set as well"]),

@@ -1,11 +1,13 @@
 //! The town: `[town]`.
 
+use std::error::Error as _;
 use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
 use bulkhead_net::{BaseUrl, Connector, UrlError};
 use bulkhead_town::TownConfig;
+use toml::Spanned;
 
 use super::file::{self, set_ms};
 use super::problem::{Problem, trust};
@@ -54,6 +56,8 @@ pub(super) fn check_town(
         return Ok(None);
     };
     let span = api_url.span();
+    let token_span = token.as_ref().map_or(0..0, Spanned::span);
+    let token_key = key(&token_span, "token", "GASTOWN_CONTAINER_TOKEN");
     let key = key(&span, "api_url", "GASTOWN_API_URL");
     let problem = |message: String| Problem { key: key.clone(), message, span: span.clone() };
     let api = BaseUrl::parse(api_url.get_ref()).map_err(|error| {
@@ -86,5 +90,9 @@ pub(super) fn check_town(
     set_ms(&mut config.heartbeat, heartbeat_ms);
     set_ms(&mut config.call, call_ms);
     set_ms(&mut config.give_up, give_up_ms);
+    config.check().map_err(|error| {
+        let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+        Problem::at(token_span, token_key, why)
+    })?;
     Ok(Some(config))
 }

@@ -27,7 +27,8 @@ pub const SERVER: &[Key] = &[
         Read::Secret {
             credential: "bulkhead.control-token",
             set: |file, token| {
-                (file.server.token, file.server.token_file) = (Some(token.secret), None);
+                file.server.token = Some(Spanned::new(0..0, token.secret));
+                file.server.token_file = None;
                 Ok(())
             },
         },
