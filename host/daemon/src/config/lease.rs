@@ -19,6 +19,9 @@ pub struct LeaseSettings {
     pub advertise: String,
 }
 
+/// The variable that names a register.
+pub(super) const VARIABLE: &str = "BULKHEAD_LEASE_REGISTER";
+
 /// The lease. Without a register everything else of the table is a mistake.
 pub(super) fn check_lease(
     lease: file::Lease,
@@ -35,7 +38,7 @@ pub(super) fn check_lease(
     };
     let span = register.span();
     let key = match span.is_empty() {
-        true => "BULKHEAD_LEASE_REGISTER".to_owned(),
+        true => VARIABLE.to_owned(),
         false => "lease.register".to_owned(),
     };
     let problem = |message: String| Problem::at(span.clone(), key.clone(), message);

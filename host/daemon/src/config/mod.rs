@@ -60,6 +60,7 @@ pub use evidence::EvidenceSettings;
 pub use file::OnFenced;
 pub use keys::help as environment_help;
 pub use lease::LeaseSettings;
+use lease::VARIABLE as REGISTER;
 pub use memory::MemorySettings;
 pub use models::ModelEndpoint;
 use problem::Problem;
@@ -67,13 +68,13 @@ pub use rigs::RigSettings;
 pub use settings::{Opened, Settings};
 pub use tools::ToolSettings;
 
-/// Whether the configuration asks for a lease. It is read for that alone, and only if it can be read again: what is wrong with
-/// it is said by the process that reads it whole.
 /// Largest configuration.
 const MAX_BYTES: u64 = 16 << 20;
 
+/// Whether the configuration asks for a lease. It is read for that alone, and only if it can be read again: what is wrong with
+/// it is said by the process that reads it whole.
 pub fn has_lease(path: &Path) -> bool {
-    if std::env::var_os("BULKHEAD_LEASE_REGISTER").is_some_and(|register| !register.is_empty()) {
+    if std::env::var_os(REGISTER).is_some_and(|register| !register.is_empty()) {
         return true;
     }
     let is_file = std::fs::metadata(path).is_ok_and(|found| found.is_file());
@@ -159,11 +160,17 @@ pub fn register(
         return Err(Failure::bad_input(message.to_owned()));
     }
     let lookup = |name: &str| std::env::var_os(name);
+    // clap does not say which of the two it was.
+    let by_option = named.filter(|named| lookup(REGISTER).is_none_or(|of| of != *named)).is_some();
+    let named_by = |problem: Problem| match by_option && problem.key == REGISTER {
+        true => Problem { key: "--register".to_owned(), ..problem },
+        false => problem,
+    };
     let outside = env::outside(lookup).map_err(Failure::bad_input)?;
     let lease = secrets::settle_lease(&mut file.lease, base(path), &lookup)
         // Of all towns: the name of one does not matter.
         .and_then(|()| lease::check_lease(file.lease, Some("any"), base(path), &outside))
-        .map_err(wrong)?;
+        .map_err(|problem| wrong(named_by(problem)))?;
     let settings = lease.map(|lease| lease.settings);
     settings
         .map(|settings| (settings.register, settings.connector))

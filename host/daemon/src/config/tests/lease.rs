@@ -101,3 +101,9 @@ fn a_register_that_cannot_be_used_is_refused_and_no_secret_is_shown() {
         assert!(!error.contains("hunter2"), "{error}");
     }
 }
+
+#[test]
+fn a_register_that_the_command_line_names_is_wrong_by_the_name_of_its_option() {
+    let error = register(None, Some("junk")).unwrap_err().to_string();
+    assert!(error.starts_with("--register: it has to begin with"), "{error}");
+}
