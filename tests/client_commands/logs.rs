@@ -91,3 +91,35 @@ fn who_follows_waits_for_a_host_that_still_boots() {
     answer(early, body);
     once.ends().fails(3, &["not back yet"]);
 }
+
+#[test]
+fn who_watches_agents_waits_for_a_host_that_went_down() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
+    listener.set_nonblocking(true).expect("set a flag");
+    let person = Person::at(&format!("http://{}", listener.local_addr().expect("an address")));
+    let answer = |list: &str| {
+        let (mut connection, _) = wait_for("a connection", || listener.accept());
+        let mut asked = BufReader::new(connection.try_clone().expect("the connection")).lines();
+        while asked.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+        // One that went down answers nothing.
+        if !list.is_empty() {
+            let kind = "200 OK\r\ncontent-type: application/json\r\nconnection: close";
+            write!(connection, "HTTP/1.1 {kind}\r\n\r\n{list}").expect("answer");
+        }
+    };
+    let mut watch = Running::of(person.command(&["ps", "--watch=100ms"]));
+    answer("[]");
+    assert_eq!(watch.line().trim(), "no agents");
+    answer("");
+    answer("");
+    answer("[]");
+    assert_eq!(watch.line().trim(), "");
+    assert_eq!(watch.line().trim(), "no agents");
+    watch.interrupt();
+    watch.ends().fails(130, &["waiting for it for up to 60 s", "answers again"]);
+
+    let never = Running::of(person.command(&["ps", "--watch"]));
+    answer("");
+    let ended = never.ends();
+    assert_eq!((ended.code, ended.stderr.contains("waiting for it")), (1, false), "{ended:?}");
+}

@@ -130,7 +130,8 @@ impl<'a> Following<'a> {
     }
 }
 
-fn is_away(failure: &Failure) -> bool {
+/// Whether the host is not there, and may yet be.
+pub(crate) fn is_away(failure: &Failure) -> bool {
     match failure {
         Failure::NoAnswer(_) => true,
         Failure::Refused(refusal) => refusal.status == 503,

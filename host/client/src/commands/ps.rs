@@ -5,11 +5,13 @@ use std::time::Duration;
 use bulkhead_api::{AgentList, AgentView};
 use bulkhead_types::{RestartPolicy, Timestamp};
 use clap::Args;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
+use super::events::{AWAY, say_away, say_back};
 use super::status::{colour_of, is_active, is_alive};
 use crate::args::{CODES_OF_QUESTIONS, HostArgs, OutputArgs};
 use crate::failure::Failure;
+use crate::following::{AGAIN, is_away};
 use crate::session::{Call, Session, now};
 use crate::table::{Cell, Column, draw};
 use bulkhead_printable as text;
@@ -21,7 +23,7 @@ use bulkhead_terminal::words;
 #[derive(Debug, Args)]
 #[command(after_help = CODES_OF_QUESTIONS)]
 pub struct PsArgs {
-    /// Refresh every 2 s, or at this interval, until Ctrl-C.
+    /// Refresh every 2 s, or at this interval, until Ctrl-C. Waits up to a minute for a host that goes down.
     #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "2s", value_parser = parse_some_time, conflicts_with = "json")]
     pub watch: Option<Duration>,
     /// Output format.
@@ -34,12 +36,31 @@ pub struct PsArgs {
 
 pub(crate) async fn run(args: &PsArgs, session: &Session) -> Result<(), Failure> {
     let Some(every) = args.watch else { return once(session, "").await };
+    // From the upper left corner on, over what stood there.
+    let (before, after) =
+        if session.screen.is_terminal { ("\x1b[H\x1b[2J", "") } else { ("", "\n") };
+    once(session, before).await?;
+    let mut away_since: Option<Instant> = None;
     loop {
-        // From the upper left corner on, over what stood there.
-        once(session, if session.screen.is_terminal { "\x1b[H\x1b[2J" } else { "" }).await?;
-        sleep(every).await;
-        if !session.screen.is_terminal {
-            session.screen.print("\n")?;
+        match away_since {
+            None => {
+                sleep(every).await;
+                session.screen.print(after)?;
+            }
+            Some(_) => sleep(AGAIN).await,
+        }
+        match (once(session, before).await, away_since) {
+            (Ok(()), None) => {}
+            (Ok(()), Some(_)) => {
+                say_back(session);
+                away_since = None;
+            }
+            (Err(failure), None) if is_away(&failure) => {
+                say_away(&failure);
+                away_since = Some(Instant::now());
+            }
+            (Err(failure), Some(since)) if is_away(&failure) && since.elapsed() < AWAY => {}
+            (Err(failure), _) => return Err(failure),
         }
     }
 }
