@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use bulkhead_api::unknown::nearest;
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 
@@ -63,8 +64,17 @@ pub fn plain(message: &str) -> String {
     let parts = rest.and_then(|rest| rest.rsplit_once(", expected "));
     match parts {
         Some((found, expected)) => format!("expected {}, found {}", wanted(expected), there(found)),
-        None => message.to_owned(),
+        None => with_the_near_one(message).unwrap_or_else(|| message.to_owned()),
     }
+}
+
+/// Of a name that is not known among many, the one that is most like it comes first.
+fn with_the_near_one(message: &str) -> Option<String> {
+    let (unknown, known) = message.split_once(", expected one of ")?;
+    let name = unknown.split('`').nth(1)?;
+    let names: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
+    let near = nearest(name, &names)?;
+    Some(format!("{unknown}, did you mean `{near}`? expected one of {known}"))
 }
 
 fn wanted(expected: &str) -> &str {
@@ -113,6 +123,14 @@ mod tests {
             ("invalid type: integer `7`, expected a string", "expected a string, found 7"),
             ("invalid type: sequence, expected struct Role", "expected a table, found a list"),
             ("unknown field `a`, expected `b`", "unknown field `a`, expected `b`"),
+            (
+                "unknown field `lissten`, expected one of `listen`, `token`, `mcp`",
+                "unknown field `lissten`, did you mean `listen`? expected one of `listen`, `token`, `mcp`",
+            ),
+            (
+                "unknown field `far`, expected one of `listen`, `token`, `mcp`",
+                "unknown field `far`, expected one of `listen`, `token`, `mcp`",
+            ),
         ] {
             assert_eq!(plain(message), expected);
         }

@@ -115,7 +115,7 @@ fn paths_are_relative_to_the_file() {
 fn an_unknown_key_is_refused_with_its_line_and_what_would_be_right() {
     let error = settings("[server]\nlisten = \"127.0.0.1:1\"\nlissten = 1").unwrap_err();
     assert!(error.contains("line 3"), "{error}");
-    assert!(error.contains("lissten") && error.contains("`listen`"), "{error}");
+    assert!(error.contains("`lissten`, did you mean `listen`? expected one of"), "{error}");
 }
 
 #[test]
