@@ -29,7 +29,7 @@ pub mod bulkhead {
       /// Who the agent is and what it was asked to do. Passed once to each incarnation.
       #[derive(Clone, PartialEq)]
       pub struct StartRequest {
-        /// Unique in the container. 1 to 128 characters of `A-Z a-z 0-9 . _ : -`.
+        /// Unique in the container. 1 to 128 characters of `A-Z a-z 0-9 . _ : -`, a letter or digit first.
         pub agent_id: _rt::String,
         /// The configured role, for example `mayor` or `polecat`.
         pub role: _rt::String,

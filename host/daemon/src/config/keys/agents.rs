@@ -476,7 +476,7 @@ pub const ROLES: &[Key] = &[
 ];
 
 pub const AGENTS: &[Key] = &[
-    required("id", "1 to 128 characters of `A-Z a-z 0-9 . _ : -`, unique"),
+    required("id", "1 to 128 characters of `A-Z a-z 0-9 . _ : -`, a letter or digit first; unique"),
     required("role", "name of its role"),
     derived("name", "its id", "display name"),
     key("prompt", r#""""#, "the first message"),

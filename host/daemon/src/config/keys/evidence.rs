@@ -25,7 +25,7 @@ pub const EVIDENCE: &[Key] = &[
     derived(
         "name",
         "`town.id`",
-        "names the container at the sink, over all its runs and disks: 1 to 128 characters of `A-Z a-z 0-9 . _ -`. Two \
+        "names the container at the sink, over all its runs and disks: 1 to 128 characters of `A-Z a-z 0-9 . _ -`, the first no dot. Two \
          containers that run at the same time need two names",
     )
     .text("BULKHEAD_EVIDENCE_NAME", |file, text| {

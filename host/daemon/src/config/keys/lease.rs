@@ -21,7 +21,7 @@ pub const LEASE: &[Key] = &[
     derived(
         "name",
         "`town.id`",
-        "names the town in the register: 1 to 128 characters of `A-Z a-z 0-9 . _ -`. All copies of a town have the same name",
+        "names the town in the register: 1 to 128 characters of `A-Z a-z 0-9 . _ -`, the first no dot. All copies of a town have the same name",
     ),
     derived(
         "advertise",
