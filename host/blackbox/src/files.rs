@@ -196,6 +196,14 @@ pub fn create_private(path: &Path, bytes: u64) -> io::Result<Map> {
     Map::of(&file)
 }
 
+/// Where a file is that was to get out of the way of a new one, for messages.
+pub fn whereabouts(kept_as: Option<&Path>) -> String {
+    match kept_as {
+        Some(path) => format!("kept as {}", path.display()),
+        None => "it stays where it is".into(),
+    }
+}
+
 fn open_new(path: &Path) -> io::Result<File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -46,7 +46,7 @@ mod slot;
 
 /// What other mapped files of the state directory are made of.
 pub mod mapped {
-    pub use crate::files::{create_private, fill_holes};
+    pub use crate::files::{create_private, fill_holes, whereabouts};
     pub use crate::in_flight::FreeSlots;
     pub use crate::map::Map;
 }

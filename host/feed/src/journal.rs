@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU64, fence};
 
-use bulkhead_blackbox::mapped::{Map, create_private, fill_holes};
+use bulkhead_blackbox::mapped::{Map, create_private, fill_holes, whereabouts};
 use bulkhead_types::{AgentId, RingEvent, Timestamp};
 use rustix::fs::OFlags;
 use serde_json::value::RawValue;
@@ -54,12 +54,12 @@ pub enum Problem {
     #[error("there is no event file: {0}")]
     Absent(#[source] io::Error),
     /// The file of the run before says nothing, or cannot be read.
-    #[error("the events of the run before are unreadable ({reason}); kept as {}", kept_as.display())]
+    #[error("the events of the run before cannot be used ({reason}); {}", whereabouts(kept_as.as_deref()))]
     Unreadable {
         /// Why.
         reason: String,
-        /// Where it is now.
-        kept_as: PathBuf,
+        /// Where it is now. `None`: it could not be renamed, and stays where it is.
+        kept_as: Option<PathBuf>,
     },
     /// From some event on the file is damaged. Those after it are lost.
     #[error("the event file is damaged: {0} bytes of it are lost")]
@@ -88,12 +88,13 @@ pub(crate) struct Found {
 pub(crate) fn open(dir: &Path, bytes: u64) -> (Option<Journal>, Found, Vec<Problem>) {
     let mut problems = Vec::new();
     let bytes = bytes.next_multiple_of(8);
-    let read = read(dir, &mut problems);
-    let (old, found) =
-        read.map_or_else(Default::default, |(file, old, found)| (Some((file, old)), found));
-    let opened = match old {
-        Some((file, old)) if old == bytes => go_on(&file, bytes, &found),
-        _ => create(dir, bytes, &found),
+    let (opened, found) = match read(dir, &mut problems) {
+        Ok(Some((file, old, found))) if old == bytes => (go_on(&file, bytes, &found), found),
+        Ok(read) => {
+            let found = read.map(|(_, _, found)| found).unwrap_or_default();
+            (create(dir, bytes, &found), found)
+        }
+        Err(error) => (Err(error), Found::default()),
     };
     match opened {
         Ok(journal) => (Some(journal), found, problems),
@@ -105,7 +106,8 @@ pub(crate) fn open(dir: &Path, bytes: u64) -> (Option<Journal>, Found, Vec<Probl
     }
 }
 
-fn read(dir: &Path, problems: &mut Vec<Problem>) -> Option<(File, u64, Found)> {
+/// The file, the size of its log and what is in it. An error: there is one that is neither read nor out of the way.
+fn read(dir: &Path, problems: &mut Vec<Problem>) -> io::Result<Option<(File, u64, Found)>> {
     let path = dir.join(CURRENT);
     let mut options = OpenOptions::new();
     // A pipe that nobody writes to must not hold the boot.
@@ -115,17 +117,18 @@ fn read(dir: &Path, problems: &mut Vec<Problem>) -> Option<(File, u64, Found)> {
             if damaged > 0 {
                 problems.push(Problem::Damaged(damaged));
             }
-            return Some((file, bytes, found));
+            return Ok(Some((file, bytes, found)));
         }
         Ok((_, Err(reason))) => reason.to_owned(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => error.to_string(),
     };
     let kept_as = dir.join(CORRUPT);
-    // It makes room for the new one in any case.
-    let _ = fs::rename(&path, &kept_as);
+    // It makes room for the new one, and is overwritten by none.
+    let renamed = fs::rename(&path, &kept_as);
+    let kept_as = renamed.is_ok().then_some(kept_as);
     problems.push(Problem::Unreadable { reason, kept_as });
-    None
+    renamed.map(|()| None)
 }
 
 /// Largest file that is read.

@@ -432,6 +432,19 @@ fn a_reader_of_a_journal_that_is_lost_has_a_gap() {
 }
 
 #[test]
+fn a_file_that_cannot_be_renamed_stays_and_nobody_says_otherwise() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("events"), "what is this").unwrap();
+    std::fs::create_dir_all(dir.path().join("events.corrupt/in-the-way")).unwrap();
+    let (feed, problems) = Feed::open(dir.path());
+    assert!(matches!(problems[1], crate::Problem::Absent(_)), "{problems:?}");
+    let text = problems[0].to_string();
+    assert!(text.contains("it stays where it is") && !text.contains("corrupt"), "{text}");
+    assert!(ring(&Arc::new(feed), "a").push_value("e", &"1") > 0);
+    assert_eq!(std::fs::read(dir.path().join("events")).unwrap(), b"what is this");
+}
+
+#[test]
 fn any_byte_that_is_damaged_costs_what_follows_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let (feed, _) = Feed::open(dir.path());

@@ -51,7 +51,7 @@ use bulkhead_types::{AgentId, Message, Sender};
 use parking_lot::Mutex;
 
 use bodies::Bodies;
-use bulkhead_blackbox::mapped::{FreeSlots, Map};
+use bulkhead_blackbox::mapped::{FreeSlots, Map, whereabouts};
 pub use file::open;
 use lane::{Kind, Lane};
 use layout::Geometry;
@@ -80,12 +80,12 @@ pub enum Problem {
     #[error("there is no journal of deliveries: {0}")]
     Absent(#[source] io::Error),
     /// The file of the run before says nothing, or cannot be read.
-    #[error("the journal of the run before is unreadable ({reason}); kept as {}", kept_as.display())]
+    #[error("the journal of the run before cannot be used ({reason}); {}", whereabouts(kept_as.as_deref()))]
     Unreadable {
         /// Why.
         reason: String,
-        /// Where it is now.
-        kept_as: PathBuf,
+        /// Where it is now. `None`: it could not be renamed, and stays where it is.
+        kept_as: Option<PathBuf>,
     },
     /// Records that were damaged. They are lost.
     #[error("{0} records of the journal are damaged; their messages are lost")]

@@ -55,8 +55,9 @@ pub fn open(dir: &Path, agents: usize) -> Opened {
     let mut problems = Vec::new();
     let geometry = Geometry::of(agents);
     let opened = match read(dir, &mut problems) {
-        Some(before) if before.geometry == geometry => Open::go_on(before),
-        before => create(dir, geometry, before.map_or_else(Vec::new, |before| before.found)),
+        Ok(Some(before)) if before.geometry == geometry => Open::go_on(before),
+        Ok(before) => create(dir, geometry, before.map_or_else(Vec::new, |before| before.found)),
+        Err(error) => Err(error),
     };
     let journal = match opened {
         Ok(open) => Journal { open: Some(Arc::new(open)) },
@@ -69,7 +70,8 @@ pub fn open(dir: &Path, agents: usize) -> Opened {
     Opened { journal, problems }
 }
 
-fn read(dir: &Path, problems: &mut Vec<Problem>) -> Option<Readable> {
+/// An error: there is one that is neither read nor out of the way.
+fn read(dir: &Path, problems: &mut Vec<Problem>) -> io::Result<Option<Readable>> {
     let path = dir.join(CURRENT);
     let mut options = OpenOptions::new();
     // A pipe that nobody writes to must not hold the boot.
@@ -79,17 +81,18 @@ fn read(dir: &Path, problems: &mut Vec<Problem>) -> Option<Readable> {
             if readable.damaged > 0 {
                 problems.push(Problem::Damaged(readable.damaged));
             }
-            return Some(readable);
+            return Ok(Some(readable));
         }
         Ok(Err(reason)) => reason.to_owned(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => error.to_string(),
     };
     let kept_as = dir.join(CORRUPT);
-    // It makes room for the new one in any case.
-    let _ = fs::rename(&path, &kept_as);
+    // It makes room for the new one, and is overwritten by none.
+    let renamed = fs::rename(&path, &kept_as);
+    let kept_as = renamed.is_ok().then_some(kept_as);
     problems.push(Problem::Unreadable { reason, kept_as });
-    None
+    renamed.map(|()| None)
 }
 
 /// What is in a file, or why it says nothing.

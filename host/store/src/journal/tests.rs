@@ -396,6 +396,19 @@ fn a_file_that_says_nothing_is_kept_and_a_new_one_made() {
 }
 
 #[test]
+fn a_file_that_cannot_be_renamed_stays_and_nobody_says_otherwise() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("journal"), "what is this").unwrap();
+    fs::create_dir_all(dir.path().join("journal.corrupt/in-the-way")).unwrap();
+    let Opened { journal, problems } = open(dir.path(), AGENTS);
+    assert!(matches!(problems[1], Problem::Absent(_)), "{problems:?}");
+    let text = problems[0].to_string();
+    assert!(text.contains("it stays where it is") && !text.contains("corrupt"), "{text}");
+    assert!(!take(&journal, "a1").delivers(&mail("m1", 10), 0, &[]));
+    assert_eq!(fs::read(dir.path().join("journal")).unwrap(), b"what is this");
+}
+
+#[test]
 fn a_directory_that_takes_no_file_costs_the_journal_only() {
     let Opened { journal, problems } = open(Path::new("/dev/null/nowhere"), AGENTS);
     assert!(problems.iter().any(|it| matches!(it, Problem::Absent(_))), "{problems:?}");
