@@ -296,6 +296,23 @@ fn a_damaged_database_is_set_aside_and_the_host_comes_up() {
 }
 
 #[test]
+fn a_database_that_is_gone_is_missed_and_a_first_boot_misses_none() {
+    let mut host = builder().start().ready();
+    assert!(host.events_named("container.store_set_aside").is_empty());
+    host.client().start("one", "echo");
+    host.signal(Signal::TERM);
+    host.wait();
+    std::fs::write(host.state_dir().join("store/bulkhead.db"), "").expect("empty the database");
+    let second = host.restart().ready();
+    let line =
+        second.wait_for_line("the loss", |line| line["event"] == "container.store_set_aside");
+    assert_eq!((&line["level"], &line["keptAs"]), (&json!("error"), &json!(null)), "{line}");
+    assert!(line["reason"].to_string().contains("missing or empty"), "{line}");
+    assert_eq!(state_of(&second, "one"), None);
+    second.finish();
+}
+
+#[test]
 fn without_a_database_the_host_works_and_says_so() {
     let mut host = builder().start().ready();
     host.signal(Signal::TERM);

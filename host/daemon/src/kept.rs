@@ -65,6 +65,9 @@ pub fn open_database(
 ) -> Kept {
     let mut config = database::Config::in_state_dir(&settings.state_dir);
     config.unusable = unusable.map(str::to_owned);
+    // A run that has no database, or none yet, has neither.
+    let beside = ["journal", "events"].map(|name| settings.state_dir.join(name));
+    config.expected = beside.iter().any(|path| path.exists());
     config.follower = shipping.map(|it| Arc::clone(&it.outbox) as Arc<dyn Follower>);
     if settings.without_store {
         config.dir = None;
@@ -72,7 +75,7 @@ pub fn open_database(
     let for_database = Arc::clone(notices);
     let (database, found) = Database::open(config, move |notice| for_database.log(notice));
     let database = Arc::new(database);
-    let Found { agents, unreadable, crashes, usage, usage_days } = found;
+    let Found { agents, unreadable, unread, crashes, usage, usage_days } = found;
     let imported = match database.has_file() && unusable.is_none() {
         true => crashes::import(&settings.state_dir, &database),
         false => Imported::default(),
@@ -91,7 +94,8 @@ pub fn open_database(
     records.extend(others);
     records.sort_by_key(|record| record.crashed_at);
     let crashes = Crashes::new(crashes::Config::default(), Arc::clone(&database), records);
-    let mut earlier = Earlier { agents, unreadable, usage, usage_days, ..Earlier::default() };
+    let mut earlier =
+        Earlier { agents, unreadable, unread, usage, usage_days, ..Earlier::default() };
     if let Some(run) = newer.and_then(AtSink::last_run) {
         let adopted = database.adopt(evidence::rows(run), run.others_go_on_after);
         let is_here = |id: &AgentId| earlier.agents.iter().any(|row| row.id == *id);

@@ -37,7 +37,7 @@ impl StoreNotices {
         let event = match notice {
             Notice::SetAside { reason, kept_as, removed } => Event::StoreSetAside(StoreSetAside {
                 reason,
-                kept_as: kept_as.display().to_string(),
+                kept_as: kept_as.map(|path| path.display().to_string()),
                 removed: removed.map(|path| path.display().to_string()),
             }),
             Notice::Unavailable { reason, retries } => {

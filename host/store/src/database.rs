@@ -29,6 +29,7 @@ mod install;
 mod lanes;
 mod look;
 mod pages;
+mod reading;
 mod records;
 mod recovery;
 mod run_time;
@@ -75,6 +76,8 @@ pub struct Found {
     pub agents: Vec<AgentRow>,
     /// Agents whose rows this program cannot read. The rows are left as they are.
     pub unreadable: Vec<UnreadableAgent>,
+    /// Why nothing was read although earlier runs left something, if it is so.
+    pub unread: Option<String>,
     /// The newest crash records, oldest first.
     pub crashes: Vec<Arc<CrashRecord>>,
     /// Calls of language models, counted, in no order.
@@ -210,6 +213,7 @@ impl Database {
         shared.lanes.lock().image.load(found.agents.clone(), forgotten, reserved);
         shared.lanes.lock().usage.load(found.usage.clone(), found.usage_days.clone());
         shared.lanes.lock().lost = file.lost().cloned();
+        shared.lanes.lock().unread = found.unread.as_deref().map(Arc::from);
         (Writer::new(shared, file, held, ran), found)
     }
 
@@ -316,6 +320,13 @@ impl Database {
         self.shared.lanes.lock().image.row(id).is_some_and(AgentRow::is_member)
     }
 
+    /// Desired agents that were found only after the open, in no order. Nobody has brought them back.
+    pub fn found_late(&self) -> Vec<AgentId> {
+        let lanes = self.shared.lanes.lock();
+        let is_member = |id: &&AgentId| lanes.image.row(id).is_some_and(AgentRow::is_member);
+        lanes.late.iter().filter(is_member).cloned().collect()
+    }
+
     /// Rises with every change of which agents are desired ([`AgentRow::is_member`]), and how.
     pub fn member_changes(&self) -> watch::Receiver<u64> {
         self.shared.members.subscribe()
@@ -375,16 +386,6 @@ impl Database {
         self.shared.freshen(std::iter::once(agent));
     }
 
-    /// Whether an agent failed with a snapshot of these bytes, as far as that is still known. Reads the disk: not
-    /// for a thread that must not wait.
-    pub fn is_set_aside(&self, agent: &AgentId, bytes: &[u8]) -> bool {
-        let Some(dir) = self.shared.dir() else { return false };
-        let connection = file::open_to_read(dir).ok();
-        connection.is_some_and(|connection| {
-            snapshots::is_set_aside(&connection, agent, bytes).unwrap_or(false)
-        })
-    }
-
     /// Copies all pages of the file, for a [`Follower`]: nothing is written meanwhile. `at` is called at the moment of the copy.
     /// Reads the disk. `None`: nobody follows.
     pub fn copy<T>(&self, at: impl FnOnce() -> T) -> std::io::Result<Option<(PageCopy, T)>> {
@@ -420,16 +421,6 @@ impl Database {
             }
             if taken { Ok(lanes.waiters.push()) } else { Err(SnapshotRefused::Full) }
         })
-    }
-
-    /// The newest good snapshot of an agent, also one that is not written yet. Reads the disk: not for a thread
-    /// that must not wait.
-    pub fn newest_snapshot(&self, agent: &AgentId) -> Result<Newest, NotDurable> {
-        if let Some(waiting) = self.shared.lanes.lock().newest_snapshot(agent) {
-            return Ok(Newest::Kept(waiting));
-        }
-        let Some(dir) = self.shared.dir() else { return Ok(Newest::None) };
-        read_snapshot(dir, agent).map_err(|error| NotDurable { reason: error.to_string().into() })
     }
 
     /// A restore from this snapshot failed.

@@ -17,6 +17,8 @@ pub struct Earlier {
     pub from_elsewhere: HashSet<AgentId>,
     /// Agents of which something is there that cannot be read.
     pub unreadable: Vec<UnreadableAgent>,
+    /// Why the database could not be read, if it could not: then nothing of this is known.
+    pub unread: Option<String>,
     /// Deaths of the host that agents may have caused, oldest first, at most one for each run whose end is reported now.
     pub deaths: Vec<HostDeath>,
     /// Calls of language models, counted.

@@ -42,9 +42,7 @@ use bulkhead_agent::{Admission, Agent, AgentHandle, StartError, StartFailure};
 use bulkhead_api::{IfRunning, StartRequest, TownRegistry};
 use bulkhead_store::database::Change;
 use bulkhead_tasks::Spawner;
-use bulkhead_types::event::{
-    AgentTag, HydrationFailed, HydrationFinished, HydrationResult, HydrationStarted,
-};
+use bulkhead_types::event::{AgentTag, HydrationFinished, HydrationResult, HydrationStarted};
 use bulkhead_types::time::millis;
 use bulkhead_types::{AgentId, Event, Incarnation};
 use tokio::sync::mpsc::{Receiver, channel};
@@ -303,9 +301,8 @@ impl Inner {
 
     /// Reports what kept the plan from being made, and whom earlier deaths of the host counted against.
     fn report_plan(&self, plan: &mut Plan) {
-        if let Some(error) = plan.broken.clone() {
-            let action = "start the missing agents by hand, and report the panic";
-            self.sink().record(Event::HydrationFailed(HydrationFailed { error, action }));
+        if let Some(failed) = plan.broken.take() {
+            self.sink().record(Event::HydrationFailed(failed));
         }
         for blamed in std::mem::take(&mut plan.blamed) {
             let events = blamed.events(&self.container.context, StartFailure::Quarantined.action());

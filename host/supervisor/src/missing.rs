@@ -1,7 +1,8 @@
 //! Desired agents that are missing.
 //!
 //! What earlier runs, the town and the configuration want at boot is desired until somebody stops it. One that
-//! did not come up, or came up and ended abnormally, is missing until it runs, is started, or is stopped.
+//! did not come up, or came up and ended abnormally, is missing until it runs, is started, or is stopped. So is one of
+//! a database that could be read only after the boot.
 
 use std::collections::BTreeMap;
 
@@ -26,6 +27,10 @@ impl Desired {
     }
 }
 
+/// Of an agent that boot could not know of.
+const FOUND_LATE: &str =
+    "the database could be read only after the boot: restart the host, or start the agent";
+
 /// The states in which a desired agent is missing.
 const MISSING_IN: [AgentState; 3] =
     [AgentState::Backoff, AgentState::Quarantined, AgentState::Failed];
@@ -33,8 +38,11 @@ const MISSING_IN: [AgentState; 3] =
 impl Supervisor {
     /// Desired agents that are missing, by id.
     pub fn missing(&self) -> Vec<MissingAgent> {
-        let desired = self.0.desired.0.lock();
-        desired.iter().filter_map(|(id, error)| self.0.missing(id, error.as_deref())).collect()
+        let late = self.0.container.database.found_late();
+        let mut desired: BTreeMap<_, _> = late.iter().map(|id| (id, Some(FOUND_LATE))).collect();
+        let wanted = self.0.desired.0.lock();
+        desired.extend(wanted.iter().map(|(id, error)| (id, error.as_deref())));
+        desired.into_iter().filter_map(|(id, error)| self.0.missing(id, error)).collect()
     }
 
     /// How many are missing in which state, every one of these states.

@@ -94,7 +94,7 @@ pub enum Event {
     /// The agents could not be restored. The host goes on and takes starts.
     #[serde(rename = "container.boot_hydration_failed")]
     HydrationFailed(HydrationFailed),
-    /// The database was damaged. It is kept under another name, and a new one is there.
+    /// The database was damaged, and is kept under another name; or it was gone. A new one is there.
     #[serde(rename = "container.store_set_aside")]
     StoreSetAside(StoreSetAside),
     /// There is no database to write to. The host goes on; nothing is durable.

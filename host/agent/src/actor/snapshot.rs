@@ -292,15 +292,16 @@ impl Actor<'_> {
         tokio::select! {
             biased;
             _ = stop_ordered(&mut stop) => {}
-            lookup = self.newest_snapshot() => return Ok(lookup),
+            lookup = self.newest_snapshot() => return lookup,
             () = sleep_until(self.deadline) => return Err(unread(began.elapsed(), self.patience)),
         }
         self.state.publisher.transition(Input::StopRequested);
         Err(self.stopped_at_start(Phase::Restore))
     }
 
-    /// The newest snapshot that may be believed. Those that may not are set aside on the way.
-    async fn newest_snapshot(&self) -> Lookup {
+    /// The newest snapshot that may be believed. Those that may not are set aside on the way. One that cannot be read
+    /// ends the start: what would begin without it would overwrite it.
+    async fn newest_snapshot(&self) -> Result<Lookup, Exit> {
         let mut lookup = Lookup::default();
         for _ in 0..MAX_LOOKS {
             // What the incarnation before wrote about it counts.
@@ -312,7 +313,7 @@ impl Actor<'_> {
                     lookup.lineage.follows(kept.snapshot.taken_at);
                     if kept.failures < MAX_FAILURES {
                         lookup.kept = Some(kept).filter(|kept| !kept.snapshot.bytes.is_empty());
-                        return lookup;
+                        return Ok(lookup);
                     }
                     let Kept { generation, snapshot, failures } = kept;
                     let (taken_at, bytes) = (snapshot.taken_at, snapshot.bytes.len());
@@ -325,15 +326,14 @@ impl Actor<'_> {
                         ROTTEN,
                     );
                 }
-                Ok(Newest::None) => return lookup,
+                Ok(Newest::None) => return Ok(lookup),
                 Err(error) => {
-                    let agent = self.state.id();
-                    tracing::error!(%agent, error, "snapshot could not be read; the agent begins without it");
-                    return lookup;
+                    let text = format!("the agent's snapshot could not be read: {error}");
+                    return Err(Exit::new(ExitReason::HostError, Phase::Restore, text));
                 }
             }
         }
-        lookup
+        Ok(lookup)
     }
 
     /// An incarnation ended before its first turn was done: its snapshot may be what it died of.

@@ -6,7 +6,7 @@ use bulkhead_types::event::{
 };
 use bulkhead_types::{AgentId, Event, Incarnation, Timestamp};
 
-pub(super) fn all() -> [Event; 9] {
+pub(super) fn all() -> [Event; 10] {
     [
         Event::HydrationStarted(HydrationStarted {
             agents: 12,
@@ -57,7 +57,12 @@ pub(super) fn all() -> [Event; 9] {
         }),
         Event::StoreSetAside(StoreSetAside {
             reason: "database disk image is malformed".into(),
-            kept_as: "state/store/bulkhead.db.set-aside-1768469400000".into(),
+            kept_as: Some("state/store/bulkhead.db.set-aside-1768469400000".into()),
+            removed: None,
+        }),
+        Event::StoreSetAside(StoreSetAside {
+            reason: "it is missing or empty, although earlier runs left their journal or events beside it".into(),
+            kept_as: None,
             removed: None,
         }),
         Event::StoreUnavailable(StoreUnavailable {

@@ -32,12 +32,12 @@ pub enum SnapshotRefused {
 /// Something that a person should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// The file was damaged. It is kept under another name, and a new one is there.
+    /// The file was damaged, or gone. A new one is there.
     SetAside {
         /// What was found.
         reason: String,
-        /// Where it is now.
-        kept_as: PathBuf,
+        /// Where it is now. Nothing was there: nowhere.
+        kept_as: Option<PathBuf>,
         /// The oldest of those that were set aside before; it had to make room.
         removed: Option<PathBuf>,
     },
@@ -65,6 +65,17 @@ pub enum Notice {
         /// Crash records.
         crashes: u64,
     },
+}
+
+/// Of a file that is gone.
+const GONE: &str = "it is missing or empty, although earlier runs left their journal or events beside it: agents that were \
+    started over the API, snapshots, quarantines and crash records are lost; restore a backup, or start the agents again";
+
+impl Notice {
+    /// Earlier runs had a file.
+    pub(super) fn gone() -> Self {
+        Self::SetAside { reason: GONE.into(), kept_as: None, removed: None }
+    }
 }
 
 /// Resolves when what was changed is written.

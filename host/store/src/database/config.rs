@@ -17,6 +17,8 @@ pub struct Config {
     pub dir: Option<PathBuf>,
     /// Why the files must not be touched, if they must not: then nothing is durable, and that is reported.
     pub unusable: Option<String>,
+    /// Earlier runs had a database here: one that is missing or empty is a loss, and that is reported.
+    pub expected: bool,
     /// Agents that are known. Past it those go first that are stopped and changed first.
     pub max_agents: usize,
     /// Largest snapshot, in bytes.
@@ -47,6 +49,7 @@ impl Default for Config {
         Self {
             dir: None,
             unusable: None,
+            expected: false,
             max_agents: 10_000,
             max_snapshot_bytes: MAX_SNAPSHOT_BYTES,
             snapshot_queue_bytes: 64 * 1024 * 1024,

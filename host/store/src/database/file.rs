@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bulkhead_types::Timestamp;
+use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::schema;
@@ -57,7 +58,9 @@ impl FileError {
         if is_damage(error) {
             return Self::Damaged(error.to_string());
         }
-        Self::Unusable { what, error: error.to_string() }
+        let is_full = error.sqlite_error().map(|it| it.extended_code) == Some(SQLITE_IOERR_SHMSIZE);
+        let room = if is_full { ": the disk has no room for the index of its log" } else { "" };
+        Self::Unusable { what, error: format!("{error}{room}") }
     }
 }
 
@@ -89,6 +92,8 @@ pub(super) struct Opened {
     pub identity: (u64, u64),
     /// The check did not come to its end in its time.
     pub check_cut_short: bool,
+    /// Nothing was in it.
+    pub is_new: bool,
 }
 
 /// The file's path.
@@ -127,7 +132,7 @@ pub(super) fn open(dir: &Path, patience: Duration) -> Result<Opened, FileError> 
     set_up(&connection).map_err(failed("set up the database"))?;
     let check_cut_short = check(&mut connection, patience)?;
     schema::migrate(&mut connection).map_err(failed("migrate the database"))?;
-    Ok(Opened { connection, identity, check_cut_short })
+    Ok(Opened { connection, identity, check_cut_short, is_new: found == 0 })
 }
 
 /// Opens the file for someone who only looks. A host may be writing it at the same time.
@@ -147,6 +152,62 @@ pub(super) fn open_to_read(dir: &Path) -> Result<Connection, FileError> {
         found if found > schema::NEWEST => Err(FileError::TooNew { found, known: schema::NEWEST }),
         schema::NEWEST => Ok(connection),
         _ => Err(FileError::Damaged(format!("its version is {found}"))),
+    }
+}
+
+/// Opens the file for this process alone, which only reads: its directory is locked, and nothing writes. Works on a
+/// disk that takes nothing, where the index that readers of a log share has no room.
+pub(super) fn open_alone(dir: &Path) -> Result<Connection, FileError> {
+    let what = "read the database";
+    let failed = |error: rusqlite::Error| FileError::of(what, &error);
+    let has_log = ["-wal", "-journal"].iter().any(|suffix| {
+        fs::metadata(dir.join(format!("{NAME}{suffix}"))).is_ok_and(|meta| meta.len() > 0)
+    });
+    let opened = if has_log { open_exclusive(dir) } else { open_unchanging(dir) };
+    let connection = opened.map_err(failed)?;
+    match schema::version(&connection).map_err(failed)? {
+        schema::NEWEST => Ok(connection),
+        found if found > schema::NEWEST => Err(FileError::TooNew { found, known: schema::NEWEST }),
+        found => {
+            let error = format!("it has version {found}, and nothing can be written to upgrade it");
+            Err(FileError::Unusable { what, error })
+        }
+    }
+}
+
+/// With what its log has. The index of that is in memory where nobody else can have the file open.
+fn open_exclusive(dir: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path(dir), flags)?;
+    connection.busy_timeout(BUSY)?;
+    connection.query_row("PRAGMA locking_mode = EXCLUSIVE", [], |_| Ok(()))?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(connection)
+}
+
+/// As a file that nobody changes, and that has no log.
+pub(super) fn open_unchanging(dir: &Path) -> rusqlite::Result<Connection> {
+    let path = path(dir);
+    let mut uri = String::from("file:");
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
+            byte if byte.is_ascii_alphanumeric() => uri.push(char::from(*byte)),
+            byte => uri.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    uri.push_str("?immutable=1");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_URI;
+    Connection::open_with_flags(uri, flags)
+}
+
+/// Whether there is a file with something in it. One that cannot be seen may be there.
+pub(super) fn may_be_there(dir: &Path) -> bool {
+    match fs::metadata(path(dir)) {
+        Ok(meta) => !meta.is_file() || meta.len() > 0,
+        Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
     }
 }
 
@@ -203,7 +264,7 @@ fn set_up(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Looks whether the file is whole, for as long as there is patience. Says whether that was too short.
-fn check(connection: &mut Connection, patience: Duration) -> Result<bool, FileError> {
+pub(super) fn check(connection: &mut Connection, patience: Duration) -> Result<bool, FileError> {
     let until = Instant::now() + patience;
     let failed = |error: rusqlite::Error| FileError::of("check the database", &error);
     connection.progress_handler(STEPS, Some(move || Instant::now() >= until)).map_err(failed)?;

@@ -349,11 +349,20 @@ impl Image {
         self.forgotten = forgotten;
     }
 
-    /// Rows that a file brings when it can be had again. What this run knows better stays as it is.
-    pub fn merge(&mut self, rows: Vec<AgentRow>, forgotten: Incarnation) {
+    /// Rows that a file brings when it can be had again. What this run knows better stays as it is. Returns whom it
+    /// did not know.
+    pub fn merge(&mut self, rows: Vec<AgentRow>, forgotten: Incarnation) -> Vec<AgentId> {
         self.forgotten = self.forgotten.max(forgotten);
+        let mut late = Vec::new();
         for mut row in rows {
             let id = row.id.clone();
+            if self.dirty.get(&id).is_some_and(|dirty| dirty.gone) {
+                self.forgotten = self.forgotten.max(row.incarnation);
+                continue;
+            }
+            if !self.rows.contains_key(&id) {
+                late.push(id.clone());
+            }
             // Its agent may have restarted its count: nothing of this run comes too late for it. The file
             // keeps the higher number.
             let earlier = std::mem::replace(&mut row.incarnation, Incarnation(0));
@@ -362,6 +371,7 @@ impl Image {
             (entry.earlier, entry.is_in_file) = (earlier, true);
         }
         self.members += 1;
+        late
     }
 
     /// Applies a change, and says how the file has to follow.

@@ -49,6 +49,10 @@ pub(super) struct Lanes {
     pub crashes: CrashQueue,
     /// Why there is no file to write to, while there is none.
     pub lost: Option<Arc<str>>,
+    /// Why what earlier runs left is not known, until the file can be read.
+    pub unread: Option<Arc<str>>,
+    /// Agents that a file had which was opened later.
+    pub late: Vec<AgentId>,
     /// Snapshots that the writer is at.
     in_hand: Vec<Kept>,
     /// When the first change was made that is not urgent and not written.
@@ -94,6 +98,8 @@ impl Lanes {
             work_bytes: 0,
             crashes: CrashQueue::new(bounds.crashes),
             lost: None,
+            unread: None,
+            late: Vec::new(),
             in_hand: Vec::new(),
             lazy_since: None,
             flush: false,

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bulkhead_types::{AgentId, CrashRecord};
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode};
 use rustix::process::{Flock, FlockOffsetType, FlockType, fcntl_getlk};
 
 use super::file::{self, FileError};
@@ -125,14 +125,14 @@ fn read_closed<T>(
 ) -> Option<rusqlite::Result<T>> {
     let is_closed = file::beside(dir).iter().all(|path| matches!(path.try_exists(), Ok(false)));
     let before = is_closed.then(|| Alone::look(dir).ok())??;
-    let read = open_unchanging(dir).and_then(|connection| read(&connection));
+    let read = file::open_unchanging(dir).and_then(|connection| read(&connection));
     Alone::look(dir).is_ok_and(|after| after == before).then_some(read)
 }
 
 /// Reads a file that nobody has open. Nothing: it was changed meanwhile.
 fn read_alone(dir: &Path, query: &CrashQuery) -> Result<Option<Vec<Arc<CrashRecord>>>, ReadError> {
     let before = Alone::look(dir)?;
-    let read = open_unchanging(dir).and_then(|connection| read(&connection, query));
+    let read = file::open_unchanging(dir).and_then(|connection| read(&connection, query));
     match Alone::look(dir) {
         Ok(after) if after == before => read.map_err(failed)?.map(Some),
         _ => Ok(None),
@@ -179,23 +179,6 @@ impl Alone {
             modified: (meta.mtime(), meta.mtime_nsec()),
         })
     }
-}
-
-fn open_unchanging(dir: &Path) -> rusqlite::Result<Connection> {
-    let path = file::path(dir);
-    let mut uri = String::from("file:");
-    for byte in path.as_os_str().as_encoded_bytes() {
-        match byte {
-            b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
-            byte if byte.is_ascii_alphanumeric() => uri.push(char::from(*byte)),
-            byte => uri.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    uri.push_str("?immutable=1");
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX
-        | OpenFlags::SQLITE_OPEN_URI;
-    Connection::open_with_flags(uri, flags)
 }
 
 /// Whether the files that a reader needs could not be made.

@@ -49,7 +49,7 @@ impl Writer {
             Ok(aside) => {
                 self.shared.report(Notice::SetAside {
                     reason: reason.to_owned(),
-                    kept_as: aside.kept_as,
+                    kept_as: Some(aside.kept_as),
                     removed: aside.removed,
                 });
                 let _ = self.reopen();
@@ -74,7 +74,9 @@ impl Writer {
             Ok(Reopened { opened, held, ran, crashes_written }) => {
                 self.ran.at_least(ran);
                 (self.file, self.held) = (FileState::Open(opened), held);
-                self.shared.lanes.lock().lost = None;
+                let mut lanes = self.shared.lanes.lock();
+                (lanes.lost, lanes.unread) = (None, None);
+                drop(lanes);
                 self.shared.with_tap(Tap::lose_track);
                 // What it got went through the log.
                 self.log_bytes = self.log_bytes.max(1);
@@ -107,7 +109,8 @@ impl Writer {
         let (rows, used, forgotten) = {
             let mut lanes = self.shared.lanes.lock();
             lanes.image.all_is_dirty();
-            lanes.image.merge(found.rows, found.forgotten);
+            let late = lanes.image.merge(found.rows, found.forgotten);
+            lanes.late.extend(late);
             self.shared.publish_members(&lanes);
             lanes.usage.all_is_dirty();
             (lanes.image.take(true), lanes.usage.take(), lanes.image.forgotten())
@@ -136,11 +139,17 @@ impl Writer {
         match file::open(dir, self.shared.config.check) {
             Err(FileError::Damaged(reason)) => {
                 let aside = file::set_aside(dir, self.shared.now())?;
-                let (kept_as, removed) = (aside.kept_as, aside.removed);
+                let (kept_as, removed) = (Some(aside.kept_as), aside.removed);
                 self.shared.report(Notice::SetAside { reason, kept_as, removed });
                 file::open(dir, self.shared.config.check)
             }
-            opened => opened,
+            Ok(opened) => {
+                if opened.is_new && self.shared.lanes.lock().unread.is_some() {
+                    self.shared.report(Notice::gone());
+                }
+                Ok(opened)
+            }
+            Err(error) => Err(error),
         }
     }
 }

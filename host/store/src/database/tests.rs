@@ -18,6 +18,7 @@ mod read_only;
 mod records;
 mod replaced;
 mod unreadable;
+mod unwritable;
 mod usage;
 mod versions;
 
@@ -220,7 +221,7 @@ fn a_damaged_file_is_set_aside_and_the_host_comes_up() {
         let Notice::SetAside { kept_as, removed, .. } = notices.try_recv().unwrap() else {
             panic!()
         };
-        let text = fs::read_to_string(&kept_as).unwrap();
+        let text = fs::read_to_string(kept_as.unwrap()).unwrap();
         assert_eq!(text, format!("this is no database {round}"));
         assert_eq!(removed.is_some(), round >= 8, "{removed:?}");
         database.change(&id("a"), began(1, "order")).wait().unwrap();

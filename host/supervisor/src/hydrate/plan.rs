@@ -8,6 +8,7 @@ use bulkhead_agent::{Agent, SettingsChange, StartError, StartFailure, StartOrder
 use bulkhead_api::{IfRunning, StartRequest, TownAgent, TownRegistry, UnreadableRow};
 use bulkhead_store::database::{AgentRow, TownKnows, UnreadableAgent, Wanted};
 use bulkhead_tasks::containment::contain;
+use bulkhead_types::event::HydrationFailed;
 use bulkhead_types::{AgentId, Incarnation, StartPhase};
 
 use super::decide::{Fate, Listing, PlannedStart, Quarantined, TownChange, decide};
@@ -24,7 +25,7 @@ pub(crate) struct Plan {
     /// Ends that deaths of the host were, not reported yet.
     pub(super) blamed: Vec<Blamed>,
     /// Why what earlier runs left could not be made a plan of.
-    pub(super) broken: Option<String>,
+    pub(super) broken: Option<HydrationFailed>,
 }
 
 /// What they left of one agent.
@@ -59,7 +60,9 @@ impl Plan {
         registry: &Registry,
     ) -> Self {
         let plan = contain(|| Self::of(earlier, config, registry)).unwrap_or_else(|panicked| {
-            Self { broken: Some(panicked.to_string()), ..Self::default() }
+            let action = "start the missing agents by hand, and report the panic";
+            let broken = Some(HydrationFailed { error: panicked.to_string(), action });
+            Self { broken, ..Self::default() }
         });
         Self { blamed, ..plan }
     }
@@ -85,7 +88,11 @@ impl Plan {
             };
             (id, Left { fate, knows, number, slot })
         });
-        Self { left: unreadable.chain(rows).collect(), ..Self::default() }
+        let broken = earlier.unread.map(|reason| HydrationFailed {
+            error: format!("the database could not be read: {reason}"),
+            action: "repair what the error names, and restart the host: nothing in the database is overwritten meanwhile",
+        });
+        Self { left: unreadable.chain(rows).collect(), broken, ..Self::default() }
     }
 
     /// Whom earlier runs left to be started.

@@ -31,9 +31,14 @@ pub(super) fn of(event: &Event) -> Option<Sentence<'_>> {
             let removed = removed
                 .as_ref()
                 .map_or_else(String::new, |old| format!("; {old} was removed for it"));
-            said(format!(
-                "begins with a new database, because the old one is damaged ({reason}); it is kept as {kept_as}{removed}"
-            ))
+            said(match kept_as {
+                Some(kept_as) => format!(
+                    "begins with a new database, because the old one is damaged ({reason}); it is kept as {kept_as}{removed}"
+                ),
+                None => {
+                    format!("begins with a new database, because the old one is gone: {reason}")
+                }
+            })
         }
         Event::StoreUnavailable(StoreUnavailable { reason, retries }) => {
             let then = if *retries { "; it tries again" } else { "" };

@@ -10,8 +10,9 @@ use serde::Serialize;
 pub struct StoreSetAside {
     /// What was found.
     pub reason: String,
-    /// Where it is now.
-    pub kept_as: String,
+    /// Where it is now, unless it was gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept_as: Option<String>,
     /// One that was set aside long ago and had to make room.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub removed: Option<String>,

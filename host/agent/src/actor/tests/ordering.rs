@@ -176,6 +176,18 @@ async fn a_stop_while_a_snapshot_is_restored_ends_the_start_before_the_guests_ow
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_agent_whose_snapshot_cannot_be_read_does_not_begin_without_it() {
+    let rig = Rig::new();
+    rig.keep_snapshot();
+    rig.block_database();
+    let agent = rig.start(with_snapshots(SnapshotPolicy::Stop));
+    let error = agent.started().await.unwrap_err();
+    assert_eq!(error.kind, StartFailure::Host);
+    assert!(error.message.contains("snapshot could not be read"), "{}", error.message);
+    assert!(!rig.engine.log().iter().any(|line| line.starts_with("start")));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stop_during_the_guests_start_kills_it_at_once_and_asks_for_no_shutdown() {
     let rig = Rig::new();
     rig.engine.plan(Op::Start, [hangs()]);

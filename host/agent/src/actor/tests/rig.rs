@@ -192,4 +192,12 @@ impl Rig {
         let snapshot = Snapshot { agent, incarnation: Incarnation(1), taken_at, bytes };
         self.container.database.keep_snapshot(snapshot).unwrap();
     }
+
+    /// What is in the database can be neither read nor written any more.
+    pub(crate) fn block_database(&self) {
+        assert!(self.container.database.flush(Duration::from_secs(30)));
+        let file = self.dir.join("db/bulkhead.db");
+        std::fs::remove_file(&file).unwrap();
+        std::fs::create_dir(&file).unwrap();
+    }
 }

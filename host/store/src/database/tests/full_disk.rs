@@ -25,7 +25,7 @@ pub(super) fn mount(arguments: &[&str], at: &Path) -> Option<Unmount> {
 }
 
 /// A small file system in memory.
-fn small_disk(size: &str, at: &Path) -> Option<Unmount> {
+pub(super) fn small_disk(size: &str, at: &Path) -> Option<Unmount> {
     mount(&["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"], at)
 }
 

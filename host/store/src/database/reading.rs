@@ -1,0 +1,56 @@
+//! Reading the file while a run has it.
+
+use bulkhead_types::AgentId;
+use rusqlite::Connection;
+
+use super::file::{self, FileError};
+use super::snapshots::{self, Newest};
+use super::{Database, NotDurable, Shared};
+
+impl Database {
+    /// The newest good snapshot of an agent, also one that is not written yet. Reads the disk: not for a thread
+    /// that must not wait. An error: nobody knows whether there is one.
+    pub fn newest_snapshot(&self, agent: &AgentId) -> Result<Newest, NotDurable> {
+        if let Some(waiting) = self.shared.lanes.lock().newest_snapshot(agent) {
+            return Ok(Newest::Kept(waiting));
+        }
+        let newest = self.shared.read_now(|connection| snapshots::newest(connection, agent))?;
+        Ok(newest.unwrap_or(Newest::None))
+    }
+
+    /// Whether an agent failed with a snapshot of these bytes, as far as that is still known. Reads the disk: not
+    /// for a thread that must not wait.
+    pub fn is_set_aside(&self, agent: &AgentId, bytes: &[u8]) -> bool {
+        let read = |connection: &Connection| snapshots::is_set_aside(connection, agent, bytes);
+        matches!(self.shared.read_now(read), Ok(Some(true)))
+    }
+}
+
+impl Shared {
+    /// Reads the file beside the writer, or instead of one that cannot open it. Nothing: there is no file, or none that
+    /// is used.
+    fn read_now<T>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, NotDurable> {
+        let used = self.dir().filter(|_| self.config.unusable.is_none());
+        let Some(dir) = used else { return Ok(None) };
+        // Who reads alone keeps the writer from opening the file meanwhile.
+        let is_lost = || self.lanes.lock().lost.is_some();
+        let alone = is_lost().then(|| self.writes());
+        if !file::may_be_there(dir) {
+            let unread = self.lanes.lock().unread.clone();
+            return unread.map_or(Ok(None), |reason| Err(NotDurable { reason }));
+        }
+        let opened = match file::open_to_read(dir) {
+            Err(FileError::Unusable { .. }) if alone.is_some() && is_lost() => {
+                file::open_alone(dir)
+            }
+            opened => opened,
+        };
+        let failed = |error: FileError| NotDurable { reason: error.to_string().into() };
+        let connection = opened.map_err(failed)?;
+        let read = read(&connection);
+        read.map(Some).map_err(|error| failed(FileError::of("read the database", &error)))
+    }
+}
