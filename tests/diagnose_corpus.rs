@@ -15,11 +15,12 @@ use bulkhead_blackbox as blackbox;
 use bulkhead_blackbox::{Geometry, Run};
 use bulkhead_store::database::{self, Database, Snapshot};
 use bulkhead_types::previous::RunState;
-use bulkhead_types::{AgentId, Incarnation, Timestamp};
+use bulkhead_types::{AgentId, Digest, Incarnation, Timestamp};
 use harness::host::run_to_end;
 use harness::memory_group::{self, MemoryGroup};
 use harness::{Host, HostBuilder, Value, files, json};
 use rustix::process::{Signal, kill_process};
+use sha2::Digest as _;
 
 /// Of the group for kills by the kernel.
 const MEMORY_LIMIT: u64 = 256 * 1024 * 1024;
@@ -214,11 +215,13 @@ impl Recorder {
     fn spoil_states(&self) {
         let config = database::Config::in_state_dir(&self.host.state_dir());
         let (database, _) = Database::open(config, |notice| panic!("damaged: {notice:?}"));
+        let echo = std::fs::read(files::component("echo")).expect("its component");
         for _ in 0..SPOILED {
             let state = Snapshot {
                 agent: AgentId::parse("toecutter").expect("an id"),
                 incarnation: Incarnation(1),
                 taken_at: Timestamp(0),
+                code: Some(Digest(sha2::Sha256::digest(&echo).into())),
                 bytes: b"no state of this guest".to_vec().into(),
             };
             database.keep_snapshot(state).expect("room").wait().expect("durable");

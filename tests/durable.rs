@@ -441,10 +441,12 @@ fn a_poisoned_snapshot_is_set_aside_for_the_one_before_it() {
     host.wait();
     let database = database(&host);
     assert_eq!(remembered(&database, "one"), Some(1));
+    let Ok(Newest::Kept(good)) = database.newest_snapshot(&id("one")) else { panic!("none") };
     let poison = Snapshot {
         agent: id("one"),
         incarnation: Incarnation(1),
         taken_at: Timestamp(0),
+        code: good.snapshot.code,
         bytes: b"not a number".to_vec().into(),
     };
     database.keep_snapshot(poison).expect("room").wait().expect("durable");

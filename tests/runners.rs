@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use bulkhead_api::StartAnswer;
 use harness::{Host, HostBuilder, Need, Value, files, json, model_server, runners, skip};
+use rustix::process::Signal;
 
 /// What a language calls what goes wrong.
 struct Language {
@@ -460,6 +461,48 @@ fn an_edit_counts_at_the_next_start_and_keeps_state_and_fingerprint() {
     assert_eq!(refused.error_type.as_deref(), Some("source-invalid"));
     assert_eq!(client.ask("one", "still there"), "edited 3");
     host.finish();
+}
+
+const COUNTS: &str = "import { agent } from \"@bulkhead/agent\";
+export default agent({
+  state: { count: 0 },
+  message(_, { state }) {
+    return `${state.count += 1}`;
+  },
+});
+";
+
+/// It is no evidence against the state that it never saw.
+#[test]
+fn a_file_that_does_not_load_costs_no_state_however_often_it_starts() {
+    let Some(host) = JAVASCRIPT.host() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("counts.js");
+    fs::write(&file, COUNTS).unwrap();
+    let restart = "restart = \"transient\"\nrestart_max = 3\nrestart_backoff_ms = 1\n\
+        restart_backoff_max_ms = 1\nrestart_same_fault = 100";
+    let role = format!("[roles.counts]\nsource = {file:?}\n{restart}\n{ROLE}");
+    let mut host = host.toml(&role).start().ready();
+    host.client().start("one", "counts");
+    assert_eq!(host.client().ask("one", "1"), "1");
+    host.signal(Signal::TERM);
+    host.wait();
+    fs::write(&file, COUNTS.replace("({", "({{")).unwrap();
+    let mut broken = host.restart().ready();
+    broken.client().reaches("one", "quarantined");
+    let crashes = broken.events_of("one", "agent.crash");
+    assert_eq!((crashes.len(), thrown(&crashes[0]).0), (4, "SyntaxError"), "{crashes:?}");
+    let force = || json!({"force": true});
+    assert_ne!(broken.client().start_with("one", "counts", force()).status, 201);
+    broken.client().reaches("one", "quarantined");
+    assert_eq!(broken.events_of("one", "agent.snapshot_set_aside"), [] as [Value; 0]);
+    broken.signal(Signal::TERM);
+    broken.wait();
+    fs::write(&file, format!("// Repaired.\n{COUNTS}")).unwrap();
+    let repaired = broken.restart().ready();
+    repaired.client().start_with("one", "counts", force()).expect(201);
+    assert_eq!(repaired.client().ask("one", "2"), "2", "it goes on with its state");
+    repaired.finish();
 }
 
 /// A bundle is one line, whose names say nothing: what an author reads, and what a fingerprint is made of, are the sources.

@@ -229,6 +229,7 @@ fn snapshot(agent: &str, number: u64, bytes: Vec<u8>) -> Snapshot {
         agent: id(agent),
         incarnation: Incarnation(number),
         taken_at: Timestamp(1),
+        code: None,
         bytes: bytes.into(),
     }
 }

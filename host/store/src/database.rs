@@ -49,7 +49,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bulkhead_types::{
-    AgentId, CrashRecord, Incarnation, Timestamp, UsageChange, UsageDay, UsageRow,
+    AgentId, CrashRecord, Digest, Incarnation, Timestamp, UsageChange, UsageDay, UsageRow,
 };
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
@@ -428,9 +428,9 @@ impl Database {
         self.with_lanes(|lanes| lanes.push_work(Work::CountFailure(generation)));
     }
 
-    /// A restore from this snapshot went well: the failures before do not count.
-    pub fn forgive_snapshot(&self, generation: u64) {
-        self.with_lanes(|lanes| lanes.push_work(Work::Forgive(generation)));
+    /// This code got through a turn after a restore from this snapshot: the failures before do not count.
+    pub fn prove_snapshot(&self, generation: u64, code: Digest) {
+        self.with_lanes(|lanes| lanes.push_work(Work::Prove(generation, code)));
     }
 
     /// This snapshot is not restored from any more. It is kept for a person.

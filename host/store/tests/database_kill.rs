@@ -102,7 +102,8 @@ fn take(database: &Database, agent: u64, number: u64, step: u64) {
         1 => {
             let (agent, taken_at) = (id(agent), Timestamp(0));
             let bytes: Arc<[u8]> = bytes(number).into();
-            database.keep_snapshot(Snapshot { agent, incarnation, taken_at, bytes }).unwrap()
+            let snapshot = Snapshot { agent, incarnation, taken_at, code: None, bytes };
+            database.keep_snapshot(snapshot).unwrap()
         }
         2 => {
             let settings = format!("settings {number}").into();

@@ -248,7 +248,8 @@ fn take_over(container: &Container, id: AgentId, remote: Option<TownSnapshot>) {
         return;
     }
     let size = bytes.len();
-    let snapshot = Snapshot { agent: id.clone(), incarnation: Incarnation(0), taken_at, bytes };
+    let (agent, incarnation) = (id.clone(), Incarnation(0));
+    let snapshot = Snapshot { agent, incarnation, taken_at, code: None, bytes };
     match database.keep_snapshot(snapshot) {
         Ok(_) => {
             tracing::info!(agent = %id, bytes = size, %taken_at, "the town's snapshot is newer and is used")

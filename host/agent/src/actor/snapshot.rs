@@ -7,8 +7,8 @@
 //!
 //!   instantiate ─▶ newest snapshot ─▶ restore ─▶ start ─▶ first turn done: proven
 //!                        ▲                │        │
-//!                        │                └────────┴── fails: counted; the second time it is set aside
-//!                        └── the one before it ◀──────────────────────────────────┘
+//!                        │                └────────┴── fails: of code that works with it, counted; the second time
+//!                        └── the one before it ◀────── it is set aside. Of other code: it stays
 //! ```
 //!
 //! A turn counts as kept when its snapshot is in the hands of the database, and not before. The database keeps
@@ -92,8 +92,11 @@ impl Actor<'_> {
         if self.keeps_snapshots() {
             self.snapshots.dirty_since.get_or_insert_with(Instant::now);
         }
-        if let Some(restored) = self.snapshots.unproven.take().filter(|it| it.failures > 0) {
-            self.container.database.forgive_snapshot(restored.generation);
+        if let (Some(restored), Some(code)) =
+            (self.snapshots.unproven.take(), self.state.start.code())
+            && restored.is_news_to(code)
+        {
+            self.container.database.prove_snapshot(restored.generation, code);
         }
     }
 
@@ -247,6 +250,7 @@ impl Actor<'_> {
             agent: agent.clone(),
             incarnation: self.number(),
             taken_at: self.snapshots.lineage.next(now()),
+            code: self.state.start.code(),
             bytes,
         };
         match self.container.database.keep_snapshot(snapshot) {
@@ -273,12 +277,9 @@ impl Actor<'_> {
         let Lookup { kept, lineage } = self.find_snapshot().await?;
         self.snapshots.lineage = lineage;
         let Some(kept) = kept else { return Ok((instance, false)) };
-        let Kept { generation, snapshot, failures } = kept;
-        let bytes = snapshot.bytes.len();
-        let taken_at = snapshot.taken_at;
-        self.snapshots.unproven = Some(Restored { generation, failures, taken_at, bytes });
+        self.snapshots.unproven = Some(Restored::from(&kept));
         self.mark_in_flight(Phase::Restore.as_str(), None);
-        let call = instance.restore(snapshot.bytes.to_vec(), self.start_limits());
+        let call = instance.restore(kept.snapshot.bytes.to_vec(), self.start_limits());
         let (instance, ()) = self.begin(call, Phase::Restore).await?;
         self.timings.restore_us = micros(began.elapsed());
         Ok((instance, true))
@@ -315,14 +316,12 @@ impl Actor<'_> {
                         lookup.kept = Some(kept).filter(|kept| !kept.snapshot.bytes.is_empty());
                         return Ok(lookup);
                     }
-                    let Kept { generation, snapshot, failures } = kept;
-                    let (taken_at, bytes) = (snapshot.taken_at, snapshot.bytes.len());
-                    self.set_aside(&Restored { generation, failures, taken_at, bytes }, FAILED);
+                    self.set_aside(&Restored::from(&kept), FAILED);
                 }
                 Ok(Newest::Rotten { generation }) => {
-                    let taken_at = Timestamp(0);
+                    let (taken_at, code) = (Timestamp(0), None);
                     self.set_aside(
-                        &Restored { generation, failures: 0, taken_at, bytes: 0 },
+                        &Restored { generation, failures: 0, taken_at, bytes: 0, code },
                         ROTTEN,
                     );
                 }
@@ -336,10 +335,20 @@ impl Actor<'_> {
         Ok(lookup)
     }
 
-    /// An incarnation ended before its first turn was done: its snapshot may be what it died of.
+    /// An incarnation ended before its first turn was done: its snapshot may be what it died of, if its code has worked
+    /// with it before.
     pub(super) fn blame_snapshot(&mut self, exit: &Exit) {
         let Some(mut restored) = self.snapshots.unproven.take() else { return };
         if exit.reason.class() != ExitClass::Fault || self.state.start.upgrade.is_on_trial() {
+            return;
+        }
+        if !restored.is_judged_by(self.state.start.code()) {
+            let (agent, generation) = (self.state.id(), restored.generation);
+            tracing::warn!(
+                %agent,
+                generation,
+                "{agent} failed with a snapshot that other code wrote: the snapshot stays as it is"
+            );
             return;
         }
         restored.failures += 1;

@@ -4,7 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bulkhead_types::{AgentId, CrashRecord, UsageChange};
+use bulkhead_types::{AgentId, CrashRecord, Digest, UsageChange};
 
 use super::crash_queue::{CrashBounds, CrashQueue};
 use super::image::{Due, Image};
@@ -17,7 +17,7 @@ use super::waiters::Waiters;
 pub(super) enum Work {
     Keep(Kept),
     CountFailure(u64),
-    Forgive(u64),
+    Prove(u64, Digest),
     SetAside(u64, String),
 }
 

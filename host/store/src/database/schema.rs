@@ -76,6 +76,8 @@ const MIGRATIONS: &[&str] = &[
         tokens    INTEGER NOT NULL,
         cost_nano INTEGER NOT NULL
      ) STRICT, WITHOUT ROWID;",
+    // The digest of the code that is known to work with it. NULL: not known.
+    "ALTER TABLE snapshots ADD COLUMN code BLOB;",
 ];
 
 /// The shape that this program writes.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bulkhead_types::{AgentId, Incarnation, Timestamp};
+use bulkhead_types::{AgentId, Digest, Incarnation, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest as _, Sha256};
 
@@ -21,6 +21,9 @@ pub struct Snapshot {
     pub incarnation: Incarnation,
     /// When it was taken.
     pub taken_at: Timestamp,
+    /// The code that is known to work with it: it wrote it, or was the last to get through a turn after a restore from
+    /// it. `None`: another machine or an older program kept it.
+    pub code: Option<Digest>,
     /// The guest's own format.
     pub bytes: Arc<[u8]>,
 }
@@ -64,14 +67,15 @@ pub(super) fn write(connection: &Connection, kept: &Kept) -> rusqlite::Result<()
     connection
         .prepare_cached(
             "INSERT INTO snapshots
-                 (generation, agent_id, incarnation, taken_at, sha256, size, bytes)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (generation) DO NOTHING",
+                 (generation, agent_id, incarnation, taken_at, code, sha256, size, bytes)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (generation) DO NOTHING",
         )?
         .execute(params![
             *generation as i64,
             agent,
             i64::try_from(snapshot.incarnation.0).unwrap_or(i64::MAX),
             snapshot.taken_at.0,
+            snapshot.code.map(|code| code.0),
             &sha256[..],
             snapshot.bytes.len() as i64,
             &snapshot.bytes[..]
@@ -95,12 +99,12 @@ fn thin_out(connection: &Connection, agent: &str) -> rusqlite::Result<()> {
 pub(super) fn newest(connection: &Connection, agent: &AgentId) -> rusqlite::Result<Newest> {
     let found = connection
         .prepare_cached(
-            "SELECT generation, incarnation, taken_at, sha256, failures, bytes FROM snapshots
+            "SELECT generation, incarnation, taken_at, code, sha256, failures, bytes FROM snapshots
              WHERE agent_id = ?1 AND set_aside IS NULL ORDER BY generation DESC LIMIT 1",
         )?
         .query_row([agent.as_str()], |row| {
             let (generation, incarnation): (i64, i64) = (row.get(0)?, row.get(1)?);
-            let (sha256, bytes): (Vec<u8>, Vec<u8>) = (row.get(3)?, row.get(5)?);
+            let (sha256, bytes): (Vec<u8>, Vec<u8>) = (row.get(4)?, row.get(6)?);
             let generation = generation.unsigned_abs();
             if Sha256::digest(&bytes)[..] != sha256[..] {
                 return Ok(Newest::Rotten { generation });
@@ -109,9 +113,10 @@ pub(super) fn newest(connection: &Connection, agent: &AgentId) -> rusqlite::Resu
                 agent: agent.clone(),
                 incarnation: Incarnation(incarnation.unsigned_abs()),
                 taken_at: Timestamp(row.get(2)?),
+                code: row.get::<_, Option<[u8; 32]>>(3)?.map(Digest),
                 bytes: bytes.into(),
             };
-            Ok(Newest::Kept(Kept { generation, snapshot, failures: row.get(4)? }))
+            Ok(Newest::Kept(Kept { generation, snapshot, failures: row.get(5)? }))
         })
         .optional()?;
     Ok(found.unwrap_or(Newest::None))
@@ -137,11 +142,15 @@ pub(super) fn count_failure(connection: &Connection, generation: u64) -> rusqlit
     Ok(())
 }
 
-/// A restore from it went well: failures before it do not count.
-pub(super) fn forgive(connection: &Connection, generation: u64) -> rusqlite::Result<()> {
+/// This code works with it: failures before do not count.
+pub(super) fn prove(
+    connection: &Connection,
+    generation: u64,
+    code: Digest,
+) -> rusqlite::Result<()> {
     connection
-        .prepare_cached("UPDATE snapshots SET failures = 0 WHERE generation = ?1 AND failures > 0")?
-        .execute([generation as i64])?;
+        .prepare_cached("UPDATE snapshots SET failures = 0, code = ?2 WHERE generation = ?1")?
+        .execute(params![generation as i64, code.0])?;
     Ok(())
 }
 

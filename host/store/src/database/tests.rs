@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use bulkhead_types::event::AgentTag;
 use bulkhead_types::restart::{Quarantine, QuarantineReason};
-use bulkhead_types::{Exit, ExitReason, Phase, RestartState, Symbolized};
+use bulkhead_types::{Digest, Exit, ExitReason, Phase, RestartState, Symbolized};
 use proptest::prelude::*;
 use rusqlite::Connection;
 
@@ -85,7 +85,7 @@ fn crash(n: u64) -> CrashRecord {
 
 fn snapshot(agent: &str, bytes: &[u8]) -> Snapshot {
     let (incarnation, taken_at) = (Incarnation(1), Timestamp(1));
-    Snapshot { agent: id(agent), incarnation, taken_at, bytes: bytes.into() }
+    Snapshot { agent: id(agent), incarnation, taken_at, code: None, bytes: bytes.into() }
 }
 
 fn kept(database: &Database, agent: &str) -> Option<Kept> {

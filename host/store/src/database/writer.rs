@@ -337,7 +337,7 @@ fn write_work(connection: &Connection, work: &Work) -> rusqlite::Result<()> {
     match work {
         Work::Keep(kept) => snapshots::write(connection, kept),
         Work::CountFailure(generation) => snapshots::count_failure(connection, *generation),
-        Work::Forgive(generation) => snapshots::forgive(connection, *generation),
+        Work::Prove(generation, code) => snapshots::prove(connection, *generation, *code),
         Work::SetAside(generation, reason) => snapshots::set_aside(connection, *generation, reason),
     }
 }

@@ -4,4 +4,5 @@ pub(super) mod fake;
 mod model_use;
 mod ordering;
 pub(super) mod rig;
+mod snapshots;
 mod upgrade;

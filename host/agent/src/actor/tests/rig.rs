@@ -13,7 +13,7 @@ use bulkhead_store::journal;
 use bulkhead_store::{Database, Journal};
 use bulkhead_telemetry::TraceContext;
 use bulkhead_types::{
-    AgentId, AgentSpec, AgentState, Body, Event, IfRunning, Incarnation, RestartPolicy,
+    AgentId, AgentSpec, AgentState, Body, Digest, Event, IfRunning, Incarnation, RestartPolicy,
     RestartRules, Sender, Timestamp,
 };
 use parking_lot::Mutex;
@@ -185,11 +185,17 @@ impl Rig {
         }
     }
 
-    /// What an earlier incarnation left.
+    /// What an earlier incarnation of the same code left.
     pub(crate) fn keep_snapshot(&self) {
+        self.keep_snapshot_of(Some(7));
+    }
+
+    /// What an earlier incarnation of the code with a digest of such bytes left.
+    pub(crate) fn keep_snapshot_of(&self, code: Option<u8>) {
         let (agent, bytes) = (spec().id, Arc::from(*b"state"));
-        let taken_at = Timestamp(1);
-        let snapshot = Snapshot { agent, incarnation: Incarnation(1), taken_at, bytes };
+        let (incarnation, taken_at) = (Incarnation(1), Timestamp(1));
+        let code = code.map(|byte| Digest([byte; 32]));
+        let snapshot = Snapshot { agent, incarnation, taken_at, code, bytes };
         self.container.database.keep_snapshot(snapshot).unwrap();
     }
 

@@ -337,7 +337,7 @@ pub const ROLES: &[Key] = &[
         r#""off""#,
         "when the host asks the agent for its state. `turn`: after turns and before a shutdown. `stop`: before a shutdown \
          only. The next incarnation gets it back, also in another run. A snapshot with which the agent fails twice before \
-         its first turn ends is set aside for the one before it",
+         its first turn ends is set aside for the one before it, if its code has worked with it before",
     ),
     key(
         "snapshot_ms",

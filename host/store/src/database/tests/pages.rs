@@ -80,6 +80,7 @@ fn a_copy_kept_by_changed_pages_is_the_file() {
             agent: agent.clone(),
             incarnation: Incarnation(n + 1),
             taken_at: Timestamp(n as i64),
+            code: None,
             bytes: bytes.into(),
         };
         database.keep_snapshot(snapshot).unwrap().wait().unwrap();
@@ -179,6 +180,7 @@ fn a_copy_takes_no_memory_for_the_log() {
             agent: id(&format!("agent-{n}")),
             incarnation: Incarnation(1),
             taken_at: Timestamp(1),
+            code: None,
             bytes: vec![n as u8; 1 << 20].into(),
         };
         database.keep_snapshot(snapshot).unwrap().wait().unwrap();

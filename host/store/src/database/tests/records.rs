@@ -28,6 +28,30 @@ fn the_last_two_good_snapshots_are_kept() {
 }
 
 #[test]
+fn a_snapshot_knows_what_code_works_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (database, _) = open_clean(dir.path());
+    let (wrote, other) = (Digest([1; 32]), Digest([2; 32]));
+    let written = Snapshot { code: Some(wrote), ..snapshot("a", b"state") };
+    database.keep_snapshot(written).unwrap().wait().unwrap();
+    let known = |database: &Database| {
+        let kept = kept(database, "a").unwrap();
+        (kept.snapshot.code, kept.failures)
+    };
+    assert_eq!(known(&database), (Some(wrote), 0));
+    let generation = kept(&database, "a").unwrap().generation;
+    database.count_snapshot_failure(generation);
+    database.receipt().wait().unwrap();
+    assert_eq!(known(&database), (Some(wrote), 1));
+    database.prove_snapshot(generation, other);
+    drop(database);
+    let (database, _) = open_clean(dir.path());
+    assert_eq!(known(&database), (Some(other), 0));
+    database.keep_snapshot(snapshot("a", b"of the town")).unwrap().wait().unwrap();
+    assert_eq!(known(&database), (None, 0));
+}
+
+#[test]
 fn a_snapshot_whose_bytes_changed_on_the_disk_is_not_believed() {
     let dir = tempfile::tempdir().unwrap();
     let (database, _) = open_clean(dir.path());
