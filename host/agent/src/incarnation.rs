@@ -232,6 +232,12 @@ impl IncarnationState {
         self.start.container.sink.record(event);
     }
 
+    /// Logs a fact, and has it among the agent's events.
+    pub(crate) fn publish(&self, event: Event) {
+        self.start.ring.push(event.name(), event.fields());
+        self.record(event);
+    }
+
     /// Logs that a message is in the mailbox.
     pub(crate) fn log_message(&self, message: Announced) {
         let agent = self.tag();

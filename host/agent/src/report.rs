@@ -150,7 +150,7 @@ impl Reporter {
     }
 
     /// A text of the agent in a line of the host's: as fast as turns can fail, it is bounded like the agent's own lines.
-    fn affordable(&self, text: String) -> String {
+    pub(crate) fn affordable(&self, text: String) -> String {
         if self.state.instance_context.logs.affords(&text) { text } else { NOT_AFFORDED.to_owned() }
     }
 

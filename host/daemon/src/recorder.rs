@@ -14,7 +14,6 @@ use bulkhead_town::Handle;
 use bulkhead_types::Event;
 use bulkhead_types::event;
 use bulkhead_types::previous::{MemoryFigures, RunState};
-use serde_json::value::RawValue;
 
 /// The log with the black box before it. Costs a match for most lines and a microsecond for some; waits for
 /// nothing.
@@ -124,9 +123,9 @@ impl Sink for Recorder {
         if let Some(feed) = self.feed.get().filter(|_| is_published(&event)) {
             match event {
                 // A component that is compiled for a start that was stopped may still come.
-                Event::Stopped(_) => feed.end(event.name(), data(&event)),
+                Event::Stopped(_) => feed.end(event.name(), event.fields()),
                 _ => {
-                    feed.publish(event.name(), data(&event));
+                    feed.publish(event.name(), event.fields());
                 }
             }
         }
@@ -161,18 +160,6 @@ fn leave(evidence: &Evidence, event: &Event) {
 fn is_published(event: &Event) -> bool {
     let is_of_agent = event.name().starts_with("agent.");
     !is_of_agent && !matches!(event, Event::HostLog { .. } | Event::RequestRefused { .. })
-}
-
-/// The fields of an event without its name.
-fn data(event: &Event) -> Box<RawValue> {
-    let fields = serde_json::to_value(event).map(|mut fields| {
-        if let Some(fields) = fields.as_object_mut() {
-            fields.remove("event");
-        }
-        fields
-    });
-    let fields = fields.and_then(|fields| serde_json::value::to_raw_value(&fields));
-    fields.unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
 /// What the black box keeps of a line. A panic is noted by the hook, which knows more of it.

@@ -98,6 +98,16 @@ impl Feed {
         self.append(None, event.into(), data.into()).id
     }
 
+    /// Numbers and keeps an event of an agent that has no ring yet. The ring has it when it is made.
+    pub fn publish_of(
+        &self,
+        agent: &AgentId,
+        event: impl Into<Arc<str>>,
+        data: Box<RawValue>,
+    ) -> u64 {
+        self.append(Some(agent), event.into(), data.into()).id
+    }
+
     /// The last event of the run. Those that come after it have numbers, and are not kept.
     pub fn end(&self, event: impl Into<Arc<str>>, data: Box<RawValue>) {
         let mut inner = self.inner.lock();

@@ -182,14 +182,20 @@ impl Inner {
             TownHas::Nothing => None,
             TownHas::Ours(snapshot) => Some(snapshot),
             TownHas::Foreign { taken_at, bytes } => {
-                self.sink().record(Event::SnapshotSetAside {
+                let event = Event::SnapshotSetAside {
                     agent,
                     generation: 0,
                     taken_at,
                     bytes,
                     failures: 0,
                     reason: FOREIGN,
-                });
+                };
+                let (name, data) = (event.name(), event.fields());
+                match self.registry.get(&id) {
+                    Some(agent) => agent.ring.push(name, data),
+                    None => self.container.feed.publish_of(&id, name, data),
+                };
+                self.sink().record(event);
                 return;
             }
         };

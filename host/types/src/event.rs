@@ -14,6 +14,7 @@ mod name;
 mod parts;
 mod restart;
 mod ship;
+mod snapshot;
 mod store;
 mod tool;
 mod town;
@@ -38,6 +39,7 @@ pub use model::{AgentStuck, ModelBudget};
 pub use parts::{AgentTag, StartTimings};
 pub use restart::{AgentQuarantined, RestartCancelled, RestartScheduled};
 pub use ship::{ShipAvailable, ShipFailed, ShipRestored};
+pub use snapshot::SnapshotNotKept;
 pub use store::{StoreAvailable, StoreSetAside, StoreUnavailable};
 pub use tool::{ToolExited, ToolSandbox, ToolStarted};
 pub use town::{
@@ -472,6 +474,9 @@ pub enum Event {
         /// Why.
         reason: &'static str,
     },
+    /// What the agent remembers is not kept: its last snapshot stays. Once for each reason, until a snapshot is kept.
+    #[serde(rename = "agent.snapshot_not_kept")]
+    SnapshotNotKept(SnapshotNotKept),
     /// Memory use crossed the soft mark upward.
     #[serde(rename = "agent.memory_soft_limit")]
     MemorySoftLimit(MemorySoftLimit),

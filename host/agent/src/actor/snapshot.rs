@@ -24,6 +24,7 @@ use std::time::Duration;
 use bulkhead_log::now;
 use bulkhead_runtime::CallLimits;
 use bulkhead_store::database::{Kept, Newest, Snapshot, SnapshotRefused};
+use bulkhead_types::event::SnapshotNotKept;
 use bulkhead_types::time::micros;
 use bulkhead_types::{Event, Exit, ExitClass, ExitReason, Input, Phase, Timestamp};
 use sha2::{Digest, Sha256};
@@ -36,7 +37,7 @@ use crate::durable::{WRITING, shipped};
 use crate::engine::{BoxInstance, CallEnd};
 use crate::mailbox::Envelope;
 use crate::refusal::{FinishedTurn, TurnReport};
-use attempt::Attempt;
+use attempt::{Attempt, NotKept};
 use lineage::Lineage;
 use state::Restored;
 
@@ -215,8 +216,8 @@ impl Actor<'_> {
                 return Err(failed(failure, Phase::Snapshot).into());
             }
             CallEnd::Returned(instance, Err(failure)) => {
-                let (agent, code) = (&self.state.start.spec.id, failure.code);
-                tracing::warn!(%agent, code, message = failure.message, "agent gave no snapshot");
+                let (code, message) = (failure.code, failure.message);
+                self.is_not_kept(NotKept { code, message, size: None });
                 (instance, Attempt::NotGiven)
             }
             CallEnd::Ended(exit, remains) => return Err((exit, remains).into()),
@@ -229,11 +230,14 @@ impl Actor<'_> {
     }
 
     async fn keep_taken(&mut self, bytes: &[u8]) -> Attempt {
-        let spec = &self.state.start.spec;
-        let (agent, max_bytes) = (&spec.id, spec.snapshots.max_bytes);
+        let max_bytes = self.state.start.spec.snapshots.max_bytes;
         if bytes.len() > max_bytes {
             let bytes = bytes.len();
-            tracing::warn!(%agent, bytes, max_bytes, "snapshot is too large; the last good one stays");
+            let message = format!(
+                "the snapshot has {bytes} bytes, and the role's limit is {max_bytes} (snapshot_kb)"
+            );
+            let code = TOO_LARGE.to_owned();
+            self.is_not_kept(NotKept { code, message, size: Some((bytes, max_bytes)) });
             return Attempt::TooLarge;
         }
         let bytes: Arc<[u8]> = bytes.into();
@@ -242,12 +246,12 @@ impl Actor<'_> {
     }
 
     fn keep(&mut self, bytes: Arc<[u8]>, digest: [u8; 32]) -> Attempt {
-        let agent = &self.state.start.spec.id;
         if self.snapshots.last == Some(digest) {
+            self.snapshots.not_kept = None;
             return Attempt::Kept;
         }
         let snapshot = Snapshot {
-            agent: agent.clone(),
+            agent: self.state.id().clone(),
             incarnation: self.number(),
             taken_at: self.snapshots.lineage.next(now()),
             code: self.state.start.code(),
@@ -255,17 +259,37 @@ impl Actor<'_> {
         };
         match self.container.database.keep_snapshot(snapshot) {
             Ok(_) => {
-                self.snapshots.last = Some(digest);
+                (self.snapshots.last, self.snapshots.not_kept) = (Some(digest), None);
                 Attempt::Kept
             }
             Err(error) => {
-                tracing::warn!(%agent, %error, "snapshot was not kept");
-                match error {
-                    SnapshotRefused::TooLarge { .. } => Attempt::TooLarge,
-                    SnapshotRefused::Full => Attempt::NoRoom,
-                }
+                let (attempt, code, size) = match &error {
+                    SnapshotRefused::TooLarge { bytes, max_bytes } => {
+                        (Attempt::TooLarge, TOO_LARGE, Some((*bytes, *max_bytes)))
+                    }
+                    SnapshotRefused::Full => (Attempt::NoRoom, NO_ROOM, None),
+                };
+                let message = error.to_string();
+                self.is_not_kept(NotKept { code: code.to_owned(), message, size });
+                attempt
             }
         }
+    }
+
+    /// Says why the state is not kept, unless that was the last that was said about it.
+    fn is_not_kept(&mut self, why: NotKept) {
+        if self.snapshots.not_kept.as_ref().is_some_and(|before| why.is_like(before)) {
+            return;
+        }
+        let NotKept { code, message, size } = why.clone();
+        self.snapshots.not_kept = Some(why);
+        self.state.publish(Event::SnapshotNotKept(SnapshotNotKept {
+            agent: self.state.tag(),
+            code,
+            message: self.reporter.affordable(message),
+            bytes: size.map(|(bytes, _)| bytes),
+            limit_bytes: size.map(|(_, limit)| limit),
+        }));
     }
 
     /// Gives the agent what an earlier incarnation of it kept. Says whether there was anything.
@@ -360,7 +384,7 @@ impl Actor<'_> {
 
     fn set_aside(&self, restored: &Restored, reason: &'static str) {
         self.container.database.set_snapshot_aside(restored.generation, reason);
-        self.state.record(Event::SnapshotSetAside {
+        self.state.publish(Event::SnapshotSetAside {
             agent: self.state.tag(),
             generation: restored.generation,
             taken_at: restored.taken_at,
@@ -388,6 +412,10 @@ async fn digest_of(bytes: &Arc<[u8]>) -> [u8; 32] {
 fn digest(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
+
+/// Why a snapshot is not kept, beside what agents say themselves.
+const TOO_LARGE: &str = "too-large";
+const NO_ROOM: &str = "no-room";
 
 /// Why a snapshot is set aside.
 const FAILED: &str = "the agent failed with it before its first turn was done";

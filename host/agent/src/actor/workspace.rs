@@ -190,7 +190,10 @@ impl Actor<'_> {
             }
         };
         let is_saved = matches!(event, Event::WorkSaved(_));
-        self.container.sink.record(event);
+        match is_saved {
+            true => self.state.record(event),
+            false => self.state.publish(event),
+        }
         is_saved
     }
 

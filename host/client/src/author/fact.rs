@@ -27,6 +27,10 @@ pub(crate) enum Fact {
     Crash(Box<Thrown>),
     #[serde(rename = "agent.unhandled_rejection")]
     UnhandledRejection(Box<Thrown>),
+    #[serde(rename = "agent.snapshot_set_aside")]
+    SnapshotSetAside { agent_id: AgentId, reason: String },
+    #[serde(rename = "agent.snapshot_not_kept")]
+    SnapshotNotKept { agent_id: AgentId, message: String },
     /// A turn that failed: others are on the level `debug`.
     #[serde(rename = "agent.turn")]
     Turn { agent_id: AgentId, error: Option<String> },
@@ -163,6 +167,11 @@ mod tests {
         let log = r#"{"level":"warn","event":"agent.log","agentId":"a","message":"m","fields":{"guest.n":1}}"#;
         let Some(Fact::Log { level, fields, .. }) = Fact::parse(log) else { panic!("no log") };
         assert_eq!((&*level, fields["guest.n"].as_u64()), ("warn", Some(1)));
+        let aside =
+            r#"{"event":"agent.snapshot_set_aside","agentId":"a","failures":2,"reason":"r"}"#;
+        assert!(matches!(Fact::parse(aside), Some(Fact::SnapshotSetAside { .. })));
+        let kept = r#"{"event":"agent.snapshot_not_kept","agentId":"a","code":"c","message":"m"}"#;
+        assert!(matches!(Fact::parse(kept), Some(Fact::SnapshotNotKept { .. })));
         for other in
             ["", "bulkhead: no", r#"{"event":"container.drained"}"#, r#"{"event":"agent.start"}"#]
         {

@@ -255,6 +255,12 @@ impl<'a> Round<'a> {
         match Fact::parse(line) {
             Some(Fact::Crash(thrown)) => self.crashed(&thrown),
             Some(Fact::UnhandledRejection(thrown)) => self.rejected(&thrown),
+            Some(Fact::SnapshotSetAside { agent_id, reason }) => {
+                self.output.wrong(&format!("{agent_id} lost its newest state: {reason}"))
+            }
+            Some(Fact::SnapshotNotKept { agent_id, message }) => {
+                self.output.wrong(&format!("the state of {agent_id} is not saved: {message}"))
+            }
             Some(Fact::Turn { agent_id, error: Some(error) }) => {
                 self.output.wrong(&format!("{agent_id} failed this turn: {error}"))
             }

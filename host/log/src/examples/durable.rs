@@ -2,7 +2,7 @@
 
 use bulkhead_types::event::{
     AgentTag, HydrationFailed, HydrationFinished, HydrationResult, HydrationStarted,
-    StoreAvailable, StoreSetAside, StoreUnavailable,
+    SnapshotNotKept, StoreAvailable, StoreSetAside, StoreUnavailable,
 };
 use bulkhead_types::{AgentId, Event, Incarnation, Timestamp};
 
@@ -86,6 +86,19 @@ pub(super) fn all() -> [Event; 10] {
             failures: 2,
             reason: "the agent failed with it before its first turn was done",
         },
+        Event::SnapshotNotKept(SnapshotNotKept {
+            agent: AgentTag {
+                agent_id: id("furiosa"),
+                role: "mayor".into(),
+                incarnation: Incarnation(7),
+            },
+            code: "too-large".into(),
+            message:
+                "the snapshot has 1204118 bytes, and the role's limit is 1048576 (snapshot_kb)"
+                    .into(),
+            bytes: Some(1_204_118),
+            limit_bytes: Some(1_048_576),
+        }),
     ]
 }
 

@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use bulkhead_types::event::{
     AgentMessage, AgentQuarantined, AgentStuck, MemorySoftLimit, MessageSetAside, ModelBudget,
-    RestartCancelled, RestartScheduled, StartTimings, ToolExited, ToolStarted, WorkNotSaved,
-    WorkSaved, WorkspaceArrived, WorkspaceNotShipped, WorkspacePrepared, WorkspaceShipped,
+    RestartCancelled, RestartScheduled, SnapshotNotKept, StartTimings, ToolExited, ToolStarted,
+    WorkNotSaved, WorkSaved, WorkspaceArrived, WorkspaceNotShipped, WorkspacePrepared,
+    WorkspaceShipped,
 };
 use bulkhead_types::{Event, ExitReason, Next, ToolEnd};
 
@@ -141,6 +142,10 @@ fn work(event: &Event) -> Option<Sentence<'_>> {
             let text = format!(
                 "lost its snapshot of {taken_at} ({size}), which is set aside: {reason} ({times})"
             );
+            Sentence::new(Who::Agent(&agent.agent_id), text)
+        }
+        Event::SnapshotNotKept(SnapshotNotKept { agent, code, message, .. }) => {
+            let text = format!("its state is not saved: {} ({})", quoted(message), word(code));
             Sentence::new(Who::Agent(&agent.agent_id), text)
         }
         Event::MemorySoftLimit(MemorySoftLimit { agent, used_bytes, limit_bytes, .. }) => {

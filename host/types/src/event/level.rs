@@ -100,6 +100,7 @@ impl Event {
             | Self::ModelBudget { .. }
             | Self::AgentStuck { .. }
             | Self::SnapshotSetAside { .. }
+            | Self::SnapshotNotKept { .. }
             | Self::WorkNotSaved { .. }
             | Self::WorkspaceNotShipped { .. }
             | Self::AgentUnhandledRejection { .. }

@@ -1,4 +1,6 @@
-//! The names of the lines.
+//! The names of the lines, and what they have beside.
+
+use serde_json::value::RawValue;
 
 use super::Event;
 use crate::names::names;
@@ -64,6 +66,7 @@ names! {
         ModelBudget => "agent.model_budget",
         AgentStuck => "agent.stuck",
         SnapshotSetAside => "agent.snapshot_set_aside",
+        SnapshotNotKept => "agent.snapshot_not_kept",
         MemorySoftLimit => "agent.memory_soft_limit",
         AgentCpuThrottled => "agent.cpu_throttled",
         SecretUsed => "agent.secret_used",
@@ -80,6 +83,20 @@ names! {
         AgentMessage => "agent.message",
         MessageSetAside => "agent.message_set_aside",
         AgentTurn => "agent.turn",
+    }
+}
+
+impl Event {
+    /// What it has beside its name, for those who follow events.
+    pub fn fields(&self) -> Box<RawValue> {
+        let fields = serde_json::to_value(self).map(|mut fields| {
+            if let Some(fields) = fields.as_object_mut() {
+                fields.remove("event");
+            }
+            fields
+        });
+        let fields = fields.and_then(|fields| serde_json::value::to_raw_value(&fields));
+        fields.unwrap_or_else(|_| RawValue::NULL.to_owned())
     }
 }
 

@@ -35,6 +35,25 @@ impl Attempt {
     }
 }
 
+/// Why the state of an agent is not kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::actor) struct NotKept {
+    /// For programs.
+    pub code: String,
+    /// For a person.
+    pub message: String,
+    /// Of one that is too large: its bytes, and the limit.
+    pub size: Option<(usize, usize)>,
+}
+
+impl NotKept {
+    /// Whether it says nothing after this one. Another size is nothing new.
+    pub(super) fn is_like(&self, before: &Self) -> bool {
+        let are_sizes = self.size.is_some() && before.size.is_some();
+        self.code == before.code && (are_sizes || self.message == before.message)
+    }
+}
+
 /// The attempts since the last one that led to something.
 #[derive(Default)]
 pub(in crate::actor) struct Attempts {
@@ -70,6 +89,20 @@ impl Attempts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reason_is_news_when_it_is_another_one() {
+        let of = |code: &str, message: &str, size| NotKept {
+            code: code.into(),
+            message: message.into(),
+            size,
+        };
+        let large = of("too-large", "11 bytes", Some((11, 10)));
+        assert!(of("too-large", "12 bytes", Some((12, 10))).is_like(&large));
+        let set = of("snapshot-failed", "a set", None);
+        assert!(set.is_like(&set) && !set.is_like(&large) && !large.is_like(&set));
+        assert!(!of("snapshot-failed", "a class", None).is_like(&set));
+    }
 
     #[test]
     fn a_snapshot_that_was_refused_is_due_again_and_one_that_is_kept_or_too_large_is_not() {

@@ -4,7 +4,7 @@ use bulkhead_store::database::Kept;
 use bulkhead_types::{Digest, Timestamp};
 use tokio::time::Instant;
 
-use super::attempt::{Attempt, Attempts};
+use super::attempt::{Attempt, Attempts, NotKept};
 use super::lineage::Lineage;
 
 /// What an incarnation has to do with snapshots.
@@ -16,6 +16,8 @@ pub(in crate::actor) struct Snapshots {
     pub attempts: Attempts,
     /// What became of the last one.
     pub last_attempt: Attempt,
+    /// Why the last one was not kept, as it was said.
+    pub not_kept: Option<NotKept>,
     /// What was kept last, so that the same is not kept twice.
     pub last: Option<[u8; 32]>,
     /// What it began with, until its first turn is done.

@@ -1,10 +1,11 @@
-//! Snapshots that an agent fails with.
+//! Snapshots that an agent fails with, and those that it does not give.
 //!
-//! What was counted is read from the disk, which takes real time.
+//! What was counted is read from the disk, which takes real time: the clock stands still only where none is read.
 
 use std::time::Duration;
 
 use bulkhead_store::database::{Kept, Newest};
+use bulkhead_types::event::SnapshotNotKept;
 use bulkhead_types::{
     AgentSpec, AgentState, Digest, Event, RestartRules, SnapshotPolicy, SnapshotRules,
 };
@@ -14,6 +15,7 @@ use super::fake::{Op, fails, returns, traps};
 use super::rig::{Rig, spec};
 
 const IDLE: AgentState = AgentState::Running { busy: false };
+const RETRIES: Duration = Duration::from_secs(300);
 
 /// One that is restarted for as long as the test wants.
 fn with_snapshots(when: SnapshotPolicy) -> AgentSpec {
@@ -49,6 +51,8 @@ async fn one_that_its_own_code_fails_with_twice_is_set_aside() {
     rig.start(with_snapshots(SnapshotPolicy::Stop));
     rig.shows(IDLE).await;
     assert_eq!((set_aside(&rig), newest(&rig).await), (1, None));
+    let events = rig.agent.ring.after(0).events;
+    assert!(events.iter().any(|event| &*event.event == "agent.snapshot_set_aside"), "{events:?}");
 }
 
 #[tokio::test]
@@ -81,4 +85,49 @@ async fn code_that_has_worked_with_one_judges_it() {
     while set_aside(&rig) == 0 {
         sleep(Duration::from_millis(1)).await;
     }
+}
+
+fn not_kept(rig: &Rig) -> usize {
+    rig.kept.count(|event| matches!(event, Event::SnapshotNotKept { .. }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn state_that_is_not_given_is_said_once_until_it_is_kept() {
+    let rig = Rig::new();
+    rig.engine.plan(Op::Snapshot, [fails(), fails(), fails(), fails()]);
+    let agent = rig.running(with_snapshots(SnapshotPolicy::Turn)).await;
+    for id in ["m1", "m2"] {
+        rig.send(&agent, id).report.await.unwrap();
+    }
+    sleep(RETRIES).await;
+    let asked = rig.engine.log().iter().filter(|line| line.starts_with("snapshot")).count();
+    assert!(asked > 4, "it was asked {asked} times");
+    assert_eq!(not_kept(&rig), 1);
+    let events = rig.agent.ring.after(0).events;
+    let shown = events.iter().find(|event| &*event.event == "agent.snapshot_not_kept").unwrap();
+    assert!(shown.data.get().contains(r#""agentId":"a""#), "{}", shown.data);
+    rig.engine.plan(Op::Snapshot, [fails(), fails()]);
+    rig.send(&agent, "m3").report.await.unwrap();
+    sleep(RETRIES).await;
+    assert_eq!(not_kept(&rig), 2, "it was kept in between");
+}
+
+#[tokio::test(start_paused = true)]
+async fn state_that_is_too_large_is_said_once_with_its_size_and_the_limit() {
+    let rig = Rig::new();
+    let mut spec = with_snapshots(SnapshotPolicy::Turn);
+    spec.snapshots.max_bytes = 1;
+    let agent = rig.running(spec).await;
+    for id in ["m1", "m2"] {
+        rig.send(&agent, id).report.await.unwrap();
+        sleep(RETRIES).await;
+    }
+    assert_eq!(not_kept(&rig), 1);
+    let sizes = rig.kept.count(|event| {
+        let Event::SnapshotNotKept(SnapshotNotKept { code, bytes, limit_bytes, .. }) = event else {
+            return false;
+        };
+        code == "too-large" && *limit_bytes == Some(1) && bytes.is_some_and(|bytes| bytes > 1)
+    });
+    assert_eq!(sizes, 1);
 }
