@@ -119,6 +119,7 @@ pub fn works(host: &Host, language: &str) {
     assert_eq!(client.ask("one", "twice"), "xx", "a module of its own is imported");
     assert_eq!(client.ask("one", "emit"), "emitted");
     assert!(!client.events_named("one", "runner.tested").is_empty());
+    assert_eq!(client.ask("one", "half"), "a\u{fffd}", "half of a surrogate pair is no text");
     assert_eq!(client.ask("one", "caught"), "not-found", "a refused call of the host is caught");
     assert_eq!(client.ask("one", "ask hello"), "Hello. I answer from a script.");
     let answer = client.ask("one", "ask status bread");

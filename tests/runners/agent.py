@@ -61,6 +61,8 @@ async def broken(ctx, message):
             return twice("x")
         case "random":
             return str(random.random())
+        case "half":
+            return json.loads('"a\\ud83d"')
         case "emit":
             ctx.emit("runner.tested", {"text": message.text})
             return "emitted"

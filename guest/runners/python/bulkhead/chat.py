@@ -15,6 +15,7 @@ from wit_world.imports import host, model
 from . import loop
 from .errors import AgentError, calling, kebab, model_error
 from .tool import Tool, failure_text, result_text
+from .unicode import utf8
 
 if TYPE_CHECKING:
     from .context import Context
@@ -248,7 +249,7 @@ class History(list[Message]):
 
 
 def _size(message: Message) -> int:
-    return len(json.dumps(message, ensure_ascii=False).encode())
+    return len(utf8(json.dumps(message, ensure_ascii=False)))
 
 
 def _shortened(text: str, most: int) -> str:

@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, quote, urlencode, urljoin, urlsplit
 from . import exchange, loop
 from .errors import FetchError
 from .exchange import Exchange, Wait, blocked
+from .unicode import utf8
 
 #: As browsers have it.
 MAX_REDIRECTS = 20
@@ -235,11 +236,11 @@ def _body(data: Any, json: Any) -> tuple[bytes | None, list[tuple[str, str]]]:
     if data is not None and json is not None:
         raise TypeError("a request has `data` or `json`, and not both")
     if json is not None:
-        return json_module.dumps(json, ensure_ascii=False).encode(), [("content-type", "application/json")]
+        return utf8(json_module.dumps(json, ensure_ascii=False)), [("content-type", "application/json")]
     if data is None:
         return None, []
     if isinstance(data, str):
-        return data.encode(), [("content-type", "text/plain; charset=utf-8")]
+        return utf8(data), [("content-type", "text/plain; charset=utf-8")]
     if isinstance(data, (bytes, bytearray, memoryview)):
         return bytes(data), []
     return _encoded("data", data).encode(), [("content-type", "application/x-www-form-urlencoded")]

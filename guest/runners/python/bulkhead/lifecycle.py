@@ -17,17 +17,18 @@ from . import image, loop, report, snapshot, source
 from .agent import declared
 from .context import Context, Message, Outcome
 from .errors import AgentError, kebab
+from .unicode import passable
 
 
 def _guarded(export: Callable[..., Any]) -> Callable[..., Any]:
-    """Whatever leaves the author's code becomes an error of the contract."""
+    """Whatever leaves the author's code becomes an error of the contract, and can be passed to the host."""
 
     @functools.wraps(export)
     def guard(self: Lifecycle, *arguments: Any) -> Any:
         try:
-            return export(self, *arguments)
+            return passable(export(self, *arguments))
         except BaseException as error:
-            failure = report.agent_error(error)
+            failure = passable(report.agent_error(error))
         raise Err(failure)
 
     return guard

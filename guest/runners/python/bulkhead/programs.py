@@ -10,6 +10,7 @@ from componentize_py_types import Err
 from wit_world.imports import tools
 
 from .errors import ToolError, calling, case_of, refused, tool_error
+from .unicode import utf8
 
 _CHUNK = 64 * 1024
 #: The most that one write to a stream may have.
@@ -68,7 +69,7 @@ class Child:
         """Writes to its stdin, and waits until that took it."""
         if self._stdin is None:
             raise ValueError("the program's stdin is closed")
-        data = data.encode() if isinstance(data, str) else data
+        data = utf8(data) if isinstance(data, str) else data
         try:
             for start in range(0, len(data), _WRITE):
                 self._stdin.blocking_write_and_flush(data[start : start + _WRITE])
@@ -111,7 +112,7 @@ class Child:
 
 def run(command: tools.Command, stdin: str | bytes) -> Finished:
     """Runs a program to its end."""
-    data = stdin.encode() if isinstance(stdin, str) else stdin
+    data = utf8(stdin) if isinstance(stdin, str) else stdin
     raw = calling(tool_error, tools.run, command, data)
     return _finished(raw.end, raw.usage, raw.stdout, raw.stderr)
 

@@ -8,6 +8,7 @@ from typing import Any
 from .agent import Agent
 from .context import Context
 from .errors import AgentError
+from .unicode import utf8
 
 _PLAIN = (str, int, float, bool, type(None))
 
@@ -18,7 +19,7 @@ def save(ctx: Context) -> bytes:
         return b""
     _check(ctx.state, "state")
     kept = {"v": ctx.agent.version, "state": ctx.state, "history": ctx.history}
-    return json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode()
+    return utf8(json.dumps(kept, ensure_ascii=False, separators=(",", ":")))
 
 
 def load(ctx: Context, snapshot: bytes) -> None:
