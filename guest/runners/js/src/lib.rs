@@ -22,6 +22,7 @@ mod exceptions;
 mod files;
 mod heap;
 mod http;
+mod imports;
 mod interpreter;
 mod modules;
 mod natives;

@@ -8,7 +8,9 @@ use rquickjs::loader::{ImportAttributes, Loader, Resolver};
 use rquickjs::module::Declared;
 use rquickjs::{Ctx, Exception, Module, Object, Result};
 
+use crate::bindings::bulkhead::agent::agent_types as thrown;
 use crate::bindings::bulkhead::agent::runner::SourceBundle;
+use crate::imports::{Missing, imports};
 use crate::typescript;
 
 /// The SDK's modules. Authors import the one that begins with `@`.
@@ -69,6 +71,12 @@ impl Bundle {
         Self([(path.to_owned(), text.into())].into())
     }
 
+    /// With these texts.
+    #[cfg(test)]
+    pub fn of<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        Self(files.into_iter().map(|(path, text)| (path.to_owned(), text.into())).collect())
+    }
+
     /// The path of the file that `specifier` means in the file `base`.
     fn resolve(&self, base: &str, specifier: &str) -> Option<String> {
         let path = join(base, specifier)?;
@@ -78,6 +86,21 @@ impl Bundle {
             .chain(written)
             .chain(endings)
             .find(|path| self.0.contains_key(path))
+    }
+
+    /// Where a name is imported that its module does not export: file, line and column.
+    fn importer(&self, missing: &Missing<'_>) -> Option<(&str, u32, u32)> {
+        let place = |path: &str, text: &str| {
+            let of_module = imports(text).filter(|import| {
+                import.specifier == missing.module
+                    || self.resolve(path, import.specifier).as_deref() == Some(missing.module)
+            });
+            of_module.filter_map(|import| import.place_of(missing.name, text)).next()
+        };
+        self.0.iter().find_map(|(path, bytes)| {
+            let (line, column) = place(path, std::str::from_utf8(bytes).ok()?)?;
+            Some((&**path, line, column))
+        })
     }
 
     /// The line of a file that has this specifier in quotes.
@@ -119,6 +142,20 @@ impl Files {
     /// Whether a file is the author's.
     pub fn contains(&self, path: &str) -> bool {
         self.0.borrow().0.contains_key(path)
+    }
+
+    /// The exception, with a place if it is one of an import that has none.
+    pub fn placed(&self, mut exception: thrown::Exception) -> thrown::Exception {
+        let bundle = self.0.borrow();
+        let missing = Missing::of(&exception.message).filter(|_| exception.frames.is_empty());
+        if let Some((file, line, column)) = missing.and_then(|missing| bundle.importer(&missing)) {
+            let (file, column) = (file.to_owned(), Some(column));
+            if typescript::is_typescript(&file) {
+                exception.message += ": if it is a type, import it with `import type`";
+            }
+            exception.frames.push(thrown::SourceFrame { function: None, file, line, column });
+        }
+        exception
     }
 
     /// An exception at the line that has the import.
@@ -237,6 +274,22 @@ mod tests {
         assert_eq!(bundle.resolve("agent.js", "./b").as_deref(), Some("b.ts"));
         assert_eq!(bundle.resolve("agent.js", "./b.js").as_deref(), Some("b.ts"));
         assert_eq!(bundle.resolve("agent.js", "./c").as_deref(), Some("c/index.js"));
+    }
+
+    #[test]
+    fn a_name_that_is_not_exported_is_found_where_it_is_imported() {
+        let bundle = Bundle::of([
+            (
+                "agent.ts",
+                "import { agent } from \"@bulkhead/agent\";\nimport { a } from './lib/a';\n",
+            ),
+            ("lib/a.ts", "import { b } from \"./b.js\";\nexport const a = 1;\n"),
+            ("lib/b.js", "export const c = 2;\n"),
+        ]);
+        let importer = |name, module| bundle.importer(&Missing { name, module });
+        assert_eq!(importer("b", "lib/b.js"), Some(("lib/a.ts", 1, 10)));
+        assert_eq!(importer("agent", "@bulkhead/agent"), Some(("agent.ts", 1, 10)));
+        assert_eq!(importer("x", "@bulkhead/agent"), None);
     }
 
     #[test]

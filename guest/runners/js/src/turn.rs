@@ -204,8 +204,10 @@ impl<'js> Turn<'js> {
     /// has none, nor has what is wrong with a returned value.
     fn exceptions(&self, chain: impl IntoIterator<Item = Thrown>) -> Vec<Exception> {
         let author = |file: &str| self.files.contains(file);
-        let mut exceptions: Vec<_> =
-            chain.into_iter().map(|thrown| thrown.into_exception(author)).collect();
+        let mut exceptions: Vec<_> = chain
+            .into_iter()
+            .map(|thrown| self.files.placed(thrown.into_exception(author)))
+            .collect();
         if let Some(first) = exceptions.first_mut().filter(|first| first.frames.is_empty()) {
             let place = self.sdk_call::<_, String>("place", ()).unwrap_or_default();
             first.frames = exceptions::frames(&place, author);

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from .chat import as_tool
+from .errors import call
 from .tool import Tool
 
 
@@ -41,7 +42,7 @@ class Agent:
         return copy.deepcopy(self.state)
 
     def instructions(self, ctx: Any) -> str:
-        return self.system(ctx) if callable(self.system) else self.system
+        return call(self.system, ctx) if callable(self.system) else self.system
 
 
 class Declared:

@@ -67,6 +67,22 @@ class FetchError(AgentError, OSError):
     """
 
 
+def call(function: Any, *arguments: Any, **named: Any) -> Any:
+    """Calls one of the author's functions. That it does not take these arguments is an exception at its place."""
+    try:
+        return function(*arguments, **named)
+    except TypeError as error:
+        if error.__traceback__ is None or error.__traceback__.tb_next is None:
+            located(error, function)
+        raise
+
+
+def located(error: BaseException, function: Any) -> BaseException:
+    """Gives an exception that comes of the SDK a place in the author's code: where the function begins."""
+    error.__bulkhead_place__ = getattr(function, "__code__", None)  # type: ignore[attr-defined]
+    return error
+
+
 def calling(raise_as: Any, function: Any, *arguments: Any) -> Any:
     """Calls the host. A refusal is raised as ``raise_as(function's name, case, payload)`` makes it."""
     try:

@@ -16,7 +16,7 @@ from wit_world.imports import agent_types, host, runner
 from . import image, loop, report, snapshot, source
 from .agent import declared
 from .context import Context, Message, Outcome
-from .errors import AgentError, kebab
+from .errors import AgentError, call, kebab, located
 from .unicode import passable
 
 
@@ -84,7 +84,7 @@ def _run(function: Callable[..., Any], ctx: Context, *arguments: Any) -> Any:
     ctx.renew()
     crashed = True
     try:
-        result = loop.complete(function(ctx, *arguments))
+        result = loop.complete(call(function, ctx, *arguments))
         crashed = False
         return result
     except AgentError as error:
@@ -133,7 +133,7 @@ def _outcome(function: Callable[..., Any], result: Any) -> Outcome:
     what = "a reply" if isinstance(result, Outcome) else "what the agent returns"
     kind = type(result.reply if isinstance(result, Outcome) else result).__name__
     message = f"{what} is text, None, done() or proceed(), and `{function.__name__}` returned {kind}"
-    raise report.located(TypeError(message), function)
+    raise located(TypeError(message), function)
 
 
 class _HostLog(logging.Handler):

@@ -56,12 +56,6 @@ def unawaited(coroutine: Any) -> None:
     host.unhandled_rejection([agent_types.Exception("RuntimeWarning", message, places)])
 
 
-def located(error: BaseException, function: Any) -> BaseException:
-    """Gives an exception that the SDK makes a place in the author's code: where the function begins."""
-    error.__bulkhead_place__ = getattr(function, "__code__", None)  # type: ignore[attr-defined]
-    return error
-
-
 def records(error: BaseException) -> list[agent_types.Exception]:
     """The exception, then what caused it, and so on; of a group, what is in it first."""
     return [_record(error) for error in _chain(error)]
@@ -110,10 +104,15 @@ def _frames(error: BaseException) -> list[agent_types.SourceFrame]:
     frames = [_traced(trace) for trace in reversed(_author_traces(error.__traceback__))]
     if isinstance(error, SyntaxError) and error.lineno and source.is_authors(error.filename or ""):
         frames.insert(0, _frame(None, error.filename, error.lineno, error.offset or None))
-    place = getattr(error, "__bulkhead_place__", None)
-    if place and source.is_authors(place.co_filename):
+    if place := _place(error):
         frames.insert(0, _definition(place))
     return frames[:MAX_FRAMES]
+
+
+def _place(error: BaseException) -> CodeType | None:
+    """What `located` gave it."""
+    place = getattr(error, "__bulkhead_place__", None)
+    return place if place and source.is_authors(place.co_filename) else None
 
 
 def _author_traces(trace: TracebackType | None) -> deque[TracebackType]:
@@ -165,6 +164,8 @@ def _log_traceback(error: BaseException) -> None:
 def _traceback_text(error: BaseException) -> str:
     """As `traceback` writes it, but for marks below the code, for which it would parse every line."""
     lines = [line for trace in _logged_traces(error.__traceback__) for line in _trace_lines(trace)]
+    if place := _place(error):
+        lines.append(f'  File "{place.co_filename}", line {place.co_firstlineno}, in {place.co_name}')
     if isinstance(error, SyntaxError):
         lines += [f'  File "{error.filename}", line {error.lineno}', f"    {(error.text or '').strip()}"]
     return "\n".join(["Traceback (most recent call last):", *lines, _headline(type(error).__name__, _message(error))])

@@ -12,7 +12,7 @@ from typing import Any
 from wit_world.imports import host, model
 
 from . import schema
-from .errors import AgentError, HostError
+from .errors import AgentError, HostError, call
 
 _SECTION = re.compile(r"^(Args|Arguments|Parameters|Returns|Raises|Yields|Example|Examples):\s*$", re.MULTILINE)
 _PARAMETER = re.compile(r"^\s{2,}(\w+)\s*(?:\([^)]*\))?:\s*(.+(?:\n\s{6,}.+)*)", re.MULTILINE)
@@ -59,7 +59,7 @@ class Tool:
         except ValueError as error:
             raise schema.Mismatch(f"arguments of `{self.name}` are no JSON: {error}") from None
         named = schema.fields(self.annotations, self._optional, value, f"`{self.name}`")
-        return self.function(ctx, **named) if self.wants_context else self.function(**named)
+        return call(self.function, ctx, **named) if self.wants_context else call(self.function, **named)
 
 
 def tool(function: Any = None, *, name: str | None = None, description: str | None = None) -> Any:

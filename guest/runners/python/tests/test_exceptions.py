@@ -90,6 +90,25 @@ class Exceptions(Stage):
         self.assertIn("`mayor` returned int", exception.message)
         self.assertEqual((places(exception), exception.frames[0].column), ([("mayor", "agent.py", 2)], 1))
 
+    def test_a_function_that_takes_other_arguments_is_named_with_its_place(self) -> None:
+        for text in ["def mayor(ctx):\n    pass\n", "async def mayor(ctx, message, more):\n    pass\n"]:
+            self._forget()
+            self.start("from bulkhead import *\n@agent\n" + text)
+            [exception] = self.refused(self.send).exceptions
+            self.assertEqual((exception.kind, places(exception)), ("TypeError", [("mayor", "agent.py", 2)]))
+            self.assertIn('  File "agent.py", line 2, in mayor\nTypeError: mayor() ', self.lines[-1][1])
+
+    def test_so_are_hooks_and_other_functions(self) -> None:
+        agent = "def mayor(ctx, message):\n    return ctx.chat.ask('x')\n"
+        error = self.refused(self.start, "from bulkhead import *\n@start\ndef hook():\n    pass\n@agent\n" + agent)
+        self.assertEqual(places(error.exceptions[0]), [("hook", "agent.py", 2)])
+        self.start_over("from bulkhead import *\n@agent(system=lambda: '')\n" + agent)
+        self.assertEqual(places(self.refused(self.send).exceptions[0])[0], ("<lambda>", "agent.py", 2))
+
+    def test_a_type_error_within_a_function_keeps_its_place(self) -> None:
+        self.start(HANDLER + "    len(1, 2)\n")
+        self.assertEqual(places(self.refused(self.send).exceptions[0]), [("mayor", "agent.py", 4)])
+
     def test_an_agent_error_keeps_its_code_and_has_no_exceptions(self) -> None:
         self.start(HANDLER + "    raise AgentError('bad-prompt', 'what?', fatal=message.text == 'fatal')\n")
         error = self.refused(self.send)
