@@ -242,7 +242,7 @@ fn the_configuration_starts_the_agent_from_its_source() {
         # model = "qwen3"
 
         [roles.toast]
-        source = "agent.js"
+        source = "agent.js" # this one file; "." has what is beside it too
         snapshot = "turn" # its state outlives it
         idle_ms = 0       # stay up without messages
         # models = ["default"]

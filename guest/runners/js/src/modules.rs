@@ -51,6 +51,10 @@ fn text_of_sdk(name: &str) -> Option<&'static str> {
     SDK.iter().find(|(module, _)| *module == name).map(|(_, text)| *text)
 }
 
+/// Why a file is missing that may be there.
+const ALONE: &str = "the agent's source is this one file; files beside it are a part of it where `source` of the role \
+                     names their directory";
+
 /// What may be left out at the end of a path, and what TypeScript's compiler would have made of one.
 const ENDINGS: [&str; 6] = [".js", ".mjs", ".ts", ".mts", "/index.js", "/index.ts"];
 
@@ -200,7 +204,8 @@ impl Resolver for Files {
         }
         let found = self.0.borrow().resolve(base, name);
         found.ok_or_else(|| {
-            let message = format!("cannot import \"{name}\" in {base}: there is no such file");
+            let why = if self.0.borrow().0.len() == 1 { ALONE } else { "there is no such file" };
+            let message = format!("cannot import \"{name}\" in {base}: {why}");
             self.refuse(ctx, base, name, &message)
         })
     }

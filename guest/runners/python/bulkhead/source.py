@@ -59,8 +59,16 @@ def is_authors(file: str) -> bool:
 def text_of(path: str) -> str:
     """A file of the agent's source as text: a prompt, a table. ``path`` is relative to the source's folder."""
     if current is None or path not in current.files:
-        raise FileNotFoundError(f"no such file in the agent's source: {path}")
+        why = alone("files beside it")
+        raise FileNotFoundError(f"no such file in the agent's source: {path}{why and f' ({why})'}")
     return current.files[path].decode()
+
+
+def alone(beside: str) -> str:
+    """Why something may be missing that the author sees beside the source. Empty: that is a directory."""
+    if current is None or len(current.files) != 1:
+        return ""
+    return f"the agent's source is the one file {current.entry}; {beside} are a part of it where `source` of the role names their directory"
 
 
 def load(source: Source) -> ModuleType:

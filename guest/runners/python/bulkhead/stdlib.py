@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
+from . import source
+
 #: In the image.
 IMPORTED = """
 abc argparse array ast asyncio atexit base64 binascii bisect builtins calendar cmath codecs collections collections.abc
@@ -43,6 +45,8 @@ MISSING = {
     for name in names.split()
 }
 
+_NOWHERE = "neither in the agent's source nor in its `vendor` folder (packages of pure Python only)"
+
 _LEFT_OUT = {"test", "idlelib", "tkinter", "turtledemo", "turtle", "ensurepip", "venv", "pydoc_data", "curses", "ctypes", "antigravity",
              "this", "__phello__", "lib2to3", "site-packages", "lib-dynload", "config-3.14-wasm32-wasi"}
 
@@ -57,7 +61,10 @@ def why_missing(name: str) -> str:
     top = name.partition(".")[0]
     if top in sys.stdlib_module_names:
         return ": this runner's standard library has no such module"
-    return "" if top in sys.modules else ": neither in the agent's source nor in its `vendor` folder (packages of pure Python only)"
+    if top in sys.modules:
+        return ""
+    beside = "files beside it, and its `vendor` folder (packages of pure Python only),"
+    return f": {source.alone(beside) or _NOWHERE}"
 
 
 def collect() -> None:
