@@ -138,6 +138,15 @@ pub fn works(host: &Host, language: &str) {
         "what was left to the end of the turn is done: {:?}",
         client.events("one", 0)
     );
+    // A state that cannot be kept is named, and ends nobody.
+    client.start("unkept", "broken");
+    assert_eq!(client.ask("unkept", "unkept"), "unkept");
+    host.wait_for_line("why there is no snapshot", |line| {
+        let text = line.to_string();
+        text.contains("snapshot-failed") && text.contains("is a part of itself")
+    });
+    assert_eq!(client.ask("unkept", "count"), "2");
+    client.stop("unkept").expect(200);
     // Its state survives a stop; random numbers do not come again.
     let random = client.ask("one", "random");
     let count: u32 = client.ask("one", "count").parse().unwrap();

@@ -37,6 +37,7 @@ export default agent({
       case "twice": return twice("x");
       case "random": return `${Math.random()}`;
       case "half": return JSON.parse('"a\\ud83d"');
+      case "unkept": state.self = state; return "unkept";
       case "emit": return emit("runner.tested", { text }), "emitted";
       case "reject": return void Promise.reject(new TypeError("nobody handles me"));
       case "timer": setTimeout(() => { throw new TypeError("in a timer"); }, 1);

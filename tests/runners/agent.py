@@ -63,6 +63,9 @@ async def broken(ctx, message):
             return str(random.random())
         case "half":
             return json.loads('"a\\ud83d"')
+        case "unkept":
+            ctx.state["self"] = ctx.state
+            return "unkept"
         case "emit":
             ctx.emit("runner.tested", {"text": message.text})
             return "emitted"

@@ -99,7 +99,7 @@ declare module "@bulkhead/agent" {
       readonly incarnation: number; readonly prompt: string; readonly systemPrompt?: string; readonly model?: string;
       readonly smallModel?: string; readonly restored: boolean;
     };
-    /** What outlives the incarnation. JSON. */
+    /** What outlives the incarnation. JSON: with a `Map`, a `BigInt` or a function in it there is no snapshot (`snapshot-failed`). */
     state: State;
     /** The agent's conversation with its model. */
     readonly chat: Chat;

@@ -1,15 +1,12 @@
 // What an author writes an agent with, and what the runner calls of it.
-import { camel, fromJson, toJson, variant } from "bulkhead:native";
-import { AgentError } from "bulkhead:errors";
+import { camel, toJson, variant } from "bulkhead:native";
 import * as host from "bulkhead:host";
 import { model } from "bulkhead:model";
 import { Chat } from "bulkhead:chat";
 import { programs, run, spawn } from "bulkhead:tools";
 import { workspace } from "bulkhead:workspace";
 import { files } from "bulkhead:files";
-
-/** Of the snapshot's form. */
-const SNAPSHOT_VERSION = 1;
+import * as snapshot from "bulkhead:snapshot";
 
 const HANDLERS = ["start", "message", "shutdown"];
 const FIELDS = [...HANDLERS, "system", "state", "tools", "maxRounds", "history"];
@@ -107,14 +104,6 @@ const message = ({ id, sender, body, attempt }) => {
   return { id, text: body, from: kind === "agent" ? from : kind, sender: { kind, id: from }, attempt };
 };
 
-const snapshotOf = (text) => {
-  try {
-    return fromJson(text) ?? {};
-  } catch (cause) {
-    throw new AgentError("snapshot-unreadable", `the snapshot is no JSON: ${cause.message}`, { fatal: true });
-  }
-};
-
 /** The one agent of this instance, as the runner drives it. */
 export class Life {
   #spec;
@@ -179,14 +168,12 @@ export class Life {
 
   snapshot() {
     const { state, chat: { history } } = this.#context;
-    if (history.length === 0 && Object.keys(state ?? {}).length === 0) return "";
-    return toJson({ v: SNAPSHOT_VERSION, state, history });
+    return snapshot.write(state, history);
   }
 
   /** What the author added to `state` since the snapshot was taken has its first value. */
   restore(text) {
-    const { v, state, history } = snapshotOf(text);
-    if (v !== SNAPSHOT_VERSION) throw new AgentError("snapshot-version", `a snapshot of version ${v} was offered, this runner reads ${SNAPSHOT_VERSION}`, { fatal: true });
+    const { state, history } = snapshot.read(text);
     const plain = state !== null && typeof state === "object" && !Array.isArray(state);
     this.#context.state = plain ? { ...this.#context.state, ...state } : state;
     this.#context.chat.history = history;

@@ -119,6 +119,28 @@ impl Interpreter {
     }
 }
 
+#[cfg(test)]
+impl Interpreter {
+    /// The agent of these files, as the rehearsal has one.
+    fn begin(&self, entry: &str, files: &[(&str, &str)]) -> Result<(), AgentError> {
+        self.files.fill(Bundle::of(files.iter().copied()));
+        self.call(|turn| turn.import(entry))?;
+        self.call(|turn| turn.run("start", (REHEARSED_START,)))
+    }
+
+    /// What it answers, as the SDK writes it.
+    fn ask(&self) -> Result<String, AgentError> {
+        self.call(|turn| turn.run("handle", (REHEARSED_MESSAGE,)))
+    }
+
+    fn snapshot(&self) -> Result<String, AgentError> {
+        self.call(|turn| turn.run("snapshot", ()))
+    }
+}
+
+#[cfg(test)]
+mod tests;
+
 /// Evaluates the SDK and returns its object `runtime`.
 fn load_sdk(ctx: &Ctx<'_>) -> rquickjs::Result<Persistent<Object<'static>>> {
     ctx.globals().set("native", natives::object(ctx)?)?;

@@ -14,7 +14,7 @@ use crate::imports::{Missing, imports};
 use crate::typescript;
 
 /// The SDK's modules. Authors import the one that begins with `@`.
-const SDK: [(&str, &str); 24] = [
+const SDK: [(&str, &str); 26] = [
     ("@bulkhead/agent", include_str!("../sdk/index.js")),
     ("bulkhead:abort", include_str!("../sdk/abort.js")),
     ("bulkhead:agent", include_str!("../sdk/agent.js")),
@@ -32,7 +32,9 @@ const SDK: [(&str, &str); 24] = [
     ("bulkhead:news", include_str!("../sdk/news.js")),
     ("bulkhead:queue", include_str!("../sdk/queue.js")),
     ("bulkhead:readable", include_str!("../sdk/readable.js")),
+    ("bulkhead:snapshot", include_str!("../sdk/snapshot.js")),
     ("bulkhead:streams", include_str!("../sdk/streams.js")),
+    ("bulkhead:thrown", include_str!("../sdk/thrown.js")),
     ("bulkhead:timers", include_str!("../sdk/timers.js")),
     ("bulkhead:tools", include_str!("../sdk/tools.js")),
     ("bulkhead:transform", include_str!("../sdk/transform.js")),

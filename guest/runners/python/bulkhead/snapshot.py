@@ -7,7 +7,7 @@ from typing import Any
 
 from .agent import Agent
 from .context import Context
-from .errors import AgentError
+from .errors import AgentError, call
 from .unicode import utf8
 
 _PLAIN = (str, int, float, bool, type(None))
@@ -15,11 +15,14 @@ _PLAIN = (str, int, float, bool, type(None))
 
 def save(ctx: Context) -> bytes:
     """The snapshot; empty if state and history are as they were in the beginning."""
-    if ctx.state == ctx.agent.state and not ctx.history:
-        return b""
-    _check(ctx.state, "state")
-    kept = {"v": ctx.agent.version, "state": ctx.state, "history": ctx.history}
-    return utf8(json.dumps(kept, ensure_ascii=False, separators=(",", ":")))
+    try:
+        if ctx.state == ctx.agent.state and not ctx.history:
+            return b""
+        _check(ctx.state, "state", set())
+        kept = {"v": ctx.agent.version, "state": ctx.state, "history": ctx.history}
+        return utf8(json.dumps(kept, ensure_ascii=False, separators=(",", ":")))
+    except RecursionError:
+        raise _unwritable("state", "is nested too deep") from None
 
 
 def load(ctx: Context, snapshot: bytes) -> None:
@@ -37,7 +40,7 @@ def _upgraded(agent: Agent, version: int, state: Any) -> Any:
     if version == agent.version:
         return state
     if version < agent.version and agent.upgrade:
-        return agent.upgrade(version, state)
+        return call(agent.upgrade, version, state)
     raise AgentError("bad-snapshot", f"snapshot has version {version}, this agent reads version {agent.version}", fatal=True)
 
 
@@ -46,18 +49,27 @@ def _with_defaults(agent: Agent, state: Any) -> Any:
     return {**agent.new_state(), **state} if isinstance(state, dict) and isinstance(agent.state, dict) else state
 
 
-def _check(value: Any, path: str) -> None:
+def _check(value: Any, path: str, around: set[int]) -> None:
     """JSON would turn keys into text silently, and says of other values only their type."""
+    if id(value) in around:
+        raise _unwritable(path, "is a part of itself")
+    if isinstance(value, (dict, list, tuple)):
+        around.add(id(value))
+        _check_inside(value, path, around)
+        around.remove(id(value))
+    elif not isinstance(value, _PLAIN):
+        raise _unwritable(path, f"is a {type(value).__name__}")
+
+
+def _check_inside(value: Any, path: str, around: set[int]) -> None:
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
                 raise _unwritable(path, f"has the key {key!r}, and JSON's keys are text")
-            _check(item, f"{path}[{key!r}]")
-    elif isinstance(value, (list, tuple)):
+            _check(item, f"{path}[{key!r}]", around)
+    else:
         for index, item in enumerate(value):
-            _check(item, f"{path}[{index}]")
-    elif not isinstance(value, _PLAIN):
-        raise _unwritable(path, f"is a {type(value).__name__}")
+            _check(item, f"{path}[{index}]", around)
 
 
 def _unwritable(path: str, what: str) -> AgentError:

@@ -59,13 +59,22 @@ class Life(Stage):
                 self.assertEqual((error.code, error.fatal), ("bad-snapshot", True))
 
     def test_a_state_that_json_would_change_is_not_saved(self) -> None:
-        for value, part in [("{1}", "state['x'] is a set"), ("{1: 2}", "has the key 1"), ("[b'']", "state['x'][0] is a bytes")]:
+        for value, part in [("{1}", "state['x'] is a set"), ("ctx.state", "state['x'] is a part of itself"), ("[ctx.state]", "state['x'][0] is a part of itself"), ("{1: 2}", "has the key 1"), ("[b'']", "state['x'][0] is a bytes")]:
             with self.subTest(part):
                 self._forget()
                 self.play(HANDLER + f"    ctx.state['x'] = {value}\n")
                 error = self.refused(self.snapshot)
                 self.assertEqual((error.code, error.fatal), ("snapshot-failed", False))
                 self.assertIn(part, error.message)
+
+    def test_a_state_that_is_nested_too_deep_is_not_saved(self) -> None:
+        self.play(HANDLER + "    for _ in range(2000):\n        ctx.state = {'x': ctx.state}\n")
+        error = self.refused(self.snapshot)
+        self.assertEqual((error.code, error.message), ("snapshot-failed", "state cannot be written as JSON: state is nested too deep"))
+
+    def test_a_value_may_be_in_a_state_twice(self) -> None:
+        self.play(HANDLER + "    x = [1]\n    ctx.state['x'] = [x, x]\n")
+        self.assertIn(b'"state":{"x":[[1],[1]]}', self.snapshot())
 
     def test_replies_and_ends(self) -> None:
         self.start(HANDLER + "    return {'text': 'hi', 'none': None, 'done': done('bye'), 'proceed': proceed(), 'ctx': ctx.done()}[message.text]\n")

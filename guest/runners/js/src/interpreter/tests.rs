@@ -1,0 +1,156 @@
+//! Agents without a host: they may call nothing of it.
+
+use super::*;
+
+/// What becomes of an agent whose handler has this body.
+fn handler<R>(body: &str, then: impl FnOnce(&Interpreter) -> R) -> R {
+    let text = format!(
+        "import {{ agent, AgentError }} from \"@bulkhead/agent\";\n\
+         export default agent({{ async message(received, ctx) {{ const {{ state }} = ctx; {body} }} }});\n"
+    );
+    with(|interpreter| {
+        interpreter.begin("agent.js", &[("agent.js", &text)]).expect("it starts");
+        then(interpreter)
+    })
+}
+
+fn snapshot_of(body: &str) -> Result<String, AgentError> {
+    handler(body, |agent| {
+        agent.ask().expect("it answers");
+        let snapshot = agent.snapshot();
+        agent.ask().expect("and goes on");
+        snapshot
+    })
+}
+
+/// Kinds and messages of the exceptions that leave a handler.
+fn thrown(body: &str) -> Vec<(String, String)> {
+    let error = handler(body, |agent| agent.ask().expect_err("it throws"));
+    error.exceptions.into_iter().map(|each| (each.kind, each.message)).collect()
+}
+
+fn kinds(body: &str) -> Vec<String> {
+    thrown(body).into_iter().map(|(kind, _)| kind).collect()
+}
+
+#[test]
+fn a_state_that_json_cannot_hold_is_refused_with_its_path() {
+    for (body, why) in [
+        ("state.self = state;", "state.self is a part of itself"),
+        ("state.a = [{ b: state }];", "state.a[0].b is a part of itself"),
+        ("state.n = 1n;", "state.n is a BigInt"),
+        ("state.seen = new Set();", "state.seen is a Set"),
+        ("state['by id'] = [new Map()];", "state[\"by id\"][0] is a Map"),
+        ("state.f = () => 1;", "state.f is a function"),
+        ("state.s = Symbol('s');", "state.s is a symbol"),
+        ("state.last = new TypeError('x');", "state.last is a TypeError"),
+        ("state.last = new Error('x');", "state.last is an Error"),
+        ("state.work = Promise.resolve();", "state.work is a Promise"),
+        ("state.bytes = new Uint8Array(2);", "state.bytes is a Uint8Array"),
+        ("ctx.state = new Map();", "state is a Map"),
+        (
+            "Object.defineProperty(state, 'x', { enumerable: true, get() { throw new RangeError('no'); }, configurable: true });",
+            "it throws RangeError: no",
+        ),
+    ] {
+        let error = snapshot_of(body).expect_err(body);
+        assert_eq!((&*error.code, error.fatal), ("snapshot-failed", false), "{body}");
+        assert_eq!(error.message, format!("state cannot be written as JSON: {why}"));
+        assert!(error.exceptions.is_empty(), "{body}");
+    }
+}
+
+#[test]
+fn a_state_that_json_can_hold_is_kept_as_json_has_it() {
+    for (body, state) in [
+        ("state.a = [1, 'x', null, true, { b: [] }];", r#"{"a":[1,"x",null,true,{"b":[]}]}"#),
+        ("const x = [1]; state.a = [x, x];", r#"{"a":[[1],[1]]}"#),
+        ("state.at = new Date(0);", r#"{"at":"1970-01-01T00:00:00.000Z"}"#),
+        (
+            "class Note { text = 'x'; read() {} } state.note = new Note();",
+            r#"{"note":{"text":"x"}}"#,
+        ),
+        (
+            "state.x = undefined; state.n = NaN; state.o = Object.create(null);",
+            r#"{"n":null,"o":{}}"#,
+        ),
+        ("ctx.state = 7;", "7"),
+    ] {
+        let snapshot = snapshot_of(body).expect(body);
+        assert_eq!(snapshot, format!(r#"{{"v":1,"state":{state},"history":[]}}"#), "{body}");
+    }
+    assert_eq!(snapshot_of("").expect("nothing to keep"), "");
+}
+
+#[test]
+fn a_state_may_be_nested_deeper_than_calls() {
+    let deep = "let x = state; for (let i = 0; i < 1500; i++) x = x.x = {};";
+    match snapshot_of(deep) {
+        Ok(snapshot) => assert!(snapshot.contains(r#"{"x":{"x":"#)),
+        Err(error) => assert_eq!(error.code, "snapshot-failed"),
+    }
+}
+
+#[test]
+fn what_is_in_an_aggregate_error_follows_it() {
+    let aggregate = "throw new AggregateError([new TypeError('a', { cause: new Error('c') }), new RangeError('b')], 'all', { cause: 'why' });";
+    let expected = [
+        ("AggregateError", "all"),
+        ("TypeError", "a"),
+        ("Error", "c"),
+        ("RangeError", "b"),
+        ("string", "why"),
+    ];
+    assert_eq!(thrown(aggregate), expected.map(|(kind, text)| (kind.to_owned(), text.to_owned())));
+    let any =
+        "await Promise.any([Promise.reject(new Error('a')), Promise.reject(new TypeError('b'))]);";
+    assert_eq!(kinds(any), ["AggregateError", "Error", "TypeError"]);
+}
+
+#[test]
+fn many_causes_are_bounded() {
+    let many =
+        "throw new AggregateError(Array.from({ length: 100 }, (_, i) => new Error(`${i}`)));";
+    assert_eq!(thrown(many).len(), 8);
+    let circle = "const error = new Error('a'); error.cause = error; throw error;";
+    assert_eq!(kinds(circle), ["Error"]);
+    let unreadable = "throw new AggregateError([{ toJSON() { throw 1; } }, { get constructor() { throw 1; } }, 'b']);";
+    assert_eq!(kinds(unreadable).len(), 4);
+}
+
+/// Why an agent of these files does not start, and where: the first of them is its entry.
+fn refused(files: &[(&str, &str)]) -> (String, String, u32) {
+    let error = with(|interpreter| interpreter.begin(files[0].0, files).expect_err("it fails"));
+    let exception = &error.exceptions[0];
+    let frame = exception.frames.first().expect("a place");
+    (exception.message.clone(), frame.file.clone(), frame.line)
+}
+
+#[test]
+fn an_import_of_a_name_that_is_not_there_has_its_place() {
+    let (message, file, line) = refused(&[(
+        "agent.js",
+        "\nimport { agnt } from \"@bulkhead/agent\";\nexport default agnt({});\n",
+    )]);
+    assert_eq!(message, "Could not find export 'agnt' in module '@bulkhead/agent'");
+    assert_eq!((&*file, line), ("agent.js", 2));
+    let (message, file, line) = refused(&[
+        ("agent.ts", "import { a } from \"./a\";\nexport default a;\n"),
+        (
+            "a.ts",
+            "import { agent, Context } from \"@bulkhead/agent\";\nexport const a = (c: Context) => agent({});\n",
+        ),
+    ]);
+    assert!(message.ends_with(": if it is a type, import it with `import type`"), "{message}");
+    assert_eq!((&*file, line), ("a.ts", 1));
+}
+
+#[test]
+fn a_file_that_is_not_there_is_explained() {
+    let text = "import y from \"./lib/y.js\";\n";
+    let (alone, file, line) = refused(&[("agent.js", text)]);
+    assert!(alone.contains("is this one file") && alone.contains("`source`"), "{alone}");
+    assert_eq!((&*file, line), ("agent.js", 1));
+    let (message, ..) = refused(&[("agent.js", text), ("x.js", "")]);
+    assert!(message.ends_with("there is no such file"), "{message}");
+}
