@@ -110,6 +110,19 @@ fn an_agent_is_written_talked_to_broken_and_mended() {
     dev.say("boom");
     dev.shows("mended");
 
+    // A start that takes long is not blamed on a compiler that does not run. The configuration has the host start again.
+    edit(
+        &agent,
+        "export default",
+        "for (const until = Date.now() + 4000; Date.now() < until; );\nexport default",
+    );
+    dev.shows("state kept");
+    edit(&project.join("bulkhead.toml"), "[server]", "# Edited.\n[server]");
+    dev.shows("the host starts again");
+    let begin = dev.shows("state kept").join("\n");
+    assert!(begin.contains("toast starts, which takes a while"), "{begin}");
+    assert!(!begin.contains("compiled"), "{begin}");
+
     // Ctrl-C ends it, and the host with it.
     let dev_pid = Pid::from_child(&dev.child);
     let hosts = processes::all_children(dev_pid);
@@ -119,4 +132,26 @@ fn an_agent_is_written_talked_to_broken_and_mended() {
     harness::wait_until("the host has ended", || {
         hosts.iter().all(|host| !processes::is_alive(*host))
     });
+}
+
+#[test]
+fn the_end_of_stdin_is_the_end_though_the_configuration_is_broken() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(new(dir.path(), "js").status.success());
+    let project = dir.path().join("toast");
+    let config = project.join("bulkhead.toml");
+    edit(&config, "127.0.0.1:8080", "127.0.0.1:0");
+    // Nobody to talk to: it takes no runner.
+    edit(&config, "\n[[agents]] # started at boot\nid = \"toast\"\nrole = \"toast\"\n", "");
+    let mut dev = Dev::start(&project);
+    dev.shows("no agent is configured to talk to");
+    dev.say("hello");
+    dev.shows("not sent: no agent is configured to talk to");
+    edit(&config, "[server]", "[sever]");
+    dev.shows("waiting for a change of bulkhead.toml");
+    dev.say("hello");
+    dev.shows("not sent: the host does not run");
+    let Dev { mut child, stdin, .. } = dev;
+    drop(stdin);
+    assert!(child.wait().expect("it ends").success());
 }

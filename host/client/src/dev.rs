@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use bulkhead_terminal::ColourChoice;
 use bulkhead_types::AgentId;
 use clap::Args;
-use tokio::time::sleep;
+use tokio::time::interval;
 
 use crate::args::parse_agent;
 use crate::author::process::Process;
@@ -33,7 +33,7 @@ use crate::author::project::ReadProject;
 use crate::author::signals::Signals;
 use crate::failure::Failure;
 use crate::screen::Screen;
-use input::Input;
+use input::{Input, Typed};
 use output::Output;
 use round::Round;
 use watch::{POLL, Watch};
@@ -62,7 +62,8 @@ state of their last snapshot; at a change of the configuration the host starts a
 dev.log in its state directory. Ctrl-C or Ctrl-D ends the host, and then the command.
 
 Without a terminal each line of stdin is a message, and the end of stdin is the end. Where there is no line at all, as in
-/dev/null, the command runs until a signal.
+/dev/null, the command runs until a signal. A line that comes while the host does not run, because the configuration is
+broken, is not sent, and that is said.
 
 Exit codes:
   0         ended by Ctrl-C, or by the end of stdin
@@ -143,7 +144,10 @@ impl Dev<'_> {
                 Err(failure) if is_first || matches!(failure, Failure::NobodyReads) => {
                     return Err(failure);
                 }
-                Err(failure) => self.wait_for_repair(&failure, watch).await?,
+                Err(failure) => match self.wait_for_repair(&failure, watch, input).await? {
+                    Next::End => return Ok(()),
+                    Next::Round => {}
+                },
             }
         }
     }
@@ -158,14 +162,29 @@ impl Dev<'_> {
         round.run(process, input).await
     }
 
-    /// The configuration was right before, and will be again.
-    async fn wait_for_repair(&self, failure: &Failure, mut watch: Watch) -> Result<(), Failure> {
+    /// The configuration was right before, and will be again, unless there is nobody any more to mend it.
+    async fn wait_for_repair(
+        &self,
+        failure: &Failure,
+        mut watch: Watch,
+        input: &mut Input,
+    ) -> Result<Next, Failure> {
         let words = failure.words().unwrap_or_default();
         self.output.wrong(&words)?;
         self.output.aside(&format!("waiting for a change of {}", self.args.config.display()))?;
-        while watch.poll().is_empty() {
-            sleep(POLL).await;
+        let mut polls = interval(POLL);
+        loop {
+            tokio::select! {
+                _ = polls.tick() => if !watch.poll().is_empty() {
+                    return Ok(Next::Round);
+                },
+                typed = input.next("> ", &self.output) => match typed? {
+                    Typed::Line(line) if line.trim().is_empty() => {}
+                    Typed::Line(_) => self.output.wrong("not sent: the host does not run")?,
+                    Typed::Nobody => {}
+                    Typed::End => return Ok(Next::End),
+                },
+            }
         }
-        Ok(())
     }
 }

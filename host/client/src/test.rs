@@ -254,28 +254,55 @@ fn agent_of(file: &ScriptFile, project: &Project) -> Result<StartRequest, String
 /// Reads what the host says, for as long as it runs. A first start that takes long is explained.
 async fn watch(process: &mut Process) -> Result<Infallible, Failure> {
     let mut slow = std::pin::pin!(sleep(SLOW));
-    let mut is_explained = false;
+    let mut first_start = FirstStart::Compiles;
     loop {
         tokio::select! {
             said = process.next() => match said? {
-                Said::Log(line) => is_explained |= log_line(&line),
+                Said::Log(line) => first_start = first_start.max(log_line(&line)),
                 Said::Words(words) => aside(&words),
                 Said::Ended(status) => return Err(ended(status)),
             },
-            () = &mut slow, if !is_explained => {
-                is_explained = true;
-                aside("what runs the agent is compiled once, which takes a while");
+            () = &mut slow, if first_start < FirstStart::Over => {
+                if let Some(words) = first_start.explained() {
+                    aside(words);
+                }
+                first_start = FirstStart::Over;
             }
         }
     }
 }
 
-/// Shows what an author should know of. Whether an agent has started, or failed to.
-fn log_line(line: &str) -> bool {
+/// How far the first start is, as far as that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum FirstStart {
+    /// Nothing is loaded: from the cache that would have been at once.
+    Compiles,
+    /// What runs the agent is loaded.
+    Runs,
+    /// The agent has started, or failed to; or the wait was explained.
+    Over,
+}
+
+impl FirstStart {
+    /// What to say of one that takes long.
+    fn explained(self) -> Option<&'static str> {
+        match self {
+            Self::Compiles => Some("what runs the agent is compiled once, which takes a while"),
+            Self::Runs => Some("the agent starts, which takes a while"),
+            Self::Over => None,
+        }
+    }
+}
+
+/// Shows what an author should know of. Returns how far the first start is at least.
+fn log_line(line: &str) -> FirstStart {
     match Fact::parse(line) {
-        Some(Fact::Start { .. } | Fact::StartFailed { .. }) => return true,
-        Some(Fact::ComponentLoaded { component, source, duration_ms }) if source == "compiled" => {
-            aside(&format!("compiled {component} in {}", words::millis(duration_ms)));
+        Some(Fact::Start { .. } | Fact::StartFailed { .. }) => return FirstStart::Over,
+        Some(Fact::ComponentLoaded { component, source, duration_ms }) => {
+            if source == "compiled" {
+                aside(&format!("compiled {component} in {}", words::millis(duration_ms)));
+            }
+            return FirstStart::Runs;
         }
         Some(_) => {}
         None => {
@@ -284,7 +311,7 @@ fn log_line(line: &str) -> bool {
             }
         }
     }
-    false
+    FirstStart::Compiles
 }
 
 /// A line beside the results.
@@ -308,6 +335,7 @@ mod tests {
         let control = Configured { listen, token: None, state_dir: PathBuf::new() };
         let role = |name: &&str| RoleCode {
             name: (*name).to_owned(),
+            component: (*name).to_owned(),
             path: PathBuf::new(),
             base: PathBuf::new(),
             has_model: false,

@@ -46,7 +46,8 @@ fn project(path: &Path, settings: Settings) -> Project {
         };
         let (path, base) = (path.clone(), base.to_owned());
         let has_model = !role.models.is_empty();
-        Some(RoleCode { name: name.to_string(), path, base, has_model })
+        let (name, component) = (name.to_string(), role.component.to_string());
+        Some(RoleCode { name, component, path, base, has_model })
     });
     Project {
         roles: roles.collect(),

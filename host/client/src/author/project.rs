@@ -24,6 +24,8 @@ pub struct Project {
 pub struct RoleCode {
     /// Its name.
     pub name: String,
+    /// Its component; of source code the runner.
+    pub component: String,
     /// Its source, a file or a directory; or its component.
     pub path: PathBuf,
     /// What paths in the frames of an exception are relative to.
@@ -68,6 +70,7 @@ mod tests {
         let control = Configured { listen, token: None, state_dir: PathBuf::new() };
         let role = |name: &&str| RoleCode {
             name: (*name).to_owned(),
+            component: (*name).to_owned(),
             path: PathBuf::new(),
             base: PathBuf::new(),
             has_model: false,

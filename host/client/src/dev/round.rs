@@ -1,7 +1,7 @@
 //! The time of one child: what comes from all sides, and what follows from it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -49,6 +49,8 @@ pub(super) struct Round<'a> {
     output: &'a Output,
     /// That one runs, or has failed to.
     is_settled: Cell<bool>,
+    /// Components that are ready.
+    loaded: RefCell<BTreeSet<String>>,
     /// Agents that are started because of a file.
     edited: RefCell<BTreeMap<AgentId, String>>,
     /// Events of the turn that is shown.
@@ -75,6 +77,7 @@ impl<'a> Round<'a> {
             session,
             output,
             is_settled: Cell::new(false),
+            loaded: RefCell::default(),
             edited: RefCell::default(),
             emitted: RefCell::default(),
             last_log: RefCell::default(),
@@ -98,8 +101,9 @@ impl<'a> Round<'a> {
         let mut next = None;
         self.greet()?;
         loop {
-            let may_talk =
-                self.is_settled.get() && turn.is_none() && starts.is_empty() && next.is_none();
+            let is_ready = self.is_settled.get() && turn.is_none() && starts.is_empty();
+            // Where nobody is talked to, the end of stdin is the end all the same.
+            let may_talk = (is_ready || self.agent.is_none()) && next.is_none();
             tokio::select! {
                 said = process.next() => match said? {
                     Said::Log(line) => self.log_line(&line, next.is_some())?,
@@ -114,8 +118,11 @@ impl<'a> Round<'a> {
                 Some(done) = starts.next() => self.report(done)?,
                 Some(followed) = events.next() => self.event(followed, turn.is_some())?,
                 typed = input.next(prompt.as_deref().unwrap_or_default(), self.output),
-                    if may_talk && prompt.is_some() => match typed? {
+                    if may_talk => match typed? {
                     Typed::Line(line) if line.trim().is_empty() => {}
+                    Typed::Line(_) if self.agent.is_none() => {
+                        self.output.wrong("not sent: no agent is configured to talk to")?;
+                    }
                     Typed::Line(line) => turn = Some(self.talk(line).boxed_local()),
                     Typed::Nobody => {}
                     Typed::End => {
@@ -158,10 +165,14 @@ impl<'a> Round<'a> {
 
     fn explain_wait(&self) -> Result<(), Failure> {
         match &self.agent {
-            Some(agent) if !self.is_settled.get() => self.output.aside(&format!(
-                "{} starts; what runs it is compiled once, which takes a while",
-                agent.agent_id
-            )),
+            Some(agent) if !self.is_settled.get() => {
+                let role = self.project.role(&agent.role);
+                let loaded = self.loaded.borrow();
+                let is_loaded = role.is_some_and(|role| loaded.contains(&role.component));
+                // From the cache it would have been loaded at once.
+                let how = if is_loaded { "," } else { "; what runs it is compiled once," };
+                self.output.aside(&format!("{} starts{how} which takes a while", agent.agent_id))
+            }
             _ => Ok(()),
         }
     }
@@ -284,11 +295,11 @@ impl<'a> Round<'a> {
             {
                 self.output.aside(&format!("{agent_id} ended ({reason}): {message}"))
             }
-            Some(Fact::ComponentLoaded { component, source, duration_ms })
-                if source == "compiled" =>
-            {
+            Some(Fact::ComponentLoaded { component, source, duration_ms }) => {
                 let took = words::millis(duration_ms);
-                self.output.aside(&format!("compiled {component} in {took}"))
+                let words = format!("compiled {component} in {took}");
+                self.loaded.borrow_mut().insert(component);
+                if source == "compiled" { self.output.aside(&words) } else { Ok(()) }
             }
             Some(_) => Ok(()),
             None => match Complaint::parse(line).filter(|_| !is_ending) {
