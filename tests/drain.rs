@@ -338,6 +338,29 @@ fn a_second_signal_ends_at_once() {
 }
 
 #[test]
+fn an_end_that_a_second_signal_cut_short_is_clean_for_the_next_run() {
+    let mut first = slow().start();
+    first.client().start("busy", "hang");
+    std::thread::scope(|scope| {
+        let turn = busy(scope, first.client(), "busy", "60000");
+        first.signal(Signal::TERM);
+        phase_begins(&first, "settling");
+        std::thread::sleep(SIGNAL_DEBOUNCE);
+        first.signal(Signal::TERM);
+        turn.join().expect("the sender").expect_error(502, &[]);
+    });
+    assert_eq!(first.wait().code(), Some(UNCLEAN));
+    let second = first.restart();
+    let line = second.wait_for_number(&["container.previous_run"], 1);
+    assert_eq!(
+        (&line["cause"], &line["confidence"]),
+        (&json!("clean"), &json!("high")),
+        "{line:#}"
+    );
+    second.ready().finish();
+}
+
+#[test]
 fn an_interrupt_does_not_wait_for_mail() {
     let host = Host::builder().guest("puppet").start();
     let client = host.client();

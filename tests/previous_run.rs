@@ -360,12 +360,13 @@ fn a_kill_before_the_boot_is_through_is_a_kill_and_no_failure_of_the_boot() {
     says(&line, "unknown", "low", "error");
     assert_eq!(line["lastState"], "started", "{line:#}");
     has(&line, "evidence", "its boot came no further than started");
-    // A boot that was not through cannot end clean.
+    // A boot that is asked to end, and does, is clean.
     second.signal(Signal::INT);
     second.wait();
     let mut third = first.restart();
     let line = previous_run(&third, 1);
-    says(&line, "orchestrator_stop", "high", "info");
+    says(&line, "clean", "high", "info");
+    has(&line, "evidence", "its boot came no further than started");
     kill(&third, Signal::KILL);
     third.wait();
     // Init saw it.

@@ -103,12 +103,9 @@ pub enum OpenError {
 /// Why a state was not written down.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// A run is clean only after hydration and drain.
-    #[error("the run cannot be clean: it was never {}", missing.as_str())]
-    NotThrough {
-        /// What it did not reach.
-        missing: RunState,
-    },
+    /// A run is clean only after its drain.
+    #[error("the run cannot be clean: it was never draining")]
+    NotThrough,
     /// It is written, and outlives the process; it may not outlive the machine.
     #[error("sync the black box")]
     Sync(#[source] io::Error),
@@ -221,8 +218,8 @@ impl BlackBox {
 
     /// Writes down that the run came so far, and waits until the disk has it (milliseconds).
     ///
-    /// [`RunState::Clean`] is refused before hydration and drain were through, and is bound to the run id;
-    /// after it nothing else should be written.
+    /// [`RunState::Clean`] is refused without a drain, and is bound to the run id; after it nothing else should be
+    /// written.
     pub fn reached(&self, state: RunState) -> Result<(), StateError> {
         let Some(open) = &self.open else { return Ok(()) };
         if state == RunState::Clean {
@@ -279,11 +276,9 @@ impl Open {
     }
 
     fn make_clean(&self) -> Result<(), StateError> {
-        for state in [RunState::Hydrated, RunState::Draining] {
-            let word = Word::Reached(state);
-            if layout::value(word, self.word(word).load(Acquire)).is_none() {
-                return Err(StateError::NotThrough { missing: state });
-            }
+        let word = Word::Reached(RunState::Draining);
+        if layout::value(word, self.word(word).load(Acquire)).is_none() {
+            return Err(StateError::NotThrough);
         }
         // What came before the marker is on the disk before the marker is.
         self.map.sync().map_err(StateError::Sync)?;

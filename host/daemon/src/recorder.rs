@@ -84,7 +84,7 @@ impl Recorder {
         }
     }
 
-    /// Writes down that the run ended well. One that ended before its boot was through did not.
+    /// Writes down that the run came to its end, as it was asked to.
     pub fn mark_clean(&self) {
         if let Err(error @ StateError::Sync(_)) = self.blackbox.reached(RunState::Clean) {
             // The log is closed.

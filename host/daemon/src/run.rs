@@ -548,9 +548,7 @@ fn end(host: Host, report: &DrainReport, settings: &Settings) -> Exit {
     }
     // The last word: whatever goes wrong before it is an end that was not clean.
     memory.stop();
-    if !report.cut {
-        recorder.mark_clean();
-    }
+    recorder.mark_clean();
     // With the marker: the log is closed.
     if !recorder.leave_evidence(LAST_WORD) {
         let _ = writeln!(

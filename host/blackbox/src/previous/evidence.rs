@@ -150,7 +150,8 @@ impl<'a> Evidence<'a> {
 
     /// How far the boot came.
     pub fn boot_sentence(&self) -> Option<String> {
-        let phase = self.run.state()?;
+        let states = self.run.reached.iter().map(|(state, _)| *state);
+        let phase = states.filter(|state| *state <= RunState::Hydrated).max()?;
         Some(format!("its boot came no further than {}", phase.as_str()))
     }
 

@@ -215,9 +215,15 @@ fn a_clean_marker_of_another_run_proves_nothing() {
 }
 
 #[test]
-fn a_clean_marker_before_hydration_or_without_a_drain_proves_nothing() {
+fn a_run_that_was_asked_to_end_while_it_booted_and_did_is_clean() {
     let run = busy().only_came_to(RunState::Started).came_to(RunState::Draining).marked("run-1");
-    excludes(&judge(&run, &quiet()), "clean: the clean marker was written before hydration");
+    let judged = check(&run, &after(Some(Exited(0))), Cause::Clean, High);
+    assert_eq!(judged.evidence[0], "it marked itself as clean after the drain");
+    assert_eq!(judged.evidence[1], "its boot came no further than started");
+}
+
+#[test]
+fn a_clean_marker_without_a_drain_proves_nothing() {
     let run = busy().marked("run-1");
     let judged = check(&run, &after(SIGKILL), Cause::ExternalSigkill, High);
     excludes(&judged, "clean: the clean marker was written without a drain");
