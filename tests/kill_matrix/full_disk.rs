@@ -104,6 +104,7 @@ fn a_full_disk_costs_what_is_on_it_and_nothing_else() {
     let line = host.wait_for_number(&["container.previous_run"], 2);
     assert_eq!(line["cause"], "external_sigkill", "{line:#}");
     assert_eq!(line["inFlight"][0]["agentId"], "busy", "{line:#}");
+    let second = line["runId"].clone();
     let last = host.events_of(&format!("full-{}", CRASHES - 1), "agent.exit");
     assert!(line["lastSeq"].as_u64() >= last[0]["seq"].as_u64(), "{line:#}");
 
@@ -131,6 +132,9 @@ fn a_full_disk_costs_what_is_on_it_and_nothing_else() {
     let line = host.wait_for_number(&["container.previous_run"], 3);
     let evidence = line["evidence"].to_string();
     assert!(evidence.contains("left no black box") && evidence.contains("signal 9"), "{line:#}");
+    assert_eq!(line["previousRunId"], second, "{line:#}");
+    let earlier = line["earlier"].as_array().map_or(0, Vec::len);
+    assert_eq!(earlier, 0, "the run before was reported on the full disk: {line:#}");
     let host = host.ready();
     crash(&host, "after", 1);
     wait_until("records are written again", || {

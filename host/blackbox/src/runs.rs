@@ -10,9 +10,13 @@
 //! anything does not make the run before it forgotten. The file is replaced whole, and not synced: it is for the death
 //! of the process. After a death of the machine it may be the one of an earlier run; the black box, which is synced,
 //! then has the higher number and counts.
+//!
+//! On a full disk there is neither a new file nor a new black box. So the file has at least a block, which is
+//! overwritten then: a run that leaves nothing else is listed all the same.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use bulkhead_types::PreviousRun;
@@ -23,6 +27,9 @@ const NEW: &str = "runs.new";
 
 /// Largest file that is read.
 const MAX_BYTES: u64 = 2 * 1024 * 1024;
+
+/// What a file system gives a file at once, as a rule. Has room for all runs without what was judged of them.
+const BLOCK_BYTES: usize = 4096;
 
 /// Runs that wait to be reported. The oldest makes room, and is counted.
 pub const MAX_UNREPORTED: usize = 8;
@@ -128,17 +135,47 @@ impl Runs {
     }
 
     fn write(&mut self) -> io::Result<()> {
-        let kept = Kept { runs: self.runs.clone(), forgotten: self.forgotten };
         let new = self.dir.join(NEW);
-        let result = serde_json::to_vec(&kept)
-            .map_err(io::Error::from)
+        let result = self
+            .text()
             .and_then(|text| fs::write(&new, text))
             .and_then(|()| fs::rename(&new, self.dir.join(FILE)));
-        if result.is_err() {
+        let result = result.or_else(|error| {
             let _ = fs::remove_file(&new);
-        }
+            match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => self.overwrite(error),
+                _ => Err(error),
+            }
+        });
         self.is_there |= result.is_ok();
         result
+    }
+
+    fn text(&self) -> io::Result<Vec<u8>> {
+        let kept = Kept { runs: self.runs.clone(), forgotten: self.forgotten };
+        let mut text = serde_json::to_vec(&kept)?;
+        text.resize(text.len().max(BLOCK_BYTES), b' ');
+        Ok(text)
+    }
+
+    /// Writes into the blocks that the file has. What was judged goes if there is no room for it. Where there is no file,
+    /// an empty one says at least that there was a run.
+    fn overwrite(&self, full: io::Error) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(false).mode(0o600);
+        let file = file.open(self.dir.join(FILE))?;
+        let room = file.metadata()?.blocks() * 512;
+        let mut kept = self.clone();
+        let mut text = kept.text()?;
+        if text.len() as u64 > room {
+            kept.runs.iter_mut().for_each(|run| run.verdict = None);
+            text = kept.text()?;
+        }
+        if text.len() as u64 > room {
+            return Err(full);
+        }
+        file.write_all_at(&text, 0)?;
+        file.set_len(text.len() as u64)
     }
 }
 
@@ -148,6 +185,14 @@ mod tests {
 
     fn run(number: u64) -> KnownRun {
         KnownRun { run_id: format!("run-{number}"), number, has_box: true, verdict: None }
+    }
+
+    /// With a judgement that is as long as they become.
+    fn judged(number: u64) -> KnownRun {
+        let missing = crate::previous::Missing::Lost("x".repeat(1000));
+        let now = crate::previous::Observations::default();
+        let verdict = crate::previous::judge_without_box(&missing, Default::default(), &now);
+        KnownRun { verdict: Some(Box::new(verdict)), ..run(number) }
     }
 
     #[test]
@@ -207,6 +252,32 @@ mod tests {
             runs.begin(Vec::new(), run(1)).unwrap();
             assert_eq!(Runs::read(dir.path()).unreported(), [run(1)]);
         }
+    }
+
+    #[test]
+    fn where_there_is_no_room_the_file_is_overwritten_and_loses_at_most_what_was_judged() {
+        let dir = tempfile::tempdir().unwrap();
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let mut runs = Runs::read(dir.path());
+        runs.begin(Vec::new(), run(1)).unwrap();
+        let length = || fs::metadata(dir.path().join(FILE)).unwrap().len();
+        assert_eq!(length(), BLOCK_BYTES as u64);
+        runs.runs = (1..=MAX_UNREPORTED as u64).map(judged).collect();
+        runs.overwrite(full()).unwrap();
+        let read = Runs::read(dir.path());
+        assert_eq!(read.runs, (1..=MAX_UNREPORTED as u64).map(run).collect::<Vec<_>>());
+        runs.runs = vec![judged(2), run(3)];
+        runs.overwrite(full()).unwrap();
+        assert_eq!((Runs::read(dir.path()).runs, length()), (runs.runs, BLOCK_BYTES as u64));
+    }
+
+    #[test]
+    fn where_there_is_no_room_for_the_first_file_an_empty_one_is_a_sign_of_a_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let runs = Runs { runs: vec![run(1)], ..Runs::read(dir.path()) };
+        runs.overwrite(io::ErrorKind::StorageFull.into()).unwrap_err();
+        let read = Runs::read(dir.path());
+        assert!(read.is_there() && read.unreported().is_empty());
     }
 
     #[test]
