@@ -74,6 +74,7 @@ impl Begun {
             outside: outside.as_ref(),
             has_database,
             remark: remark.as_ref(),
+            damaged: at_sink.as_ref().map_or(&[][..], AtSink::damaged),
         };
         let in_place = blackbox::read(dir);
         let epoch = at_sink.as_ref().map_or(0, AtSink::epoch);

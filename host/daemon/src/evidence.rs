@@ -65,6 +65,11 @@ impl AtSink {
         self.run().ok().flatten()
     }
 
+    /// Documents that are not believed, one sentence each.
+    pub fn damaged(&self) -> &[String] {
+        self.left.as_ref().map_or(&[], |left| &left.damaged)
+    }
+
     /// The highest number of a run at the sink.
     pub fn epoch(&self) -> u64 {
         self.left.as_ref().map_or(0, |left| left.epoch)

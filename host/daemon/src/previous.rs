@@ -43,6 +43,8 @@ pub struct Traces<'a> {
     pub has_database: bool,
     /// What a reader should know of what was found outside of this disk.
     pub remark: Option<&'a Remark>,
+    /// Documents at the evidence sink that are not believed, one sentence each. Somebody wrote them, so there was a run.
+    pub damaged: &'a [String],
 }
 
 /// What an evidence sink has to do with a verdict.
@@ -239,6 +241,10 @@ impl Traces<'_> {
             (None, Found::Nothing) if !is_bare => Missing::Lost(
                 "the state directory was used by earlier runs, but has no black box".into(),
             ),
+            (None, Found::Nothing) if !self.damaged.is_empty() => Missing::Lost(format!(
+                "there was a run that left evidence at the sink, which cannot be read: {}",
+                self.damaged.join("; ")
+            )),
             (None, Found::Nothing) => Missing::NoRun,
         }
     }

@@ -34,6 +34,7 @@ pub fn log_last_end(args: &RunArgs, ends: &Ends, kernel: &Kernel, voice: &Voice)
         outside: None,
         has_database: true,
         remark: None,
+        damaged: &[],
     };
     let before = Before::judge(&traces, kernel);
     termination_log::write(&verdict(before.run()));

@@ -55,6 +55,7 @@ fn boot_to(
         outside: None,
         has_database: false,
         remark: None,
+        damaged: &[],
     };
     let (unreported, number) = (traces.unreported(), traces.next_number());
     let before = Before::judge(&traces, &Kernel::here());
@@ -224,6 +225,7 @@ fn what_is_said_from_outside_counts_when_no_init_process_saw_the_end() {
             outside: Some(&outside),
             has_database: false,
             remark: None,
+            damaged: &[],
         };
         let run = Before::judge(&traces, &Kernel::here()).run().clone();
         (run.cause, run.confidence)
@@ -246,6 +248,7 @@ fn what_is_said_from_outside_counts_when_no_init_process_saw_the_end() {
             outside: Some(&outside),
             has_database: false,
             remark: None,
+            damaged: &[],
         };
         let before = Before::judge(&traces, &Kernel::here()).judged;
         let run = before.iter().find(|run| run.previous_run_id.as_deref() == Some(run_id));
@@ -293,6 +296,7 @@ fn boot_with_sink(dir: &Path, sink: Result<Option<&LeftRun>, &Fault>) -> (Vec<Pr
         outside: None,
         has_database: false,
         remark: remark.as_ref(),
+        damaged: &[],
     };
     (Before::judge(&traces, &Kernel::here()).judged, believed)
 }
@@ -311,6 +315,47 @@ fn of_a_run_whose_disk_is_gone_its_digest_at_the_sink_counts() {
     let (judged, _) = boot_with_sink(dir.path(), Ok(Some(&silent)));
     assert_eq!(brief(&judged), [(Some("x"), Cause::Lost)]);
     assert!(boot_with_sink(dir.path(), Ok(None)).0[0].cause == Cause::None);
+}
+
+#[test]
+fn evidence_that_is_damaged_is_a_sign_of_a_run_where_there_is_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let judge = |damaged: &[String]| {
+        let (runs, boxes) = (Runs::read(dir.path()), blackbox::left(dir.path()));
+        let found = blackbox::read(dir.path());
+        let traces = Traces {
+            found: &found,
+            boxes: &boxes,
+            runs: &runs,
+            ends: &[],
+            forgotten: 0,
+            outside: None,
+            has_database: false,
+            remark: None,
+            damaged,
+        };
+        Before::judge(&traces, &Kernel::here()).run().clone()
+    };
+    let damaged = ["run-1.json is half-written or damaged".to_owned()];
+    assert_eq!(judge(&[]).cause, Cause::None);
+    let judged = judge(&damaged);
+    assert_eq!((judged.cause, judged.confidence), (Cause::Lost, Confidence::High));
+    assert!(judged.evidence[0].ends_with("run-1.json is half-written or damaged"), "{judged:#?}");
+    boot(dir.path(), "a", &[], Some(RunState::Clean));
+    assert_eq!(judge(&damaged).cause, Cause::Clean, "the disk knows more");
+}
+
+#[test]
+fn a_run_without_a_black_box_is_not_skipped_and_the_one_before_is_not_reported_again() {
+    let dir = tempfile::tempdir().unwrap();
+    boot(dir.path(), "a", &[], Some(RunState::Clean));
+    // The disk is full: the list is overwritten in its place, and there is no new box.
+    let mut runs = Runs::read(dir.path());
+    let b = KnownRun { run_id: "b".into(), number: 2, has_box: false, verdict: None };
+    runs.begin(runs.unreported().to_vec(), b).unwrap();
+    runs.set_reported().unwrap();
+    std::fs::rename(dir.path().join("blackbox"), dir.path().join("blackbox.previous")).unwrap();
+    assert_eq!(brief(&boot(dir.path(), "c", &[], None)), [(Some("b"), Cause::Unknown)]);
 }
 
 #[test]
