@@ -203,7 +203,9 @@ impl StartFailure {
             }
             Self::GuestError => "read the agent's error message",
             Self::GuestCrashed => "read the crash record",
-            Self::Host => "read the host's log: this is a failure of the host, not of the agent",
+            Self::Host => {
+                "read the error, and the host's log: this is a failure of the host, not of the agent"
+            }
         }
     }
 }

@@ -9,8 +9,7 @@ use wasmtime::{GcHeapOutOfMemory, Trap};
 
 use crate::backtrace;
 use crate::instance_context::InstanceContext;
-use crate::interrupt::HostFault;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{HostFault, Interrupt, WorkspaceFault};
 use crate::meter::Meter;
 use crate::symbolizer::source;
 
@@ -23,6 +22,9 @@ const MAX_CAUSE_BYTES: usize = 4096;
 
 /// Frames below which a repeating backtrace is no recursion.
 const RECURSION_MIN_FRAMES: usize = 16;
+
+/// Code of the exit of an incarnation whose workspace could not be opened.
+pub const WORKSPACE_UNUSABLE: &str = "workspace-unusable";
 
 /// Names the end that an error of the engine stands for.
 pub(crate) fn classify(
@@ -46,6 +48,9 @@ pub(crate) fn classify(
         // outside of memory. The guest broke the rules of its own contract.
         Exit::new(ExitReason::Trap, phase, chain(error))
     };
+    if error.downcast_ref::<WorkspaceFault>().is_some() {
+        exit.code = Some(WORKSPACE_UNUSABLE.into());
+    }
     if exit.host_call.is_none() {
         exit.host_call = failed_host_call(error, &frames, instance_context).map(str::to_owned);
     }

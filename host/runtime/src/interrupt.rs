@@ -1,5 +1,7 @@
 //! Ends that the host imposes on a running guest. They travel as errors through the engine.
 
+use std::path::PathBuf;
+
 use bulkhead_types::{ExitReason, HostKind};
 
 /// What it means when a call's wall time is over.
@@ -75,6 +77,14 @@ impl Interrupt {
             Self::NoRoom { .. } => ExitReason::EvictedMemoryPressure,
         }
     }
+}
+
+/// The workspace could be neither made nor opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot open its workspace {}: {why}", path.display())]
+pub(crate) struct WorkspaceFault {
+    pub path: PathBuf,
+    pub why: std::io::Error,
 }
 
 /// A host function failed in a way that is the host's fault.

@@ -93,6 +93,7 @@ pub use core_dump::{
 };
 pub use cpu::Cpu;
 pub use engine::{EngineError, open_own_page_map};
+pub use exit::WORKSPACE_UNUSABLE;
 pub use growth_budget::GrowthBudget;
 pub use guest_instance::{AgentFailure, Thrown};
 pub use host_call::HostCallNames;

@@ -31,7 +31,7 @@ use crate::guest_instance::Guest;
 use crate::guest_instance::GuestInstance;
 use crate::instance_context::InstanceContext;
 use crate::interfaces::tools::{Exec, ExecError, Executed, Starter};
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, WorkspaceFault};
 use crate::lanes::Lanes;
 use crate::load_error::LoadError;
 use crate::loaded::Loaded;
@@ -392,8 +392,9 @@ async fn prepare(instance_context: &InstanceContext, shared: &Shared) -> wasmtim
     instance_context.meter.enter_host();
     host_call::name("workspace.open");
     shared.blocking(instance_context).thread().await;
-    let state =
-        std::fs::create_dir_all(workspace).and_then(|()| State::new(instance_context, shared))?;
+    let state = std::fs::create_dir_all(workspace)
+        .and_then(|()| State::new(instance_context, shared))
+        .map_err(|why| WorkspaceFault { path: workspace.clone(), why })?;
     instance_context.meter.leave_host();
     match instance_context.meter.is_killed() {
         // Its start was given up meanwhile.

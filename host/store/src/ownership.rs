@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, access};
 use rustix::process::geteuid;
 
 /// Owner and mode of a path, or of the nearest directory above it that is there.
@@ -26,6 +27,12 @@ impl Ownership {
             Some(Self { path: path.to_owned(), uid, gid, mode })
         })
     }
+}
+
+/// Whose `path` is, or the nearest directory above it that is there, when this process may not write to it.
+pub fn unwritable(path: &Path) -> Option<Ownership> {
+    let ownership = Ownership::of(path)?;
+    access(&ownership.path, Access::WRITE_OK).is_err().then_some(ownership)
 }
 
 impl fmt::Display for Ownership {
@@ -64,6 +71,7 @@ mod tests {
         let owner = format!("{} has owner {own}, group ", dir.path().display());
         assert!(text.contains(&owner), "{text}");
         assert!(text.ends_with(&format!("mode 0750; this process has uid {own}")), "{text}");
+        assert_eq!(unwritable(&dir.path().join("none/below")), None);
         let other = io::Error::from(io::ErrorKind::NotFound);
         assert_eq!(explain(&other, dir.path()), other.to_string());
     }

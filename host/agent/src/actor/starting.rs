@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulkhead_runtime::{CallLimits, ShutdownReason, StartInfo};
+use bulkhead_runtime::{CallLimits, ShutdownReason, StartInfo, WORKSPACE_UNUSABLE};
+use bulkhead_store::ownership::unwritable;
 use bulkhead_types::event::StartTimings;
 use bulkhead_types::time::micros;
 use bulkhead_types::{Exit, ExitReason, Input, Phase};
@@ -75,7 +76,7 @@ impl Actor<'_> {
         }
     }
 
-    /// A start that ran out of time says how much it had and where it went.
+    /// A start that ran out of time says how much it had and where it went; one without a workspace, whose the disk is.
     fn with_figures(&self, mut exit: Exit) -> Exit {
         if exit.reason == ExitReason::StartFailed {
             let limit_ms = self.patience.as_millis();
@@ -86,6 +87,15 @@ impl Actor<'_> {
                 "did not start within {limit_ms} ms: waited {wait} ms, loaded its component in \
                  {compile} ms, was instantiated in {instantiate} ms, the rest is its own"
             );
+        }
+        if exit.code.as_deref() == Some(WORKSPACE_UNUSABLE) {
+            let whose = self.task.workspace.as_deref().and_then(unwritable);
+            let whose = whose.map(|whose| {
+                format!(
+                    ": {whose}; make the state directory writable for it, or set `workspace = false` for the role"
+                )
+            });
+            exit.message.extend(whose);
         }
         exit
     }
