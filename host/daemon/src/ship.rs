@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bulkhead_log::SharedSink;
 use bulkhead_ship::{
     ArchiveError, ArchiveNotice, Archives, Carrier, Notice, Opened, Outbox, Restored, Ship,
+    ShipError,
 };
 use bulkhead_store::{Database, database};
 use bulkhead_types::event::{
@@ -47,9 +48,17 @@ pub async fn restore(
     if let Some(why) = unusable {
         return Err(failed(why));
     }
+    // There is no log yet, and the lease is held meanwhile.
+    let tried_again = |error: &ShipError| {
+        let (to, patience) = (&ship.to, ship.restore);
+        let text = format!(
+            "the state of the town is not read from {to}: {error}; trying for at most {patience:?} (ship.restore_ms)"
+        );
+        eprintln!("bulkhead: {}", bulkhead_printable::lines(&text));
+    };
     tokio::select! {
         _ = signals.next() => Ok(None),
-        opened = bulkhead_ship::open(ship.clone(), epoch, &dir) => match opened {
+        opened = bulkhead_ship::open(ship.clone(), epoch, &dir, tried_again) => match opened {
             Ok(opened) => Ok(Some(Some(opened))),
             Err(error) => Err(failed(&error.to_string())),
         },

@@ -54,14 +54,22 @@ pub enum Restored {
 }
 
 /// Claims the log for this epoch of the lease, and restores the database in `dir` if the log is newer. Nobody may have it open.
-/// What may pass is tried again until [`Settings::restore`] is over.
-pub async fn open(settings: Settings, epoch: u64, dir: &Path) -> Result<Opened, ShipError> {
+/// What may pass is tried again until [`Settings::restore`] is over; the first time, `on_failure` gets it.
+pub async fn open(
+    settings: Settings,
+    epoch: u64,
+    dir: &Path,
+    on_failure: impl Fn(&ShipError),
+) -> Result<Opened, ShipError> {
     let until = Instant::now() + settings.restore;
     let mut last = None;
     let opened = timeout(settings.restore, async {
         loop {
             match try_open(&settings, epoch, dir).await {
                 Err(error) if error.may_pass() && Instant::now() < until => {
+                    if last.is_none() {
+                        on_failure(&error);
+                    }
                     last = Some(error);
                     sleep(AGAIN).await;
                 }

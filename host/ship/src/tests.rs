@@ -89,7 +89,7 @@ impl World {
 
     fn open(&self, disk: &str, epoch: u64) -> Result<Opened, ShipError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(open(self.settings(), epoch, &self.disk(disk)))
+        runtime.block_on(open(self.settings(), epoch, &self.disk(disk), |_| {}))
     }
 
     fn error(&self, disk: &str, epoch: u64) -> String {
@@ -280,7 +280,7 @@ fn the_end_is_shipped_while_the_runtime_of_the_boot_is_blocked() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         // A request that hangs is not given up before the end.
         let settings = Settings { call: 2 * PATIENCE, ..world.settings() };
-        let opened = runtime.block_on(open(settings, 1, &world.disk("a"))).unwrap();
+        let opened = runtime.block_on(open(settings, 1, &world.disk("a"), |_| {})).unwrap();
         let first = Copy::start(opened, &world.disk("a"));
         first.change("agent", began(1));
         first.end();

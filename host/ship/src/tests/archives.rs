@@ -35,7 +35,7 @@ impl Machine {
 
     fn with(world: &World, name: &str, epoch: u64, settings: Settings) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let opened = runtime.block_on(crate::open(settings, epoch, &world.disk(name)));
+        let opened = runtime.block_on(crate::open(settings, epoch, &world.disk(name), |_| {}));
         let folder = world.disk(name).join("workspaces");
         let notices = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&notices);

@@ -155,7 +155,7 @@ fn a_disk_that_is_full_at_a_restore_is_no_damaged_place() {
     let mut settings = world.settings();
     settings.restore = Duration::from_millis(300);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let opened = runtime.block_on(open(settings, 2, &disk));
+    let opened = runtime.block_on(open(settings, 2, &disk, |_| {}));
     let _ = std::process::Command::new("umount").arg("-l").arg(&disk).status();
     let Err(error) = opened else { panic!("it was opened") };
     assert!(matches!(error, ShipError::Local(_)), "{error:?}");
@@ -196,8 +196,13 @@ fn a_place_that_is_away_is_named_with_the_setting() {
     settings.restore = Duration::from_millis(300);
     settings.to = Address::File(world.dir.path().join("nowhere"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let opened = runtime.block_on(open(settings, 1, &world.disk("a")));
+    let told = std::cell::RefCell::new(Vec::new());
+    let tell = |error: &ShipError| told.borrow_mut().push(error.to_string());
+    let opened = runtime.block_on(open(settings, 1, &world.disk("a"), tell));
     let Err(error) = opened else { panic!("it was opened") };
     let error = error.to_string();
     assert!(error.contains("nowhere") && error.contains("ship.restore_ms"), "{error}");
+    // Once, and not at the end.
+    let told = told.into_inner();
+    assert!(told.len() == 1 && told[0].contains("nowhere"), "{told:?}");
 }
