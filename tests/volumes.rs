@@ -1,6 +1,7 @@
 //! A state directory that cannot be written to, and one that another host still has.
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use bulkhead_api::{Health, Readiness};
@@ -43,7 +44,7 @@ fn on_a_read_only_volume_the_host_works_and_nothing_is_durable() {
         "--mount",
         "sh",
         "-c",
-        "mount -t tmpfs -o ro,size=1m disk \"$PWD/state\" && exec \"$@\"",
+        "mount -t tmpfs -o ro,size=1m,mode=700 disk \"$PWD/state\" && exec \"$@\"",
         "sh",
     ];
     let dir = tempfile::tempdir().expect("make a directory");
@@ -76,7 +77,48 @@ fn where_permission_is_missing_the_host_works_and_names_owner_and_mode() {
     .ready();
     let named = ["Permission denied", "owner 0", "mode 0755", "uid 65532"];
     works_and_says_that_nothing_is_durable(&host, &named);
+    // A workspace needs the disk. The error says which, whose it is, and what to do.
+    let folder = host.workspace("two").display().to_string();
+    let what_to_do = "set `workspace = false`";
+    let refused = host.client().start_with("two", "echo", json!({}));
+    refused.expect_error(500, &[&named[..], &[&folder, what_to_do]].concat());
     host.finish();
+}
+
+#[test]
+fn a_directory_with_files_of_others_is_refused_as_it_is_by_run_and_check() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().expect("make a directory");
+    let state = dir.path().join("home");
+    std::fs::create_dir(&state).expect("make a directory");
+    std::fs::write(state.join("notes.txt"), "precious").expect("write a file");
+    let config = dir.path().join("bulkhead.toml");
+    for (place, mode, said) in [
+        (state.as_path(), 0o755, "notes.txt"),
+        (&state, 0o1777, "sticky, mode 1777"),
+        (Path::new("/"), 0, "root of the file system"),
+        (&state.join("notes.txt"), 0, "not a directory"),
+    ] {
+        if mode != 0 {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(place, mode).expect("set the mode");
+        }
+        let before = place.metadata().expect("it is there").permissions().mode();
+        std::fs::write(&config, builder().render(place)).expect("write the configuration");
+        let refused = run_to_end(&config, &[]);
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        let named = [&*place.display().to_string(), said, "new or an empty directory"];
+        assert!(named.iter().all(|name| refused.stderr.contains(name)), "{refused:?}");
+        let mut checked = Command::new(files::binary());
+        let checked = checked.args(["check", "--config"]).arg(&config).output();
+        let checked = checked.expect("run bulkhead");
+        let text = String::from_utf8_lossy(&checked.stdout);
+        assert_eq!(checked.status.code(), Some(2), "{text}");
+        assert!(named.iter().all(|name| text.contains(name)), "{text}");
+        let after = place.metadata().expect("it is there").permissions().mode();
+        assert_eq!(before, after);
+    }
+    assert_eq!(std::fs::read_dir(&state).expect("list it").count(), 1);
 }
 
 /// A second host with the configuration of a first one.

@@ -23,6 +23,7 @@ use crate::exit::Exit;
 use crate::failure::{Failure, print};
 use crate::model_calls;
 use crate::reach::{self, Finding};
+use crate::state_dir::foreign;
 
 /// Checks the configuration and every component, and with `--models` that each model endpoint answers.
 pub fn check(args: &CheckArgs) -> Result<Exit, Failure> {
@@ -41,8 +42,19 @@ pub fn check(args: &CheckArgs) -> Result<Exit, Failure> {
         false => reach_all(&settings, &settings.models)?,
     };
     let wrong = wrong + read_all(&settings)?;
-    let wrong = wrong + fetch_all(&settings)?;
-    let exit = load_all(&settings, Cache::Welcome)?;
+    let unfit = foreign::refuse(&settings.state_dir).err();
+    let is_fit = unfit.is_none();
+    let found: Vec<_> = unfit.into_iter().collect();
+    for line in &found {
+        say(line)?;
+    }
+    // Nothing is put where no host puts anything.
+    let (cache, missing) = match is_fit {
+        true => (Cache::Welcome, fetch_all(&settings)?),
+        false => (Cache::None, 0),
+    };
+    let wrong = wrong + found.len() + missing;
+    let exit = load_all(&settings, cache)?;
     match wrong {
         0 => Ok(exit),
         wrong => Err(Failure::bad_input(format!("{wrong} of the above failed"))),
@@ -142,6 +154,8 @@ fn reach_all(settings: &Settings, models: &[ModelEndpoint]) -> Result<usize, Fai
 /// What the compile cache is for a command.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Cache {
+    /// Nothing may be put there.
+    None,
     /// It is filled where that is possible: a check may be made where nothing can be written.
     Welcome,
     /// Filling it is what the command is for.
@@ -154,6 +168,7 @@ pub fn compile(args: &CompileArgs) -> Result<Exit, Failure> {
     if let Some(dir) = &args.out {
         return compile_into(dir, settings);
     }
+    foreign::refuse(&settings.state_dir).map_err(|why| Failure::new(Exit::CannotRun, why))?;
     fetch_needed(&settings)?;
     let exit = load_all(&settings, Cache::Needed)?;
     if let Some(dir) = &settings.runtime.aot_dir {
@@ -194,6 +209,7 @@ fn load_all(settings: &Settings, cache: Cache) -> Result<Exit, Failure> {
         .limit;
     let runtime = settings.runtime(limit.map(|limit| limit.bytes));
     let mut config = RuntimeConfig { max_agents: 1, core_dumps: None, ..runtime };
+    config.aot_dir = config.aot_dir.filter(|_| cache != Cache::None);
     let troubles = Arc::new(CacheTroubles::default());
     let build = |config: &RuntimeConfig| Runtime::new(config, Arc::clone(&troubles) as SharedSink);
     let runtime = build(&config).or_else(|error| match (cache, &error) {

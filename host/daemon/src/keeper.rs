@@ -30,6 +30,7 @@ use crate::failure::Failure;
 use crate::init::{KEEPER, KeeperMessage, KeeperOrder};
 use crate::lease_floor::LeaseFloor;
 use crate::run::settings;
+use crate::state_dir::foreign;
 
 /// What init hands to this process, if it is a keeper. Binds its lifetime to that of its init process.
 pub fn order() -> Result<Option<KeeperOrder>, Failure> {
@@ -64,6 +65,10 @@ pub fn run(args: &RunArgs, order: KeeperOrder) -> Result<ExitCode, Failure> {
     let Some(lease) = settings.lease else {
         return refused("the configuration has no [lease] any more".into());
     };
+    // Before the epoch is kept there, and before another copy waits for one that cannot run.
+    if let Err(why) = foreign::refuse(&settings.state_dir) {
+        return refused(why);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -2,7 +2,8 @@
 //!
 //! What lies in it decides what the host does: compiled code is run, records are believed. So it is for this user
 //! alone, and one that somebody else owns, or has put something into, is refused. Root may own it: a volume often is
-//! root's, and nothing can be kept from root in any case.
+//! root's, and nothing can be kept from root in any case. One that has been used for something else is refused as well,
+//! before anything in it is changed ([`foreign`]).
 //!
 //! A lock that others could open may be held by them, and a mode that was tightened takes nothing back from those that
 //! have it open. It is replaced by one that nobody else ever could open: at once when this process gets it, and also when
@@ -14,6 +15,8 @@
 //!
 //!  replaced: lock.new, made and locked by this process ── rename ─▶ lock
 //! ```
+
+pub mod foreign;
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Seek, Write};
@@ -67,6 +70,7 @@ impl StateDir {
     /// Makes the directory and takes its lock. A disk that takes nothing is no reason to refuse: then the host keeps
     /// nothing, see [`unusable`](Self::unusable).
     pub fn take(dir: &Path) -> Result<Self, Refused> {
+        foreign::refuse(dir).map_err(Refused::Unfit)?;
         let failed = |what: &str, error: &io::Error| {
             format!("cannot {what} the state directory {}: {}", dir.display(), explain(error, dir))
         };
@@ -115,9 +119,6 @@ fn be_alone(dir: &Path, meta: &Metadata) -> Result<(), String> {
     let own = geteuid().as_raw();
     let whose = || Ownership::of(dir).map_or_else(String::new, |it| it.to_string());
     let advice = "make it this user's with mode 0700, or set BULKHEAD_STATE_DIR to a directory that can be made so";
-    if !meta.is_dir() {
-        return Err(format!("the state directory {} is not a directory", dir.display()));
-    }
     if meta.uid() != own && meta.uid() != 0 {
         return Err(format!("the state directory belongs to another user: {}; {advice}", whose()));
     }
@@ -343,6 +344,16 @@ mod tests {
         }
         StateDir::take(&old).unwrap();
         assert_eq!((mode(&old), mode(&old.join(LOCK))), (0o700, 0o600));
+    }
+
+    #[test]
+    fn a_directory_of_others_is_refused_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("notes.txt"), "").unwrap();
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+        let error = refused(dir.path());
+        assert!(error.contains("notes.txt"), "{error}");
+        assert_eq!((mode(dir.path()), fs::read_dir(dir.path()).unwrap().count()), (0o755, 1));
     }
 
     #[test]
