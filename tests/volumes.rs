@@ -121,6 +121,30 @@ fn a_directory_with_files_of_others_is_refused_as_it_is_by_run_and_check() {
     assert_eq!(std::fs::read_dir(&state).expect("list it").count(), 1);
 }
 
+#[test]
+fn what_run_would_refuse_is_found_by_check() {
+    let dir = tempfile::tempdir().expect("make a directory");
+    let config = dir.path().join("bulkhead.toml");
+    let none = dir.path().join("none").display().to_string();
+    let text = builder().render(&dir.path().join("state"));
+    let mut table: toml::Table = text.parse().expect("TOML");
+    let server = table.entry("server").or_insert(toml::Value::Table(toml::Table::new()));
+    let server = server.as_table_mut().expect("a table");
+    for key in ["listen", "probe_listen"] {
+        server.insert(key.into(), "127.0.0.1:18".into());
+    }
+    let evidence = format!("sink = \"file://{none}\"\nname = \"a\"").parse::<toml::Table>();
+    table.insert("evidence".into(), evidence.expect("TOML").into());
+    std::fs::write(&config, table.to_string()).expect("write the configuration");
+    let checked = Command::new(files::binary()).args(["check", "--config"]).arg(&config).output();
+    let checked = checked.expect("run bulkhead");
+    let text = String::from_utf8_lossy(&checked.stdout);
+    assert_eq!(checked.status.code(), Some(2), "{text}");
+    for line in ["server.probe_listen: 127.0.0.1:18 ", &format!("evidence.sink: {none} is not")] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+}
+
 /// A second host with the configuration of a first one.
 struct Second {
     child: Child,

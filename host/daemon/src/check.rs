@@ -22,6 +22,7 @@ use crate::config::{self, ModelEndpoint, Settings};
 use crate::exit::Exit;
 use crate::failure::{Failure, print};
 use crate::model_calls;
+use crate::places;
 use crate::reach::{self, Finding};
 use crate::state_dir::foreign;
 
@@ -44,7 +45,7 @@ pub fn check(args: &CheckArgs) -> Result<Exit, Failure> {
     let wrong = wrong + read_all(&settings)?;
     let unfit = foreign::refuse(&settings.state_dir).err();
     let is_fit = unfit.is_none();
-    let found: Vec<_> = unfit.into_iter().collect();
+    let found: Vec<_> = unfit.into_iter().chain(places::look(&settings)).collect();
     for line in &found {
         say(line)?;
     }

@@ -36,6 +36,7 @@ mod notify;
 mod open_files;
 mod output;
 mod panics;
+mod places;
 mod previous;
 mod reach;
 mod recorder;
