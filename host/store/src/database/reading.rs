@@ -37,7 +37,7 @@ impl Shared {
         let Some(dir) = used else { return Ok(None) };
         // Who reads alone keeps the writer from opening the file meanwhile.
         let is_lost = || self.lanes.lock().lost.is_some();
-        let alone = is_lost().then(|| self.writes());
+        let alone = is_lost().then(|| self.writes.lock());
         if !file::may_be_there(dir) {
             let unread = self.lanes.lock().unread.clone();
             return unread.map_or(Ok(None), |reason| Err(NotDurable { reason }));
