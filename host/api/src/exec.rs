@@ -76,6 +76,8 @@ pub struct ExecAnswer {
     pub stdout: String,
     /// The same of stderr.
     pub stderr: String,
+    /// Whether both are UTF-8, and nothing is replaced.
+    pub utf8: bool,
 }
 
 #[cfg(test)]

@@ -167,6 +167,8 @@ pub struct DiffView {
     pub patch: String,
     /// There is more of it.
     pub truncated: bool,
+    /// Whether it is UTF-8. Elsewhere it does not apply, and `git diff` in the workspace has the bytes.
+    pub utf8: bool,
 }
 
 /// A file that is not committed as it is.

@@ -330,6 +330,16 @@ mod tests {
     use super::*;
     use crate::author::project::RoleCode;
 
+    #[test]
+    fn a_wait_is_for_a_compiler_only_while_nothing_is_loaded() {
+        let loaded = r#"{"event":"container.component_loaded","component":"runner-js","source":"cache","durationMs":3}"#;
+        let begin = FirstStart::Compiles.max(log_line(r#"{"event":"container.snapshot"}"#));
+        assert!(begin.explained().is_some_and(|words| words.contains("compiled")));
+        let begin = begin.max(log_line(loaded));
+        assert_eq!(begin.explained(), Some("the agent starts, which takes a while"));
+        assert_eq!(FirstStart::Over.max(log_line(loaded)).explained(), None);
+    }
+
     fn project(roles: &[&str], agents: &[(&str, &str)]) -> Project {
         let listen = "127.0.0.1:8080".parse().unwrap();
         let control = Configured { listen, token: None, state_dir: PathBuf::new() };

@@ -9,8 +9,8 @@ use bulkhead_api::{
     MergeAnswer, MergeRequest, PrepareRequest, RigView, SeenView,
 };
 use bulkhead_runtime::{Exec, ExecError};
-use bulkhead_types::AgentId;
 use bulkhead_types::time::millis;
+use bulkhead_types::{AgentId, ToolEnd};
 use bulkhead_workspace::{
     Against, Author, Change, Entry, Error, Kind, Merge, Seen, Workspaces, look, silent,
 };
@@ -199,6 +199,9 @@ impl Supervisor {
             ended = self.0.runtime.exec(context, exec) => ended?,
             () = over => return Err(ExecRefusal::Ended(id.clone())),
         };
+        let is_cut = ended.end == ToolEnd::OutputLimit;
+        let (stdout, stdout_is_whole) = checked_text(ended.stdout, is_cut);
+        let (stderr, stderr_is_whole) = checked_text(ended.stderr, is_cut);
         Ok(ExecAnswer {
             end: ended.end,
             code: ended.code,
@@ -206,8 +209,9 @@ impl Supervisor {
             wall_ms: millis(ended.wall),
             cpu_ms: millis(ended.cpu),
             peak_memory_bytes: ended.peak_memory_bytes,
-            stdout: text(ended.stdout),
-            stderr: text(ended.stderr),
+            stdout,
+            stderr,
+            utf8: stdout_is_whole && stderr_is_whole,
         })
     }
 
@@ -254,6 +258,7 @@ async fn difference(
     };
     let status = workspace.status().await?;
     let diff = workspace.diff(base, max_bytes).await?;
+    let (patch, utf8) = checked_text(diff.text, diff.truncated);
     Ok(DiffView {
         branch: status.branch,
         head: status.head.map(|head| head.to_string()),
@@ -263,14 +268,22 @@ async fn difference(
         uncommitted: status.changes.into_iter().map(change).collect(),
         more_uncommitted: status.truncated,
         against,
-        patch: text(diff.text),
+        patch,
         truncated: diff.truncated,
+        utf8,
     })
 }
 
 fn text(bytes: Vec<u8>) -> String {
-    String::from_utf8(bytes)
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+    checked_text(bytes, false).0
+}
+
+/// Bytes as text, and whether they are UTF-8. What is cut may end within a character.
+fn checked_text(bytes: Vec<u8>, is_cut: bool) -> (String, bool) {
+    String::from_utf8(bytes).map(|text| (text, true)).unwrap_or_else(|error| {
+        let utf8 = is_cut && error.utf8_error().error_len().is_none();
+        (String::from_utf8_lossy(error.as_bytes()).into_owned(), utf8)
+    })
 }
 
 fn view(seen: Seen, offset: u64) -> SeenView {
@@ -327,6 +340,20 @@ fn word(kind: Kind) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_replaced_is_said_and_a_cut_within_a_character_is_none() {
+        for (bytes, is_cut, expected) in [
+            (&b"a\xc3\xa4"[..], false, ("aä", true)),
+            (b"a\xe4b", false, ("a\u{fffd}b", false)),
+            (b"a\xe4b", true, ("a\u{fffd}b", false)),
+            (b"a\xc3", true, ("a\u{fffd}", true)),
+            (b"a\xc3", false, ("a\u{fffd}", false)),
+        ] {
+            let (shown, utf8) = checked_text(bytes.to_vec(), is_cut);
+            assert_eq!((&*shown, utf8), expected, "{bytes:?}");
+        }
+    }
 
     #[test]
     fn a_part_that_ends_within_a_character_is_text() {

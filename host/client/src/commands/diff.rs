@@ -15,7 +15,7 @@ use bulkhead_terminal::words::counted;
 
 /// Arguments of `diff`.
 #[derive(Debug, Args)]
-#[command(after_help = CODES_OF_QUESTIONS)]
+#[command(after_help = format!("{DIFF_HELP}\n\n{CODES_OF_QUESTIONS}"))]
 pub struct DiffArgs {
     /// Id of the agent. It need not run.
     #[arg(value_name = "AGENT", value_parser = parse_agent)]
@@ -30,6 +30,10 @@ pub struct DiffArgs {
     #[command(flatten)]
     pub host: HostArgs,
 }
+
+const DIFF_HELP: &str = "\
+The patch is on stdout, and what it does not show on stderr. Bytes that are not UTF-8 are replaced by U+FFFD, and stderr
+says so: such a patch does not apply, and `git diff` in the workspace has the bytes.";
 
 /// The most that the host returns.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
@@ -74,6 +78,10 @@ fn summary(agent: &AgentId, diff: &DiffView) -> String {
     }
     if diff.truncated {
         let _ = write!(said, "; the patch is truncated, see `git diff` in the workspace");
+    }
+    if !diff.utf8 {
+        let _ =
+            write!(said, "; bytes that are not UTF-8 are replaced, so the patch does not apply");
     }
     said
 }
@@ -124,6 +132,7 @@ mod tests {
             against: DiffBase::Upstream,
             patch: String::new(),
             truncated: false,
+            utf8: true,
         };
         let toast = AgentId::parse("toast").unwrap();
         let expected =
@@ -134,6 +143,11 @@ mod tests {
         assert!(
             said.ends_with("; 2 files not committed, 1 of them new to git and not below"),
             "{said}"
+        );
+        diff.utf8 = false;
+        let said = summary(&toast, &diff);
+        assert!(
+            said.ends_with("; bytes that are not UTF-8 are replaced, so the patch does not apply")
         );
     }
 }

@@ -63,7 +63,8 @@ pub struct ExecArgs {
 
 const EXEC_HELP: &str = "\
 The program runs in the agent's workspace, in its sandbox and under the limits of its role. Its output is printed when it
-has ended. It ends with the agent, and with this command.
+has ended; bytes that are not UTF-8 are replaced by U+FFFD, and stderr says so. It ends with the agent, and with this
+command.
 
 Exit codes:
   0..  the exit code of the program
@@ -114,6 +115,9 @@ pub(crate) async fn run(args: &ExecArgs, session: &Session) -> Result<(), Failur
         let is_terminal = std::io::IsTerminal::is_terminal(&stderr);
         // Nobody who reads it is no reason to fail.
         let _ = stderr.lock().write_all(shown(&ended.stderr, is_terminal).as_bytes());
+    }
+    if !ended.utf8 && !session.json {
+        eprintln!("bulkhead: the output has bytes that are not UTF-8; they are replaced");
     }
     if let Some(why) = why(&ended) {
         eprintln!("bulkhead: {} {why}", text::line(program));
@@ -180,6 +184,7 @@ mod tests {
             peak_memory_bytes: 1 << 20,
             stdout: String::new(),
             stderr: String::new(),
+            utf8: true,
         }
     }
 

@@ -42,7 +42,7 @@ pub(super) fn samples() -> Vec<Sample> {
                 "ahead": 1, "behind": 0,
                 "uncommitted": [{"path": "src/well.rs", "staged": "unchanged", "unstaged": "modified"}],
                 "moreUncommitted": false, "against": "upstream",
-                "patch": "diff --git a/src/well.rs b/src/well.rs\n…", "truncated": false
+                "patch": "diff --git a/src/well.rs b/src/well.rs\n…", "truncated": false, "utf8": true
             })),
         ),
         sample(
@@ -50,7 +50,7 @@ pub(super) fn samples() -> Vec<Sample> {
             "/agents/polecat-1/exec",
             of::<ExecAnswer>(json!({
                 "end": "exited", "code": 0, "signal": null, "wallMs": 12, "cpuMs": 9, "peakMemoryBytes": 4653056,
-                "stdout": "5f0e9a7 Repair the well\n", "stderr": ""
+                "stdout": "5f0e9a7 Repair the well\n", "stderr": "", "utf8": true
             })),
         ),
         sample(

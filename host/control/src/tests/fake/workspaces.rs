@@ -78,6 +78,7 @@ pub(super) fn diff(
             against,
             patch: format!("{max_bytes}"),
             truncated: false,
+            utf8: true,
         }),
     }
 }
@@ -103,6 +104,7 @@ pub(super) fn exec(id: &AgentId, request: ExecRequest) -> Result<ExecAnswer, Exe
         peak_memory_bytes: 1,
         stdout: request.arguments.join(" "),
         stderr: request.stdin,
+        utf8: true,
     })
 }
 
