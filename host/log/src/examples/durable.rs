@@ -6,7 +6,7 @@ use bulkhead_types::event::{
 };
 use bulkhead_types::{AgentId, Event, Incarnation, Timestamp};
 
-pub(super) fn all() -> [Event; 10] {
+pub(super) fn all() -> [Event; 11] {
     [
         Event::HydrationStarted(HydrationStarted {
             agents: 12,

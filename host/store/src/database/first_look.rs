@@ -44,7 +44,7 @@ impl Shared {
         if let Some(reason) = self.config.unusable.clone() {
             self.report(Notice::Unavailable { reason: reason.clone(), retries: false });
             let is_left = self.config.expected || file::may_be_there(dir);
-            let first = is_left.then(|| First::unread(reason.clone())).unwrap_or_default();
+            let first = if is_left { First::unread(reason.clone()) } else { First::default() };
             return (FileState::Lost { reason: reason.into(), retry_at: None }, first);
         }
         let mut is_expected = self.config.expected;
