@@ -27,8 +27,8 @@ use crate::copy::{self, Copied};
 use crate::disk;
 use crate::error::Error;
 use crate::index;
+use crate::known::known;
 use crate::name::Oid;
-use crate::shared::{Exclusive, known};
 
 /// Copies at a time. They are the disk's work, and agents have the processors.
 const COPIES: usize = 2;
@@ -105,7 +105,11 @@ impl Checkouts {
 impl Checkout {
     /// Copies all files into a repository without files, and the index. The lock is held until that is done, also when this
     /// future is dropped.
-    pub async fn copy_to(self: Arc<Self>, repository: &Path, lock: &Exclusive) -> io::Result<()> {
+    pub async fn copy_to<G: Send + Sync + 'static>(
+        self: Arc<Self>,
+        repository: &Path,
+        lock: &Arc<G>,
+    ) -> io::Result<()> {
         let turn = Arc::clone(&self.copies).acquire_owned().await.map_err(io::Error::other)?;
         let (done, copied) = oneshot::channel();
         let (to, lock) = (repository.to_owned(), Arc::clone(lock));

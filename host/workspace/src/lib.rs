@@ -21,7 +21,7 @@
 //! - `tree`, `workspace`, `status`, `history`, `commit`, `sync`, `checkpoint`: one workspace
 //! - `files`: what somebody outside sees of a workspace
 //! - `locks`, `disk`: what a killed git left behind; files of the host
-//! - `workspaces`, `shared`: all of them
+//! - `workspaces`, `shared`, `known`: all of them
 //! - `inventory`, `size`, `pushed`, `retention`, `removal`: directories of agents, with a repository or without: what
 //!   they take, what is nowhere else, which of them go
 
@@ -39,6 +39,7 @@ mod history;
 mod import;
 mod index;
 mod inventory;
+mod known;
 mod locks;
 mod merge;
 mod mirror;

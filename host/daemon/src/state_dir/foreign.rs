@@ -49,6 +49,9 @@ const ENDINGS: [&str; 5] = ["", ".new", ".previous", ".corrupt", ".imported"];
 /// What file systems put into an empty volume: ext4, and filers.
 const OF_VOLUMES: [&str; 2] = ["lost+found", ".snapshot"];
 
+/// Often volumes in memory, and everybody's.
+const SHARED: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
+
 const ADVICE: &str = "set state.dir or BULKHEAD_STATE_DIR to a new or an empty directory";
 
 /// Why `dir` is no place for the state of a host. Changes nothing. One that is not there yet, and one that cannot be
@@ -64,9 +67,9 @@ pub fn refuse(dir: &Path) -> Result<(), String> {
             "the state directory {shown} is the root of the file system, which the host would close to all others; {ADVICE}"
         ));
     }
-    if meta.mode() & 0o1000 != 0 {
+    if is_shared(dir, &meta) {
         return Err(format!(
-            "the state directory {shown} is for all users to share (sticky, mode {:04o}); {ADVICE} in it, or mount a volume of its own with mode 0700",
+            "the state directory {shown} is for all users to share (sticky, mode {:04o}); {ADVICE} in it, or mount a volume of its own",
             meta.mode() & 0o7777
         ));
     }
@@ -85,6 +88,14 @@ pub fn refuse(dir: &Path) -> Result<(), String> {
 
 fn is_root(meta: &Metadata) -> bool {
     Path::new("/").metadata().is_ok_and(|root| (root.dev(), root.ino()) == (meta.dev(), meta.ino()))
+}
+
+/// Whether it has the sticky bit. A volume in memory has it too (`docker --tmpfs`, `emptyDir`), and is nobody else's.
+fn is_shared(dir: &Path, meta: &Metadata) -> bool {
+    let Ok(path) = dir.canonicalize() else { return false };
+    let above = path.parent().and_then(|above| above.metadata().ok());
+    let is_volume = above.is_some_and(|above| above.dev() != meta.dev());
+    meta.mode() & 0o1000 != 0 && (!is_volume || SHARED.iter().any(|known| path == Path::new(known)))
 }
 
 fn may_be_there(name: &OsStr) -> bool {
