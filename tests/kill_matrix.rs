@@ -70,9 +70,8 @@ const ENDS: [(End, bool); 19] = [
 /// What the next run is to say. A signal that nobody saw is no evidence, and the host claims none.
 fn expected(end: End, seen: bool) -> &'static str {
     match end {
-        End::Asked => "clean",
-        // Its boot was not through, so it cannot be clean.
-        End::KilledInDrain | End::AskedInBoot => "orchestrator_stop",
+        End::Asked | End::AskedInBoot => "clean",
+        End::KilledInDrain => "orchestrator_stop",
         End::Killed if seen => "external_sigkill",
         End::Fault(_) if seen => "native_fault",
         End::Killed | End::Fault(_) => "unknown",
