@@ -17,18 +17,15 @@
 //! - `credential`: how git gets one
 //! - `mirror`, `fetch`, `import`, `publish`, `merge`: the mirror of a rig
 //! - `prepare`, `skeleton`, `record`: making a workspace
-//! - `checkout`, `copy`, `index`: the files of a commit for the next workspaces that begin with them
 //! - `tree`, `workspace`, `status`, `history`, `commit`, `sync`, `checkpoint`: one workspace
 //! - `files`: what somebody outside sees of a workspace
 //! - `locks`, `disk`: what a killed git left behind; files of the host
-//! - `workspaces`, `shared`, `known`: all of them
+//! - `workspaces`, `shared`: all of them
 //! - `inventory`, `size`, `pushed`, `retention`, `removal`: directories of agents, with a repository or without: what
 //!   they take, what is nowhere else, which of them go
 
-mod checkout;
 mod checkpoint;
 mod commit;
-mod copy;
 mod credential;
 mod disk;
 mod error;
@@ -37,9 +34,7 @@ mod files;
 mod git;
 mod history;
 mod import;
-mod index;
 mod inventory;
-mod known;
 mod locks;
 mod merge;
 mod mirror;

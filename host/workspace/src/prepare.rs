@@ -4,7 +4,6 @@
 //! record fits, repository there ─▶ reuse it as it is
 //! brought from another machine, repository there ─▶ fetch the mirror ─▶ write record ─▶ reuse it as it is
 //! otherwise ─▶ fetch the mirror ─▶ choose where to start ─▶ build in preparing/ ─▶ write record ─▶ rename into place
-//!                                                              (check out, or copy: `checkout`)
 //! ```
 //!
 //! A kill at any point leaves at most a directory in `preparing/`, which the next request of the agent removes, and a
@@ -26,7 +25,6 @@ use crate::name::Oid;
 use crate::progress::{OnProgress, watch};
 use crate::record::Record;
 use crate::rig::{Request, Rig};
-use crate::run::Sandbox;
 use crate::shared::{Exclusive, Shared};
 use crate::skeleton::{Refs, Remote, Repository};
 use crate::tree::Tree;
@@ -218,38 +216,17 @@ async fn create(
         partial: mirror.is_partial().await?,
     };
     write(request, Some(remote), &building)?;
-    let objects = mirror.path().join("objects");
-    let kept = shared.checkouts.of(&rig.name, &start.commit, async |folder| {
-        write(request, Some(remote), folder)?;
-        let (workspace, objects) = (folder.to_owned(), Some(objects.clone()));
-        let sandbox = Sandbox::Tree { workspace, objects, limit: Some(request.limit) };
-        shared.git.call(checkout(Call::tree(&shared.git, sandbox, CHECKOUT))).await.map(drop)
-    });
-    let kept = kept.await?;
+    let objects = Some(mirror.path().join("objects"));
     let (git, author) = (Arc::clone(&shared.git), request.author.clone());
     let mut tree =
-        Tree::new(git, building, Some(objects), author, Some(request.limit), exclusive).await?;
-    let copied = match kept {
-        Some(kept) => kept.copy_to(tree.path(), tree.exclusive()).await.is_ok(),
-        None => false,
-    };
-    if !copied {
-        // Also what was copied in part. What is wrong with the disk is wrong for git as well, which says it.
-        let call = checkout(tree.git(CHECKOUT));
-        tree.call(call.watch(watch(Arc::clone(progress)))).await?;
-    }
+        Tree::new(git, building, objects, author, Some(request.limit), exclusive).await?;
+    let checkout = tree.git("reset").args(["--hard", "--quiet", "--no-recurse-submodules"]);
+    tree.call(checkout.watch(watch(Arc::clone(progress)))).await?;
     // With the repository beside the files.
     tree.check_room().await?;
     install(shared, &Record::new(rig, request, &start.upstream), &tree).await?;
     let (branch, head, upstream) = (request.branch.clone(), start.commit, start.upstream);
     Ok(Prepared { branch, head, upstream, reused: false })
-}
-
-/// Writes all files of the branch.
-const CHECKOUT: &str = "reset";
-
-fn checkout(call: Call) -> Call {
-    call.args(["--hard", "--quiet", "--no-recurse-submodules"])
 }
 
 async fn lightweight(

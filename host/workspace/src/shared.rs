@@ -9,13 +9,14 @@ use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use tokio::time::timeout;
 
-use crate::checkout::Checkouts;
 use crate::credential::Credentials;
 use crate::error::Error;
 use crate::git::Git;
-use crate::known::known;
 use crate::mirror::Mirror;
 use crate::name::Oid;
+
+/// Rigs and agents that are known at a time.
+const MAX_KNOWN: usize = 4096;
 
 /// How the last operation on a workspace left it.
 #[derive(Debug, Default)]
@@ -34,20 +35,14 @@ pub(crate) struct Shared {
     pub root: PathBuf,
     pub git: Arc<Git>,
     pub credentials: Arc<dyn Credentials>,
-    pub checkouts: Checkouts,
     mirrors: Mutex<HashMap<String, Arc<Mirror>>>,
     conditions: Mutex<HashMap<String, Arc<AsyncMutex<Condition>>>>,
 }
 
 impl Shared {
-    pub fn new(
-        root: PathBuf,
-        git: Git,
-        credentials: Arc<dyn Credentials>,
-        checkouts: Checkouts,
-    ) -> Self {
+    pub fn new(root: PathBuf, git: Git, credentials: Arc<dyn Credentials>) -> Self {
         let (mirrors, conditions) = (Mutex::default(), Mutex::default());
-        Self { root, git: Arc::new(git), credentials, checkouts, mirrors, conditions }
+        Self { root, git: Arc::new(git), credentials, mirrors, conditions }
     }
 
     /// The mirror of a rig whose name is checked.
@@ -75,4 +70,25 @@ impl Shared {
 
 fn locked(agent: &str) -> Error {
     Error::Locked(format!("the workspace of agent {agent}"))
+}
+
+/// The entry of a map, made if it is not there. A full map forgets entries that nobody holds.
+fn known<T>(
+    map: &Mutex<HashMap<String, Arc<T>>>,
+    name: &str,
+    make: impl FnOnce() -> T,
+) -> Result<Arc<T>, Error> {
+    let mut map = map.lock();
+    if let Some(known) = map.get(name) {
+        return Ok(Arc::clone(known));
+    }
+    if map.len() >= MAX_KNOWN {
+        map.retain(|_, entry| Arc::strong_count(entry) > 1);
+    }
+    if map.len() >= MAX_KNOWN {
+        return Err(Error::Locked(format!("there are {MAX_KNOWN} rigs or workspaces; {name:?}")));
+    }
+    let made = Arc::new(make());
+    map.insert(name.to_owned(), Arc::clone(&made));
+    Ok(made)
 }

@@ -103,7 +103,6 @@ pub(crate) struct Repository<'a> {
 }
 
 /// What a repository has of its rig.
-#[derive(Clone, Copy)]
 pub(crate) struct Remote<'a> {
     pub url: &'a str,
     pub default_branch: &'a str,

@@ -6,7 +6,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::checkout::Checkouts;
 use crate::credential::Credentials;
 use crate::disk;
 use crate::error::Error;
@@ -40,7 +39,7 @@ pub struct Fetched {
 }
 
 impl Workspaces {
-    /// Uses a directory for mirrors and records: `rigs/`, `agents/`, `preparing/`, `checkouts/`. No other process uses it, and it is on
+    /// Uses a directory for mirrors and records: `rigs/`, `agents/`, `preparing/`. No other process uses it, and it is on
     /// the file system of the workspaces.
     ///
     /// Fails if the directory cannot be written.
@@ -50,8 +49,8 @@ impl Workspaces {
         credentials: Arc<dyn Credentials>,
         settings: Settings,
     ) -> Result<Self, Error> {
-        let checkouts = set_up(root).map_err(|error| Error::disk(root, &error))?;
-        let shared = Shared::new(root.to_owned(), Git { run, settings }, credentials, checkouts);
+        set_up(root).map_err(|error| Error::disk(root, &error))?;
+        let shared = Shared::new(root.to_owned(), Git { run, settings }, credentials);
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -151,13 +150,12 @@ impl Workspaces {
     }
 }
 
-fn set_up(root: &Path) -> io::Result<Checkouts> {
+fn set_up(root: &Path) -> io::Result<()> {
     // What a former process was about to build.
     disk::set_aside(&root.join("preparing"))?;
     ["rigs", "agents", "preparing"]
         .iter()
-        .try_for_each(|below| fs::create_dir_all(root.join(below)))?;
-    Checkouts::new(root.join("checkouts"))
+        .try_for_each(|below| fs::create_dir_all(root.join(below)))
 }
 
 impl fmt::Debug for Workspaces {

@@ -1,4 +1,3 @@
-mod checkouts;
 mod hostile;
 mod inventory;
 mod kills;
