@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use harness::Host;
+use rustix::process::Signal;
 
 use crate::connection::Connection;
 use crate::report::{Report, Row};
@@ -24,10 +25,10 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 pub fn measure(rounds: usize, report: &mut Report) {
     let settings = format!(
-        "[limits]\nmax_agents = {}\n[log]\nlevel = \"warn\"\n[tools]\nrequire = {LAYERS}",
+        "[limits]\nmax_agents = {}\n[log]\nlevel = \"info\"\n[tools]\nrequire = {LAYERS}",
         CROWD + 1
     );
-    let host = Host::builder()
+    let mut host = Host::builder()
         .open()
         .toml(&settings)
         .guest("toolbox")
@@ -52,7 +53,8 @@ pub fn measure(rounds: usize, report: &mut Report) {
     let budget = alone.percentile(50).mul_f64(BESIDE);
     let name = format!("the same beside {agents} agents");
     report.add(Row::latency(name, &beside, alone.percentile(50), budget));
-    host.finish();
+    host.signal(Signal::TERM);
+    host.wait();
 }
 
 fn programs(http: &mut Connection, rounds: usize) -> Samples {
