@@ -63,7 +63,7 @@ dev.log in its state directory. Ctrl-C or Ctrl-D ends the host, and then the com
 
 Without a terminal each line of stdin is a message, and the end of stdin is the end. Where there is no line at all, as in
 /dev/null, the command runs until a signal. A line that comes while the host does not run, because the configuration is
-broken, is not sent, and that is said.
+broken, is not sent, and is reported.
 
 Exit codes:
   0         ended by Ctrl-C, or by the end of stdin
