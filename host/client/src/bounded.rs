@@ -22,7 +22,7 @@ pub(crate) fn read_bytes(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 ///
-/// As [`read_bytes`], and it is not UTF-8.
+/// It cannot be read, has more than `most` bytes, or is not UTF-8.
 pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
     String::from_utf8(read_bytes(path, most)?).map_err(|_| io::Error::other("it is not UTF-8"))
 }

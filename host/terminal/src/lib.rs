@@ -7,7 +7,7 @@
 //! ```
 //!
 //! None of it is a contract. Texts of others go through `bulkhead_printable` here, so that what comes out is safe to
-//! print. Pure, but for [`print`]: it reads no clock, and looks at stdout and the environment only where a name says so.
+//! print. Pure, but for [`print()`]: it reads no clock, and looks at stdout and the environment only where a name says so.
 
 mod banner;
 mod colour;

@@ -24,7 +24,7 @@ pub fn print(text: &str) -> Result<Reader, String> {
 ///
 /// # Errors
 ///
-/// As [`print`].
+/// As [`print()`].
 pub fn printed(written: io::Result<()>) -> Result<Reader, String> {
     match written {
         Ok(()) => Ok(Reader::Reads),
