@@ -64,7 +64,7 @@ impl Begun {
         let mut run = describe_run(kernel, handover);
         let context = Arc::new(RunContext::new(run.run_id.clone(), settings.town_id.clone()));
         let (outside, not_heard) = outside();
-        let has_database = dir.join("store/bulkhead.db").exists();
+        let has_database = bulkhead_store::database::exists(&dir.join("store"));
         let traces = |found| Traces {
             found,
             boxes: &boxes,

@@ -97,7 +97,9 @@ pub fn open_database(
     let mut earlier =
         Earlier { agents, unreadable, unread, usage, usage_days, ..Earlier::default() };
     if let Some(run) = newer.and_then(AtSink::last_run) {
-        let adopted = database.adopt(evidence::rows(run), run.others_go_on_after);
+        // Of a database that is there and not read yet, the sink's rows would replace the orders.
+        let rows = if earlier.unread.is_none() { evidence::rows(run) } else { Vec::new() };
+        let adopted = database.adopt(rows, run.others_go_on_after);
         let is_here = |id: &AgentId| earlier.agents.iter().any(|row| row.id == *id);
         earlier.from_elsewhere = adopted.into_iter().filter(|id| !is_here(id)).collect();
         earlier.agents = database.agents();

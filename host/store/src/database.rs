@@ -210,10 +210,13 @@ impl Database {
         let (file, first) = shared.first_look();
         let First { found, forgotten, reserved, held, generation, ran } = first;
         shared.next_generation.fetch_max(generation + 1, Relaxed);
-        shared.lanes.lock().image.load(found.agents.clone(), forgotten, reserved);
-        shared.lanes.lock().usage.load(found.usage.clone(), found.usage_days.clone());
-        shared.lanes.lock().lost = file.lost().cloned();
-        shared.lanes.lock().unread = found.unread.as_deref().map(Arc::from);
+        {
+            let mut lanes = shared.lanes.lock();
+            lanes.image.load(found.agents.clone(), forgotten, reserved);
+            lanes.usage.load(found.usage.clone(), found.usage_days.clone());
+            lanes.lost = file.lost().cloned();
+            lanes.unread = found.unread.as_deref().map(Arc::from);
+        }
         (Writer::new(shared, file, held, ran), found)
     }
 

@@ -90,6 +90,10 @@ impl Supervisor {
 
     async fn sweep(&self, inventory: &Inventory, policy: &Policy) {
         let (inner, at) = (&self.0, now());
+        if inner.container.database.is_unread() {
+            // Nobody knows yet whose workspaces they are.
+            return;
+        }
         inner.record_uses(inventory, at).await;
         let kept = match inner.workspaces().await {
             Ok(kept) => kept,
@@ -124,11 +128,12 @@ impl Inner {
         self.config.inventory.as_ref().ok_or(WorkspaceError::NoInventory)
     }
 
-    /// Whether the agent is up, or restarts by itself.
+    /// Whether the agent is up, restarts by itself, or was found after the boot alone.
     fn uses_its_workspace(&self, id: &AgentId) -> bool {
         let current = self.registry.get(id).and_then(|agent| agent.current());
         current.is_some_and(|agent| !agent.publisher().state().is_down())
             || self.pending.may_start(id)
+            || self.container.database.found_late().contains(id)
     }
 
     /// For a host that is killed: nobody notes the end of its agents.

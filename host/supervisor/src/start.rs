@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bulkhead_agent::{
     Admission, AgentHandle, SettingsChange, StartError, StartFailure, StartOrder,
@@ -92,7 +92,10 @@ impl Supervisor {
         let (request, _) = order::read(&last.record()).map_err(|error| {
             StartError::new(StartPhase::Admission, StartFailure::InvalidRequest, error)
         })?;
-        self.start(StartRequest { force: true, ..request }, trace).await.map(Some)
+        // A deadline that is shorter than its own time to start was that of its caller.
+        let own = last.spec().limits.start;
+        let deadline_ms = request.deadline_ms.filter(|ms| Duration::from_millis(*ms) >= own);
+        self.start(StartRequest { force: true, deadline_ms, ..request }, trace).await.map(Some)
     }
 }
 

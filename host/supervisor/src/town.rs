@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_agent::Container;
 use bulkhead_api::{RawRow, TownRegistry};
-use bulkhead_store::database::{AgentRow, Newest, Snapshot, TownKnows, Wanted};
+use bulkhead_store::database::{AgentRow, Newest, NotDurable, Snapshot, TownKnows, Wanted};
 use bulkhead_types::event::AgentTag;
 use bulkhead_types::{AgentId, Event, Incarnation, Timestamp};
 use serde_json::value::RawValue;
@@ -161,7 +161,7 @@ impl Supervisor {
 
     /// The newest snapshot of an agent. Reads the disk: not for a thread that must not wait.
     pub fn newest_snapshot(&self, id: &AgentId) -> Option<TownSnapshot> {
-        newest(&self.0.container, id)
+        newest(&self.0.container, id).ok().flatten()
     }
 }
 
@@ -200,7 +200,8 @@ impl Inner {
             }
         };
         let container = Arc::clone(&self.container);
-        let compared = tokio::task::spawn_blocking(move || take_over(&container, id, remote));
+        let compared =
+            tokio::task::spawn_blocking(move || take_over_readable(&container, id, remote));
         // A panic of it was reported by the hook. A disk that does not answer holds up no start.
         let _ = timeout_at(until.into(), compared).await;
     }
@@ -227,31 +228,42 @@ fn is_decided(row: &AgentRow) -> bool {
         }
 }
 
-fn newest(container: &Container, id: &AgentId) -> Option<TownSnapshot> {
-    match container.database.newest_snapshot(id) {
-        Ok(Newest::Kept(kept)) => {
+fn newest(container: &Container, id: &AgentId) -> Result<Option<TownSnapshot>, NotDurable> {
+    Ok(match container.database.newest_snapshot(id)? {
+        Newest::Kept(kept) => {
             let Snapshot { taken_at, bytes, .. } = kept.snapshot;
             Some(TownSnapshot { taken_at, bytes })
         }
-        Ok(Newest::None | Newest::Rotten { .. }) | Err(_) => None,
+        Newest::None | Newest::Rotten { .. } => None,
+    })
+}
+
+/// As [`take_over`], where what is here can be read. What cannot may be newer, and is not replaced.
+fn take_over_readable(container: &Container, id: AgentId, remote: Option<TownSnapshot>) {
+    if let Err(error) = take_over(container, &id, remote) {
+        tracing::warn!(agent = %id, %error, "the town's snapshot is not used: that of the database cannot be read");
     }
 }
 
-fn take_over(container: &Container, id: AgentId, remote: Option<TownSnapshot>) {
+fn take_over(
+    container: &Container,
+    id: &AgentId,
+    remote: Option<TownSnapshot>,
+) -> Result<(), NotDurable> {
     let database = &container.database;
-    let local = newest(container, &id);
+    let local = newest(container, id)?;
     let remote_at = remote.as_ref().map(|remote| remote.taken_at);
     let local_at = local.as_ref().map(|local| local.taken_at);
     if local_at >= remote_at {
         if local_at > remote_at {
-            database.snapshot_changed(&id);
+            database.snapshot_changed(id);
         }
-        return;
+        return Ok(());
     }
-    let Some(TownSnapshot { taken_at, bytes }) = remote else { return };
-    if database.is_set_aside(&id, &bytes) {
+    let Some(TownSnapshot { taken_at, bytes }) = remote else { return Ok(()) };
+    if database.is_set_aside(id, &bytes)? {
         tracing::warn!(agent = %id, "the town's snapshot is one that the agent failed with; it is not used");
-        return;
+        return Ok(());
     }
     let size = bytes.len();
     let (agent, incarnation) = (id.clone(), Incarnation(0));
@@ -262,4 +274,5 @@ fn take_over(container: &Container, id: AgentId, remote: Option<TownSnapshot>) {
         }
         Err(error) => tracing::warn!(agent = %id, %error, "the town's snapshot was not kept"),
     }
+    Ok(())
 }

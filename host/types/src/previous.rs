@@ -10,7 +10,7 @@ use crate::names::names;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// It marked itself as clean, after everything was through.
+    /// It was asked to end, and marked itself as clean when it had.
     Clean,
     /// A panic that nothing contained.
     UncaughtException,
@@ -94,7 +94,7 @@ pub enum RunState {
     Hydrated,
     /// It is on its way out.
     Draining,
-    /// Drain and hydration were through.
+    /// It was asked to end, and came to its end.
     Clean,
 }
 

@@ -61,7 +61,7 @@ pub(super) fn all() -> [Event; 11] {
             removed: None,
         }),
         Event::StoreSetAside(StoreSetAside {
-            reason: "it is missing or empty, although earlier runs left their journal or events beside it".into(),
+            reason: "the database is missing or empty, although earlier runs left their journal or events beside it".into(),
             kept_as: None,
             removed: None,
         }),

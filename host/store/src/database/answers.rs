@@ -68,7 +68,7 @@ pub enum Notice {
 }
 
 /// Of a file that is gone.
-const GONE: &str = "it is missing or empty, although earlier runs left their journal or events beside it: agents that were \
+const GONE: &str = "the database is missing or empty, although earlier runs left their journal or events beside it: agents that were \
     started over the API, snapshots, quarantines and crash records are lost; restore a backup, or start the agents again";
 
 impl Notice {

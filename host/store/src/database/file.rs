@@ -151,8 +151,14 @@ pub(super) fn open_to_read(dir: &Path) -> Result<Connection, FileError> {
     match found {
         found if found > schema::NEWEST => Err(FileError::TooNew { found, known: schema::NEWEST }),
         schema::NEWEST => Ok(connection),
-        _ => Err(FileError::Damaged(format!("its version is {found}"))),
+        found => Err(older(found)),
     }
+}
+
+/// Of a file that was not upgraded.
+fn older(found: i64) -> FileError {
+    let error = format!("it has version {found}, and nothing can be written to upgrade it");
+    FileError::Unusable { what: "read the database", error }
 }
 
 /// Opens the file for this process alone, which only reads: its directory is locked, and nothing writes. Works on a
@@ -168,10 +174,7 @@ pub(super) fn open_alone(dir: &Path) -> Result<Connection, FileError> {
     match schema::version(&connection).map_err(failed)? {
         schema::NEWEST => Ok(connection),
         found if found > schema::NEWEST => Err(FileError::TooNew { found, known: schema::NEWEST }),
-        found => {
-            let error = format!("it has version {found}, and nothing can be written to upgrade it");
-            Err(FileError::Unusable { what, error })
-        }
+        found => Err(older(found)),
     }
 }
 

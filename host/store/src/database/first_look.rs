@@ -27,7 +27,7 @@ pub(super) struct First {
 }
 
 impl First {
-    /// Nothing is known of what earlier runs left. No number of theirs is given again.
+    /// Nothing is known of what earlier runs left. No number of theirs is given again, unless they had more than are left out.
     fn unread(reason: String) -> Self {
         let found = Found { unread: Some(reason), ..Found::default() };
         Self { found, forgotten: Incarnation(NUMBERS_LEFT_OUT), ..Self::default() }

@@ -133,14 +133,19 @@ impl Lanes {
             _ => None,
         });
         let all = waiting.chain(self.in_hand.iter().rev()).chain(parked);
+        let aside = self.set_aside();
         all.filter(|kept: &&Kept| kept.snapshot.agent == *agent)
-            .find(|kept| !self.is_set_aside(kept.generation))
+            .find(|kept| !aside.contains(&kept.generation))
             .cloned()
     }
 
-    fn is_set_aside(&self, generation: u64) -> bool {
-        let is_it = |work: &Work| matches!(work, Work::SetAside(which, _) if *which == generation);
-        self.works.iter().chain(&self.parked).any(is_it)
+    /// Generations that are set aside, and not in the file yet.
+    pub fn set_aside(&self) -> Vec<u64> {
+        let which = |work: &Work| match work {
+            Work::SetAside(which, _) => Some(*which),
+            _ => None,
+        };
+        self.works.iter().chain(&self.parked).filter_map(which).collect()
     }
 
     /// Whether somebody waits, or something that is worth a transaction.

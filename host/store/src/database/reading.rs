@@ -14,15 +14,22 @@ impl Database {
         if let Some(waiting) = self.shared.lanes.lock().newest_snapshot(agent) {
             return Ok(Newest::Kept(waiting));
         }
-        let newest = self.shared.read_now(|connection| snapshots::newest(connection, agent))?;
-        Ok(newest.unwrap_or(Newest::None))
+        // What was set aside is written when the file can be had.
+        let aside = self.shared.lanes.lock().set_aside();
+        let read = |connection: &Connection| snapshots::newest_but(connection, agent, &aside);
+        Ok(self.shared.read_now(read)?.unwrap_or(Newest::None))
     }
 
     /// Whether an agent failed with a snapshot of these bytes, as far as that is still known. Reads the disk: not
-    /// for a thread that must not wait.
-    pub fn is_set_aside(&self, agent: &AgentId, bytes: &[u8]) -> bool {
+    /// for a thread that must not wait. An error: nobody knows.
+    pub fn is_set_aside(&self, agent: &AgentId, bytes: &[u8]) -> Result<bool, NotDurable> {
         let read = |connection: &Connection| snapshots::is_set_aside(connection, agent, bytes);
-        matches!(self.shared.read_now(read), Ok(Some(true)))
+        Ok(self.shared.read_now(read)?.unwrap_or(false))
+    }
+
+    /// Whether earlier runs left something that could not be read yet.
+    pub fn is_unread(&self) -> bool {
+        self.shared.lanes.lock().unread.is_some()
     }
 }
 

@@ -97,12 +97,29 @@ fn thin_out(connection: &Connection, agent: &str) -> rusqlite::Result<()> {
 
 /// The newest good snapshot of an agent.
 pub(super) fn newest(connection: &Connection, agent: &AgentId) -> rusqlite::Result<Newest> {
+    newest_but(connection, agent, &[])
+}
+
+/// The same, but for some generations.
+pub(super) fn newest_but(
+    connection: &Connection,
+    agent: &AgentId,
+    aside: &[u64],
+) -> rusqlite::Result<Newest> {
+    // The file has a few of each agent.
+    let generation: Option<i64> = connection
+        .prepare_cached(
+            "SELECT generation FROM snapshots WHERE agent_id = ?1 AND set_aside IS NULL ORDER BY generation DESC",
+        )?
+        .query_map([agent.as_str()], |row| row.get::<_, i64>(0))?
+        .find(|it| !it.as_ref().is_ok_and(|it| aside.contains(&it.unsigned_abs())))
+        .transpose()?;
     let found = connection
         .prepare_cached(
             "SELECT generation, incarnation, taken_at, code, sha256, failures, bytes FROM snapshots
-             WHERE agent_id = ?1 AND set_aside IS NULL ORDER BY generation DESC LIMIT 1",
+             WHERE generation = ?1",
         )?
-        .query_row([agent.as_str()], |row| {
+        .query_row([generation], |row| {
             let (generation, incarnation): (i64, i64) = (row.get(0)?, row.get(1)?);
             let (sha256, bytes): (Vec<u8>, Vec<u8>) = (row.get(4)?, row.get(6)?);
             let generation = generation.unsigned_abs();

@@ -90,7 +90,7 @@ impl Plan {
         });
         let broken = earlier.unread.map(|reason| HydrationFailed {
             error: format!("the database could not be read: {reason}"),
-            action: "repair what the error names, and restart the host: nothing in the database is overwritten meanwhile",
+            action: "repair what the error names, and restart the host: nothing in the database is overwritten until it can be read",
         });
         Self { left: unreadable.chain(rows).collect(), broken, ..Self::default() }
     }

@@ -44,7 +44,10 @@ fn goes_on_with_what_is_there(store: &Path, disk: &Path) {
     assert_eq!((found.agents.len(), found.crashes.len(), found.unread), (2, 1, None));
     assert!(matches!(database.durability(), Durability::Lost(_)));
     assert_eq!(*kept(&database, "a").unwrap().snapshot.bytes, *b"old");
-    assert!(!database.is_set_aside(&id("a"), b"old"));
+    assert!(!database.is_set_aside(&id("a"), b"old").unwrap());
+    // Also one that is set aside meanwhile is not there any more.
+    database.set_snapshot_aside(kept(&database, "a").unwrap().generation, "a test");
+    assert_eq!(database.newest_snapshot(&id("a")).unwrap(), Newest::None);
     // What this run adds is written when there is room, and nothing is lost or named late.
     database.note(&id("a"), Change::Returned { incarnation: Incarnation(200) });
     drop(database.keep_snapshot(snapshot("a", b"new")).unwrap());
