@@ -178,6 +178,17 @@ fn what_cannot_be_run_is_named_and_nothing_is_started() {
     assert!(ran.stdout.contains(words), "{words}\n{}", ran.stdout);
 }
 
+/// A run empties the directory `test` of the state directory.
+#[test]
+fn a_directory_of_others_is_not_emptied_for_a_run() {
+    let project = Project::of(&["echo"], &[("a", HELLO)]);
+    let theirs = project.state_dir.join("test/notes.txt");
+    std::fs::create_dir_all(theirs.parent().expect("a directory")).expect("make a directory");
+    std::fs::write(&theirs, "precious").expect("write a file");
+    project.run(&[]).expect(2, &["notes.txt", "new or an empty directory"]);
+    assert_eq!(std::fs::read_to_string(theirs).expect("it is there"), "precious");
+}
+
 #[test]
 fn what_the_authors_host_compiled_is_not_compiled_again() {
     let project = Project::of(&["echo"], &[("a", HELLO)]);

@@ -44,7 +44,7 @@ fn on_a_read_only_volume_the_host_works_and_nothing_is_durable() {
         "--mount",
         "sh",
         "-c",
-        "mount -t tmpfs -o ro,size=1m,mode=700 disk \"$PWD/state\" && exec \"$@\"",
+        "mount -t tmpfs -o ro,size=1m disk \"$PWD/state\" && exec \"$@\"",
         "sh",
     ];
     let dir = tempfile::tempdir().expect("make a directory");
@@ -115,10 +115,30 @@ fn a_directory_with_files_of_others_is_refused_as_it_is_by_run_and_check() {
         let text = String::from_utf8_lossy(&checked.stdout);
         assert_eq!(checked.status.code(), Some(2), "{text}");
         assert!(named.iter().all(|name| text.contains(name)), "{text}");
+        let mut compiled = Command::new(files::binary());
+        let compiled = compiled.args(["compile", "--config"]).arg(&config).output();
+        let compiled = compiled.expect("run bulkhead");
+        let text = String::from_utf8_lossy(&compiled.stderr);
+        assert_eq!(compiled.status.code(), Some(1), "{text}");
+        assert!(text.contains(said), "{text}");
         let after = place.metadata().expect("it is there").permissions().mode();
         assert_eq!(before, after);
     }
     assert_eq!(std::fs::read_dir(&state).expect("list it").count(), 1);
+}
+
+/// Of a host that got no black box and no database before its disk was full.
+#[test]
+fn what_a_host_leaves_is_no_file_of_others() {
+    let mut first = builder().start();
+    first.client().start("one", "echo");
+    assert_eq!(first.client().ask("one", "hello"), "hello");
+    first.signal(Signal::TERM);
+    first.wait();
+    for mark in ["blackbox", "blackbox.previous", "store/bulkhead.db"] {
+        let _ = std::fs::remove_file(first.state_dir().join(mark));
+    }
+    first.restart().ready().finish();
 }
 
 #[test]
@@ -140,7 +160,7 @@ fn what_run_would_refuse_is_found_by_check() {
     let checked = checked.expect("run bulkhead");
     let text = String::from_utf8_lossy(&checked.stdout);
     assert_eq!(checked.status.code(), Some(2), "{text}");
-    for line in ["server.probe_listen: 127.0.0.1:18 ", &format!("evidence.sink: {none} is not")] {
+    for line in ["127.0.0.1:18 of server.probe_listen", &format!("evidence.sink: {none} is not")] {
         assert!(text.contains(line), "{line}: {text}");
     }
 }

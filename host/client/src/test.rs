@@ -48,6 +48,8 @@ use play::play;
 use report::Tally;
 use state::State;
 
+pub use state::NAME as TEST_DIRECTORY;
+
 /// Arguments of `test`.
 #[derive(Debug, Args)]
 #[command(after_help = TEST_HELP)]

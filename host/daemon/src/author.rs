@@ -3,28 +3,37 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use bulkhead_client::{Configured, DevArgs, Project, RoleCode, TestArgs};
+use bulkhead_client::{Configured, DevArgs, Project, RoleCode, TEST_DIRECTORY, TestArgs};
 use bulkhead_terminal::ColourChoice;
 
 use crate::config::{self, Settings};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::state_dir::foreign;
 
 /// In place of the model of a test, which the child gets with its real port.
 const SOME_MODEL: &str = "http://127.0.0.1:1/v1";
 
 /// Runs a host and what is typed, until it is ended.
 pub fn dev(args: &DevArgs, colours: ColourChoice) -> Result<ExitCode, Failure> {
-    let read =
-        |path: &Path| config::load(path).map(|it| project(path, it)).map_err(|it| it.to_string());
+    let read = |path: &Path| {
+        let settings = config::load(path).map_err(|error| error.to_string())?;
+        // Before this process leaves a log in it.
+        foreign::refuse(&settings.state_dir)?;
+        Ok(project(path, settings))
+    };
     Ok(bulkhead_client::run_dev(args, colours, read, &this_program()?))
 }
 
 /// Runs scripts.
 pub fn test(args: &TestArgs, colours: ColourChoice) -> Result<ExitCode, Failure> {
     let read = |path: &Path| {
-        let settings = config::load_for_test(path, SOME_MODEL);
-        settings.map(|it| project(path, it)).map_err(|it| it.to_string())
+        let settings =
+            config::load_for_test(path, SOME_MODEL).map_err(|error| error.to_string())?;
+        // A run empties the directory below.
+        foreign::refuse(&settings.state_dir)?;
+        foreign::refuse(&settings.state_dir.join(TEST_DIRECTORY))?;
+        Ok(project(path, settings))
     };
     Ok(bulkhead_client::run_test(args, colours, read, &this_program()?))
 }

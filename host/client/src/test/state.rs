@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use crate::failure::Failure;
 
 /// In the state directory.
-const NAME: &str = "test";
+pub const NAME: &str = "test";
 
 /// Held while a run goes on, with its process id in it.
 const LOCK: &str = "test.lock";

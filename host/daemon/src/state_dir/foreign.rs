@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// What only a host makes: whatever else is there, it is a state directory.
+/// What hosts make and few others: whatever else is there, it is a state directory.
 const MARKS: [&str; 6] = [
     "blackbox",
     "blackbox.previous",
@@ -46,8 +46,19 @@ const NAMES: [&str; 20] = [
 /// What a file is called before it is whole, and after it was set aside.
 const ENDINGS: [&str; 5] = ["", ".new", ".previous", ".corrupt", ".imported"];
 
-/// What file systems put into an empty volume: ext4, and filers.
-const OF_VOLUMES: [&str; 2] = ["lost+found", ".snapshot"];
+/// What file systems put into an empty volume (ext4, ZFS, quotas, filers), and people into one that a repository keeps.
+const OF_VOLUMES: [&str; 10] = [
+    "lost+found",
+    ".snapshot",
+    ".snapshots",
+    ".zfs",
+    ".trashcan",
+    "aquota.user",
+    "aquota.group",
+    ".gitkeep",
+    ".gitignore",
+    ".keep",
+];
 
 /// Often volumes in memory, and everybody's.
 const SHARED: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
@@ -90,12 +101,13 @@ fn is_root(meta: &Metadata) -> bool {
     Path::new("/").metadata().is_ok_and(|root| (root.dev(), root.ino()) == (meta.dev(), meta.ino()))
 }
 
-/// Whether it has the sticky bit. A volume in memory has it too (`docker --tmpfs`, `emptyDir`), and is nobody else's.
+/// Whether everybody may write to it, and has the sticky bit for it. A volume in memory has it too (`docker --tmpfs`, `emptyDir`), and is nobody else's.
 fn is_shared(dir: &Path, meta: &Metadata) -> bool {
     let Ok(path) = dir.canonicalize() else { return false };
     let above = path.parent().and_then(|above| above.metadata().ok());
     let is_volume = above.is_some_and(|above| above.dev() != meta.dev());
-    meta.mode() & 0o1000 != 0 && (!is_volume || SHARED.iter().any(|known| path == Path::new(known)))
+    meta.mode() & 0o1002 == 0o1002
+        && (!is_volume || SHARED.iter().any(|known| path == Path::new(known)))
 }
 
 fn may_be_there(name: &OsStr) -> bool {
@@ -137,6 +149,7 @@ mod tests {
         for entries in [
             &[][..],
             &["lost+found/"],
+            &[".gitkeep", ".zfs/", "aquota.user"],
             &["..data/", "..2026_01_15/", "control-token"],
             &["aot/echo", "control-token", "workspaces/a/file"],
             &["store/bulkhead.db", "workspaces/", "control-token"],
@@ -182,6 +195,13 @@ mod tests {
         fs::set_permissions(dir.path(), Permissions::from_mode(0o1777)).unwrap();
         let error = refuse(dir.path()).unwrap_err();
         assert!(error.contains("sticky, mode 1777"), "{error}");
+        // One with which nobody else can do anything.
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o1700)).unwrap();
+        refuse(dir.path()).unwrap();
+        // No directory of others' is as often a volume of its own.
+        if Path::new("/tmp").metadata().is_ok_and(|meta| meta.mode() & 0o1000 != 0) {
+            assert!(refuse(Path::new("/tmp")).unwrap_err().contains("sticky"));
+        }
         assert!(refuse(&dir.path().join("blackbox")).unwrap_err().contains("not a directory"));
     }
 }
