@@ -1,6 +1,6 @@
 //! What the server is asked to be, and its bounds.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bulkhead_types::Secret;
@@ -140,8 +140,15 @@ pub enum ControlError {
         variable: &'static str,
     },
     /// The control API and the probes cannot share an address.
-    #[error("{0} is the address of the control API; set BULKHEAD_PROBE_LISTEN to another one")]
-    SameAddress(SocketAddr),
+    #[error(
+        "{probe} of server.probe_listen is taken by server.listen ({listen}); choose another one, or set BULKHEAD_PROBE_LISTEN"
+    )]
+    SameAddress {
+        /// Of the probes.
+        probe: SocketAddr,
+        /// Of the control API.
+        listen: SocketAddr,
+    },
     /// The system does not let the server listen there.
     #[error("cannot listen on {address}; check the address and the permissions, or set {variable}")]
     Bind {
@@ -170,12 +177,19 @@ impl ControlConfig {
         }
     }
 
+    /// Can it listen at all its addresses at a time?
+    pub fn check_addresses(&self) -> Result<(), ControlError> {
+        let listen = self.listen;
+        match self.probe_listen.filter(|probe| meet(listen, *probe)) {
+            Some(probe) => Err(ControlError::SameAddress { probe, listen }),
+            None => Ok(()),
+        }
+    }
+
     /// May a server be set up like this?
     pub fn check(&self) -> Result<(), ControlError> {
         self.check_token()?;
-        if self.probe_listen == Some(self.listen) && self.listen.port() != 0 {
-            return Err(ControlError::SameAddress(self.listen));
-        }
+        self.check_addresses()?;
         match &self.token {
             Some(_) => Ok(()),
             None if self.allow_unauthenticated => Ok(()),
@@ -183,6 +197,15 @@ impl ControlConfig {
             None => Err(ControlError::Unauthenticated(self.listen)),
         }
     }
+}
+
+/// Whether one of two listeners finds its port taken by the other: on `[::]` the kernel takes IPv4 as well. Port 0 is any
+/// free one.
+fn meet(one: SocketAddr, other: SocketAddr) -> bool {
+    let (here, there) = (one.ip().to_canonical(), other.ip().to_canonical());
+    let takes = |any: IpAddr, ip: IpAddr| any.is_unspecified() && (any.is_ipv6() || ip.is_ipv4());
+    let is_shared = here == there || takes(here, there) || takes(there, here);
+    one.port() != 0 && one.port() == other.port() && is_shared
 }
 
 #[cfg(test)]
@@ -222,6 +245,26 @@ mod tests {
     fn a_token_that_cannot_work_is_refused() {
         for token in ["", "a b", "a\n", "ä"] {
             assert!(config("127.0.0.1:0", Some(token), true).check().is_err(), "{token:?}");
+        }
+    }
+
+    #[test]
+    fn two_listeners_meet_where_the_kernel_refuses_the_second() {
+        let meet =
+            |one: &str, other: &str| super::meet(one.parse().unwrap(), other.parse().unwrap());
+        for (one, other, refused) in [
+            ("127.0.0.1:8080", "127.0.0.1:8080", true),
+            ("0.0.0.0:8080", "127.0.0.1:8080", true),
+            ("[::1]:8080", "[::]:8080", true),
+            ("[::]:8080", "127.0.0.1:8080", true),
+            ("[::]:8080", "0.0.0.0:8080", true),
+            ("[::ffff:127.0.0.1]:8080", "127.0.0.1:8080", true),
+            ("127.0.0.1:8080", "127.0.0.2:8080", false),
+            ("127.0.0.1:8080", "127.0.0.1:8081", false),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+            ("0.0.0.0:8080", "[::1]:8080", false),
+        ] {
+            assert_eq!((meet(one, other), meet(other, one)), (refused, refused), "{one} {other}");
         }
     }
 }
