@@ -153,5 +153,6 @@ fn the_end_of_stdin_is_the_end_though_the_configuration_is_broken() {
     dev.shows("not sent: the host does not run");
     let Dev { mut child, stdin, .. } = dev;
     drop(stdin);
-    assert!(child.wait().expect("it ends").success());
+    let end = child.wait().expect("it ends");
+    assert_eq!(end.code(), Some(2), "by the code of the configuration");
 }

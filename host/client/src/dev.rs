@@ -66,7 +66,7 @@ Without a terminal each line of stdin is a message, and the end of stdin is the 
 broken, is not sent, and is reported.
 
 Exit codes:
-  0         ended by Ctrl-C, or by the end of stdin
+  0         ended by Ctrl-C, or by the end of stdin while the host runs
   1         the host cannot run, or ended by itself
   2         invalid command line or configuration
   129, 143  ended by SIGHUP or SIGTERM";
@@ -145,7 +145,8 @@ impl Dev<'_> {
                     return Err(failure);
                 }
                 Err(failure) => match self.wait_for_repair(&failure, watch, input).await? {
-                    Next::End => return Ok(()),
+                    // Its words are there, and a script goes by the code.
+                    Next::End => return Err(Failure::Reported(failure.code())),
                     Next::Round => {}
                 },
             }

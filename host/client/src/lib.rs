@@ -71,7 +71,7 @@ use screen::Screen;
 pub use screen::terminal_width;
 use session::Session;
 pub use target::{Configured, MAX_SECRET_BYTES, ReadConfig, TOKEN_FILE, read_secret};
-pub use test::{TestArgs, run_test};
+pub use test::{TEST_DIRECTORY, TestArgs, run_test};
 pub use toml_text::{TomlError, line_of, parse_toml, plain};
 use waiting::Waiting;
 

@@ -12,6 +12,7 @@ use super::status::{colour_of, is_active, is_alive};
 use crate::args::{CODES_OF_QUESTIONS, HostArgs, OutputArgs};
 use crate::failure::Failure;
 use crate::following::{AGAIN, is_away};
+use crate::http::Answer;
 use crate::session::{Call, Session, now};
 use crate::table::{Cell, Column, draw};
 use bulkhead_printable as text;
@@ -35,11 +36,11 @@ pub struct PsArgs {
 }
 
 pub(crate) async fn run(args: &PsArgs, session: &Session) -> Result<(), Failure> {
-    let Some(every) = args.watch else { return once(session, "").await };
+    let Some(every) = args.watch else { return show(session, &ask(session).await?, "") };
     // From the upper left corner on, over what stood there.
     let (before, after) =
         if session.screen.is_terminal { ("\x1b[H\x1b[2J", "") } else { ("", "\n") };
-    once(session, before).await?;
+    show(session, &ask(session).await?, before)?;
     let mut away_since: Option<Instant> = None;
     loop {
         match away_since {
@@ -49,11 +50,13 @@ pub(crate) async fn run(args: &PsArgs, session: &Session) -> Result<(), Failure>
             }
             Some(_) => sleep(AGAIN).await,
         }
-        match (once(session, before).await, away_since) {
-            (Ok(()), None) => {}
-            (Ok(()), Some(_)) => {
-                say_back(session);
-                away_since = None;
+        match (ask(session).await, away_since) {
+            (Ok(answer), since) => {
+                if since.is_some() {
+                    say_back(session);
+                    away_since = None;
+                }
+                show(session, &answer, before)?;
             }
             (Err(failure), None) if is_away(&failure) => {
                 say_away(&failure);
@@ -65,14 +68,17 @@ pub(crate) async fn run(args: &PsArgs, session: &Session) -> Result<(), Failure>
     }
 }
 
-async fn once(session: &Session, before: &str) -> Result<(), Failure> {
-    let answer = session.call(Call::get("/agents", "list of agents")).await?;
+async fn ask(session: &Session) -> Result<Answer, Failure> {
+    session.call(Call::get("/agents", "list of agents")).await
+}
+
+fn show(session: &Session, answer: &Answer, before: &str) -> Result<(), Failure> {
     if session.json {
-        return session.print_json::<AgentList>(&answer);
+        return session.print_json::<AgentList>(answer);
     }
-    let agents: AgentList = session.read(&answer)?;
+    let agents: AgentList = session.read(answer)?;
     let width = session.screen.width();
-    let page = page(agents, now(&answer), width, session.screen.colours);
+    let page = page(agents, now(answer), width, session.screen.colours);
     session.screen.print(&format!("{before}{page}"))
 }
 
