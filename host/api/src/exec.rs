@@ -76,13 +76,28 @@ pub struct ExecAnswer {
     pub stdout: String,
     /// The same of stderr.
     pub stderr: String,
-    /// Whether both are UTF-8, and nothing is replaced.
+    /// Whether both are UTF-8, and nothing is replaced. Older hosts do not say it.
+    #[serde(default = "unsaid")]
     pub utf8: bool,
+}
+
+/// What is taken for the encoding where a host does not say it.
+pub(crate) fn unsaid() -> bool {
+    true
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_of_an_older_host_is_read() {
+        let answer: ExecAnswer = serde_json::from_str(
+            r#"{"end":"exited","code":0,"wallMs":1,"cpuMs":1,"peakMemoryBytes":1,"stdout":"x","stderr":""}"#,
+        )
+        .unwrap();
+        assert!(answer.utf8);
+    }
 
     #[test]
     fn only_the_program_is_needed() {

@@ -167,7 +167,8 @@ pub struct DiffView {
     pub patch: String,
     /// There is more of it.
     pub truncated: bool,
-    /// Whether it is UTF-8. Elsewhere it does not apply, and `git diff` in the workspace has the bytes.
+    /// Whether the patch is UTF-8. If not, it does not apply: `git diff` in the workspace has the bytes. Older hosts do not say it.
+    #[serde(default = "crate::exec::unsaid")]
     pub utf8: bool,
 }
 
