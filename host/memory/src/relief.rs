@@ -96,7 +96,8 @@ impl Guard {
             return true;
         }
         let is_alive = |agent_id: &AgentId, incarnation| relief.is_alive(agent_id, incarnation);
-        let beyond = (used.saturating_sub(mark) + wanted.unwrap_or(0)).saturating_sub(room);
+        // For a shortage of another limit nobody goes.
+        let beyond = (used + wanted.unwrap_or(0)).saturating_sub(mark);
         let tools = |bytes| relief.evict_tools(bytes);
         let step = self.shedder.step(now, reading, beyond, is_alive, tools, || relief.candidates());
         relief.hold_starts(matches!(step, Step::Wait | Step::Evict { .. }));
@@ -252,6 +253,25 @@ mod tests {
         // A group above it, or the machine, which others fill as well.
         assert_eq!(room(Some(70)), "room Some(20)");
         assert_eq!(room(Some(40)), "room Some(0)");
+    }
+
+    #[test]
+    fn who_wants_more_than_another_limit_has_is_denied_and_nobody_goes_for_it() {
+        let agents = Agents { wanted: Some(100), ..Agents::default() };
+        for used_bytes in [Some(500), Some(850)] {
+            let reading = Reading {
+                limit: Some(Limit { bytes: 1000, source: LimitSource::Cgroup2 }),
+                used_bytes,
+                available_bytes: Some(40),
+                ..Reading::default()
+            };
+            let mut guard = Guard::new(true);
+            guard.act(Duration::ZERO, &reading, &agents);
+            guard.act(Duration::ZERO, &reading, &agents);
+            let actions = std::mem::take(&mut *agents.actions.lock());
+            assert_eq!(actions.last().unwrap(), "denied above 0", "{actions:?}");
+            assert!(!actions.iter().any(|it| it.starts_with("evict")), "{actions:?}");
+        }
     }
 
     #[test]
