@@ -48,7 +48,7 @@ fn identical_starts_share_one_incarnation() {
     let host = Host::builder().guest("slow-start").start();
     let answers = std::thread::scope(|scope| {
         let answers = scope.spawn(|| stampede(&host, "slow-start", |_| json!({"prompt": "wait"})));
-        // While their start is under way each has a connection, beside the one of this request.
+        // While their start is under way each has a connection, beside the one of this request; its request is there or on its way.
         wait_for_metrics(host.client(), "every caller is there", |now| {
             now["bulkhead_control_connections"] > CALLERS as f64
         });

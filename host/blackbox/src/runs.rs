@@ -174,8 +174,10 @@ impl Runs {
         if text.len() as u64 > room {
             return Err(full);
         }
-        file.write_all_at(&text, 0)?;
-        file.set_len(text.len() as u64)
+        // At once, over all that was there: blanks after the text are no part of it.
+        let before = usize::try_from(file.metadata()?.len()).unwrap_or(text.len());
+        text.resize(text.len().max(before), b' ');
+        file.write_all_at(&text, 0)
     }
 }
 

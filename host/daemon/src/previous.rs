@@ -242,7 +242,7 @@ impl Traces<'_> {
                 "the state directory was used by earlier runs, but has no black box".into(),
             ),
             (None, Found::Nothing) if !self.damaged.is_empty() => Missing::Lost(format!(
-                "there was a run that left evidence at the sink, which cannot be read: {}",
+                "an earlier run left evidence at the sink that cannot be read: {}",
                 self.damaged.join("; ")
             )),
             (None, Found::Nothing) => Missing::NoRun,

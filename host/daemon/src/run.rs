@@ -300,12 +300,7 @@ fn allowed_paths(settings: &Settings) -> AllowedPaths {
     let pressure = Kernel::here().pressure_file();
     read.extend(pressure.parent().map(Path::to_owned));
     let evidence = settings.evidence.as_ref().and_then(EvidenceSettings::directory);
-    let shipped = match &settings.ship {
-        Some(bulkhead_ship::Settings { to: bulkhead_ship::Address::File(dir), .. }) => {
-            Some(dir.clone())
-        }
-        _ => None,
-    };
+    let shipped = settings.ship.as_ref().and_then(|ship| ship.directory()).map(Path::to_owned);
     AllowedPaths {
         state: settings.state_dir.clone(),
         others: evidence.map(Path::to_owned).into_iter().chain(shipped).collect(),

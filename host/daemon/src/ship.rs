@@ -52,7 +52,7 @@ pub async fn restore(
     let tried_again = |error: &ShipError| {
         let (to, patience) = (&ship.to, ship.restore);
         let text = format!(
-            "the state of the town is not read from {to}: {error}; trying for at most {patience:?} (ship.restore_ms)"
+            "cannot read the state of the town from {to}: {error}; retrying for up to {patience:?} (ship.restore_ms)"
         );
         eprintln!("bulkhead: {}", bulkhead_printable::lines(&text));
     };

@@ -52,11 +52,11 @@ pub enum TrustError {
         path: PathBuf,
     },
     /// It is larger than a file of certificates is.
-    #[error("{} has {bytes} bytes, at most {MAX_CA_BYTES} are read", path.display())]
+    #[error("{} has {bytes} bytes or more, at most {MAX_CA_BYTES} are read", path.display())]
     TooLarge {
         /// Which.
         path: PathBuf,
-        /// Its size.
+        /// Its size, as far as it was read.
         bytes: u64,
     },
     /// It is there and holds no usable certificates.
@@ -158,8 +158,12 @@ fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TrustError> {
         return Err(TrustError::TooLarge { path: path.into(), bytes });
     }
     let mut pem = Vec::new();
-    // A device has no length, and may have no end.
-    File::open(path).and_then(|it| it.take(MAX_CA_BYTES).read_to_end(&mut pem)).map_err(read)?;
+    // A pipe and a device have no length, and may have no end.
+    let opened = File::open(path).map_err(read)?;
+    let bytes = opened.take(MAX_CA_BYTES + 1).read_to_end(&mut pem).map_err(read)? as u64;
+    if bytes > MAX_CA_BYTES {
+        return Err(TrustError::TooLarge { path: path.into(), bytes });
+    }
     let mut found = false;
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate = certificate.map_err(|error| bad(format!("is no PEM file: {error}")))?;

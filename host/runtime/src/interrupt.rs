@@ -81,9 +81,10 @@ impl Interrupt {
 
 /// The workspace could be neither made nor opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot open its workspace {}: {why}", path.display())]
+#[error("cannot open its workspace {}", path.display())]
 pub(crate) struct WorkspaceFault {
     pub path: PathBuf,
+    #[source]
     pub why: std::io::Error,
 }
 

@@ -1,7 +1,7 @@
 //! Where a town's state is shipped.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bulkhead_bucket::{Name, S3, S3Error};
@@ -38,6 +38,16 @@ pub enum Address {
     S3(S3),
     /// A key-value bucket of NATS JetStream, which has to exist.
     Nats(Nats),
+}
+
+impl Settings {
+    /// Where to, if that is a directory.
+    pub fn directory(&self) -> Option<&Path> {
+        match &self.to {
+            Address::File(dir) => Some(dir),
+            Address::S3(_) | Address::Nats(_) => None,
+        }
+    }
 }
 
 /// A text that is no address of a place.

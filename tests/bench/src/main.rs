@@ -139,6 +139,7 @@ impl Part {
         matches!(
             self,
             Self::Towns
+                | Self::Tools
                 | Self::Curves
                 | Self::PeerStarts
                 | Self::PeerMessages

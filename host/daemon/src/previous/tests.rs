@@ -25,6 +25,21 @@ fn end_of(run_id: &str, code: Option<i32>, signal: Option<i32>) -> ProcessEnd {
     }
 }
 
+/// What a state directory has of earlier runs, and nothing from anywhere else.
+fn of_disk<'a>(found: &'a Found, boxes: &'a [Previous], runs: &'a Runs) -> Traces<'a> {
+    Traces {
+        found,
+        boxes,
+        runs,
+        ends: &[],
+        forgotten: 0,
+        outside: None,
+        has_database: false,
+        remark: None,
+        damaged: &[],
+    }
+}
+
 /// A boot: reads what is there, and begins a run that comes to `state`. Returns what it would report, oldest first.
 fn boot(
     dir: &Path,
@@ -46,17 +61,7 @@ fn boot_to(
     let runs = Runs::read(dir);
     let boxes = blackbox::left(dir);
     let found = blackbox::read(dir);
-    let traces = Traces {
-        found: &found,
-        boxes: &boxes,
-        runs: &runs,
-        ends,
-        forgotten: 0,
-        outside: None,
-        has_database: false,
-        remark: None,
-        damaged: &[],
-    };
+    let traces = Traces { ends, ..of_disk(&found, &boxes, &runs) };
     let (unreported, number) = (traces.unreported(), traces.next_number());
     let before = Before::judge(&traces, &Kernel::here());
     let unreported = before.keep(unreported);
@@ -216,17 +221,7 @@ fn what_is_said_from_outside_counts_when_no_init_process_saw_the_end() {
     let judge = |ends: &[ProcessEnd]| {
         let (runs, boxes) = (Runs::read(dir.path()), blackbox::left(dir.path()));
         let found = blackbox::read(dir.path());
-        let traces = Traces {
-            found: &found,
-            boxes: &boxes,
-            runs: &runs,
-            ends,
-            forgotten: 0,
-            outside: Some(&outside),
-            has_database: false,
-            remark: None,
-            damaged: &[],
-        };
+        let traces = Traces { ends, outside: Some(&outside), ..of_disk(&found, &boxes, &runs) };
         let run = Before::judge(&traces, &Kernel::here()).run().clone();
         (run.cause, run.confidence)
     };
@@ -239,17 +234,8 @@ fn what_is_said_from_outside_counts_when_no_init_process_saw_the_end() {
     let judge = |run_id: &str| {
         let (runs, boxes) = (Runs::read(dir.path()), blackbox::left(dir.path()));
         let found = blackbox::read(dir.path());
-        let traces = Traces {
-            found: &found,
-            boxes: &boxes,
-            runs: &runs,
-            ends: &ends,
-            forgotten: 0,
-            outside: Some(&outside),
-            has_database: false,
-            remark: None,
-            damaged: &[],
-        };
+        let traces =
+            Traces { ends: &ends, outside: Some(&outside), ..of_disk(&found, &boxes, &runs) };
         let before = Before::judge(&traces, &Kernel::here()).judged;
         let run = before.iter().find(|run| run.previous_run_id.as_deref() == Some(run_id));
         run.map(|run| run.cause)
@@ -287,17 +273,7 @@ fn boot_with_sink(dir: &Path, sink: Result<Option<&LeftRun>, &Fault>) -> (Vec<Pr
     let (mut runs, mut boxes) = (Runs::read(dir), blackbox::left(dir));
     let found = blackbox::read(dir);
     let (remark, believed) = settle(&mut runs, &mut boxes, sink);
-    let traces = Traces {
-        found: &found,
-        boxes: &boxes,
-        runs: &runs,
-        ends: &[],
-        forgotten: 0,
-        outside: None,
-        has_database: false,
-        remark: remark.as_ref(),
-        damaged: &[],
-    };
+    let traces = Traces { remark: remark.as_ref(), ..of_disk(&found, &boxes, &runs) };
     (Before::judge(&traces, &Kernel::here()).judged, believed)
 }
 
@@ -323,17 +299,7 @@ fn evidence_that_is_damaged_is_a_sign_of_a_run_where_there_is_no_other() {
     let judge = |damaged: &[String]| {
         let (runs, boxes) = (Runs::read(dir.path()), blackbox::left(dir.path()));
         let found = blackbox::read(dir.path());
-        let traces = Traces {
-            found: &found,
-            boxes: &boxes,
-            runs: &runs,
-            ends: &[],
-            forgotten: 0,
-            outside: None,
-            has_database: false,
-            remark: None,
-            damaged,
-        };
+        let traces = Traces { damaged, ..of_disk(&found, &boxes, &runs) };
         Before::judge(&traces, &Kernel::here()).run().clone()
     };
     let damaged = ["run-1.json is half-written or damaged".to_owned()];

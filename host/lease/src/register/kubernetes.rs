@@ -7,6 +7,8 @@
 //!
 //! The token of the service account is read again for each request: it ends, and the kubelet writes another one.
 
+use std::fs::File;
+use std::io::Read;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,6 +22,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{Names, Register, Written};
+
+/// Of the service account's token: those of clusters have one or two thousand.
+const MAX_TOKEN_BYTES: u64 = 64 * 1024;
 use crate::document::{self, MAX_BYTES};
 use crate::fault::RegisterError;
 use crate::protocol::{Record, Version};
@@ -334,7 +339,9 @@ impl Client {
             return Ok(None);
         };
         let shown = file.display();
-        let token = std::fs::read_to_string(file)
+        let mut token = String::new();
+        File::open(file)
+            .and_then(|file| file.take(MAX_TOKEN_BYTES).read_to_string(&mut token))
             .map_err(|error| RegisterError::unavailable(format!("read {shown}: {error}")))?;
         let mut value = HeaderValue::try_from(format!("Bearer {}", token.trim()))
             .map_err(|_| RegisterError::refused(format!("there is no token in {shown}")))?;
