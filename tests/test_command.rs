@@ -115,8 +115,9 @@ const HELLO: &str = "[[step]]\nsend = \"hello\"\nreply = \"hello\"\n";
 fn scripts_pass_or_fail_and_are_counted_and_the_authors_state_is_as_it_was() {
     let wrong = "\n[[step]]\nsend = \"hello\"\n\n[[step]]\nsend = \"bye\"\nreply = \"hello\"\n";
     let project = Project::of(&["echo"], &[("a", HELLO), ("b", wrong)]);
-    std::fs::create_dir(&project.state_dir).unwrap();
-    std::fs::write(project.state_dir.join("bulkhead.db"), "the author's").unwrap();
+    let kept = project.state_dir.join("store/bulkhead.db");
+    std::fs::create_dir_all(kept.parent().unwrap()).unwrap();
+    std::fs::write(&kept, "the author's").unwrap();
     let ran = project.run(&[]).expect(1, &["1 passed, 1 failed", "compiled echo in "]);
     let lines: Vec<_> = ran.stdout.lines().collect();
     assert!(lines[0].starts_with("ok     ") && lines[0].contains("tests/a.toml ("), "{lines:?}");
@@ -131,9 +132,8 @@ fn scripts_pass_or_fail_and_are_counted_and_the_authors_state_is_as_it_was() {
     let mut left: Vec<_> =
         project.state_dir.read_dir().unwrap().map(|it| it.unwrap().file_name()).collect();
     left.sort();
-    assert_eq!(left, ["bulkhead.db", "test"]);
-    let database = std::fs::read(project.state_dir.join("bulkhead.db")).unwrap();
-    assert_eq!(database, b"the author's");
+    assert_eq!(left, ["store", "test"]);
+    assert_eq!(std::fs::read(kept).unwrap(), b"the author's");
     assert!(!is_used(project.dir.path()), "no process is left");
 
     let ran = project.run(&["--filter", "a.toml", "--json"]).expect(0, &[]);
