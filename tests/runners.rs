@@ -116,6 +116,8 @@ fn thrown(record: &Value) -> (&str, &Value, &Value, &Value) {
 fn what_its_values_cannot_be(host: &Host) {
     let client = host.client();
     assert_eq!(client.ask("one", "half"), "a\u{fffd}", "half of a surrogate pair is no text");
+    let emitted = client.events_named("one", "runner.half");
+    assert_eq!(emitted, [json!({ "half": "a\u{fffd}" })]);
     // A state that cannot be kept is named, and ends nobody.
     client.start("unkept", "broken");
     assert_eq!(client.ask("unkept", "unkept"), "unkept");

@@ -36,7 +36,11 @@ export default agent({
       case "count": return `${state.count}`;
       case "twice": return twice("x");
       case "random": return `${Math.random()}`;
-      case "half": return JSON.parse('"a\\ud83d"');
+      case "half": {
+        const half = JSON.parse('"a\\ud83d"');
+        console.log(half);
+        return emit("runner.half", { half }), half;
+      }
       case "unkept": state.self = state; return "unkept";
       case "emit": return emit("runner.tested", { text }), "emitted";
       case "reject": return void Promise.reject(new TypeError("nobody handles me"));

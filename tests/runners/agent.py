@@ -62,7 +62,10 @@ async def broken(ctx, message):
         case "random":
             return str(random.random())
         case "half":
-            return json.loads('"a\\ud83d"')
+            half = json.loads('"a\\ud83d"')
+            print(half)
+            ctx.emit("runner.half", {"half": half})
+            return half
         case "unkept":
             ctx.state["self"] = ctx.state
             return "unkept"

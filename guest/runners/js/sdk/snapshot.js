@@ -1,19 +1,25 @@
 // What outlives an incarnation: `{ v, state, history }` as JSON.
-import { fromJson, toJson } from "bulkhead:native";
 import { AgentError } from "bulkhead:errors";
+import { fromJson, native, toJson } from "bulkhead:native";
+import { text } from "bulkhead:thrown";
 
 /** Of the snapshot's form. */
 const VERSION = 1;
 
-/** Objects that JSON writes with all that is in them. Of a `Map`, an `Error`, a `Promise`, … it would write `{}`. */
-const PLAIN = ["Object", "Array", "String", "Number", "Boolean"];
+/** `JSON.stringify` of some thousand uses up the engine's stack. */
+const MAX_DEPTH = 1000;
+
+/** Objects that JSON writes with all that is in them. */
+const PLAIN = ["Object", "Array", "Arguments", "String", "Number", "Boolean"];
+/** Objects that have more than properties. */
+const HOLDERS = [Map, Set, Error, RegExp, Promise, ArrayBuffer, Object.getPrototypeOf(Uint8Array)];
 
 const step = (key) => (typeof key === "number" ? `[${key}]` : /^[A-Za-z_$][\w$]*$/.test(key) ? `.${key}` : `[${toJson(key)}]`);
 
 const pathOf = (place) => {
   const steps = [];
   for (; place.within; place = place.within) steps.push(step(place.key));
-  return `state${steps.reverse().join("")}`;
+  return steps.reverse().join("");
 };
 
 const a = (name) => `is ${/^[AEIO]/.test(name) ? "an" : "a"} ${name}`;
@@ -30,13 +36,15 @@ const wrong = (value, around) => {
   if (!isObject(value)) return undefined;
   if (around.has(value)) return "is a part of itself";
   const kind = Object.prototype.toString.call(value).slice(8, -1);
-  return PLAIN.includes(kind) ? undefined : a(value.constructor?.name || kind);
+  // A class may name its objects. Of a `Response`, a `Generator`, … JSON would write `{}`.
+  const isWhole = PLAIN.includes(kind) || (Object.keys(value).length > 0 && !HOLDERS.some((holder) => value instanceof holder));
+  return isWhole ? undefined : a(value.constructor?.name || kind);
 };
 
-/** What keeps a state from being JSON, by its path. Without recursion: a state may be nested deeper than calls may be. */
-const unwritable = (state) => {
+/** What keeps a value from being JSON, by its path. Without recursion: it may be nested deeper than calls may be. */
+const unwritable = (name, root) => {
   const around = new Set();
-  const waiting = [{ value: state }];
+  const waiting = [{ value: root }];
   while (waiting.length > 0) {
     const place = waiting.pop();
     if (place.left) {
@@ -45,8 +53,9 @@ const unwritable = (state) => {
     }
     const value = written(place.value, place.key);
     const why = wrong(value, around);
-    if (why) return `${pathOf(place)} ${why}`;
+    if (why) return `${name}${pathOf(place)} ${why}`;
     if (!isObject(value)) continue;
+    if (around.size > MAX_DEPTH) return "it is nested too deep";
     around.add(value);
     waiting.push({ left: value });
     for (const key of Array.isArray(value) ? value.keys() : Object.keys(value)) {
@@ -57,19 +66,25 @@ const unwritable = (state) => {
   return undefined;
 };
 
+/** JSON of a value, or an error that says why there is none. */
+const json = (name, value) => {
+  let why;
+  try {
+    why = native.isPlain(value) ? undefined : unwritable(name, value);
+    if (!why) return toJson(value);
+  } catch (thrown) {
+    // By a getter of the author's, say.
+    why = `it throws ${text(thrown)}`;
+  }
+  throw new AgentError("snapshot-failed", `${name} cannot be written as JSON: ${why}`);
+};
+
 const isEmpty = (value) => value === undefined || value === null || (typeof value === "object" && Object.keys(value).length === 0);
 
 /** The snapshot; empty if there is nothing to keep. */
 export const write = (state, history) => {
-  let why;
-  try {
-    why = unwritable(state);
-    if (!why) return isEmpty(state) && history.length === 0 ? "" : toJson({ v: VERSION, state, history });
-  } catch (thrown) {
-    // By a getter of the author's, or because it is nested too deep.
-    why = `it throws ${thrown}`;
-  }
-  throw new AgentError("snapshot-failed", `state cannot be written as JSON: ${why}`);
+  const [ofState, ofHistory] = [json("state", state), json("history", history)];
+  return isEmpty(state) && history.length === 0 ? "" : `{"v":${VERSION},"state":${ofState},"history":${ofHistory}}`;
 };
 
 /** State and history of one. */

@@ -1,5 +1,6 @@
 // What was thrown, as records for the host: each with its kind, its message and its stack.
-import { toJson } from "bulkhead:native";
+import { inspect } from "bulkhead:inspect";
+import { native, toJson } from "bulkhead:native";
 
 /** As many as a host keeps. */
 const MAX_EXCEPTIONS = 8;
@@ -7,9 +8,11 @@ const MAX_EXCEPTIONS = 8;
 const MAX_KIND = 256;
 const MAX_MESSAGE = 4096;
 
-const text = (value) => {
+/** A value that is thrown or printed. */
+export const text = (value) => {
   try {
-    return typeof value === "object" && value !== null ? toJson(value) : String(value);
+    if (typeof value !== "object" || value === null || value instanceof Error) return String(value);
+    return native.isPlain(value) ? toJson(value) : inspect(value);
   } catch {
     return "a value that cannot be written as text";
   }
@@ -28,10 +31,11 @@ const exception = (value) => ({
   stack: value instanceof Error ? String(value.stack ?? "") : "",
 });
 
-/** What an error tells of others: those that an `AggregateError` has, then its cause. */
+/** What an error tells of others: those that it is about, then its cause. Beside an `AggregateError` others have `errors`, of anything. */
 const causes = (value) => {
   if (!(value instanceof Error)) return [];
-  const inside = Array.isArray(value.errors) ? value.errors.slice(0, MAX_EXCEPTIONS) : [];
+  const errors = Array.isArray(value.errors) ? value.errors : [];
+  const inside = (value instanceof AggregateError ? errors : errors.filter((each) => each instanceof Error)).slice(0, MAX_EXCEPTIONS);
   return value.cause === undefined || value.cause === null ? inside : [...inside, value.cause];
 };
 

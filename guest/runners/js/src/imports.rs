@@ -1,5 +1,7 @@
 //! Which file imports what a module does not export. QuickJS says the name and the module, and not where it is imported.
 
+use std::ops::Range;
+
 /// A name that a module does not export.
 #[derive(Debug, PartialEq)]
 pub struct Missing<'a> {
@@ -50,11 +52,8 @@ impl Import<'_> {
                 before.strip_suffix(word).is_some_and(|rest| !rest.ends_with(is_of_name))
             })
         };
-        clause.match_indices(name).map(|(at, _)| at).find(|at| {
-            let (before, after) = (&clause[..*at], &clause[at + name.len()..]);
-            let is_word = !before.ends_with(is_of_name) && !after.starts_with(is_of_name);
-            is_word && !is_type(before)
-        })
+        let mut found = clause.match_indices(name).map(|(at, _)| at);
+        found.find(|at| is_word(clause, *at, name) && !is_type(&clause[..*at]))
     }
 }
 
@@ -62,15 +61,30 @@ fn is_of_name(letter: char) -> bool {
     letter.is_alphanumeric() || matches!(letter, '_' | '$')
 }
 
+/// Whether a word at a place of a text is one of its own.
+fn is_word(text: &str, at: usize, word: &str) -> bool {
+    !text[..at].ends_with(is_of_name) && !text[at + word.len()..].starts_with(is_of_name)
+}
+
+/// Where the last keyword in a part of a text ends that begins an import.
+fn keyword(text: &str, part: Range<usize>) -> Option<usize> {
+    let last = |word: &str| {
+        let found = text[part.clone()].rmatch_indices(word).map(|(at, _)| part.start + at);
+        found.filter(|at| is_word(text, *at, word)).map(|at| at + word.len()).next()
+    };
+    ["import", "export"].into_iter().filter_map(last).max()
+}
+
 /// The imports of a file, as far as they can be seen without parsing it.
 pub fn imports(text: &str) -> impl Iterator<Item = Import<'_>> {
-    text.match_indices("from").filter_map(|(at, word)| {
-        let (before, after) = (&text[..at], text[at + word.len()..].trim_start());
+    // Each one is after the one before, so no part of the text is searched twice.
+    let mut searched = 0;
+    text.match_indices("from").filter_map(move |(at, word)| {
+        let after = text[at + word.len()..].trim_start();
         let quote = after.chars().next().filter(|first| matches!(first, '"' | '\''))?;
         let specifier = after[1..].split(quote).next()?;
-        let keywords = ["import", "export"].iter();
-        let begin = keywords.filter_map(|word| Some(before.rfind(word)? + word.len())).max()?;
-        let clause = &before[begin..];
+        let begin = keyword(text, std::mem::replace(&mut searched, at)..at)?;
+        let clause = &text[begin..at];
         // Those of types are gone before the module is linked.
         let is_of_types = clause
             .trim_start()
@@ -82,6 +96,8 @@ pub fn imports(text: &str) -> impl Iterator<Item = Import<'_>> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     fn place(text: &str, name: &str) -> Option<(u32, u32)> {
@@ -106,6 +122,23 @@ mod tests {
         assert_eq!(place("import toast, { b } from './x.js';", "default"), Some((1, 8)));
         assert_eq!(place("import { default as b } from './x.js';", "default"), Some((1, 10)));
         assert_eq!(place("import { agents } from 'x';\nconst agent = from(\"x\");", "agent"), None);
+    }
+
+    #[test]
+    fn names_may_contain_keywords() {
+        assert_eq!(place("import { importCsv } from './x.js';", "importCsv"), Some((1, 10)));
+        assert_eq!(place("import { a, exportAll } from './x.js';", "a"), Some((1, 10)));
+        assert_eq!(place("import { a, reexport, $import } from './x.js';", "a"), Some((1, 10)));
+        assert_eq!(place("import type { exportRow, Row } from './x.js';", "Row"), None);
+    }
+
+    /// A bundle is one large file, and may have texts like those of imports.
+    #[test]
+    fn no_part_of_a_text_is_searched_again_for_each_specifier() {
+        let text = format!("import a from 'a';{}", "m+=\" from \"+x;".repeat(80_000));
+        let begun = Instant::now();
+        assert_eq!(imports(&text).count(), 1);
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod bytes;
 pub mod handles;
 mod json;
+mod plain;
 
 use rquickjs::{Ctx, Object, Result};
 
@@ -30,6 +31,7 @@ pub fn object<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
     add_files(&object)?;
     add_http(&object)?;
     bytes::add_text_and_random(&object)?;
+    plain::add_is_plain(&object)?;
     Ok(object)
 }
 

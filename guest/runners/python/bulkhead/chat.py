@@ -297,7 +297,7 @@ def _request(messages: list[Message], tools: list[Tool], options: Options) -> mo
         temperature=options.temperature,
         max_tokens=options.max_tokens,
         timeout_ms=None if options.timeout is None else int(options.timeout * 1000),
-        extra=None if options.extra is None else json.dumps(options.extra),
+        extra=None if options.extra is None else json.dumps(options.extra, ensure_ascii=False),
     )
 
 
@@ -337,5 +337,5 @@ def _format(form: str | dict[str, Any] | None) -> Any:
         case "json":
             return model.ResponseFormat_Json()
         case dict():
-            return model.ResponseFormat_JsonSchema(json.dumps(form))
+            return model.ResponseFormat_JsonSchema(json.dumps(form, ensure_ascii=False))
     raise ValueError(f"response_format is \"json\" or a JSON Schema, not {form!r}")

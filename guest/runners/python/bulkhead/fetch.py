@@ -16,7 +16,7 @@ from urllib.parse import SplitResult, quote, urlencode, urljoin, urlsplit
 from . import exchange, loop
 from .errors import FetchError
 from .exchange import Exchange, Wait, blocked
-from .unicode import utf8
+from .unicode import REPLACED, utf8
 
 #: As browsers have it.
 MAX_REDIRECTS = 20
@@ -220,7 +220,11 @@ def _target(url: str, params: Any) -> SplitResult:
     netloc = (f"[{host}]" if ":" in host else host) + ("" if port is None else f":{port}")
     more = _encoded("params", params) if params else ""
     query = "&".join(part for part in (parts.query, more) if part)
-    return SplitResult(parts.scheme, netloc, quote(parts.path or "/", safe=_SAFE), quote(query, safe=_SAFE), "")
+    return SplitResult(parts.scheme, netloc, _quoted(parts.path or "/"), _quoted(query), "")
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe=_SAFE, errors=REPLACED)
 
 
 def _redirected(asked: Exchange, location: str) -> SplitResult:
@@ -250,7 +254,7 @@ def _encoded(what: str, pairs: Any) -> str:
     if isinstance(pairs, str):
         return pairs
     try:
-        return urlencode(pairs, doseq=True)
+        return urlencode(pairs, doseq=True, errors=REPLACED)
     except (TypeError, ValueError):
         raise TypeError(f"`{what}` is text, a mapping or pairs, and not {type(pairs).__name__}") from None
 

@@ -23,6 +23,9 @@ def save(ctx: Context) -> bytes:
         return utf8(json.dumps(kept, ensure_ascii=False, separators=(",", ":")))
     except RecursionError:
         raise _unwritable("state", "is nested too deep") from None
+    except (TypeError, ValueError) as wrong:
+        # What the author put into the history, or a number of too many digits.
+        raise AgentError("snapshot-failed", f"state and history cannot be written as JSON: {wrong}") from None
 
 
 def load(ctx: Context, snapshot: bytes) -> None:

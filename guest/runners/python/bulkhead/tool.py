@@ -50,7 +50,7 @@ class Tool:
         return found
 
     def offer(self) -> model.Tool:
-        return model.Tool(self.name, self.description, json.dumps(self.parameters))
+        return model.Tool(self.name, self.description, json.dumps(self.parameters, ensure_ascii=False))
 
     def call(self, ctx: Any, arguments: str) -> Any:
         """Calls the function with arguments that a model wrote, which are JSON. Of an asynchronous one: its coroutine."""

@@ -15,8 +15,18 @@ from typing import Any
 
 from componentize_py_types import Err
 
-#: What `print` does with such a half.
-_REPLACED = "bulkhead-replaced"
+#: The name of what `encode`, `print` and `urllib` do with such a half.
+REPLACED = "bulkhead-replaced"
+
+
+def _replaced(error: UnicodeError) -> tuple[bytes, int]:
+    """Bytes for halves that are beside each other. Two that belong together become their character."""
+    assert isinstance(error, UnicodeEncodeError)
+    halves = error.object[error.start:error.end].encode("utf-16-le", "surrogatepass")
+    return halves.decode("utf-16-le", "replace").encode(), error.end
+
+
+codecs.register_error(REPLACED, _replaced)
 
 
 def install(runtime: ModuleType) -> None:
@@ -28,25 +38,24 @@ def install(runtime: ModuleType) -> None:
         return real(index, passable(params))
 
     runtime.call_import = call_import  # type: ignore[attr-defined]
-    codecs.register_error(_REPLACED, lambda error: ("\ufffd".encode() * (error.end - error.start), error.end))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors=_REPLACED)
+            stream.reconfigure(errors=REPLACED)
 
 
 def utf8(text: str) -> bytes:
     """Text as bytes."""
-    return well_formed(text).encode()
+    return text.encode(errors=REPLACED)
 
 
 def well_formed(text: str) -> str:
-    """The same text if it is Unicode. Two halves that belong together become their character."""
+    """The same text if it is Unicode."""
     if text.isascii():
         return text
     try:
         text.encode()
     except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        return utf8(text).decode()
     return text
 
 

@@ -72,6 +72,15 @@ class Life(Stage):
         error = self.refused(self.snapshot)
         self.assertEqual((error.code, error.message), ("snapshot-failed", "state cannot be written as JSON: state is nested too deep"))
 
+    def test_what_json_refuses_otherwise_is_said(self) -> None:
+        for code, part in [("ctx.state['x'] = 10 ** 5000", "4300 digits"), ("ctx.history.append({'x': {1}})", "set is not JSON")]:
+            with self.subTest(part):
+                self._forget()
+                self.play(HANDLER + f"    {code}\n")
+                error = self.refused(self.snapshot)
+                self.assertEqual((error.code, error.fatal), ("snapshot-failed", False))
+                self.assertIn(part, error.message)
+
     def test_a_value_may_be_in_a_state_twice(self) -> None:
         self.play(HANDLER + "    x = [1]\n    ctx.state['x'] = [x, x]\n")
         self.assertIn(b'"state":{"x":[[1],[1]]}', self.snapshot())

@@ -18,7 +18,7 @@ HANDLER = 'import json\nfrom bulkhead import *\nHALF = json.loads(\'"a\\\\ud83d"
 
 class Text(unittest.TestCase):
     def test_half_of_a_pair_is_replaced(self) -> None:
-        for text, expected in [("a\ud83d", "a\ufffd"), ("\ude00b", "\ufffdb"), ("\ud83d\ude00", "😀"), ("\ufeffü\ud83dü", "\ufeffü\ufffdü")]:
+        for text, expected in [("a\ud83d", "a\ufffd"), ("\ude00b", "\ufffdb"), ("\ud83d\ude00", "😀"), ("\ufeffü\ud83dü", "\ufeffü\ufffdü"), ("\ude00\ud83d\ud83d", "\ufffd\ufffd\ufffd")]:
             self.assertEqual(unicode.well_formed(text), expected)
             self.assertEqual(unicode.utf8(text), expected.encode())
 
@@ -42,10 +42,10 @@ class Text(unittest.TestCase):
         stdout = io.TextIOWrapper(io.BytesIO(), "utf-8")
         with mock.patch.object(sys, "stdout", stdout), mock.patch.object(sys, "stderr", None):
             unicode.install(runtime)
-            print("a\ud83d", flush=True)
+            print("a\ud83d\ud83d\ude00", flush=True)
         runtime.call_import(3, [host.Event("n", "\ud83d"), "b"])
         self.assertEqual(passed, [(3, [host.Event("n", "\ufffd"), "b"])])
-        self.assertEqual(stdout.buffer.getvalue(), "a\ufffd\n".encode())
+        self.assertEqual(stdout.buffer.getvalue(), "a\ufffd😀\n".encode())
 
 
 class Exports(Stage):

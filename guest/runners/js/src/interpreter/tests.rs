@@ -41,6 +41,7 @@ fn a_state_that_json_cannot_hold_is_refused_with_its_path() {
         ("state.n = 1n;", "state.n is a BigInt"),
         ("state.seen = new Set();", "state.seen is a Set"),
         ("state['by id'] = [new Map()];", "state[\"by id\"][0] is a Map"),
+        ("state.seen = new (class Seen extends Map { more = 1; })();", "state.seen is a Seen"),
         ("state.f = () => 1;", "state.f is a function"),
         ("state.s = Symbol('s');", "state.s is a symbol"),
         ("state.last = new TypeError('x');", "state.last is a TypeError"),
@@ -52,6 +53,10 @@ fn a_state_that_json_cannot_hold_is_refused_with_its_path() {
             "Object.defineProperty(state, 'x', { enumerable: true, get() { throw new RangeError('no'); }, configurable: true });",
             "it throws RangeError: no",
         ),
+        ("state.x = { toJSON() { throw null; } };", "it throws null"),
+        ("state.x = { toJSON() { throw { why: 'no' }; } };", r#"it throws {"why":"no"}"#),
+        ("state.x = { toJSON() { throw Symbol('no'); } };", "it throws Symbol(no)"),
+        ("state.all = (function* () {})();", "state.all is a Generator"),
     ] {
         let error = snapshot_of(body).expect_err(body);
         assert_eq!((&*error.code, error.fatal), ("snapshot-failed", false), "{body}");
@@ -74,6 +79,14 @@ fn a_state_that_json_can_hold_is_kept_as_json_has_it() {
             "state.x = undefined; state.n = NaN; state.o = Object.create(null);",
             r#"{"n":null,"o":{}}"#,
         ),
+        (
+            "class Point { x = 1; get [Symbol.toStringTag]() { return 'Point'; } } state.at = new Point();",
+            r#"{"at":{"x":1}}"#,
+        ),
+        (
+            "(function () { state.all = arguments; })(1, 'x');",
+            r#"{"all":{"0":1,"1":"x"}}"#,
+        ),
         ("ctx.state = 7;", "7"),
     ] {
         let snapshot = snapshot_of(body).expect(body);
@@ -84,10 +97,14 @@ fn a_state_that_json_can_hold_is_kept_as_json_has_it() {
 
 #[test]
 fn a_state_may_be_nested_deeper_than_calls() {
-    let deep = "let x = state; for (let i = 0; i < 1500; i++) x = x.x = {};";
-    match snapshot_of(deep) {
-        Ok(snapshot) => assert!(snapshot.contains(r#"{"x":{"x":"#)),
-        Err(error) => assert_eq!(error.code, "snapshot-failed"),
+    let deep = |depth| format!("let x = state; for (let i = 0; i < {depth}; i++) x = x.x = {{}};");
+    let kept = snapshot_of(&deep(300)).expect("it is kept");
+    assert!(kept.contains(&r#"{"x":"#.repeat(300)));
+    // `JSON.stringify` of these would use up the engine's stack.
+    let endless = "class Twice { toJSON() { return { twice: new Twice() }; } } state.x = new Twice();";
+    for body in [&*deep(1_001), &deep(20_000), endless] {
+        let error = snapshot_of(body).expect_err(body);
+        assert_eq!(error.message, "state cannot be written as JSON: it is nested too deep");
     }
 }
 
@@ -105,6 +122,23 @@ fn what_is_in_an_aggregate_error_follows_it() {
     let any =
         "await Promise.any([Promise.reject(new Error('a')), Promise.reject(new TypeError('b'))]);";
     assert_eq!(kinds(any), ["AggregateError", "Error", "TypeError"]);
+}
+
+#[test]
+fn of_other_errors_what_is_an_error_follows() {
+    let invalid = "throw Object.assign(new TypeError('a'), { errors: ['x', { path: 'y' }, new RangeError('b')] });";
+    assert_eq!(kinds(invalid), ["TypeError", "RangeError"]);
+}
+
+#[test]
+fn a_value_that_is_thrown_is_its_message() {
+    for (body, message) in [
+        ("throw { code: 7 };", r#"{"code":7}"#),
+        ("throw Symbol('a');", "Symbol(a)"),
+        ("let x = {}; for (let i = 0; i < 20_000; i++) x = { x }; throw x;", "{ x: { x: { x: { x: { x: {…} } } } } }"),
+    ] {
+        assert_eq!(thrown(body)[0].1, message, "{body}");
+    }
 }
 
 #[test]
@@ -149,7 +183,7 @@ fn an_import_of_a_name_that_is_not_there_has_its_place() {
 fn a_file_that_is_not_there_is_explained() {
     let text = "import y from \"./lib/y.js\";\n";
     let (alone, file, line) = refused(&[("agent.js", text)]);
-    assert!(alone.contains("is this one file") && alone.contains("`source`"), "{alone}");
+    assert!(alone.contains("has only this file") && alone.contains("`source`"), "{alone}");
     assert_eq!((&*file, line), ("agent.js", 1));
     let (message, ..) = refused(&[("agent.js", text), ("x.js", "")]);
     assert!(message.ends_with("there is no such file"), "{message}");
