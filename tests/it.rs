@@ -29,6 +29,7 @@ mod durable_kills;
 mod evidence;
 mod exit_matrix;
 mod fetch;
+mod full_disk;
 mod host_deaths;
 mod host_faults;
 mod idle;

@@ -90,7 +90,7 @@ impl Supervisor {
 
     async fn sweep(&self, inventory: &Inventory, policy: &Policy) {
         let (inner, at) = (&self.0, now());
-        if inner.container.database.is_unread() {
+        if inner.container.database.unread().is_some() {
             // Nobody knows yet whose workspaces they are.
             return;
         }

@@ -13,7 +13,7 @@ use bulkhead_log::now;
 use bulkhead_store::database::Private;
 use bulkhead_telemetry::TraceContext;
 use bulkhead_types::event::AgentTag;
-use bulkhead_types::{AgentId, AgentSpec, AgentState, Event, StartPhase};
+use bulkhead_types::{AgentId, AgentSpec, AgentState, Event, SnapshotPolicy, StartPhase};
 
 use crate::order::{self, Origin};
 use crate::{Inner, Supervisor};
@@ -115,6 +115,9 @@ impl Inner {
         let record = order::record(&request, origin.digest());
         let resolved = self.config.catalog.resolve(request)?;
         let spec = Arc::new(resolved.spec);
+        if matches!(origin, Origin::Asked(_)) {
+            self.check_is_read(&spec)?;
+        }
         let code = self.upgrades.code_for(&spec, resolved.code);
         // The patience of a caller who is gone since is nobody's.
         let patience = match &origin {
@@ -139,6 +142,17 @@ impl Inner {
         };
         let (admission, agent) = self.registry.agent(&spec.id).start(order)?;
         Ok(Admitted { admission, agent, deadline, spec, record })
+    }
+
+    /// Refuses an agent whose state may be in a database that could not be read yet. If it failed for that later, this run's
+    /// failure would be all that is known of it.
+    fn check_is_read(&self, spec: &AgentSpec) -> Result<(), StartError> {
+        if spec.snapshots.when == SnapshotPolicy::Off || self.registry.get(&spec.id).is_some() {
+            return Ok(());
+        }
+        let Some(reason) = self.container.database.unread() else { return Ok(()) };
+        let text = format!("what earlier runs kept of the agent cannot be read yet: {reason}");
+        Err(StartError::new(StartPhase::Admission, StartFailure::Host, text))
     }
 
     /// Waits for a start, for as long as this caller is willing to. Yields the incarnation that runs, and whether

@@ -1,5 +1,7 @@
 //! Reading the file while a run has it.
 
+use std::sync::Arc;
+
 use bulkhead_types::AgentId;
 use rusqlite::Connection;
 
@@ -27,9 +29,9 @@ impl Database {
         Ok(self.shared.read_now(read)?.unwrap_or(false))
     }
 
-    /// Whether earlier runs left something that could not be read yet.
-    pub fn is_unread(&self) -> bool {
-        self.shared.lanes.lock().unread.is_some()
+    /// Why what earlier runs left could not be read yet, if it could not.
+    pub fn unread(&self) -> Option<Arc<str>> {
+        self.shared.lanes.lock().unread.clone()
     }
 }
 
