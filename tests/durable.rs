@@ -214,6 +214,29 @@ fn a_configured_agent_follows_its_configuration_when_that_changes() {
 }
 
 #[test]
+fn one_whose_role_is_gone_is_missing_until_somebody_stops_it() {
+    let mut host = Host::builder().role("old", "echo", "workspace = false").start().ready();
+    host.client().start("one", "old");
+    host.signal(Signal::KILL);
+    host.wait();
+    let file = host.dir().join("bulkhead.toml");
+    let text = std::fs::read_to_string(&file).expect("the configuration");
+    std::fs::write(&file, text.replace("[roles.old]", "[roles.new]")).expect("write it");
+    let mut second = host.restart().ready();
+    let ready: Readiness = second.client().get("/readyz").read(200);
+    assert_eq!((ready.agents[0].agent_id.as_str(), &*ready.agents[0].status), ("one", "failed"));
+    assert!(ready.agents[0].reason.contains("unknown role"), "{ready:?}");
+    assert_eq!(second.client().get("/health").read::<Health>(200).missing, 1);
+    second.client().stop("one").expect(200);
+    second.client().stop("one").expect_error(404, &["no such agent"]);
+    second.client().health();
+    let third = killed(&mut second);
+    assert_eq!(hydration(&third)["agents"], 0, "it was stopped for good");
+    third.client().health();
+    third.finish();
+}
+
+#[test]
 fn a_start_during_hydration_is_answered_and_wins() {
     let limits = "[limits]\nhydration_parallel = 1";
     let builder = Host::builder().guest("slow-start").toml(limits);

@@ -28,10 +28,10 @@ fn builder() -> HostBuilder {
     Host::builder().role("remembers", "echo", REMEMBERS).role("plain", "echo", "")
 }
 
-/// A host that was killed, with agents that remember two messages: one that the API started, one that it stopped.
+/// A host that was killed, with agents that remember two messages: two that the API started, one that it stopped.
 fn killed() -> Host {
     let mut host = builder().start().ready();
-    for agent in ["one", "stopped"] {
+    for agent in ["one", "two", "stopped"] {
         host.client().start(agent, "remembers");
         assert_eq!(host.client().ask(agent, "1"), "1");
         assert_eq!(host.client().ask(agent, "2"), "2");
@@ -119,10 +119,14 @@ fn a_database_that_cannot_be_read_is_neither_empty_nor_overwritten() {
     second
         .wait_for_line("that it stores again", |line| line["event"] == "container.store_available");
     assert_eq!(remembered(&second.state_dir(), "one"), Some(2), "nothing of it is lost");
+    let health: Health = second.client().get("/health").read(200);
+    assert_eq!(health.missing, 2, "it does not start whom it found late");
+    second.client().stop("two").expect(200);
     second.signal(Signal::KILL);
     second.wait();
     let third = second.restart().ready();
     assert_eq!(third.client().ask("one", "3"), "3");
     assert_eq!(third.client().status("new").status, "running");
+    assert!(third.client().find("two").is_none(), "it was stopped");
     third.finish();
 }

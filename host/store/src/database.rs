@@ -318,9 +318,10 @@ impl Database {
         self.shared.lanes.lock().image.rows().cloned().collect()
     }
 
-    /// Whether this one is desired ([`AgentRow::is_member`]).
-    pub fn is_member(&self, id: &AgentId) -> bool {
-        self.shared.lanes.lock().image.row(id).is_some_and(AgentRow::is_member)
+    /// The number of this one, if it is desired ([`AgentRow::is_member`]).
+    pub fn member(&self, id: &AgentId) -> Option<Incarnation> {
+        let lanes = self.shared.lanes.lock();
+        lanes.image.row(id).filter(|row| row.is_member()).map(|row| row.incarnation)
     }
 
     /// Desired agents that were found only after the open, in no order. Nobody has brought them back.

@@ -380,6 +380,10 @@ impl Inner {
         let (id, role) = (request.agent_id.clone(), request.role.clone());
         request.if_running = IfRunning::Keep;
         let admitted = self.admit(request, Instant::now(), origin, settings);
+        if let Err(error) = &admitted {
+            // Before a stop that waits for this may say that it is not wanted.
+            self.desired.add([(id.clone(), Some(error.message.clone()))]);
+        }
         self.pending.remove(&id);
         let Admitted { admission, agent, .. } = match admitted {
             Ok(admitted) => admitted,

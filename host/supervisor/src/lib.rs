@@ -197,17 +197,23 @@ impl Supervisor {
 
     /// Stops an agent; resolves when its incarnation is gone. `by` says who asked.
     pub async fn stop(&self, id: &AgentId, by: &str) -> Result<StopAnswer, StopError> {
-        let no_such_agent = || StopError::NoSuchAgent(id.clone());
         // One that an earlier run left is there, and is stopped when it was restored.
         self.0.pending.over(id).await;
-        let agent = self.0.registry.get(id).ok_or_else(no_such_agent)?;
-        if agent.current().is_none() {
-            return Err(no_such_agent());
-        }
-        let role = agent.current().map(|agent| agent.spec().role.clone());
-        self.0.decided(id);
-        self.0.desired.remove(id);
-        let exit = agent.stop(ShutdownReason::Stopped, by).await;
+        let agent = self.0.registry.get(id);
+        let current = agent.as_ref().and_then(|agent| agent.current());
+        let role = current.map(|agent| agent.spec().role.clone());
+        let exit = match agent.filter(|_| role.is_some()) {
+            Some(agent) => {
+                self.0.decided(id);
+                self.0.desired.remove(id);
+                agent.stop(ShutdownReason::Stopped, by).await
+            }
+            None if self.0.stop_missing(id) => {
+                self.0.decided(id);
+                None
+            }
+            None => return Err(StopError::NoSuchAgent(id.clone())),
+        };
         let durable = self.0.durable(role.as_deref()).await.map_err(StopError::NotShipped)?;
         let exit_reason = exit.map_or(ExitReason::Stopped, |exit| exit.reason).as_str().to_owned();
         Ok(StopAnswer { stopped: true, exit_reason, durable })

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use bulkhead_api::MissingAgent;
+use bulkhead_store::database::Change;
 use bulkhead_types::{AgentId, AgentState};
 use parking_lot::Mutex;
 
@@ -21,9 +22,9 @@ impl Desired {
         self.0.lock().extend(agents);
     }
 
-    /// Somebody asked for its end.
-    pub(crate) fn remove(&self, id: &AgentId) {
-        self.0.lock().remove(id);
+    /// Somebody asked for its end. Says whether it was desired.
+    pub(crate) fn remove(&self, id: &AgentId) -> bool {
+        self.0.lock().remove(id).is_some()
     }
 }
 
@@ -57,6 +58,16 @@ impl Supervisor {
 }
 
 impl Inner {
+    /// Takes one out of the desired agents that has no incarnation in this run. Says whether it was among them.
+    pub(crate) fn stop_missing(&self, id: &AgentId) -> bool {
+        let database = &self.container.database;
+        let (was_desired, member) = (self.desired.remove(id), database.member(id));
+        if let Some(upto) = member {
+            database.note(id, Change::Stopped { upto });
+        }
+        was_desired || member.is_some()
+    }
+
     fn missing(&self, id: &AgentId, error: Option<&str>) -> Option<MissingAgent> {
         let missing = |status: &str, reason: &str| MissingAgent {
             agent_id: id.clone(),

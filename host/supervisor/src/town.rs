@@ -115,7 +115,7 @@ impl Supervisor {
 
     /// Whether an agent is desired: it runs, starts, or is restarted, in this run or in the next.
     pub fn is_wanted(&self, id: &AgentId) -> bool {
-        self.0.container.database.is_member(id)
+        self.0.container.database.member(id).is_some()
     }
 
     /// Rises when the registry changed.
