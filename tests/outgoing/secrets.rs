@@ -147,9 +147,11 @@ fn a_secret_that_is_not_for_there_is_refused_by_name() {
             "stands in a body",
         ),
         (format!("http://{server}/?k={{{{secret:github}}}}"), "authorization", "y", "b", "URL"),
+        (format!("http://{server}/%7B%7Bsecret:github%7D%7d"), "authorization", "y", "b", "URL"),
     ] {
         let reply = host.client().ask("hog", &format!("call {url} {header} {value} {body}"));
         assert!(reply.starts_with("failed: "), "{url} {header} {value} {body}: {reply}");
+        assert!(reply.contains(why), "{reply}");
         assert!(!reply.contains("hush"), "{reply}");
         wait_until("the log says why", || {
             let lines = host.events_of("hog", "agent.log");

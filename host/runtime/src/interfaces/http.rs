@@ -201,7 +201,13 @@ impl WasiHttpHooks for Outbound {
 
     fn p2_error_from_hyper(&mut self, error: &hyper::Error) -> ErrorCode {
         self.agent.failed(&chain(error));
-        ErrorCode::HttpProtocolError
+        let first = error as &dyn std::error::Error;
+        let mut causes = std::iter::successors(Some(first), |error| error.source());
+        match causes.find_map(|cause| cause.downcast_ref::<Error>()) {
+            // Why the body was not sent: see `secrets`.
+            Some(Error::InternalError(why)) => ErrorCode::InternalError(why.clone()),
+            _ => ErrorCode::HttpProtocolError,
+        }
     }
 
     /// The guest gets the error, and nobody could mend it.

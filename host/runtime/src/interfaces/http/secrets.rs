@@ -105,7 +105,10 @@ impl Own {
         request: &mut Request<B>,
         to: &Destination,
     ) -> Result<Filled, Refused> {
-        if let Some(name) = self.named_in(request.uri().to_string().as_bytes()) {
+        let uri = request.uri().to_string();
+        // Clients write `%7B` for `{`.
+        let uri: Vec<u8> = percent_encoding::percent_decode_str(&uri).collect();
+        if let Some(name) = self.named_in(&uri) {
             return Err(refused(&name, "stands in a URL, where nothing is filled in"));
         }
         let mut filled = Filled::default();
