@@ -49,6 +49,8 @@ pub(super) struct Round<'a> {
     output: &'a Output,
     /// That one runs, or has failed to.
     is_settled: Cell<bool>,
+    /// The child was asked to end.
+    is_ending: Cell<bool>,
     /// Components that are ready.
     loaded: RefCell<BTreeSet<String>>,
     /// Agents that are started because of a file.
@@ -77,6 +79,7 @@ impl<'a> Round<'a> {
             session,
             output,
             is_settled: Cell::new(false),
+            is_ending: Cell::new(false),
             loaded: RefCell::default(),
             edited: RefCell::default(),
             emitted: RefCell::default(),
@@ -106,7 +109,7 @@ impl<'a> Round<'a> {
             let may_talk = (is_ready || self.agent.is_none()) && next.is_none();
             tokio::select! {
                 said = process.next() => match said? {
-                    Said::Log(line) => self.log_line(&line, next.is_some())?,
+                    Said::Log(line) => self.log_line(&line)?,
                     Said::Words(words) => self.output.wrong(&words)?,
                     Said::Ended(status) => return next.ok_or_else(|| ended(status)),
                 },
@@ -115,7 +118,7 @@ impl<'a> Round<'a> {
                     self.report(done)?;
                     self.show_emitted()?;
                 }
-                Some(done) = starts.next() => self.report(done)?,
+                Some(done) = starts.next() => if next.is_none() { self.report(done)? },
                 Some(followed) = events.next() => self.event(followed, turn.is_some())?,
                 typed = input.next(prompt.as_deref().unwrap_or_default(), self.output),
                     if may_talk => match typed? {
@@ -126,8 +129,7 @@ impl<'a> Round<'a> {
                     Typed::Line(line) => turn = Some(self.talk(line).boxed_local()),
                     Typed::Nobody => {}
                     Typed::End => {
-                        next = Some(Next::End);
-                        process.ask_to_end();
+                        next = Some(self.end(process, Next::End));
                     }
                 },
                 () = &mut slow => self.explain_wait()?,
@@ -137,13 +139,18 @@ impl<'a> Round<'a> {
                         None => {
                             let file = self.config.display();
                             self.output.good(&format!("{file} changed: the host starts again"))?;
-                            next = Some(Next::Round);
-                            process.ask_to_end();
+                            next = Some(self.end(process, Next::Round));
                         }
                     }
                 },
             }
         }
+    }
+
+    fn end(&self, process: &mut Process, next: Next) -> Next {
+        self.is_ending.set(true);
+        process.ask_to_end();
+        next
     }
 
     fn greet(&self) -> Result<(), Failure> {
@@ -209,7 +216,11 @@ impl<'a> Round<'a> {
             if !matches!(started, Ok(true)) {
                 self.edited.borrow_mut().remove(&id);
             }
-            started.map(drop).or_else(|failure| self.report(Err(failure)))?;
+            match started {
+                // A host that ends refuses it, and the next one starts it.
+                Err(failure) if !self.is_ending.get() => self.report(Err(failure))?,
+                _ => {}
+            }
         }
         Ok(())
     }
@@ -262,7 +273,8 @@ impl<'a> Round<'a> {
     }
 
     /// Shows what the author should know of.
-    fn log_line(&self, line: &str, is_ending: bool) -> Result<(), Failure> {
+    fn log_line(&self, line: &str) -> Result<(), Failure> {
+        let is_ending = self.is_ending.get();
         match Fact::parse(line) {
             Some(Fact::Crash(thrown)) => self.crashed(&thrown),
             Some(Fact::UnhandledRejection(thrown)) => self.rejected(&thrown),

@@ -178,7 +178,8 @@ pub const STATE: &[Key] = &[
         "64",
         "space on the workspaces' file system that agents must leave free, so that the host can write its records. Below \
          it their writes fail with `insufficient-space`. The host checks at least once a second and every 16 MiB; writes \
-         of other processes in between go unnoticed. 0: no reserve",
+         of other processes in between go unnoticed. Programs of tools do not know it: what limits them is `workspace_mb`. \
+         0: no reserve",
     ),
     key(
         "keep_free_inodes",
