@@ -223,7 +223,7 @@ fn senders_of_what_waits_for_an_agent_that_is_stopped_are_notified() {
 }
 
 #[test]
-fn senders_of_what_waits_for_an_agent_that_completes_or_is_replaced_are_notified() {
+fn senders_of_what_waits_for_an_agent_that_completes_are_notified() {
     let host = transient("");
     host.client().start("one", "puppet");
     std::thread::scope(|scope| {
@@ -233,21 +233,31 @@ fn senders_of_what_waits_for_an_agent_that_completes_or_is_replaced_are_notified
         assert_eq!(replies(vec![busy]), ["done"]);
         check_undelivered(waiting, "completed");
     });
+    host.finish();
+}
+
+#[test]
+fn what_waits_is_taken_over_by_a_start_that_replaces_its_agent() {
+    let host = transient("");
     host.client().start("one", "puppet");
     std::thread::scope(|scope| {
         let busy = host.occupy(scope, "one", "first");
-        let waiting = host.queue(scope, "one", &["a", "b"]);
+        let waiting = host.queue(scope, "one", &["a", "count"]);
         let replacement = scope.spawn(|| host.client().start_afresh("one", "puppet"));
         wait_until("the next incarnation waits for this one", || {
-            host.client().status("one").incarnation.0 == 3
+            host.client().status("one").incarnation.0 == 2
         });
+        let newer = host.queue(scope, "one", &["b", "count"]);
         host.release("one");
         assert_eq!(replies(vec![busy]), ["first"]);
-        check_undelivered(waiting, "superseded");
         replacement.join().expect("an answer");
+        assert_eq!(replies(waiting), ["a", "2"]);
+        assert_eq!(replies(newer), ["b", "4"]);
     });
-    assert_eq!(host.client().ask("one", "count"), "1");
-    host.finish();
+    let lines = host.finish();
+    assert!(exit_of(&lines, 1).get("undelivered").is_none(), "{}", exit_of(&lines, 1));
+    let worked_on: Vec<_> = turns(&lines).iter().map(|(_, incarnation)| *incarnation).collect();
+    assert_eq!(worked_on, [1, 2, 2, 2, 2]);
 }
 
 #[test]

@@ -129,6 +129,20 @@ impl Agent {
             // It never lived: all that it leaves is the answer.
             let _ = next.started().await;
         }
+        self.give_up_left_mail();
+    }
+
+    /// Nobody takes over what starts left, unless there is one again.
+    fn give_up_left_mail(&self) {
+        if !self.slot.is_vacant() {
+            return;
+        }
+        let drains = self.container.is_draining();
+        let reason = if drains { ExitReason::Drained } else { ExitReason::Stopped };
+        let messages = self.scope.left_mail.give_up(reason, drains);
+        if messages > 0 {
+            tracing::warn!(agent = %self.id, messages, "messages that waited for its next start are not delivered");
+        }
     }
 
     /// Stops the agent; resolves when it is gone. Yields how its incarnation ended; `None` when none ever

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 
 use crate::container::Container;
 use crate::credentials::Credentials;
+use crate::left_mail::LeftMail;
 use crate::mailbox::Mailbox;
 use crate::model_use::ModelUse;
 use crate::probation::Probation;
@@ -75,6 +76,8 @@ pub(crate) struct StartContext {
     pub journal: OnceLock<Arc<JournalSlot>>,
     /// Until then, that of the start whose mail it took over: what was delivered before has its record there.
     pub adopted: OnceLock<Arc<JournalSlot>>,
+    /// What its starts leave to the next one.
+    pub left_mail: Arc<LeftMail>,
     /// The last message that was set aside.
     pub set_aside: Mutex<Option<MessageSetAside>>,
     pub settings: LiveSettings,
@@ -291,6 +294,12 @@ impl IncarnationState {
     /// How far the start is.
     pub(crate) fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock()
+    }
+
+    /// Another start replaces it in this run, and takes over what waits for it.
+    pub(crate) fn is_replaced(&self) -> bool {
+        let order = self.stop_order().map(|order| order.reason);
+        order == Some(ShutdownReason::Superseded) && !self.start.container.is_draining()
     }
 
     /// What waits for it is to wait for the next run.

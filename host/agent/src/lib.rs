@@ -30,6 +30,7 @@ mod engine;
 mod figures;
 mod handle;
 mod incarnation;
+mod left_mail;
 mod loading;
 mod mailbox;
 mod model_use;

@@ -1,9 +1,9 @@
 //! Messages that wait for an agent: bounded in number and in bytes, in order. Nudges wait beside them,
 //! with bounds of their own, and come when no message does.
 //!
-//! A mailbox belongs to a start and survives the restarts of its agent. What waits in it is held by the
-//! agent's account, and so is a message until its turn is over. A message whose turn did not end is put back, in
-//! front of the others. The one that was taken is in hand until somebody says what became of it.
+//! A mailbox belongs to a start and survives the restarts of its agent. The start that replaces it takes over what waits.
+//! What waits in it is held by the agent's account, and so is a message until its turn is over. A message whose turn did
+//! not end is put back, in front of the others. The one that was taken is in hand until somebody says what became of it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -66,9 +66,16 @@ struct Bounds {
 }
 
 /// What waited when a mailbox was closed.
+#[derive(Default)]
 pub(crate) struct Undelivered {
     pub messages: Vec<Envelope>,
     pub nudges: Vec<HeldNudge>,
+}
+
+impl Undelivered {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.messages.is_empty() && self.nudges.is_empty()
+    }
 }
 
 /// What a nudge takes: its turn carries its id twice.

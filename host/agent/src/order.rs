@@ -14,6 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::container::Container;
 use crate::engine::Code;
 use crate::handle::AgentHandle;
+use crate::left_mail::LeftMail;
 use crate::probation::Probation;
 use crate::settings::SettingsChange;
 use crate::slot::Slot;
@@ -30,6 +31,8 @@ pub(crate) struct AgentScope {
     pub account: Arc<Account>,
     /// Which lane its tasks are on: a start costs the host as much as a restart does, no matter who asks for it.
     pub probation: Arc<Probation>,
+    /// What waits for its next start.
+    pub left_mail: Arc<LeftMail>,
 }
 
 impl AgentScope {
@@ -38,7 +41,7 @@ impl AgentScope {
         let account = Arc::new(Account::default());
         let ring = Ring::new(&container.feed, id.clone(), RingLimits::default(), &account);
         let probation = Arc::new(Probation::new(container.engine_facts.bucket));
-        Self { ring: Arc::new(ring), account, probation }
+        Self { ring: Arc::new(ring), account, probation, left_mail: Arc::default() }
     }
 }
 

@@ -184,6 +184,7 @@ impl Reporter {
             message_id: start.mailbox.in_hand().map(|it| it.message.id),
             decision: Decision::Stay,
             attempts_in_window: 0,
+            leaves_mail: false,
         });
         (exit, crash_id)
     }
@@ -217,6 +218,7 @@ impl Reporter {
             cpu_us: instance_context.meter.usage().cpu_us,
             undelivered: match decision {
                 Decision::Retry { .. } => 0,
+                _ if end.leaves_mail => 0,
                 Decision::Stay | Decision::Quarantine(_) => waiting as u64,
             },
             dropped_log_lines: instance_context.logs.lost(),
@@ -367,6 +369,8 @@ pub(crate) struct EndReport<'a> {
     pub decision: Decision,
     /// Ends in the window of the restart rules, this one included.
     pub attempts_in_window: u32,
+    /// What waits is for the next start.
+    pub leaves_mail: bool,
 }
 
 impl EndReport<'_> {

@@ -216,6 +216,13 @@ names! {
     }
 }
 
+impl Phase {
+    /// Whether the agent has never been running by then.
+    pub fn is_of_start(self) -> bool {
+        matches!(self, Self::Workspace | Self::Instantiate | Self::Restore | Self::Start)
+    }
+}
+
 /// Where a start failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -32,9 +32,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Backoff, Determinism, Digest, Exit, ExitClass, ExitReason, Incarnation, Phase, Timestamp,
-};
+use crate::{Backoff, Determinism, Digest, Exit, ExitClass, ExitReason, Incarnation, Timestamp};
 
 /// Whether an agent is restarted after an end. The words are those of OTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -222,10 +220,7 @@ impl PastEnd {
             incarnation,
             reason: exit.reason,
             fingerprint,
-            at_start: matches!(
-                exit.phase,
-                Phase::Workspace | Phase::Instantiate | Phase::Restore | Phase::Start
-            ),
+            at_start: exit.phase.is_of_start(),
             crash_id,
             deterministic: exit.deterministic == Determinism::True,
             code_sha256: None,

@@ -5,14 +5,15 @@
 //!                       │
 //!                       └── the agent ends ──┬─ restarts, attempts left ────▶ in front of the mailbox, attempt + 1
 //!                                            ├─ restarts, none left ────────▶ set aside: line, event, answer
+//!                                            ├─ another start replaces it ──▶ in front of the mailbox, which goes over
 //!                                            ├─ the next run restarts it ───▶ kept for it; its sender is answered
 //!                                            └─ it does not restart ────────▶ done with; its sender is answered
 //! ```
 //!
 //! `attempt` counts deliveries. Against the role's `max_attempts` count those that the agent ended by itself, and
 //! those in which the host died, because it cannot be determined whether the message caused its death. Ends that come
-//! from outside (a drain, the container's memory, the host's own failure) do not count, up to [`EXCUSED`] of them.
-//! With `max_attempts = 1` there is no second delivery, whatever ended the first.
+//! from outside (a drain, another start, the container's memory, the host's own failure) do not count, up to [`EXCUSED`]
+//! of them. With `max_attempts = 1` there is no second delivery, whatever ended the first.
 
 use std::sync::Arc;
 
@@ -32,11 +33,11 @@ const EXCUSED: u32 = 8;
 /// Where a message goes whose agent ended in its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NextDelivery {
-    /// The agent is restarted in this run.
+    /// The agent is restarted in this run, or another start takes over its mail.
     ThisRun,
     /// The next run restarts the agent.
     NextRun,
-    /// The agent is not restarted, or another start has its slot.
+    /// The agent is not restarted, or the message is of no use to the start that has its slot.
     Never,
 }
 
@@ -271,7 +272,7 @@ pub(super) fn next_delivery(
 ) -> NextDelivery {
     match (restarts, order) {
         (true, _) => NextDelivery::ThisRun,
-        // The start that has its slot brings its own work.
+        // A prompt, in whose place another one comes; or the container goes away before that start begins.
         (false, Some(ShutdownReason::Superseded)) => NextDelivery::Never,
         (false, _) if is_wanted => NextDelivery::NextRun,
         (false, _) => NextDelivery::Never,

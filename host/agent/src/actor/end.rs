@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_runtime::{PendingDump, TrappedStore};
-use bulkhead_types::{Exit, ExitClass, ExitReason};
+use bulkhead_types::{Exit, ExitClass, ExitReason, Phase};
 use tokio::time::{Instant, timeout};
 
 use super::base::Actor;
@@ -34,7 +34,9 @@ impl Actor<'_> {
         }
         let crash_id = self.reporter.crash_id(&exit);
         let may_restart = !self.container.is_draining();
-        let context = EndContext { crash_id: crash_id.clone(), in_flight, may_restart };
+        let leaves_mail = self.leaves_mail(&exit);
+        let context =
+            EndContext { crash_id: crash_id.clone(), in_flight, may_restart, leaves_mail };
         let meter = &self.state.instance_context.meter;
         meter.host_work(|| self.guard.report_end(&self.reporter, &exit, context));
         // Only now that its end is reported: a host that dies before says that this was under way.
@@ -74,6 +76,15 @@ impl Actor<'_> {
             None => answers(),
         }
         backoff.map(|backoff| Instant::now() + backoff)
+    }
+
+    /// Whether what waits is for the next start, should this one not be restarted: another one replaces it, or it never had
+    /// any of it because its start failed, where it had no workspace or had replaced another.
+    fn leaves_mail(&self, exit: &Exit) -> bool {
+        let is_failed_start =
+            exit.phase == Phase::Workspace || self.displaces && exit.phase.is_of_start();
+        let is_asked_for = self.state.stop_order().is_some() || self.container.is_draining();
+        self.state.is_replaced() || is_failed_start && !is_asked_for
     }
 
     fn after(&self, logged: Logged, answers: impl FnOnce() + Send + 'static) {

@@ -8,6 +8,7 @@ use bulkhead_types::{Determinism, Exit, ExitReason, Message, Phase, Sender};
 use super::base::Actor;
 use super::delivery::First;
 use crate::incarnation::{Announced, StartContext};
+use crate::left_mail::Left;
 use crate::mailbox::{Envelope, MailboxFull, NotTaken};
 use crate::refusal::PROMPT_TOO_LARGE;
 
@@ -15,6 +16,8 @@ impl Actor<'_> {
     /// Queues what the start begins with, now that its memory has an account: its prompt before everything else, then
     /// what an earlier run left.
     pub(super) fn queue_first(&self) -> Result<(), NotTaken> {
+        // A start that this one replaced may have given up since.
+        self.adopt_left_mail();
         let mut first = self.task.first.lock();
         if let First::Unasked = &*first {
             let journal = self.state.start.journal.get();
@@ -76,6 +79,16 @@ impl Actor<'_> {
         if let Some(journal) = before.journal.get().or(before.adopted.get()) {
             // Once: what is in backoff then is this start.
             let _ = start.adopted.set(Arc::clone(journal));
+        }
+    }
+
+    /// Takes over what the starts before left.
+    pub(super) fn adopt_left_mail(&self) {
+        let (start, Left { mail, journal }) =
+            (&self.state.start, self.state.start.left_mail.take());
+        start.mailbox.adopt(mail);
+        if let Some(journal) = journal {
+            let _ = start.adopted.set(journal);
         }
     }
 

@@ -51,7 +51,7 @@ impl Actor<'_> {
         let error = match self.load_and_acquire_slot(code).await {
             Ok((loaded, commitment)) => return Reserved::Ready(loaded, commitment),
             Err(GivenUp::Joined(up)) => {
-                self.guard.withdraw();
+                self.guard.withdraw(false);
                 // Before anybody is answered.
                 up.take_credentials_of(&self.state.start.credentials);
                 self.state.answer(Ok(Some(up.state)));
@@ -76,7 +76,9 @@ impl Actor<'_> {
         let is_missed = self.state.closes() || self.task.stays;
         let has_failed = error.kind.is_its_own() && !self.displaces;
         if !is_missed || !has_failed || self.container.is_draining() {
-            self.guard.withdraw();
+            let ends_for_nothing = self.displaces && self.state.stop_order().is_none();
+            let leaves_mail = ends_for_nothing && !self.container.is_draining();
+            self.guard.withdraw(leaves_mail || self.state.is_replaced());
             return Reserved::Over;
         }
         let rules = &self.state.start.spec.restart;
@@ -209,6 +211,7 @@ impl Actor<'_> {
         match turn {
             Acquired::Holder => {
                 self.guard.begins();
+                self.adopt_left_mail();
                 self.take_journal();
                 // Written while the instance is made.
                 self.state.persist_start(self.task.slot.restarts().into());

@@ -7,13 +7,14 @@ use bulkhead_log::{RunContext, now};
 use bulkhead_runtime::PendingDump;
 use bulkhead_store::database::Wanted;
 use bulkhead_types::restart::{Decision, PastEnd};
-use bulkhead_types::{Exit, ExitClass, ExitReason, ExitSummary, Input, Phase, StartPhase};
+use bulkhead_types::{Exit, ExitClass, ExitReason, ExitSummary, Input, Phase, Sender, StartPhase};
 
 use super::delivery::{self, Unanswered};
 use super::step::{answer, exit_reason};
 use crate::crash_follow_up::{CrashFollowUp, Logged};
 use crate::handle::AgentHandle;
 use crate::incarnation::IncarnationState;
+use crate::left_mail::Left;
 use crate::mailbox::Envelope;
 use crate::order::AgentSlot;
 use crate::refusal::{StartError, StartFailure, TurnReport};
@@ -53,6 +54,8 @@ pub(super) struct EndContext {
     /// The message whose turn it was.
     pub in_flight: Option<Envelope>,
     pub may_restart: bool,
+    /// What waits for it waits for the next start, if it is not restarted.
+    pub leaves_mail: bool,
 }
 
 /// An end that is reported, of an incarnation that still holds the slot.
@@ -60,6 +63,7 @@ struct Ending {
     exit: ExitSummary,
     then: AfterEnd,
     after: After,
+    leaves_mail: bool,
     /// What is still to be found out about it.
     follow_up: Option<CrashFollowUp>,
 }
@@ -107,8 +111,12 @@ impl SlotGuard {
         }
     }
 
-    /// Gives the reservation up. Nothing lived.
-    pub(super) fn withdraw(&mut self) {
+    /// Gives the reservation up. Nothing lived. `leaves_mail`: what was sent to it is for the next start.
+    pub(super) fn withdraw(&mut self, leaves_mail: bool) {
+        if leaves_mail {
+            let left = self.close_for_next_start();
+            self.state.start.left_mail.leave_last(left);
+        }
         if let Some(ticket) = self.ticket() {
             self.slot.withdraw(ticket);
         }
@@ -146,7 +154,7 @@ impl SlotGuard {
 
     /// Decides what follows from the end, and reports both. The slot stays held.
     pub(super) fn report_end(&mut self, reporter: &Reporter, exit: &Exit, context: EndContext) {
-        let EndContext { crash_id, in_flight, may_restart } = context;
+        let EndContext { crash_id, in_flight, may_restart, leaves_mail } = context;
         let state = Arc::clone(&self.state);
         let number = state.incarnation();
         let (at, fingerprint) = (now(), exit.fingerprint());
@@ -177,6 +185,7 @@ impl SlotGuard {
             message_id,
             decision,
             attempts_in_window,
+            leaves_mail,
         };
         // A drain that waits no longer reported it in place of the task.
         let is_claimed = state.claim_end_report();
@@ -188,26 +197,36 @@ impl SlotGuard {
         };
         let is_wanted = wanted == Wanted::Running && then != AfterEnd::Quarantine;
         let order = state.stop_order().map(|order| order.reason);
-        let follows = delivery::next_delivery(backoff.is_some(), is_wanted, order);
+        // A prompt is its start's own: the next one has another.
+        let is_left =
+            leaves_mail && in_flight.as_ref().is_some_and(|it| it.message.sender != Sender::Prompt);
+        let follows = delivery::next_delivery(backoff.is_some() || is_left, is_wanted, order);
         // After the records, and before anybody can take over what waits.
         // The new code is to blame, and not the message.
         let counts = exit.reason.class() == ExitClass::Fault && succession.is_none();
         let unanswered = in_flight.and_then(|envelope| {
             state.ended_in(envelope, exit, end.crash_id.as_deref(), follows, counts)
         });
-        if !is_wanted {
+        let is_over = !(leaves_mail && state.start.mailbox.has_mail_again());
+        if !is_wanted && is_over {
             state.forgets_messages();
         }
         let logged = follow_up.as_ref().and_then(CrashFollowUp::logged);
         let (exit, after) = (end.summary(), After { backoff, unanswered, logged });
-        self.ending = Some(Ending { exit, then, after, follow_up });
+        self.ending = Some(Ending { exit, then, after, leaves_mail, follow_up });
     }
 
     /// The store is gone: makes the end that was reported visible, and gives the slot back.
     pub(super) fn release(&mut self, keeping: Option<PendingDump>) -> After {
         let Some(ending) = self.ending.take() else { return After::default() };
-        let Ending { exit, then, after, follow_up } = ending;
+        let Ending { exit, then, after, leaves_mail, follow_up } = ending;
         let is_back = after.backoff.is_some();
+        // One that was to be restarted may have been replaced since.
+        if leaves_mail && !is_back || self.state.is_replaced() {
+            // First of all: the next start begins when the slot is free.
+            let left = self.close_for_next_start();
+            self.state.start.left_mail.leave_first(left);
+        }
         self.state.publisher.end(exit.clone(), exit.reason.is_normal(), then);
         self.counted = None;
         // A backoff that somebody ended meanwhile is given up by `back_off`, like one that is ended later.
@@ -235,6 +254,13 @@ impl SlotGuard {
             self.state.forgets_messages();
         }
         self.answer_mail(reason, "it is not restarted after its last end", crash_id);
+    }
+
+    /// Takes nothing more, and hands out what waits, with the record of what was delivered before.
+    fn close_for_next_start(&self) -> Left {
+        let start = &self.state.start;
+        let journal = start.journal.get().or(start.adopted.get()).map(Arc::clone);
+        Left { mail: start.mailbox.close(), journal }
     }
 
     fn answer_mail(&self, reason: ExitReason, message: &str, crash_id: Option<String>) {
@@ -271,14 +297,16 @@ impl Drop for SlotGuard {
             Stage::Over => return,
             Stage::Reserved(_) => {
                 refuse();
-                self.withdraw();
+                self.withdraw(state.is_replaced());
             }
             Stage::Holds => {
                 if self.ending.is_none() {
                     let exit = Exit::new(ExitReason::HostError, Phase::Idle, text);
                     let crash_id = reporter.crash_id(&exit);
                     let in_flight = state.start.mailbox.in_hand();
-                    let context = EndContext { crash_id, in_flight, may_restart: false };
+                    let leaves_mail = state.is_replaced();
+                    let context =
+                        EndContext { crash_id, in_flight, may_restart: false, leaves_mail };
                     self.report_end(&reporter, &exit, context);
                     refuse();
                 }

@@ -56,7 +56,7 @@ impl StartTask {
         slot: &Arc<AgentSlot>,
         container: &Arc<Container>,
     ) -> Self {
-        let AgentScope { ring, account, probation } = scope;
+        let AgentScope { ring, account, probation, left_mail } = scope;
         let StartOrder { spec, code, workspace, prompt_message_id, record, .. } = order;
         let (changed, resumes, stays) = (order.settings, order.resumes, order.stays);
         let (patience, trace) = (order.patience, order.trace);
@@ -71,6 +71,7 @@ impl StartTask {
             ),
             journal: OnceLock::new(),
             adopted: OnceLock::new(),
+            left_mail: Arc::clone(left_mail),
             set_aside: Mutex::default(),
             credentials: Credentials::new(&spec, record),
             settings: LiveSettings::new(&spec, Arc::clone(&container.town_values), changed),

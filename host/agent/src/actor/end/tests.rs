@@ -9,6 +9,7 @@ use bulkhead_types::{
     Sender,
 };
 use futures_util::FutureExt as _;
+use tokio::sync::oneshot::error::TryRecvError;
 
 use super::*;
 use crate::actor::slot_guard::SlotGuard;
@@ -47,6 +48,7 @@ struct Bench {
     engine: Arc<FakeEngine>,
     container: Arc<Container>,
     slot: Arc<AgentSlot>,
+    scope: AgentScope,
 }
 
 impl Bench {
@@ -75,7 +77,8 @@ impl Bench {
     fn of(engine: FakeEngine, dir: tempfile::TempDir, journal: Journal) -> Self {
         let engine = Arc::new(engine);
         let (container, kept) = rig::container(Arc::clone(&engine), Database::absent(), journal);
-        Self { dir, kept, engine, container, slot: Arc::new(Slot::new(Incarnation(0))) }
+        let (slot, scope) = (Arc::new(Slot::new(Incarnation(0))), scope(&container));
+        Self { dir, kept, engine, container, slot, scope }
     }
 
     /// An agent in `starting` that has the reservation, without a task.
@@ -87,7 +90,7 @@ impl Bench {
         let order = order(AgentSpec::clone(&spec), Instant::now());
         let if_running = IfRunning::Join;
         let intent = StartIntent { spec: &*spec, if_running, force: false, resumes: false };
-        let task = StartTask::new(order, &scope(&self.container), &self.slot, &self.container);
+        let task = StartTask::new(order, &self.scope, &self.slot, &self.container);
         let may_begin = || Ok::<_, StartError>(());
         let admitted = self.slot.admit(&intent, may_begin, || task.incarnation(None, 1));
         let Ok(Admitted::Reserved { ticket, entry, .. }) = admitted else { panic!("not let in") };
@@ -109,7 +112,7 @@ impl Bench {
 
     fn task(&self) -> StartTask {
         let order = order(spec(), Instant::now());
-        StartTask::new(order, &scope(&self.container), &self.slot, &self.container)
+        StartTask::new(order, &self.scope, &self.slot, &self.container)
     }
 
     /// What a run that follows finds of the agent, were this one killed now.
@@ -184,7 +187,8 @@ fn a_task_that_is_lost_in_its_backoff_leaves_no_agent_to_restart() {
         let (agent, mut guard) = bench.holding().await;
         let reporter = Reporter::new(Arc::clone(&agent.state));
         let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
-        let context = EndContext { crash_id: None, in_flight: None, may_restart: true };
+        let context =
+            EndContext { crash_id: None, in_flight: None, may_restart: true, leaves_mail: false };
         guard.report_end(&reporter, &exit, context);
         assert!(guard.release(None).backoff.is_some());
         assert_eq!(agent.publisher().state().as_str(), "backoff");
@@ -207,7 +211,12 @@ fn a_record_waits_for_no_core_dump_and_the_slot_for_the_store() {
         let reporter = Reporter::new(Arc::clone(&agent.state));
         let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
         let crash_id = Some("crash".to_owned());
-        let context = EndContext { crash_id: crash_id.clone(), in_flight: None, may_restart: true };
+        let context = EndContext {
+            crash_id: crash_id.clone(),
+            in_flight: None,
+            may_restart: true,
+            leaves_mail: false,
+        };
         guard.report_end(&reporter, &exit, context);
 
         assert!(bench.container.crashes.get("crash").is_some());
@@ -326,7 +335,8 @@ fn a_task_that_is_lost_when_its_restart_has_begun_gives_the_slot_back() {
         let (agent, mut guard) = bench.holding().await;
         let reporter = Reporter::new(Arc::clone(&agent.state));
         let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
-        let context = EndContext { crash_id: None, in_flight: None, may_restart: true };
+        let context =
+            EndContext { crash_id: None, in_flight: None, may_restart: true, leaves_mail: false };
         guard.report_end(&reporter, &exit, context);
         assert!(guard.release(None).backoff.is_some());
         let mut actor = Actor::new(&task, agent, Instant::now(), guard);
@@ -352,7 +362,12 @@ async fn takes_mail(agent: &AgentHandle) -> Envelope {
 fn report_end(agent: &AgentHandle, guard: &mut SlotGuard, in_flight: Envelope) {
     let reporter = Reporter::new(Arc::clone(&agent.state));
     let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
-    let context = EndContext { crash_id: None, in_flight: Some(in_flight), may_restart: true };
+    let context = EndContext {
+        crash_id: None,
+        in_flight: Some(in_flight),
+        may_restart: true,
+        leaves_mail: false,
+    };
     guard.report_end(&reporter, &exit, context);
 }
 
@@ -442,7 +457,7 @@ fn a_start_that_comes_while_a_crash_is_reported_finds_no_message_that_is_answere
         let (agent, guard) = bench.holding().await;
         let mut actor = Actor::new(&task, agent.clone(), Instant::now(), guard);
         actor.take_journal();
-        let sender = mail(&agent);
+        let mut sender = mail(&agent);
         let envelope = takes_mail(&agent).await;
         report_end(&agent, &mut actor.guard, envelope);
         assert_eq!(found(&bench.left()), Some((2, 1, false)), "it waits to be delivered again");
@@ -460,15 +475,16 @@ fn a_start_that_comes_while_a_crash_is_reported_finds_no_message_that_is_answere
         assert_eq!(turn, Acquired::Holder);
         next_guard.begins();
         let next = Actor::new(&next_task, next, Instant::now(), next_guard);
+        next.adopt_left_mail();
         next.take_journal();
-        assert_eq!(found(&bench.left()), None);
+        assert_eq!(found(&bench.left()), Some((2, 1, false)), "the new one has it");
         // The new one is at work when the one before notices.
-        let _other = mail_of(&next.state, "other");
-        let other = next.state.start.mailbox.next().await;
-        next.state.delivers(&other);
+        let again = next.state.start.mailbox.next().await;
+        assert_eq!((&*again.message.id, again.message.attempt), ("m", 2));
+        next.state.delivers(&again);
         assert!(actor.back_off(Instant::now()).await.is_none());
-        assert!(matches!(sender.await.unwrap(), TurnReport::Ended { .. }));
-        assert_eq!(bench.left().mail.unwrap().message.id, "other");
+        assert_eq!(sender.try_recv(), Err(TryRecvError::Empty), "its sender still waits");
+        assert_eq!(found(&bench.left()), Some((2, 1, true)));
     });
 }
 
@@ -489,7 +505,7 @@ fn a_start_that_is_withdrawn_leaves_no_message_that_is_answered() {
         let mut next = Actor::new(&next_task, next, Instant::now(), next_guard);
         next.adopt_mail(&agent.state.start);
         assert_eq!(found(&bench.left()), Some((2, 1, false)), "it is as safe as before");
-        next.guard.withdraw();
+        next.guard.withdraw(false);
         assert!(matches!(sender.await.unwrap(), TurnReport::Ended { .. }));
         assert_eq!(found(&bench.left()), None);
     });

@@ -3,6 +3,7 @@
 pub(super) mod fake;
 mod model_use;
 mod ordering;
+mod replaced;
 pub(super) mod rig;
 mod snapshots;
 mod upgrade;

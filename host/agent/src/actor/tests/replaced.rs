@@ -1,0 +1,102 @@
+//! What waits for an agent that another start replaces, or whose start fails then.
+
+use std::time::Duration;
+
+use bulkhead_runtime::ShutdownReason;
+use bulkhead_types::{AgentSpec, AgentState, Event, ExitReason, RestartPolicy, RestartRules};
+use tokio::sync::oneshot::error::RecvError;
+
+use super::fake::{Op, fails, hangs, takes};
+use super::rig::{Rig, spec};
+use crate::refusal::TurnReport;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Of another spec each, without a prompt.
+fn other(model: &str) -> AgentSpec {
+    let restart = RestartRules { policy: RestartPolicy::Temporary, ..RestartRules::default() };
+    AgentSpec { model: Some(model.into()), restart, ..spec() }
+}
+
+fn finished(report: Result<TurnReport, RecvError>) -> bool {
+    matches!(report, Ok(TurnReport::Finished(_)))
+}
+
+fn turns(rig: &Rig) -> Vec<String> {
+    rig.engine.log().into_iter().filter(|line| line.starts_with("handle")).collect()
+}
+
+fn undelivered(rig: &Rig) -> usize {
+    rig.kept
+        .count(|event| matches!(event, Event::AgentExit { undelivered, .. } if *undelivered > 0))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_goes_over_in_order_and_before_what_is_newer() {
+    let rig = Rig::new();
+    rig.engine.plan(Op::Handle, [takes(SECOND)]);
+    let first = rig.running(spec()).await;
+    let turn = rig.send(&first, "m1");
+    rig.engine.reached("handle 1 m1 1").await;
+    let waiting = [rig.send(&first, "m2"), rig.send(&first, "m3")];
+    let next = rig.start(other("next"));
+    let newer = rig.send(&next, "m4");
+    next.started().await.unwrap();
+    assert!(finished(turn.report.await));
+    for delivery in waiting {
+        assert!(finished(delivery.report.await));
+    }
+    assert!(finished(newer.report.await));
+    let expected = ["handle 1 m1 1", "handle 2 m2 1", "handle 2 m3 1", "handle 2 m4 1"];
+    assert_eq!(turns(&rig), expected);
+    assert_eq!(undelivered(&rig), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_whose_turn_the_replacement_ended_is_delivered_again_first() {
+    let rig = Rig::new();
+    rig.engine.plan(Op::Handle, [hangs()]);
+    let first = rig.running(spec()).await;
+    let turn = rig.send(&first, "m1");
+    rig.engine.reached("handle 1 m1 1").await;
+    let waiting = rig.send(&first, "m2");
+    rig.running(other("next")).await;
+    assert!(finished(turn.report.await) && finished(waiting.report.await));
+    assert_eq!(turns(&rig), ["handle 1 m1 1", "handle 2 m1 2", "handle 2 m2 1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_stays_for_the_next_start_when_the_replacement_fails() {
+    let rig = Rig::new();
+    rig.engine.plan(Op::Handle, [takes(SECOND)]);
+    let first = rig.running(spec()).await;
+    let turn = rig.send(&first, "m1");
+    rig.engine.reached("handle 1 m1 1").await;
+    let waiting = rig.send(&first, "m2");
+    rig.engine.plan(Op::Start, [fails()]);
+    rig.start(other("broken")).started().await.unwrap_err();
+    assert!(finished(turn.report.await));
+    rig.shows(AgentState::Failed).await;
+    rig.running(other("next")).await;
+    assert!(finished(waiting.report.await));
+    assert_eq!(turns(&rig), ["handle 1 m1 1", "handle 3 m2 1"]);
+    assert_eq!(undelivered(&rig), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_answers_what_waits_for_the_next_start() {
+    let rig = Rig::new();
+    rig.engine.plan(Op::Handle, [takes(SECOND)]);
+    let first = rig.running(spec()).await;
+    let _turn = rig.send(&first, "m1");
+    rig.engine.reached("handle 1 m1 1").await;
+    let waiting = rig.send(&first, "m2");
+    rig.engine.plan(Op::Start, [fails()]);
+    rig.start(other("broken")).started().await.unwrap_err();
+    rig.shows(AgentState::Failed).await;
+    rig.agent.stop(ShutdownReason::Stopped, "test").await;
+    let told = waiting.report.await.unwrap();
+    assert!(matches!(told, TurnReport::Ended { reason: ExitReason::Stopped, .. }), "{told:?}");
+    rig.running(other("next")).await;
+    assert_eq!(turns(&rig), ["handle 1 m1 1"]);
+}
