@@ -152,6 +152,33 @@ fn why_there_is_no_repository_is_said_to_the_caller_and_recorded() {
 }
 
 #[test]
+fn a_start_for_another_branch_is_refused_and_what_runs_goes_on_with_its_mail() {
+    let remote = Remote::new();
+    let host = builder(&remote, "").start();
+    let client = host.client();
+    start(&host, json!({})).expect(201);
+    std::thread::scope(|scope| {
+        let order =
+            json!({"do": "run", "run": ["sh", "-c", "until test -e go; do sleep 0.1; done"]});
+        let first = scope.spawn(move || client.send_wait("toast", &order.to_string()));
+        wait_until("it is at work", || client.status("toast").message_count == 1);
+        let second =
+            scope.spawn(|| client.send_wait("toast", &json!({"do": "status"}).to_string()));
+        wait_until("another message waits", || client.status("toast").mailbox_depth == 1);
+        let refused = start(&host, json!({"branch": "feature/x"}));
+        refused.expect_error(409, &["occupied", "bulkhead/toast"]);
+        let refused = start(&host, json!({"branch": "a..b"}));
+        refused.expect_error(400, &["a..b"]);
+        std::fs::write(host.workspace("toast").join("go"), "").expect("write into the workspace");
+        for caller in [first, second] {
+            caller.join().unwrap().expect(200);
+        }
+    });
+    assert_eq!(client.status("toast").incarnation.0, 1);
+    host.finish();
+}
+
+#[test]
 fn a_start_that_clones_can_be_stopped() {
     let remote = Remote::new();
     remote.server.misbehave(Some(Fault::Stall));

@@ -58,13 +58,19 @@ pub(crate) async fn prepare(
     request: &Request,
     progress: &OnProgress,
 ) -> Result<Prepared, Error> {
-    request.check()?;
-    if !request.lightweight {
-        rig.check(shared.git.settings.protocols)?;
-    }
+    check(shared, rig, request)?;
     let work = prepare_unlimited(shared, rig, request, progress);
     let limited = timeout(shared.git.settings.prepare_wall, work).await;
     limited.unwrap_or(Err(Error::Timeout("prepare")))
+}
+
+/// Checks all parts of a request.
+pub(crate) fn check(shared: &Shared, rig: &Rig, request: &Request) -> Result<(), Error> {
+    request.check()?;
+    match request.lightweight {
+        true => Ok(()),
+        false => rig.check(shared.git.settings.protocols).map(drop),
+    }
 }
 
 async fn prepare_unlimited(
@@ -89,7 +95,7 @@ async fn prepare_unlimited(
 }
 
 /// What there is of a workspace.
-enum Existing {
+pub(crate) enum Existing {
     Here(Box<Record>),
     /// Without a record of this host's.
     Brought,
@@ -104,7 +110,11 @@ async fn clear(shared: &Shared, agent: &str, exclusive: &Exclusive) -> Result<Pa
 }
 
 /// What there is, if it is the workspace that is wanted.
-async fn existing(shared: &Shared, rig: &Rig, request: &Request) -> Result<Existing, Error> {
+pub(crate) async fn existing(
+    shared: &Shared,
+    rig: &Rig,
+    request: &Request,
+) -> Result<Existing, Error> {
     let record = Record::read(&shared.root, &request.agent).await?;
     let (is_there, is_empty) = disk::on(&request.path, look).await?;
     match record {

@@ -68,6 +68,16 @@ impl Workspaces {
         prepare::prepare(&self.shared, rig, request, progress).await
     }
 
+    /// Checks what a request can be refused for without any work: its parts, and, if the agent is there (`is_in_use`), whether
+    /// its workspace is another one by the record. Nothing is changed, so the agent may be at work.
+    pub async fn check(&self, rig: &Rig, request: &Request, is_in_use: bool) -> Result<(), Error> {
+        prepare::check(&self.shared, rig, request)?;
+        if is_in_use {
+            prepare::existing(&self.shared, rig, request).await?;
+        }
+        Ok(())
+    }
+
     /// Brings the mirror of a rig to what the remote has, or makes it.
     pub async fn fetch(&self, rig: &Rig, progress: &OnProgress) -> Result<Fetched, Error> {
         rig.check(self.shared.git.settings.protocols)?;

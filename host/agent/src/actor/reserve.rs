@@ -1,4 +1,5 @@
-//! From a reservation to the turn: loading the component, which touches nobody, then waiting until the
+//! From a reservation to the turn: loading the component and checking what is asked of the workspace, which touches
+//! nobody, then waiting until the
 //! incarnation before is gone. An incarnation that is up and is what the start asks for is joined instead.
 
 use std::sync::Arc;
@@ -114,6 +115,7 @@ impl Actor<'_> {
         if let Some(up) = self.task.slot.join(ticket) {
             return Err(GivenUp::Joined(up));
         }
+        self.check_workspace().await?;
         self.check_held()?;
         let commitment = self.commit()?;
         self.acquire_slot(ticket).await?;

@@ -8,13 +8,17 @@ use bulkhead_log::now;
 use bulkhead_types::event::{WorkNotSaved, WorkSaved, WorkspacePrepared};
 use bulkhead_types::time::millis;
 use bulkhead_types::{Event, Exit, ExitReason, GitSpec, Phase};
-use bulkhead_workspace::{Author, DiskLimit, OnProgress, Prepared, Progress, Request, Rig, Saved};
+use bulkhead_workspace::{
+    Author, DiskLimit, OnProgress, Prepared, Progress, Request, Rig, Saved, Workspaces,
+};
 use serde_json::value::to_raw_value;
 use tokio::time::{Instant, sleep};
 
 use super::base::Actor;
 use super::drive::{StopOrders, stop_ordered};
 use super::step::IncarnationEnd;
+use crate::refusal::StartError;
+use crate::report::start_error;
 use crate::stop_order::StopOrder;
 
 /// Longest time to bring an agent's work to its remote. A start that replaces the agent waits for it, within its own
@@ -211,10 +215,37 @@ impl Actor<'_> {
         workspace.save(&message).await.map_err(said)
     }
 
+    /// Why the start cannot have its workspace, as far as that is known before anybody ends for it.
+    pub(super) async fn check_workspace(&self) -> Result<(), StartError> {
+        let Some(git) = &self.state.start.spec.git else { return Ok(()) };
+        let is_in_use = self.task.slot.occupant().is_some();
+        let checked = async {
+            let (workspaces, rig, request) = self.request(git).await?;
+            let checked = workspaces.check(&rig, &request, is_in_use).await;
+            checked.map_err(|error| failed(error.code(), &error.to_string()))
+        };
+        checked.await.map_err(|exit| start_error(&exit, self.deadline.into_std(), None))
+    }
+
     async fn make(&mut self, git: &GitSpec) -> Result<Prepared, IncarnationEnd> {
+        let (workspaces, rig, request) = self.request(git).await?;
+        let progress = self.progress_of_git();
+        let stopped = || self.stopped_at_start(Phase::Workspace);
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            biased;
+            _ = stop_ordered(&mut stop) => Err(stopped().into()),
+            made = workspaces.prepare(&rig, &request, &progress) => {
+                made.map_err(|error| failed(error.code(), &error.to_string()).into())
+            }
+        }
+    }
+
+    /// What is asked of git, and whom.
+    async fn request(&self, git: &GitSpec) -> Result<(&Workspaces, Rig, Request), Exit> {
         let (Some(workspaces), Some(path)) = (&self.container.workspaces, &self.task.workspace)
         else {
-            return Err(failed("unavailable", "this host makes no repositories").into());
+            return Err(failed("unavailable", "this host makes no repositories"));
         };
         let spec = &self.state.start.spec;
         let rig = Rig {
@@ -239,16 +270,7 @@ impl Actor<'_> {
                 entries: spec.limits.workspace_entries,
             },
         };
-        let progress = self.progress_of_git();
-        let stopped = || self.stopped_at_start(Phase::Workspace);
-        let mut stop = self.stop.clone();
-        tokio::select! {
-            biased;
-            _ = stop_ordered(&mut stop) => Err(stopped().into()),
-            made = workspaces.prepare(&rig, &request, &progress) => {
-                made.map_err(|error| failed(error.code(), &error.to_string()).into())
-            }
-        }
+        Ok((workspaces, rig, request))
     }
 
     fn progress_of_git(&self) -> OnProgress {

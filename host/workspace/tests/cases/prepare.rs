@@ -66,6 +66,12 @@ async fn another_branch_does_not_replace_the_work_of_the_first() {
     let other = Request { branch: "other".to_owned(), ..bench.request("ann") };
     let error = bench.prepare(&workspaces, &other).await.unwrap_err();
     assert_eq!(error, Error::Occupied("branch agent/ann of rig town".to_owned()));
+    // The same is known beforehand.
+    let rig = bench.rig();
+    assert_eq!(workspaces.check(&rig, &other, true).await, Err(error));
+    assert_eq!(workspaces.check(&rig, &bench.request("ann"), true).await, Ok(()));
+    let invalid = Request { branch: "a..b".to_owned(), ..bench.request("ann") };
+    assert_eq!(workspaces.check(&rig, &invalid, false).await.unwrap_err().code(), "invalid");
     workspaces.discard("ann").await.unwrap();
     assert_eq!(bench.prepare(&workspaces, &other).await.unwrap().branch, "other");
 }

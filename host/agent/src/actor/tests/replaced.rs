@@ -1,14 +1,18 @@
 //! What waits for an agent that another start replaces, or whose start fails then.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_runtime::ShutdownReason;
-use bulkhead_types::{AgentSpec, AgentState, Event, ExitReason, RestartPolicy, RestartRules};
+use bulkhead_types::{
+    AgentSpec, AgentState, Event, ExitReason, GitAuthor, GitSpec, Incarnation, RestartPolicy,
+    RestartRules, StartPhase,
+};
 use tokio::sync::oneshot::error::RecvError;
 
 use super::fake::{Op, fails, hangs, takes};
 use super::rig::{Rig, spec};
-use crate::refusal::TurnReport;
+use crate::refusal::{StartFailure, TurnReport};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -16,6 +20,20 @@ const SECOND: Duration = Duration::from_secs(1);
 fn other(model: &str) -> AgentSpec {
     let restart = RestartRules { policy: RestartPolicy::Temporary, ..RestartRules::default() };
     AgentSpec { model: Some(model.into()), restart, ..spec() }
+}
+
+fn git() -> GitSpec {
+    let author = GitAuthor { name: "a".into(), email: "a@b".into() };
+    GitSpec {
+        rig: "r".into(),
+        url: "https://host/r.git".into(),
+        default_branch: "main".into(),
+        branch: "b".into(),
+        start_point: None,
+        lightweight: false,
+        author,
+        save: false,
+    }
 }
 
 fn finished(report: Result<TurnReport, RecvError>) -> bool {
@@ -81,6 +99,23 @@ async fn what_waits_stays_for_the_next_start_when_the_replacement_fails() {
     assert!(finished(waiting.report.await));
     assert_eq!(turns(&rig), ["handle 1 m1 1", "handle 3 m2 1"]);
     assert_eq!(undelivered(&rig), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_cannot_have_its_workspace_leaves_what_runs_and_what_waits_alone() {
+    let rig = Rig::new();
+    rig.engine.plan(Op::Handle, [takes(SECOND)]);
+    let first = rig.running(spec()).await;
+    let turn = rig.send(&first, "m1");
+    rig.engine.reached("handle 1 m1 1").await;
+    let waiting = rig.send(&first, "m2");
+    let in_git = AgentSpec { git: Some(Arc::new(git())), ..spec() };
+    // This container has no git.
+    let refused = rig.start_in_a_workspace(in_git).started().await.unwrap_err();
+    assert_eq!((refused.phase, refused.kind), (StartPhase::Workspace, StartFailure::Workspace));
+    assert!(finished(turn.report.await) && finished(waiting.report.await));
+    assert_eq!(turns(&rig), ["handle 1 m1 1", "handle 1 m2 1"]);
+    assert_eq!(rig.agent.last(), Incarnation(1));
 }
 
 #[tokio::test(start_paused = true)]
