@@ -152,6 +152,28 @@ fn why_there_is_no_repository_is_said_to_the_caller_and_recorded() {
 }
 
 #[test]
+fn a_server_that_is_down_quarantines_nobody_and_what_is_sent_meanwhile_waits() {
+    let remote = Remote::new();
+    remote.server.misbehave(Some(Fault::Status(500)));
+    let settings = "git = true\nrestart = \"transient\"\nrestart_backoff_ms = 20\n\
+                    restart_backoff_max_ms = 20";
+    let host = Host::builder()
+        .component("toolbox", &files::component("toolbox"))
+        .role("toolbox", "toolbox", settings)
+        .toml(&format!("[rigs.demo]\nurl = \"{}\"\n", remote.server.url("demo.git")))
+        .start();
+    start(&host, json!({})).expect_error(502, &["clone-failed"]);
+    // More than the restarts that an agent at fault would have.
+    host.wait_for_number(&["agent.restart_scheduled"], 8);
+    assert_eq!(host.client().status("toast").restart.attempts_in_window, 0);
+    host.client().send("toast", &json!({"do": "status"}).to_string()).expect(200);
+    remote.server.misbehave(None);
+    host.client().reaches("toast", "running");
+    wait_until("it has its mail", || host.client().status("toast").message_count == 1);
+    host.finish();
+}
+
+#[test]
 fn a_start_for_another_branch_is_refused_and_what_runs_goes_on_with_its_mail() {
     let remote = Remote::new();
     let host = builder(&remote, "").start();

@@ -1,11 +1,11 @@
 //! Whether an agent is restarted after an end, and when. Pure: the clock and the dice are the caller's.
 //!
 //! ```text
-//!   an end ──▶ does the policy want it back? ── no ──▶ Stay
+//!   an end ──▶ does the policy want it back? ── no, or what it asks for cannot be its workspace ──▶ Stay
 //!                       │ yes
 //!                       ▼
-//!   does it count against the agent? ── no, the host or its neighbours did it ──┐
-//!                       │ yes                                                   │
+//!   does it count against the agent? ── no, the host or its neighbours did it, ─┐
+//!                       │ yes                or its workspace was not made        │
 //!                       ▼                                                       │
 //!   a fault that a retry cannot help, or the same fault at start several        │
 //!   times in a row?  ──▶ Quarantine                                             │
@@ -32,7 +32,9 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Backoff, Determinism, Digest, Exit, ExitClass, ExitReason, Incarnation, Timestamp};
+use crate::{
+    Backoff, Determinism, Digest, Exit, ExitClass, ExitReason, Incarnation, Phase, Timestamp,
+};
 
 /// Whether an agent is restarted after an end. The words are those of OTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -153,6 +155,9 @@ pub struct PastEnd {
     pub crash_id: Option<String>,
     /// A retry cannot help.
     pub deterministic: bool,
+    /// None of the agent's code had run: its workspace could not be made.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub before_code: bool,
     /// What its component and its source code were, when it is known: a quarantine is about those. Databases of earlier
     /// versions have the component's alone, under its name.
     #[serde(alias = "componentSha256", skip_serializing_if = "Option::is_none")]
@@ -223,13 +228,19 @@ impl PastEnd {
             at_start: exit.phase.is_of_start(),
             crash_id,
             deterministic: exit.deterministic == Determinism::True,
+            before_code: exit.phase == Phase::Workspace,
             code_sha256: None,
         }
     }
 
     /// Whether it counts when a crash looper is searched for.
     fn counts(&self) -> bool {
-        self.reason.class().counts_against_the_agent()
+        !self.before_code && self.reason.class().counts_against_the_agent()
+    }
+
+    /// Whether it fails again until somebody changes what it asks for, and says nothing of its code.
+    fn is_in_vain(&self) -> bool {
+        self.before_code && self.deterministic
     }
 }
 
@@ -245,7 +256,7 @@ impl RestartState {
     ) -> Decision {
         // It ended by itself, and the host is there: it does not kill the host each time.
         self.host_deaths = 0;
-        if !rules.policy.wants(end.reason) {
+        if !rules.policy.wants(end.reason) || end.is_in_vain() {
             return Decision::Stay;
         }
         let evicted = end.reason.class() == ExitClass::Evicted;

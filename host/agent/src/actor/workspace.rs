@@ -7,7 +7,7 @@ use std::time::Duration;
 use bulkhead_log::now;
 use bulkhead_types::event::{WorkNotSaved, WorkSaved, WorkspacePrepared};
 use bulkhead_types::time::millis;
-use bulkhead_types::{Event, Exit, ExitReason, GitSpec, Phase};
+use bulkhead_types::{Determinism, Event, Exit, ExitReason, GitSpec, Phase};
 use bulkhead_workspace::{
     Author, DiskLimit, OnProgress, Prepared, Progress, Request, Rig, Saved, Workspaces,
 };
@@ -27,6 +27,9 @@ const SAVING: Duration = Duration::from_secs(15);
 
 /// The event that those who follow the agent see of git's work.
 const PROGRESS: &str = "workspace.progress";
+
+/// Codes of failures that a retry does not help until somebody changes what the start asks for, or what is there.
+const IN_VAIN: [&str; 4] = ["invalid", "occupied", "too-large", "unavailable"];
 
 /// Between two of them, unless git begins something else.
 const PACE: Duration = Duration::from_millis(500);
@@ -303,5 +306,8 @@ async fn killed(stop: &mut StopOrders) {
 fn failed(code: &str, message: &str) -> Exit {
     let mut exit = Exit::new(ExitReason::StartFailed, Phase::Workspace, message);
     exit.code = Some(code.to_owned());
+    if IN_VAIN.contains(&code) {
+        exit.deterministic = Determinism::True;
+    }
     exit
 }

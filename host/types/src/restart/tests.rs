@@ -177,6 +177,35 @@ fn a_start_that_no_retry_can_help_is_quarantined_at_once() {
     assert_eq!(quarantine.why, QuarantineReason::Deterministic);
 }
 
+/// An end of a start that had no workspace.
+fn without_workspace(at_s: i64, deterministic: Determinism) -> PastEnd {
+    let exit = Exit::new(ExitReason::StartFailed, Phase::Workspace, "x");
+    let exit = Exit { deterministic, ..exit };
+    PastEnd::new(&exit, Timestamp(at_s * 1000), Incarnation(1), "same".into(), None)
+}
+
+#[test]
+fn a_workspace_that_is_not_made_is_tried_again_with_backoff_and_quarantines_nobody() {
+    let (mut state, rules) = (RestartState::default(), rules(RestartPolicy::Transient));
+    let mut again =
+        |n| backoff(&state.after(&rules, without_workspace(n, Determinism::Unknown), SHORT, 1.0));
+    let bounds: Vec<_> = (0..20).map(|n| again(n).as_millis()).collect();
+    assert_eq!((bounds[0], bounds[1], bounds[19]), (500, 1000, 60_000));
+    assert_eq!(state.attempts_in_window(&rules, Timestamp(20_000), None), 0);
+    // Also not those of an earlier run.
+    let written = serde_json::to_string(&state).unwrap();
+    let state: RestartState = serde_json::from_str(&written).unwrap();
+    assert_eq!(state.attempts_in_window(&rules, Timestamp(20_000), None), 0);
+}
+
+#[test]
+fn a_workspace_that_cannot_be_what_is_asked_for_is_not_tried_again() {
+    let mut state = RestartState::default();
+    let end = without_workspace(0, Determinism::True);
+    let decision = state.after(&rules(RestartPolicy::Permanent), end, SHORT, 1.0);
+    assert_eq!((decision, state.quarantine), (Decision::Stay, None));
+}
+
 /// An end that was somebody else's doing.
 fn not_its_doing(reason: ExitReason, at_s: i64) -> PastEnd {
     PastEnd { reason, at_start: true, deterministic: true, ..crash(at_s, "same") }
