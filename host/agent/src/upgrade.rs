@@ -3,7 +3,7 @@
 //! ```text
 //!   ordered ─▶ waits for the end of a message ─▶ snapshot kept ─▶ shutdown ─▶ the next incarnation, of the new code
 //!                │                                  │                            │
-//!                │                                  └─ not kept: refused         ├─ a turn went well: proven
+//!                │                                  └─ not kept: refused         ├─ a turn went well, and its state is kept: proven
 //!                └─ a program, or its memory does not suffice: refused           └─ a fault before: back to the old code
 //! ```
 //!
@@ -188,7 +188,7 @@ impl Upgrade {
         self.0.send_modify(|state| state.is_leaving = true);
     }
 
-    /// A turn went well.
+    /// A turn went well, and its state is kept.
     pub(crate) fn is_proven(&self) {
         self.0.send_if_modified(|state| {
             let on_trial = state.stage == UpgradeStage::OnTrial;

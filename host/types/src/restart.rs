@@ -1,11 +1,11 @@
 //! Whether an agent is restarted after an end, and when. Pure: the clock and the dice are the caller's.
 //!
 //! ```text
-//!   an end ──▶ does the policy want it back? ── no, or what it asks for cannot be its workspace ──▶ Stay
+//!   an end ──▶ does the policy want it back? ── no, or no workspace can be what it asks for ──▶ Stay
 //!                       │ yes
 //!                       ▼
-//!   does it count against the agent? ── no, the host or its neighbours did it, ─┐
-//!                       │ yes                or its workspace was not made        │
+//!   does it count against the agent? ── no: the host or its neighbours did it, ─┐
+//!                       │ yes               or its workspace was not made       │
 //!                       ▼                                                       │
 //!   a fault that a retry cannot help, or the same fault at start several        │
 //!   times in a row?  ──▶ Quarantine                                             │

@@ -111,16 +111,23 @@ impl Actor<'_> {
         let mut parent = envelope.trace.clone();
         loop {
             let message = continuation.as_ref().unwrap_or(&envelope.message);
-            let (alive, outcome, grace) = match self.turn(instance, message, &mut parent).await {
+            let (mut alive, outcome, grace) = match self.turn(instance, message, &mut parent).await
+            {
                 Ok(alive) => alive,
                 Err(ended) => return Err(IncarnationEnd { in_flight: Some(envelope), ..ended }),
             };
             self.state.start.probation.survived();
             self.clear_suspicion();
-            if outcome.is_ok() {
-                self.state.start.upgrade.is_proven();
-            }
             let next = outcome.as_ref().map_or(Next::Idle, |outcome| outcome.next);
+            if outcome.is_ok() && grace.is_none() {
+                // Before the message is done with: the code before gets it if this one goes.
+                alive = match self.prove(alive, next).await {
+                    Ok((alive, ())) => alive,
+                    Err(ended) => {
+                        return Err(IncarnationEnd { in_flight: Some(envelope), ..ended });
+                    }
+                };
+            }
             let replied = outcome.as_ref().is_ok_and(|outcome| outcome.reply.is_some());
             self.state.model_use.turn_ended(next == Next::Continue, replied);
             if next == Next::Continue {

@@ -26,7 +26,7 @@ use bulkhead_runtime::CallLimits;
 use bulkhead_store::database::{Kept, Newest, Snapshot, SnapshotRefused};
 use bulkhead_types::event::SnapshotNotKept;
 use bulkhead_types::time::micros;
-use bulkhead_types::{Event, Exit, ExitClass, ExitReason, Input, Phase, Timestamp};
+use bulkhead_types::{Event, Exit, ExitClass, ExitReason, Input, Next, Phase, Timestamp};
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
@@ -184,6 +184,24 @@ impl Actor<'_> {
             written = timeout_at(until, written) => written.is_ok(),
             order = next_order(&mut self.stop, ordered) => !order.now,
         }
+    }
+
+    /// New code came through a turn. It is proven when what it remembers can be kept as well, where its role keeps it:
+    /// otherwise no other code could ever follow it.
+    pub(super) async fn prove(&mut self, instance: BoxInstance, next: Next) -> Step<()> {
+        let mut instance = instance;
+        if self.state.start.upgrade.is_on_trial() && next != Next::Done {
+            let attempt;
+            (instance, attempt) = self.last_snapshot(instance, TAKING).await?;
+            if let Some(why) = attempt.why_not() {
+                let text = format!("its state could not be kept: {why}");
+                let mut exit = Exit::new(ExitReason::GuestError, Phase::Snapshot, text);
+                exit.code = Some(NOT_KEPT.into());
+                return Err(exit.into());
+            }
+        }
+        self.state.start.upgrade.is_proven();
+        Ok((instance, ()))
     }
 
     /// The work is over: there is nothing to resume.
@@ -419,6 +437,9 @@ fn digest(bytes: &[u8]) -> [u8; 32] {
 /// Why a snapshot is not kept, beside what agents say themselves.
 const TOO_LARGE: &str = "too-large";
 const NO_ROOM: &str = "no-room";
+
+/// Code of the end of new code whose state is not kept.
+const NOT_KEPT: &str = "state-not-kept";
 
 /// Why a snapshot is set aside.
 const FAILED: &str = "the agent failed with it before its first turn was done";

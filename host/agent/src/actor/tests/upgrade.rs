@@ -63,6 +63,7 @@ async fn it_leaves_at_the_end_of_a_message_with_its_state_and_its_mail() {
             "restore 2",
             "start 2",
             "handle 2 m2 1",
+            "snapshot 2",
         ]
     );
     let now = rig.shows(IDLE).await;
@@ -116,6 +117,26 @@ async fn a_fault_in_its_first_turn_brings_the_old_code_back_and_the_message_with
     assert!(rig.agent.restarts().ends.is_empty(), "the agent is not to blame");
     assert_eq!(rig.kept.count(|event| matches!(event, Event::AgentCrash(_))), 1);
     assert_eq!(rig.kept.count(|event| matches!(event, Event::SnapshotSetAside { .. })), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_whose_state_cannot_be_kept_on_trial_goes_back_with_its_message() {
+    let rig = Rig::new();
+    let agent = rig.running(with_snapshots()).await;
+    agent.upgrade(new_code(&rig));
+    agent.upgrade_reaches(|stage| *stage == UpgradeStage::OnTrial).await;
+    rig.engine.plan(Op::Snapshot, [fails()]);
+    let agent = rig.shows(IDLE).await;
+    let before = rig.engine.log().len();
+    let delivery = rig.send(&agent, "m");
+    assert!(finished(delivery.report.await));
+    let UpgradeStage::RolledBack { why } = over(&agent).await else { panic!("it stayed") };
+    assert!(why.contains("it gave no snapshot"), "{why}");
+    assert_eq!(
+        since(&rig, before),
+        ["handle 2 m 1", "snapshot 2", "gone 2", "instantiate 3", "start 3", "handle 3 m 2"]
+    );
+    assert!(rig.agent.restarts().ends.is_empty(), "the agent is not to blame");
 }
 
 #[tokio::test(start_paused = true)]
