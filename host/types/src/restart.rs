@@ -5,7 +5,7 @@
 //!                       │ yes
 //!                       ▼
 //!   does it count against the agent? ── no: the host or its neighbours did it, ─┐
-//!                       │ yes               or its workspace was not made       │
+//!                       │ yes               its workspace was not made, idle    │
 //!                       ▼                                                       │
 //!   a fault that a retry cannot help, or the same fault at start several        │
 //!   times in a row?  ──▶ Quarantine                                             │
@@ -155,9 +155,9 @@ pub struct PastEnd {
     pub crash_id: Option<String>,
     /// A retry cannot help.
     pub deterministic: bool,
-    /// None of the agent's code had run: its workspace could not be made.
+    /// Not the doing of its code: its workspace could not be made, or the host ended it because it had nothing to do.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub before_code: bool,
+    pub excused: bool,
     /// What its component and its source code were, when it is known: a quarantine is about those. Databases of earlier
     /// versions have the component's alone, under its name.
     #[serde(alias = "componentSha256", skip_serializing_if = "Option::is_none")]
@@ -228,19 +228,20 @@ impl PastEnd {
             at_start: exit.phase.is_of_start(),
             crash_id,
             deterministic: exit.deterministic == Determinism::True,
-            before_code: exit.phase == Phase::Workspace,
+            excused: exit.phase == Phase::Workspace
+                || (exit.reason, exit.phase) == (ExitReason::Completed, Phase::Shutdown),
             code_sha256: None,
         }
     }
 
     /// Whether it counts when a crash looper is searched for.
     fn counts(&self) -> bool {
-        !self.before_code && self.reason.class().counts_against_the_agent()
+        !self.excused && self.reason.class().counts_against_the_agent()
     }
 
     /// Whether it fails again until somebody changes what it asks for, and says nothing of its code.
     fn is_in_vain(&self) -> bool {
-        self.before_code && self.deterministic
+        self.excused && self.deterministic
     }
 }
 

@@ -45,6 +45,21 @@ fn the_policy_says_which_ends_are_answered() {
 }
 
 #[test]
+fn an_agent_that_had_nothing_to_do_is_no_crash_looper() {
+    let rules = rules(RestartPolicy::Permanent);
+    let idle = Exit::new(ExitReason::Completed, Phase::Shutdown, "had nothing to do");
+    let done = Exit::new(ExitReason::Completed, Phase::Run, "the program ran to its end");
+    for (exit, is_looper) in [(idle, false), (done, true)] {
+        let mut state = RestartState::default();
+        let end = |n| PastEnd::new(&exit, Timestamp(n), Incarnation(1), "f".into(), None);
+        let decisions = (0..20).map(|n| state.after(&rules, end(n), SHORT, 1.0));
+        let is_quarantined =
+            decisions.filter(|it| matches!(it, Decision::Quarantine(_))).count() > 0;
+        assert_eq!(is_quarantined, is_looper, "{exit:?}");
+    }
+}
+
+#[test]
 fn the_bound_doubles_up_to_its_cap_and_the_dice_choose_below_it() {
     let rules = RestartRules { max_restarts: 100, ..rules(RestartPolicy::Transient) };
     let mut state = RestartState::default();
