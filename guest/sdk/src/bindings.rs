@@ -5299,7 +5299,7 @@ pub mod bulkhead {
               }
             }
             #[allow(unused_unsafe, clippy::all)]
-            /// Puts the tree back to a checkpoint. The branch stays where it is.
+            /// Puts the tree back to a checkpoint. The branch stays where it is, and so do files that the checkpoint ignores.
             #[allow(async_fn_in_trait)]
             pub fn restore(checkpoint: u64,) -> ::core::result::Result<(),WorkspaceError>{
               unsafe {

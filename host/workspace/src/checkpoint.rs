@@ -1,8 +1,8 @@
 //! Checkpoints of a workspace: what is staged and what is in the tree, with files that git does not know.
 //!
 //! A checkpoint is a commit of the tree. Its parents are HEAD and a commit of the index, as in a stash. It is made in
-//! an index of its own, so neither HEAD nor the index nor a branch changes. Ignored files and repositories inside the
-//! workspace are not part of it.
+//! an index of its own, so neither HEAD nor the index nor a branch changes. Ignored files are not part of it, and a
+//! restore leaves them alone, whatever is ignored by then. Of repositories inside the workspace git keeps no files.
 
 use crate::error::Error;
 use crate::git::Call;
@@ -18,6 +18,9 @@ const MAX_NAME: usize = 200;
 
 /// The index in which checkpoints are made.
 const INDEX: &str = ".git/bulkhead-index";
+
+/// The index with the rules of a checkpoint, what is ignored, in the git directory.
+const RULES: &str = "bulkhead-rules";
 
 /// A checkpoint of a workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,12 +55,13 @@ impl Workspace {
         list(&mut self.tree().await?).await
     }
 
-    /// Makes the tree and the index what they were. Files that came later are removed, ignored ones stay. HEAD and the
-    /// branch stay where they are, so no commit is lost.
+    /// Makes the tree and the index what they were. Files that came later are removed; those that are ignored stay, and
+    /// those that the checkpoint's own rules ignore. HEAD and the branch stay where they are, so no commit is lost.
     pub async fn restore(&self, id: u64) -> Result<(), Error> {
         let mut tree = self.tree().await?;
         let commit = tree.commit_of(&reference(id)).await?.ok_or(Error::NoCheckpoint(id))?;
         stage_all(&mut tree).await?;
+        forget_ignored(&mut tree, &commit).await?;
         // With all files in the index, git knows what to remove.
         let call = in_own_index(tree.git("read-tree"));
         tree.call(call.args(["--reset", "-u", commit.as_str()])).await?;
@@ -85,6 +89,43 @@ async fn stage_all(tree: &mut Tree) -> Result<(), Error> {
     tree.call(start.args(["--reset", "HEAD"])).await?;
     tree.call(in_own_index(tree.git("add").arg("--all"))).await?;
     Ok(())
+}
+
+/// Drops files from the index of its own that the rules of a checkpoint ignore: they may have been there, and no
+/// checkpoint has them.
+async fn forget_ignored(tree: &mut Tree, checkpoint: &Oid) -> Result<(), Error> {
+    let later = tree.git("diff-index").args(["--cached", "--name-only", "--diff-filter=A", "-z"]);
+    let later = in_own_index(later.arg("--no-renames").arg(checkpoint.as_str()));
+    let later = tree.call(later).await?.stdout;
+    if later.is_empty() {
+        return Ok(());
+    }
+    let files = tree.git("ls-tree").args(["-r", "-z", "--name-only", checkpoint.as_str()]);
+    let files = tree.call(files).await?.stdout;
+    let rules = names(&files)
+        .filter(|path| path.rsplit(|byte| *byte == b'/').next() == Some(b".gitignore"));
+    let rules = rules.flat_map(|path| [path, b"\0"].concat()).collect::<Vec<_>>();
+    let read = tree.git("read-tree").arg(format!("--index-output=.git/{RULES}"));
+    tree.call(read.arg(checkpoint.as_str())).await?;
+    // Git reads the rules of such files from the index where the tree has none, and the git directory is such a tree.
+    let skip = tree.git("update-index").args(["--skip-worktree", "-z", "--stdin"]).stdin(rules);
+    tree.call(skip.env("GIT_INDEX_FILE", format!(".git/{RULES}"))).await?;
+    let check = tree.git("check-ignore").reads().args(["-z", "--stdin"]).accept(&[0, 1]);
+    let check = check.env("GIT_INDEX_FILE", RULES).env("GIT_WORK_TREE", ".git");
+    // It knows no literal names; behind `./` every name is one.
+    let check = check.env("GIT_LITERAL_PATHSPECS", "0");
+    let later = names(&later).flat_map(|path| [b"./", path, b"\0"].concat());
+    let ignored = tree.call(check.stdin(later.collect::<Vec<_>>())).await?.stdout;
+    let ignored = names(&ignored).filter_map(|path| path.strip_prefix(b"./"));
+    let ignored = ignored.flat_map(|path| [path, b"\0"].concat()).collect::<Vec<_>>();
+    let forget = tree.git("update-index").args(["--force-remove", "-z", "--stdin"]);
+    tree.call(in_own_index(forget.stdin(ignored))).await?;
+    Ok(())
+}
+
+/// What stands before each NUL.
+fn names(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes.split(|byte| *byte == 0).filter(|name| !name.is_empty())
 }
 
 async fn keep(tree: &mut Tree, name: &str, head: &Oid) -> Result<Oid, Error> {

@@ -125,6 +125,7 @@ impl Call {
     }
 
     fn set(&mut self, name: &str, value: impl Into<OsString>) {
+        self.command.env.retain(|(known, _)| known != name);
         self.command.env.push((name.into(), value.into()));
     }
 

@@ -361,6 +361,32 @@ async fn a_checkpoint_brings_back_files_of_every_kind() {
 }
 
 #[tokio::test]
+async fn a_restore_leaves_what_the_checkpoint_ignored() {
+    let bench = Bench::new();
+    let workspaces = bench.workspaces();
+    let workspace = bench.ready(&workspaces, "ann").await;
+    let path = bench.path("ann");
+    let kept_names = ["keep.log", ".env", "src/deep/x", ":(top)y.log"];
+    bench.write("ann", ".gitignore", "*.log\n.env\n");
+    bench.write("ann", "src/.gitignore", "deep/\n");
+    kept_names.iter().for_each(|name| bench.write("ann", name, "only here"));
+    let kept = workspace.checkpoint("before").await.unwrap();
+    bench.write("ann", ".gitignore", "build/\n");
+    bench.write("ann", "src/.gitignore", "!deep/\n");
+    bench.write("ann", "other/.gitignore", "!keep.log\n");
+    bench.write("ann", "build/later", "x");
+    bench.write("ann", "later", "x");
+    workspace.restore(kept.id).await.unwrap();
+    assert_eq!(bench.read("ann", ".gitignore"), "*.log\n.env\n");
+    assert_eq!(bench.read("ann", "src/.gitignore"), "deep/\n");
+    for name in kept_names {
+        assert_eq!(bench.read("ann", name), "only here");
+    }
+    assert!(path.join("build/later").exists(), "it was ignored until now");
+    assert!(!path.join("later").exists() && !path.join("other").exists());
+}
+
+#[tokio::test]
 async fn old_checkpoints_are_dropped_and_a_conflict_does_not_prevent_one() {
     let mut bench = Bench::new();
     bench.settings = Settings { checkpoints: 3, ..support::settings() };
