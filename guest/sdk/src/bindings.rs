@@ -3983,7 +3983,8 @@ pub mod bulkhead {
               Conflict(_rt::Vec::<_rt::String>),
               /// The remote has commits that the push would lose, or does not take it.
               Rejected(_rt::String),
-              /// There are changes that are not committed, or another branch is checked out.
+              /// There are changes that are not committed, another branch is checked out, or there is a repository inside the
+              /// tree.
               Unclean(_rt::String),
               /// Above a limit of the host, or no space is left.
               TooLarge(_rt::String),
@@ -4388,7 +4389,7 @@ pub mod bulkhead {
             }
             #[allow(unused_unsafe, clippy::all)]
             /// Commits these files and directories, or everything that is not ignored if the list is empty. Returns the commit's
-            /// id, or none if there is nothing to commit. Hooks do not run.
+            /// id, or none if there is nothing to commit. Hooks do not run. A repository in the tree without a commit is left out.
             #[allow(async_fn_in_trait)]
             pub fn commit(message: &str,paths: &[_rt::String],) -> ::core::result::Result<::core::option::Option<_rt::String>,WorkspaceError>{
               unsafe {
@@ -5159,7 +5160,8 @@ pub mod bulkhead {
               }
             }
             #[allow(unused_unsafe, clippy::all)]
-            /// Keeps the tree as it is, with files that git does not know. Returns its number. At most 20 are kept.
+            /// Keeps the tree as it is, with files that git does not know and without those that it ignores. Returns its number. At
+            /// most 20 are kept. Git keeps no files of a repository inside the tree: `unclean`, unless it is ignored.
             #[allow(async_fn_in_trait)]
             pub fn checkpoint(name: &str,) -> ::core::result::Result<u64,WorkspaceError>{
               unsafe {

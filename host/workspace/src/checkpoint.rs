@@ -2,11 +2,13 @@
 //!
 //! A checkpoint is a commit of the tree. Its parents are HEAD and a commit of the index, as in a stash. It is made in
 //! an index of its own, so neither HEAD nor the index nor a branch changes. Ignored files are not part of it, and a
-//! restore leaves them alone, whatever is ignored by then. Of repositories inside the workspace git keeps no files.
+//! restore leaves them alone, whatever is ignored by then. Of repositories inside the workspace git keeps no files, so they are refused.
 
+use crate::commit::add_all;
 use crate::error::Error;
 use crate::git::Call;
 use crate::name::Oid;
+use crate::pushed::nested_repository;
 use crate::tree::Tree;
 use crate::workspace::Workspace;
 
@@ -34,7 +36,8 @@ pub struct Checkpoint {
 }
 
 impl Workspace {
-    /// Keeps the state of the tree and the index. The oldest checkpoints are dropped.
+    /// Keeps the state of the tree and the index. The oldest checkpoints are dropped. A repository inside the workspace
+    /// that is not ignored is [`Error::Nested`].
     pub async fn checkpoint(&self, name: &str) -> Result<Checkpoint, Error> {
         if name.is_empty() || name.len() > MAX_NAME || name.contains(char::is_control) {
             return Err(Error::invalid("checkpoint", "its name is empty, too long or no line"));
@@ -82,13 +85,20 @@ fn in_own_index(call: Call) -> Call {
 }
 
 /// Stages the whole tree in the index of its own. It starts from HEAD with what git knows of unchanged files, so only
-/// changed files are read.
-async fn stage_all(tree: &mut Tree) -> Result<(), Error> {
+/// changed files are read. Returns repositories that it left out.
+async fn stage_all(tree: &mut Tree) -> Result<Vec<String>, Error> {
     tree.check_room().await?;
     let start = tree.git("read-tree").arg(format!("--index-output={INDEX}"));
     tree.call(start.args(["--reset", "HEAD"])).await?;
-    tree.call(in_own_index(tree.git("add").arg("--all"))).await?;
-    Ok(())
+    add_all(tree, in_own_index).await
+}
+
+/// Git keeps no files of a repository in the workspace, so a restore would bring an empty directory.
+async fn refuse_repositories(tree: &mut Tree, left_out: Vec<String>) -> Result<(), Error> {
+    let staged = in_own_index(tree.git("ls-files").reads().args(["--stage", "-z"]));
+    let staged = tree.call(staged).await?.stdout;
+    let nested = nested_repository(tree, names(&staged)).await?;
+    nested.or(left_out.into_iter().next()).map_or(Ok(()), |name| Err(Error::Nested(name)))
 }
 
 /// Drops files from the index of its own that the rules of a checkpoint ignore: they may have been there, and no
@@ -131,7 +141,8 @@ fn names(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 async fn keep(tree: &mut Tree, name: &str, head: &Oid) -> Result<Oid, Error> {
     // An index with conflicts is no tree; then what is in the tree counts.
     let staged = tree.call(tree.git("write-tree").accept(&[0, 128])).await?;
-    stage_all(tree).await?;
+    let left_out = stage_all(tree).await?;
+    refuse_repositories(tree, left_out).await?;
     let all = tree.call(in_own_index(tree.git("write-tree"))).await?.oid("write-tree")?;
     let staged = Oid::parse(&staged.stdout).unwrap_or_else(|| all.clone());
     let index = commit_tree(tree, &staged, &[head], "index").await?;

@@ -4,10 +4,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use crate::error::Error;
-use crate::git::Author;
+use crate::git::{Author, Call};
 use crate::name::Oid;
+use crate::output::Output;
 use crate::rig::check_author;
 use crate::tree::Tree;
+use crate::verdict;
 use crate::workspace::Workspace;
 
 /// Longest message of a commit, in bytes.
@@ -16,7 +18,7 @@ const MAX_MESSAGE: usize = 64 * 1024;
 /// What goes into a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Paths {
-    /// Everything that is not ignored.
+    /// Everything that is not ignored. Repositories in the workspace that have no commit stay untracked.
     All,
     /// These files and directories, as they are or are gone, and what is staged already. Relative to the workspace;
     /// no patterns.
@@ -46,6 +48,32 @@ pub(crate) fn check_message(message: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// Stages everything that is not ignored. Repositories without a commit, which git cannot stage, are left out and
+/// returned.
+pub(crate) async fn add_all(
+    tree: &mut Tree,
+    prepare: impl FnOnce(Call) -> Call,
+) -> Result<Vec<String>, Error> {
+    let add = tree.git("add").args(["--all", "--ignore-errors"]).accept(&[0, 1]);
+    let output = tree.call(prepare(add)).await?;
+    match output.status {
+        0 => Ok(Vec::new()),
+        _ => without_commit(&output).ok_or_else(|| verdict::of_status("add", &output)),
+    }
+}
+
+/// `error: 'path/' does not have a commit checked out`, for each. None if git complains about anything else.
+fn without_commit(output: &Output) -> Option<Vec<String>> {
+    let text = String::from_utf8_lossy(&output.stderr);
+    let errors = text.lines().filter(|line| !line.starts_with("warning:"));
+    let name = |line: &str| {
+        let line = line.strip_prefix("error: '")?;
+        Some(line.strip_suffix("/' does not have a commit checked out")?.to_owned())
+    };
+    let names = errors.map(name).collect::<Option<Vec<_>>>()?;
+    (!names.is_empty()).then_some(names)
+}
+
 /// Stages and commits.
 pub(crate) async fn commit(
     tree: &mut Tree,
@@ -53,16 +81,15 @@ pub(crate) async fn commit(
     paths: &Paths,
 ) -> Result<Option<Oid>, Error> {
     tree.check_room().await?;
-    let add = tree.git("add").arg("--all");
-    let add = match paths {
-        Paths::All => add,
+    match paths {
+        Paths::All => drop(add_all(tree, |add| add).await?),
         Paths::Only(paths) => {
             let list = paths.iter().flat_map(|path| [path.as_os_str().as_bytes(), b"\0"].concat());
-            add.args(["--pathspec-from-file=-", "--pathspec-file-nul"])
-                .stdin(list.collect::<Vec<_>>())
+            let add = tree.git("add").arg("--all");
+            let add = add.args(["--pathspec-from-file=-", "--pathspec-file-nul"]);
+            tree.call(add.stdin(list.collect::<Vec<_>>())).await?;
         }
-    };
-    tree.call(add).await?;
+    }
     let staged = tree.git("diff").args(["--cached", "--quiet", "--no-ext-diff", "HEAD", "--"]);
     if tree.call(staged.accept(&[0, 1])).await?.status == 0 {
         return Ok(None);

@@ -105,6 +105,9 @@ pub enum Error {
     /// A merge, a rebase or the like is not finished.
     #[error("something is not finished: there is .git/{0}")]
     Unfinished(&'static str),
+    /// A repository of its own in the workspace, of which git keeps no files.
+    #[error("a repository in {0}: git keeps none of its files, so ignore it or move it away")]
+    Nested(String),
     /// No such checkpoint.
     #[error("no such checkpoint: {0}")]
     NoCheckpoint(u64),
@@ -142,6 +145,7 @@ impl Error {
             Self::Uncommitted => "uncommitted",
             Self::WrongBranch(_) => "wrong-branch",
             Self::Unfinished(_) => "unfinished",
+            Self::Nested(_) => "nested-repository",
             Self::NoCheckpoint(_) => "no-checkpoint",
             Self::Sandbox(_) => "sandbox",
             Self::Disk(_) => "disk",

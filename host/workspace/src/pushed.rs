@@ -186,20 +186,29 @@ async fn unknown(
 /// which a commit has nothing but an id.
 async fn hidden(tree: &mut Tree) -> Result<Option<String>, Error> {
     let output = tree.call(tree.git("ls-files").reads().args(["-v", "--stage", "-z"])).await?;
-    let mut links = Vec::new();
+    let mut entries = Vec::new();
     for entry in output.stdout.split(|byte| *byte == 0).filter(|entry| !entry.is_empty()) {
         let Some(entry) = entry.strip_prefix(b"H ") else {
             return Ok(Some(format!("git ignores changes of {}", path_of(entry))));
         };
-        if entry.starts_with(b"160000 ") {
-            links.push(bytes_of(entry).to_vec());
-        }
+        entries.push(entry);
     }
+    let found = nested_repository(tree, entries.into_iter()).await?;
+    Ok(found.map(|path| format!("a repository in {path}")))
+}
+
+/// A directory with a repository of its own, among entries of `ls-files --stage`.
+pub(crate) async fn nested_repository(
+    tree: &Tree,
+    entries: impl Iterator<Item = &[u8]>,
+) -> Result<Option<String>, Error> {
+    let links = entries.filter(|entry| entry.starts_with(b"160000 "));
+    let links: Vec<_> = links.map(|entry| bytes_of(entry).to_vec()).collect();
     let found = disk::on(tree.path(), move |path| {
         let workspace = openat(CWD, path, DIRECTORY, Mode::empty())?;
         Ok(links.into_iter().find(|link| may_hold_repository(&workspace, link)))
     });
-    Ok(found.await?.map(|link| format!("a repository in {}", String::from_utf8_lossy(&link))))
+    Ok(found.await?.map(|link| String::from_utf8_lossy(&link).into_owned()))
 }
 
 /// `<flag> <mode> <object> <stage>\t<path>`

@@ -161,7 +161,7 @@ fn error(error: Error) -> WorkspaceError {
         }
         Error::Conflict { files } => WorkspaceError::Conflict(files),
         Error::Rejected { .. } => WorkspaceError::Rejected(error.to_string()),
-        Error::Uncommitted | Error::WrongBranch(_) | Error::Unfinished(_) => {
+        Error::Uncommitted | Error::WrongBranch(_) | Error::Unfinished(_) | Error::Nested(_) => {
             WorkspaceError::Unclean(error.to_string())
         }
         Error::TooLarge { .. } | Error::DoesNotFit { .. } | Error::Full(_) | Error::NoSpace(_) => {

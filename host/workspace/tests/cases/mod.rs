@@ -1,5 +1,6 @@
 mod hostile;
 mod inventory;
+mod kept;
 mod kills;
 mod operations;
 mod prepare;
