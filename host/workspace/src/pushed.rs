@@ -74,9 +74,9 @@ impl Pushed {
 impl Workspace {
     /// Whether everything in the workspace is on the remote too, as the host knows the remote: all commits of HEAD, of
     /// branches, tags, notes and the stash are on a branch or tag of the remote or were pushed by this agent, and there
-    /// is no change and no file that is not ignored. A workspace in which nothing was done is.
+    /// is no change and no file but those that a `.gitignore` names. A workspace in which nothing was done is.
     ///
-    /// Ignored files and checkpoints do not count, nor commits that no ref names. Asks no remote. Does not wait for work
+    /// Such files and checkpoints do not count, nor commits that no ref names. Asks no remote. Does not wait for work
     /// of the host in the workspace: while there is some, it is not pushed.
     pub async fn pushed(&self) -> Pushed {
         match self.own_work().await {
@@ -102,6 +102,13 @@ impl Workspace {
         let (Some(head), false) = (status.head, status.truncated) else {
             return Ok(Some("git does not say what is checked out".to_owned()));
         };
+        let others = unignored(&tree).at_most(MAX_BYTES);
+        let others = others.args(["--directory", "--no-empty-directory"]);
+        if let Some(path) = tree.call(others).await?.stdout.split(|byte| *byte == 0).next()
+            && !path.is_empty()
+        {
+            return Ok(Some(format!("not committed: {}", String::from_utf8_lossy(path))));
+        }
         if let Some(why) = hidden(&mut tree).await? {
             return Ok(Some(why));
         }
@@ -140,6 +147,12 @@ async fn honest_status(tree: &mut Tree) -> Result<Status, Error> {
     let mut status = status::parse(&output.stdout);
     status.truncated |= output.cut;
     Ok(status)
+}
+
+/// Lists files that git does not know and no `.gitignore` names. Rules elsewhere do not count: they are in no commit.
+pub(crate) fn unignored(tree: &Tree) -> Call {
+    let call = tree.git("ls-files").reads().args(["--others", "-z"]);
+    call.arg("--exclude-per-directory=.gitignore")
 }
 
 /// Everything that refs of the agent point to. What the repository calls the remote's is none of it.

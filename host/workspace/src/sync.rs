@@ -14,7 +14,7 @@ use crate::import::agent_ref;
 use crate::mirror::Mirror;
 use crate::name::Oid;
 use crate::progress::silent;
-use crate::pushed::{Pushed, unfinished};
+use crate::pushed::{Pushed, unfinished, unignored};
 use crate::record::Record;
 use crate::rig::Rig;
 use crate::skeleton::Refs;
@@ -180,6 +180,7 @@ impl Workspace {
             return Err(Error::Unfinished(name));
         }
         tree.double_limit();
+        add_unignored(&mut tree).await?;
         commit(&mut tree, message, &Paths::All).await?;
         let Record { agent, branch, .. } = &self.record;
         let tip = tree.commit_of(&format!("refs/heads/{branch}")).await?;
@@ -198,6 +199,21 @@ impl Workspace {
             None => Err(Error::WrongBranch("a commit without a branch".to_owned())),
         }
     }
+}
+
+/// Stages files that no `.gitignore` names, also those that other rules of the agent hide from git. Repositories in the
+/// tree, which end with a slash, are the next commit's matter.
+async fn add_unignored(tree: &mut Tree) -> Result<(), Error> {
+    let others = tree.call(unignored(tree)).await?.stdout;
+    let files = others.split_inclusive(|byte| *byte == 0).filter(|path| !path.ends_with(b"/\0"));
+    let files = files.collect::<Vec<_>>().concat();
+    if files.is_empty() {
+        return Ok(());
+    }
+    tree.check_room().await?;
+    let add = tree.git("add").args(["--force", "--pathspec-from-file=-", "--pathspec-file-nul"]);
+    tree.call(add.stdin(files)).await?;
+    Ok(())
 }
 
 /// Brings the workspace's refs of the remote to the values that the mirror has.

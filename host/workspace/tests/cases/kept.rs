@@ -3,7 +3,7 @@
 use crate::support;
 
 use crate::support::{Bench, author, git, try_git};
-use bulkhead_workspace::{Error, Paths, Saved, Settings};
+use bulkhead_workspace::{Error, Paths, Pushed, Saved, Settings};
 
 #[tokio::test]
 async fn a_checkpoint_brings_back_files_of_every_kind() {
@@ -147,4 +147,34 @@ async fn old_checkpoints_are_dropped_and_a_conflict_does_not_prevent_one() {
     bench.write("ann", "README.md", "gone");
     workspace.restore(kept.id).await.unwrap();
     assert!(bench.read("ann", "README.md").contains("<<<<<<<"));
+}
+
+#[tokio::test]
+async fn rules_that_are_in_no_commit_hide_no_work() {
+    let bench = Bench::new();
+    let workspaces = bench.workspaces();
+    let workspace = bench.ready(&workspaces, "ann").await;
+    let path = bench.path("ann");
+    bench.write("ann", ".gitignore", "*.log\nbuild/\n");
+    workspace.save("rules").await.unwrap();
+    bench.write("ann", "a.log", "x");
+    bench.write("ann", "build/x", "x");
+    assert!(workspace.pushed().await.is_pushed());
+    bench.write("ann", "a.work", "1");
+    std::fs::write(path.join(".git/info/exclude"), "*.work\nvendor\n").unwrap();
+    let why = |path: &str| Pushed::No { why: format!("not committed: {path}") };
+    assert_eq!(workspace.pushed().await, why("a.work"));
+    assert!(matches!(workspace.save("x").await.unwrap(), Saved::All(_)));
+    bench.write("ann", ".git/rules", "*.work\n");
+    git(&path, ["config", "core.excludesFile", ".git/rules"]);
+    bench.write("ann", "deep/b.work", "2");
+    assert_eq!(workspace.pushed().await, why("deep/"));
+    let Saved::All(saved) = workspace.save("x").await.unwrap() else { panic!() };
+    let bare = bench.server.path("town.git");
+    let names = git(&bare, ["ls-tree", "-r", "--name-only", saved.as_str()]);
+    assert!(names.contains("a.work") && names.contains("deep/b.work"), "{names}");
+    assert!(!names.contains("log") && !names.contains("build"), "{names}");
+    git(&path, ["init", "--quiet", "vendor"]);
+    let Saved::Part { why, .. } = workspace.save("x").await.unwrap() else { panic!() };
+    assert_eq!(why, "not committed: vendor/");
 }
