@@ -3979,7 +3979,8 @@ pub mod bulkhead {
             pub enum WorkspaceError {
               /// An argument breaks its rule; the text names the argument and the rule.
               Invalid(_rt::String),
-              /// Both sides changed the same lines of these files. Everything is as it was before.
+              /// Both sides changed the same lines of these files. Everything is as it was before. For a commit: they are still to
+              /// be staged with `git add`.
               Conflict(_rt::Vec::<_rt::String>),
               /// The remote has commits that the push would lose, or does not take it.
               Rejected(_rt::String),

@@ -26,7 +26,8 @@ pub enum Paths {
 }
 
 impl Workspace {
-    /// Commits to what is checked out. Returns none if there is nothing to commit. Hooks do not run, and nothing is signed.
+    /// Commits to what is checked out. Returns none if there is nothing to commit. Hooks do not run, and
+    /// nothing is signed. Files of a merge that are not resolved yet are [`Error::Conflict`].
     pub async fn commit(
         &self,
         message: &str,
@@ -81,6 +82,11 @@ pub(crate) async fn commit(
     paths: &Paths,
 ) -> Result<Option<Oid>, Error> {
     tree.check_room().await?;
+    // To stage a file means that it is resolved, also with the marks in it.
+    let files = tree.conflicts().await?;
+    if !files.is_empty() {
+        return Err(Error::Conflict { files });
+    }
     match paths {
         Paths::All => drop(add_all(tree, |add| add).await?),
         Paths::Only(paths) => {

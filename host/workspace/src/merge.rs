@@ -5,11 +5,10 @@ use crate::error::Error;
 use crate::git::{Author, Call};
 use crate::mirror::Mirror;
 use crate::name::{Oid, check_branch};
-use crate::output::Output;
+use crate::output::{Output, file_names};
 use crate::progress::silent;
 use crate::rig::{Rig, check_author};
 use crate::shared::Shared;
-use crate::sync::file_names;
 
 /// How often a merge is made again because somebody else pushed meanwhile.
 const TRIES: usize = 3;

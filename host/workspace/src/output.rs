@@ -1,6 +1,6 @@
 //! What a call of git wrote.
 
-use crate::error::Error;
+use crate::error::{Error, MAX_FILES};
 use crate::name::Oid;
 
 /// What git wrote.
@@ -26,4 +26,10 @@ impl Output {
             words: "no object id".to_owned(),
         })
     }
+}
+
+/// Names with a NUL behind each, a bounded number of them.
+pub(crate) fn file_names(bytes: &[u8]) -> Vec<String> {
+    let names = bytes.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    names.take(MAX_FILES).map(|name| String::from_utf8_lossy(name).into_owned()).collect()
 }

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use crate::commit::{Paths, check_message, commit};
 use crate::disk;
-use crate::error::{Error, MAX_FILES};
+use crate::error::Error;
 use crate::import::agent_ref;
 use crate::mirror::Mirror;
 use crate::name::Oid;
@@ -256,20 +256,7 @@ async fn rebase(tree: &mut Tree, onto: &Oid) -> Result<(), Error> {
         tree.recover().await?;
         return Err(error);
     }
-    let files = conflicts(tree).await?;
+    let files = tree.conflicts().await?;
     tree.undo_rebase().await?;
     Err(if files.is_empty() { error } else { Error::Conflict { files } })
-}
-
-/// The files that a rebase stopped at.
-async fn conflicts(tree: &mut Tree) -> Result<Vec<String>, Error> {
-    let call = tree.git("diff").args(["--name-only", "--diff-filter=U", "-z", "--no-ext-diff"]);
-    let output = tree.call(call.arg("--")).await?;
-    Ok(file_names(&output.stdout))
-}
-
-/// Names with a NUL behind each, a bounded number of them.
-pub(crate) fn file_names(bytes: &[u8]) -> Vec<String> {
-    let names = bytes.split(|byte| *byte == 0).filter(|name| !name.is_empty());
-    names.take(MAX_FILES).map(|name| String::from_utf8_lossy(name).into_owned()).collect()
 }

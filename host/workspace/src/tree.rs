@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::git::{Author, Call, Git};
 use crate::locks;
 use crate::name::Oid;
-use crate::output::Output;
+use crate::output::{Output, file_names};
 use crate::run::Sandbox;
 use crate::shared::Exclusive;
 use crate::verdict;
@@ -135,6 +135,12 @@ impl Tree {
         let call = self.git("rev-parse").args(["--verify", "--quiet", "--end-of-options"]);
         let call = call.arg(format!("{revision}^{{commit}}")).accept(&[0, 1, 128]);
         Ok(Oid::parse(&self.call(call).await?.stdout))
+    }
+
+    /// The files that a merge or a rebase stopped at.
+    pub async fn conflicts(&mut self) -> Result<Vec<String>, Error> {
+        let call = self.git("diff").args(["--name-only", "--diff-filter=U", "-z", "--no-ext-diff"]);
+        Ok(file_names(&self.call(call.arg("--")).await?.stdout))
     }
 
     /// The branch that is checked out; none if HEAD is detached.

@@ -178,3 +178,35 @@ async fn rules_that_are_in_no_commit_hide_no_work() {
     let Saved::Part { why, .. } = workspace.save("x").await.unwrap() else { panic!() };
     assert_eq!(why, "not committed: vendor/");
 }
+
+/// Leaves a merge that stopped at `README.md`.
+fn stop_a_merge(bench: &Bench) {
+    let path = bench.path("ann");
+    for (branch, text) in [("theirs", "theirs\n"), ("mine", "mine\n")] {
+        git(&path, ["checkout", "--quiet", "-b", branch, "origin/main"]);
+        bench.write("ann", "README.md", text);
+        git(&path, ["commit", "--quiet", "--all", "-m", branch]);
+    }
+    assert!(!try_git(&path, ["merge", "theirs"]).status.success());
+}
+
+#[tokio::test]
+async fn marks_of_a_conflict_are_not_committed() {
+    let bench = Bench::new();
+    let workspaces = bench.workspaces();
+    let workspace = bench.ready(&workspaces, "ann").await;
+    let path = bench.path("ann");
+    stop_a_merge(&bench);
+    bench.write("ann", "other", "x");
+    let conflict = Error::Conflict { files: vec!["README.md".to_owned()] };
+    for paths in [Paths::All, Paths::Only(vec!["README.md".into()])] {
+        let error = workspace.commit("merge", &author(), &paths).await.unwrap_err();
+        assert_eq!(error, conflict);
+    }
+    assert_eq!(git(&path, ["status", "--porcelain"]), "UU README.md\n?? other");
+    bench.write("ann", "README.md", "both\n");
+    git(&path, ["add", "README.md"]);
+    workspace.commit("merge", &author(), &Paths::All).await.unwrap().unwrap();
+    assert_eq!(git(&path, ["show", "--no-patch", "--format=%s"]), "merge");
+    assert!(!path.join(".git/MERGE_HEAD").exists());
+}
