@@ -63,6 +63,39 @@ pub(crate) async fn add_all(
     }
 }
 
+/// Stages files and directories. One that cannot be staged is [`Error::Invalid`].
+async fn add(tree: &mut Tree, paths: &[PathBuf]) -> Result<(), Error> {
+    let mut list = Vec::new();
+    for path in paths.iter().map(|path| path.as_os_str().as_bytes()) {
+        if path.is_empty() || path.contains(&0) {
+            return Err(Error::invalid("paths", "one is empty, or has a NUL in it"));
+        }
+        list.extend_from_slice(path);
+        list.push(0);
+    }
+    let add = tree.git("add").args(["--all", "--pathspec-from-file=-", "--pathspec-file-nul"]);
+    let output = tree.call(add.stdin(list).accept(&[0, 1, 128])).await?;
+    match output.status {
+        0 => Ok(()),
+        _ => Err(of_paths(&output).unwrap_or_else(|| verdict::of_status("add", &output))),
+    }
+}
+
+/// What git says of a path.
+fn of_paths(output: &Output) -> Option<Error> {
+    const SIGNS: &[&str] = &[
+        "did not match any files",
+        "is outside repository",
+        "is beyond a symbolic link",
+        "is in submodule",
+        "ignored by one of your .gitignore files",
+        "does not have a commit checked out",
+    ];
+    let words = verdict::last_words(&output.stderr);
+    let is_of_path = words.lines().any(|line| SIGNS.iter().any(|sign| line.contains(sign)));
+    is_of_path.then(|| Error::invalid("paths", words.replace('\n', " ")))
+}
+
 /// `error: 'path/' does not have a commit checked out`, for each. None if git complains about anything else.
 fn without_commit(output: &Output) -> Option<Vec<String>> {
     let text = String::from_utf8_lossy(&output.stderr);
@@ -89,12 +122,7 @@ pub(crate) async fn commit(
     }
     match paths {
         Paths::All => drop(add_all(tree, |add| add).await?),
-        Paths::Only(paths) => {
-            let list = paths.iter().flat_map(|path| [path.as_os_str().as_bytes(), b"\0"].concat());
-            let add = tree.git("add").arg("--all");
-            let add = add.args(["--pathspec-from-file=-", "--pathspec-file-nul"]);
-            tree.call(add.stdin(list.collect::<Vec<_>>())).await?;
-        }
+        Paths::Only(paths) => add(tree, paths).await?,
     }
     let staged = tree.git("diff").args(["--cached", "--quiet", "--no-ext-diff", "HEAD", "--"]);
     if tree.call(staged.accept(&[0, 1])).await?.status == 0 {

@@ -8,6 +8,9 @@ use bulkhead_tools::DiskLimit;
 /// Files that an error names at most.
 pub const MAX_FILES: usize = 100;
 
+/// What took too long.
+const REMOTE: &str = "the remote";
+
 /// Why an operation on a workspace or a mirror failed.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
@@ -28,8 +31,8 @@ pub enum Error {
     /// The remote has no such repository.
     #[error("no such repository: {0}")]
     NotFound(String),
-    /// Git failed while it talked to the remote.
-    #[error("cannot fetch from the remote ({status}): {words}")]
+    /// Git failed while it talked to the remote, to fetch or to push.
+    #[error("git failed with the remote ({status}): {words}")]
     CloneFailed {
         /// How git ended.
         status: String,
@@ -149,6 +152,25 @@ impl Error {
             Self::NoCheckpoint(_) => "no-checkpoint",
             Self::Sandbox(_) => "sandbox",
             Self::Disk(_) => "disk",
+        }
+    }
+
+    /// Whether the remote was not reached, is too slow, or does not let the host in.
+    pub fn is_of_remote(&self) -> bool {
+        match self {
+            Self::Timeout(what) => *what == REMOTE,
+            Self::Unauthorized(_) | Self::NotFound(_) | Self::BranchMissing(_) => true,
+            Self::CloneFailed { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// The same error of a call that talks to the remote.
+    pub(crate) fn with_remote(self) -> Self {
+        match self {
+            Self::GitFailed { status, words, .. } => Self::CloneFailed { status, words },
+            Self::Timeout(_) => Self::Timeout(REMOTE),
+            other => other,
         }
     }
 

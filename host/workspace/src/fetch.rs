@@ -40,7 +40,7 @@ impl Mirror {
                 .args(["--no-show-forced-updates", "origin"])
                 .watch(watch(Arc::clone(progress)))
         };
-        self.bounded(self.call_remote(rig, call)).await.map_err(as_clone)?;
+        self.bounded(self.call_remote(rig, call)).await?;
         Ok(Arc::new(self.refs(&["refs/heads", "refs/tags"]).await?))
     }
 
@@ -61,7 +61,7 @@ impl Mirror {
                     .arg("origin")
                     .args(asked.iter().map(Oid::as_str))
             };
-            self.bounded(self.call_remote(rig, call)).await.map_err(as_clone)?;
+            self.bounded(self.call_remote(rig, call)).await?;
         }
         Ok(())
     }
@@ -73,12 +73,5 @@ impl Mirror {
         let output = self.call(call).await?;
         let missing = output.text().lines().filter_map(|line| line.strip_prefix('?'));
         Ok(missing.filter_map(|oid| Oid::parse(oid.as_bytes())).collect())
-    }
-}
-
-fn as_clone(error: Error) -> Error {
-    match error {
-        Error::GitFailed { status, words, .. } => Error::CloneFailed { status, words },
-        other => other,
     }
 }

@@ -22,7 +22,7 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{Mutex, OnceCell, OwnedRwLockReadGuard, RwLock};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::credential::Credentials;
+use crate::credential::{Credential, Credentials};
 use crate::disk;
 use crate::error::Error;
 use crate::git::{Call, Git};
@@ -145,19 +145,24 @@ impl Mirror {
         Ok(())
     }
 
-    /// Makes a call that talks to the remote. It is made a second time, with a fresh credential, if the remote refuses
-    /// the first one.
+    /// Makes a call that talks to the remote. It is made a second time, if the remote refuses the first one and there is
+    /// a fresh credential.
     pub async fn call_remote(&self, rig: &Rig, make: impl Fn() -> Call) -> Result<Output, Error> {
-        for fresh in [false, true] {
-            let credential = self.credentials.get(&rig.name, &rig.url, fresh).await;
+        let get = |fresh| self.credentials.get(&rig.name, &rig.url, fresh);
+        let call = |credential: Option<Credential>| async {
             let lines = credential.map(|credential| credential.lines()).transpose()?;
             let call = make().credential(lines.unwrap_or_default());
-            match self.call(call).await {
-                Err(Error::Unauthorized(_)) if !fresh => {}
-                outcome => return outcome,
-            }
+            self.call(call).await.map_err(Error::with_remote)
+        };
+        let refused = match call(get(false).await).await {
+            Err(refused @ Error::Unauthorized(_)) => refused,
+            outcome => return outcome,
+        };
+        match get(true).await {
+            // Without a credential the remote would say less than it has said.
+            None => Err(refused),
+            fresh => call(fresh).await,
         }
-        unreachable!("the second outcome is returned")
     }
 
     /// Interrupts work on the mirror when the mirror becomes larger than its limit.

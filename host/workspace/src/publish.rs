@@ -152,6 +152,6 @@ fn rejection(branch: &str, output: &Output) -> Error {
             let why = why.chars().take(MAX_REASON).collect();
             Error::Rejected { branch: branch.to_owned(), why }
         }
-        None => verdict::of_status("push", output),
+        None => verdict::of_status("push", output).with_remote(),
     }
 }

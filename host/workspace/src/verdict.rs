@@ -45,7 +45,9 @@ fn of_words(words: &str) -> Option<Error> {
     let find = |signs: &[&str]| {
         own().find(|line| signs.iter().any(|sign| line.contains(sign))).map(str::to_owned)
     };
-    const DISK: &[&str] = &["No space left on device", "Disk quota exceeded"];
+    // Git names no reason where it cannot write its index or a ref.
+    const DISK: &[&str] =
+        &["No space left on device", "Disk quota exceeded", "Out of diskspace", "couldn't write '"];
     const REFUSED: &[&str] = &[
         "Authentication failed",
         "could not read Username",
@@ -63,7 +65,13 @@ fn of_words(words: &str) -> Option<Error> {
         .or_else(|| find(REFUSED).map(Error::Unauthorized))
         .or_else(|| find(ABSENT).map(Error::NotFound))
         .or_else(|| find(SLOW).map(|_| Error::Timeout("the remote")))
-        .or_else(|| find(LOCKED).map(Error::Locked))
+        .or_else(|| find(LOCKED).map(|line| Error::Locked(locked(&line))))
+}
+
+/// `fatal: Unable to create '<path>.lock': File exists.`
+fn locked(line: &str) -> String {
+    let path = line.split_once('\'').and_then(|(_, rest)| rest.split_once("': File exists"));
+    path.map_or_else(|| line.to_owned(), |(path, _)| format!("the repository ({path} is there)"))
 }
 
 /// The end of what git wrote to stderr, without progress.
@@ -101,7 +109,17 @@ mod tests {
         );
         assert_eq!(failed("fatal: repository 'http://x/y/' not found"), "not-found");
         assert_eq!(failed("fatal: write error: No space left on device"), "no-space");
+        let index = "fatal: sha1 file '/w/.git/index.lock' write error. Out of diskspace";
+        assert_eq!(failed(index), "no-space");
+        let of_ref = "fatal: cannot update ref 'refs/x': couldn't write '/m/refs/x.lock'";
+        assert_eq!(failed(of_ref), "no-space");
         assert_eq!(failed("fatal: Unable to create '/w/.git/index.lock': File exists."), "locked");
+        let stderr =
+            b"fatal: Unable to create '/w/.git/index.lock': File exists.\n\nAnother git".to_vec();
+        let end = End::Exited(128);
+        let locked = of("add", &Finished { end, stdout: Vec::new(), stderr, cut: false });
+        let expected = "the repository (/w/.git/index.lock is there) is in use";
+        assert_eq!(locked.to_string(), expected);
         assert_eq!(failed("remote: Authentication failed\nfatal: early EOF"), "git-failed");
         assert_eq!(code(End::Deadline, "remote: x"), "timeout");
         assert_eq!(code(End::Signalled(9), ""), "git-failed");

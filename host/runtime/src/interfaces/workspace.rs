@@ -167,10 +167,7 @@ fn error(error: Error) -> WorkspaceError {
         Error::TooLarge { .. } | Error::DoesNotFit { .. } | Error::Full(_) | Error::NoSpace(_) => {
             WorkspaceError::TooLarge(error.to_string())
         }
-        Error::Unauthorized(_)
-        | Error::NotFound(_)
-        | Error::BranchMissing(_)
-        | Error::CloneFailed { .. } => WorkspaceError::RemoteFailed(error.to_string()),
+        _ if error.is_of_remote() => WorkspaceError::RemoteFailed(error.to_string()),
         _ => WorkspaceError::Unavailable(error.to_string()),
     }
 }

@@ -210,3 +210,20 @@ async fn marks_of_a_conflict_are_not_committed() {
     assert_eq!(git(&path, ["show", "--no-patch", "--format=%s"]), "merge");
     assert!(!path.join(".git/MERGE_HEAD").exists());
 }
+
+#[tokio::test]
+async fn a_path_that_cannot_be_committed_is_the_callers_mistake() {
+    let bench = Bench::new();
+    let workspaces = bench.workspaces();
+    let workspace = bench.ready(&workspaces, "ann").await;
+    bench.write("ann", ".gitignore", "*.log\n");
+    bench.write("ann", "a.log", "x");
+    bench.write("ann", "fine", "x");
+    git(&bench.path("ann"), ["init", "--quiet", "sub"]);
+    for path in ["absent", "../x", "/etc/passwd", "a.log", "", "a\0b", "sub"] {
+        let paths = Paths::Only(vec![path.into()]);
+        let error = workspace.commit("x", &author(), &paths).await.unwrap_err();
+        assert_eq!(error.code(), "invalid", "{path:?}: {error}");
+    }
+    assert!(workspace.commit("x", &author(), &Paths::All).await.unwrap().is_some());
+}

@@ -418,7 +418,15 @@ async fn push_survives_what_the_remote_does() {
     bench.write("ann", "x", "x");
     let id = commit(&workspace, "x").await;
     bench.server.misbehave(Some(git_server::Fault::Status(500)));
-    assert_eq!(workspace.push().await.unwrap_err().code(), "git-failed");
+    for error in [workspace.push().await.unwrap_err(), workspace.fetch().await.unwrap_err()] {
+        assert_eq!((error.code(), error.is_of_remote()), ("clone-failed", true), "{error}");
+    }
+    // A server that knows the credential, and refuses all the same, is heard.
+    *bench.keyring.kept.lock() = Some(("u".to_owned(), "right".to_owned()));
+    bench.server.misbehave(Some(git_server::Fault::Status(403)));
+    for error in [workspace.push().await.unwrap_err(), workspace.fetch().await.unwrap_err()] {
+        assert!(error.is_of_remote() && error.to_string().contains("403"), "{error}");
+    }
     bench.server.misbehave(None);
     bench.server.want(Some(("u", "new")));
     assert_eq!(workspace.push().await.unwrap_err().code(), "unauthorized");
