@@ -10,8 +10,8 @@ use crate::rig::Rig;
 use crate::skeleton::Refs;
 use crate::verdict;
 
-/// Characters of the remote's reason that an error keeps.
-const MAX_REASON: usize = 500;
+/// Characters of the remote's reason that an error keeps, with what it says itself.
+const MAX_REASON: usize = 1000;
 
 /// Commits of one branch of which nobody knows whether they reached the remote, at most. Those with the oldest dates make
 /// room.
@@ -149,9 +149,45 @@ fn rejection(branch: &str, output: &Output) -> Error {
     match reasons.find(|why| why.starts_with("[rejected]") || why.starts_with("[remote rejected]"))
     {
         Some(why) => {
-            let why = why.chars().take(MAX_REASON).collect();
+            let said = std::iter::once(why.to_owned()).chain(remote_lines(&output.stderr));
+            let why = said.collect::<Vec<_>>().join("; ").chars().take(MAX_REASON).collect();
             Error::Rejected { branch: branch.to_owned(), why }
         }
         None => verdict::of_status("push", output).with_remote(),
+    }
+}
+
+/// What the remote says itself, as a hook of it, without what a terminal obeys.
+fn remote_lines(stderr: &[u8]) -> Vec<String> {
+    let plain = |char: char| if char.is_control() { char::REPLACEMENT_CHARACTER } else { char };
+    let text = String::from_utf8_lossy(stderr);
+    let said = text.lines().filter_map(|line| line.strip_prefix("remote:"));
+    // Git clears the rest of a line by this, at a terminal.
+    let said = said.map(|line| line.trim_end_matches("\x1b[K").trim());
+    said.filter(|line| !line.is_empty()).map(|line| line.chars().map(plain).collect()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rejection_has_the_words_of_the_server_in_one_bounded_line() {
+        let stdout = b"To x\n!\tHEAD:refs/heads/a\t[remote rejected] (pre-receive hook declined)\n";
+        let rejected = |stderr: &str| {
+            let (stdout, stderr) = (stdout.to_vec(), stderr.as_bytes().to_vec());
+            match rejection("a", &Output { status: 1, stdout, stderr, cut: false }) {
+                Error::Rejected { why, .. } => why,
+                other => panic!("{other}"),
+            }
+        };
+        assert_eq!(
+            rejected(
+                "remote: policy: no pushes on Monday        \nremote: \nremote: \x1b[2Jx\x1b[K\nerror: y\n"
+            ),
+            "[remote rejected] (pre-receive hook declined); policy: no pushes on Monday; \u{fffd}[2Jx"
+        );
+        assert_eq!(rejected(""), "[remote rejected] (pre-receive hook declined)");
+        assert_eq!(rejected(&"remote: é\n".repeat(2000)).chars().count(), MAX_REASON);
     }
 }

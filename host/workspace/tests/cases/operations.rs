@@ -401,11 +401,11 @@ async fn a_merge_reaches_the_target_or_names_the_files() {
         Error::BranchMissing("absent".to_owned())
     );
     // Servers that protect a branch refuse with reasons.
-    hook(&bench, "pre-receive", "exit 1");
+    hook(&bench, "pre-receive", "echo policy: no pushes on Monday; exit 1");
     bench.commit_locally("late", &[("late", "x")]);
     let error = merge("late", "main").await.unwrap_err();
     assert!(
-        matches!(&error, Error::Rejected { why, .. } if why.contains("hook declined")),
+        matches!(&error, Error::Rejected { why, .. } if why.contains("hook declined); policy: no pushes on Monday")),
         "{error:?}"
     );
 }
