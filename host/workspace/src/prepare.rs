@@ -157,12 +157,12 @@ fn look(path: &Path) -> io::Result<(bool, bool)> {
 
 async fn reuse(shared: &Shared, record: Record, exclusive: Exclusive) -> Result<Prepared, Error> {
     let objects = record.rig.as_ref().map(|rig| objects(shared, rig)).transpose()?;
-    let Record { agent, path, branch, upstream, author, limit, .. } = record;
+    let Record { path, branch, upstream, author, limit, .. } = record;
     let git = Arc::clone(&shared.git);
     let mut tree = Tree::new(git, path, objects, author, limit, exclusive).await?;
     // The agent does not run yet, so no git does.
     tree.recover().await?;
-    let head = tree.commit_of("HEAD").await?.ok_or(Error::Unprepared(agent))?;
+    let head = tree.commit_of("HEAD").await?.ok_or_else(broken)?;
     Ok(Prepared { branch, head, upstream, reused: true })
 }
 
@@ -192,10 +192,14 @@ async fn adopt(
     // Contents of files may be missing in a partial clone.
     let call = if is_partial { call } else { call.arg("--objects") };
     tree.call(call.args(["HEAD", "--not", "--remotes=origin"])).await?;
-    let head = tree.commit_of("HEAD").await?;
-    let head = head.ok_or_else(|| Error::Unprepared(record.agent.clone()))?;
+    let head = tree.commit_of("HEAD").await?.ok_or_else(broken)?;
     record.write(&shared.root, tree.exclusive()).await?;
     Ok(Prepared { branch: record.branch, head, upstream, reused: true })
+}
+
+/// Of a repository that is there, and of which git finds nothing.
+fn broken() -> Error {
+    Error::Occupied("a repository that is broken: its HEAD names no commit".to_owned())
 }
 
 fn objects(shared: &Shared, rig: &Rig) -> Result<PathBuf, Error> {

@@ -227,3 +227,16 @@ async fn a_path_that_cannot_be_committed_is_the_callers_mistake() {
     }
     assert!(workspace.commit("x", &author(), &Paths::All).await.unwrap().is_some());
 }
+
+#[tokio::test]
+async fn a_broken_repository_is_named_at_the_next_start() {
+    let bench = Bench::new();
+    let workspaces = bench.workspaces();
+    bench.ready(&workspaces, "ann").await;
+    let path = bench.path("ann").join(".git");
+    std::fs::remove_file(path.join("HEAD")).unwrap();
+    std::fs::remove_dir_all(path.join("refs")).unwrap();
+    let error = bench.prepare(&workspaces, &bench.request("ann")).await.unwrap_err();
+    assert_eq!(error.code(), "occupied");
+    assert!(error.to_string().contains("broken"), "{error}");
+}
