@@ -59,13 +59,17 @@ pub(crate) async fn run(args: &DiffArgs, session: &Session) -> Result<(), Failur
 /// Where the agent's branch is.
 fn summary(agent: &AgentId, diff: &DiffView) -> String {
     let branch = diff.branch.as_deref().unwrap_or("a commit without a branch");
-    let mut said = format!(
-        "{agent} is on {}, {} ahead of {} and {} behind",
-        text::line(branch),
-        counted(usize::try_from(diff.ahead).unwrap_or(usize::MAX), "commit"),
-        text::line(&diff.upstream),
-        diff.behind
-    );
+    let mut said = format!("{agent} is on {}, ", text::line(branch));
+    let _ = match diff.upstream.is_empty() {
+        true => write!(said, "which has no remote"),
+        false => write!(
+            said,
+            "{} ahead of {} and {} behind",
+            counted(usize::try_from(diff.ahead).unwrap_or(usize::MAX), "commit"),
+            text::line(&diff.upstream),
+            diff.behind
+        ),
+    };
     let files = counted(diff.uncommitted.len(), "file");
     let _ = match (diff.uncommitted.is_empty(), diff.more_uncommitted) {
         (true, _) => write!(said, "; all is committed"),
@@ -78,6 +82,17 @@ fn summary(agent: &AgentId, diff: &DiffView) -> String {
     }
     if diff.truncated {
         let _ = write!(said, "; the patch is truncated, see `git diff` in the workspace");
+    }
+    // A line of a file has a sign before it.
+    let is_binary = |line: &&str| line.starts_with("Binary files ") && line.ends_with(" differ");
+    let binary = diff.patch.lines().filter(is_binary).count();
+    if binary > 0 {
+        let files = counted(binary, "binary file");
+        let verb = if binary == 1 { "is" } else { "are" };
+        let _ = write!(
+            said,
+            "; {files} {verb} not in the patch, see `git diff --binary` in the workspace"
+        );
     }
     if !diff.utf8 {
         let _ =
@@ -142,6 +157,20 @@ mod tests {
         let said = summary(&toast, &diff);
         assert!(
             said.ends_with("; 2 files not committed, 1 of them new to git and not below"),
+            "{said}"
+        );
+        diff.upstream.clear();
+        assert!(
+            summary(&toast, &diff).starts_with("toast is on bulkhead/toast, which has no remote;")
+        );
+        diff.patch =
+            "diff --git a/x b/x\nBinary files /dev/null and b/x differ\n+Binary files differ\n"
+                .into();
+        let said = summary(&toast, &diff);
+        assert!(
+            said.ends_with(
+                "; 1 binary file is not in the patch, see `git diff --binary` in the workspace"
+            ),
             "{said}"
         );
         diff.utf8 = false;
