@@ -3917,7 +3917,7 @@ pub mod bulkhead {
             pub enum Base {
               /// The commit that is checked out.
               Head,
-              /// Where the agent's branch left the remote's: everything that the agent did.
+              /// Where the agent's branch left the remote's: everything that the agent did. Without a remote that is all there is.
               Upstream,
             }
             impl ::core::fmt::Debug for Base {

@@ -151,7 +151,8 @@ pub struct DiffView {
     pub branch: Option<String>,
     /// The commit that is checked out.
     pub head: Option<String>,
-    /// The branch of the remote that the agent's one is compared with.
+    /// The branch of the remote that the agent's one is compared with. Empty: it has no remote, and the difference to
+    /// `upstream` is all that there is.
     pub upstream: String,
     /// Commits that `upstream` does not have, as it was at the last fetch.
     pub ahead: u64,

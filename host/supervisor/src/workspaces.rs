@@ -251,7 +251,6 @@ async fn difference(
     max_bytes: usize,
 ) -> Result<DiffView, WorkspaceError> {
     let workspace = workspaces.workspace(id.as_str()).await?;
-    let against = if workspace.has_remote() { against } else { DiffBase::Head };
     let base = match against {
         DiffBase::Upstream => Against::Base,
         DiffBase::Head => Against::Head,
@@ -262,7 +261,11 @@ async fn difference(
     Ok(DiffView {
         branch: status.branch,
         head: status.head.map(|head| head.to_string()),
-        upstream: workspace.upstream().to_owned(),
+        upstream: if workspace.has_remote() {
+            workspace.upstream().to_owned()
+        } else {
+            String::new()
+        },
         ahead: status.ahead,
         behind: status.behind,
         uncommitted: status.changes.into_iter().map(change).collect(),

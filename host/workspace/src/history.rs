@@ -15,9 +15,12 @@ const MAX_SUBJECT: usize = 500;
 pub enum Against {
     /// The commit that is checked out: what is not committed. Files that git does not know are left out.
     Head,
-    /// Where the agent's branch left the remote's: everything that the agent did.
+    /// Where the agent's branch left the remote's: everything that the agent did. Without a remote that is all there is.
     Base,
 }
+
+/// The tree without files, which git knows everywhere.
+const EMPTY_TREE: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
 
 /// A difference as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +53,13 @@ impl Workspace {
         let call = call.args(["--ignore-submodules=dirty"]);
         let call = match against {
             Against::Head => call.arg("HEAD"),
-            Against::Base => call.arg("--merge-base").arg(self.upstream_ref()),
+            Against::Base if !self.has_remote() => call.arg(EMPTY_TREE),
+            Against::Base => {
+                // The agent may have removed it, or a fetch that found it gone.
+                let upstream = tree.commit_of(&self.upstream_ref()).await?;
+                let missing = || Error::BranchMissing(self.upstream().to_owned());
+                call.arg("--merge-base").arg(upstream.ok_or_else(missing)?.as_str())
+            }
         };
         let output = tree.call(call.arg("--")).await?;
         let mut text = output.stdout;

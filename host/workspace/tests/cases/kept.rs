@@ -3,7 +3,7 @@
 use crate::support;
 
 use crate::support::{Bench, author, git, try_git};
-use bulkhead_workspace::{Error, Paths, Pushed, Saved, Settings};
+use bulkhead_workspace::{Against, Error, Paths, Pushed, Request, Saved, Settings};
 
 #[tokio::test]
 async fn a_checkpoint_brings_back_files_of_every_kind() {
@@ -226,6 +226,24 @@ async fn a_path_that_cannot_be_committed_is_the_callers_mistake() {
         assert_eq!(error.code(), "invalid", "{path:?}: {error}");
     }
     assert!(workspace.commit("x", &author(), &Paths::All).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_difference_without_a_remote_is_all_there_is() {
+    let bench = Bench::new();
+    let workspaces = bench.workspaces();
+    let request = Request { lightweight: true, ..bench.request("ann") };
+    bench.prepare(&workspaces, &request).await.unwrap();
+    let workspace = workspaces.workspace("ann").await.unwrap();
+    bench.write("ann", "one", "committed\n");
+    workspace.commit("one", &author(), &Paths::All).await.unwrap().unwrap();
+    let diff = workspace.diff(Against::Base, 1 << 20).await.unwrap();
+    assert!(String::from_utf8(diff.text).unwrap().contains("+committed"));
+    // With a remote whose branch is gone it is nothing.
+    let workspace = bench.ready(&workspaces, "bob").await;
+    git(&bench.path("bob"), ["update-ref", "-d", "refs/remotes/origin/main"]);
+    let error = workspace.diff(Against::Base, 1 << 20).await.unwrap_err();
+    assert_eq!(error, Error::BranchMissing("main".to_owned()));
 }
 
 #[tokio::test]
