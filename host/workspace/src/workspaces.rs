@@ -97,6 +97,21 @@ impl Workspaces {
         Ok(Workspace::new(Arc::clone(&self.shared), record))
     }
 
+    /// Whether an agent that works on no repository may use a directory: one with its repository in it is
+    /// [`Error::Occupied`], as for another rig.
+    pub async fn check_free(&self, agent: &str, path: &Path) -> Result<(), Error> {
+        // An id that names no agent of this crate has no record either.
+        if check_segment("agent", agent).is_err() {
+            return Ok(());
+        }
+        let record = Record::read(&self.shared.root, agent).await?;
+        let is_there = disk::on(path, |path| Ok(disk::is_directory(&path.join(".git")))).await?;
+        match record.filter(|record| is_there && record.path == path) {
+            Some(record) => Err(Error::Occupied(record.contents())),
+            None => Ok(()),
+        }
+    }
+
     /// Removes the workspace of an agent with everything that is not pushed. The agent does not run.
     pub async fn discard(&self, agent: &str) -> Result<(), Error> {
         check_segment("agent", agent)?;

@@ -143,9 +143,16 @@ impl Actor<'_> {
     }
 
     /// Makes the repository that the agent works on, or finds it as the agent left it. It has a limit of its own: the
-    /// deadline of the start stands still.
+    /// deadline of the start stands still. An agent that works on none does not begin in the one of before.
     pub(super) async fn prepare_workspace(&mut self) -> Result<(), IncarnationEnd> {
-        let Some(git) = self.state.start.spec.git.clone() else { return Ok(()) };
+        let Some(git) = self.state.start.spec.git.clone() else {
+            let (Some(workspaces), Some(path)) = (&self.container.workspaces, &self.task.workspace)
+            else {
+                return Ok(());
+            };
+            let is_free = workspaces.check_free(self.state.id().as_str(), path).await;
+            return is_free.map_err(|error| failed(error.code(), &error.to_string()).into());
+        };
         self.mark_in_flight(Phase::Workspace.as_str(), None);
         let began = Instant::now();
         let made = self.make(&git).await;

@@ -258,3 +258,18 @@ async fn a_broken_repository_is_named_at_the_next_start() {
     assert_eq!(error.code(), "occupied");
     assert!(error.to_string().contains("broken"), "{error}");
 }
+
+#[tokio::test]
+async fn an_agent_without_a_rig_does_not_begin_in_a_repository() {
+    let bench = Bench::new();
+    let workspaces = bench.workspaces();
+    let path = bench.path("ann");
+    workspaces.check_free("ann", &path).await.unwrap();
+    bench.ready(&workspaces, "ann").await;
+    let error = workspaces.check_free("ann", &path).await.unwrap_err();
+    assert_eq!(error, Error::Occupied("branch agent/ann of rig town".to_owned()));
+    workspaces.check_free("bob", &bench.path("bob")).await.unwrap();
+    std::fs::remove_dir_all(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    workspaces.check_free("ann", &path).await.unwrap();
+}
