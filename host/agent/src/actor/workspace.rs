@@ -146,12 +146,7 @@ impl Actor<'_> {
     /// deadline of the start stands still. An agent that works on none does not begin in the one of before.
     pub(super) async fn prepare_workspace(&mut self) -> Result<(), IncarnationEnd> {
         let Some(git) = self.state.start.spec.git.clone() else {
-            let (Some(workspaces), Some(path)) = (&self.container.workspaces, &self.task.workspace)
-            else {
-                return Ok(());
-            };
-            let is_free = workspaces.check_free(self.state.id().as_str(), path).await;
-            return is_free.map_err(|error| failed(error.code(), &error.to_string()).into());
+            return self.check_free().await.map_err(Into::into);
         };
         self.mark_in_flight(Phase::Workspace.as_str(), None);
         let began = Instant::now();
@@ -227,14 +222,26 @@ impl Actor<'_> {
 
     /// Why the start cannot have its workspace, as far as that is known before anybody ends for it.
     pub(super) async fn check_workspace(&self) -> Result<(), StartError> {
-        let Some(git) = &self.state.start.spec.git else { return Ok(()) };
         let is_in_use = self.task.slot.occupant().is_some();
         let checked = async {
+            let Some(git) = &self.state.start.spec.git else {
+                return if is_in_use { self.check_free().await } else { Ok(()) };
+            };
             let (workspaces, rig, request) = self.request(git).await?;
             let checked = workspaces.check(&rig, &request, is_in_use).await;
             checked.map_err(|error| failed(error.code(), &error.to_string()))
         };
         checked.await.map_err(|exit| start_error(&exit, self.deadline.into_std(), None))
+    }
+
+    /// Whether an agent that works on no repository has none in its directory.
+    async fn check_free(&self) -> Result<(), Exit> {
+        let (Some(workspaces), Some(path)) = (&self.container.workspaces, &self.task.workspace)
+        else {
+            return Ok(());
+        };
+        let is_free = workspaces.check_free(self.state.id().as_str(), path).await;
+        is_free.map_err(|error| failed(error.code(), &error.to_string()))
     }
 
     async fn make(&mut self, git: &GitSpec) -> Result<Prepared, IncarnationEnd> {
