@@ -261,3 +261,23 @@ fn an_end_that_was_asked_for_says_which_signal_asked_and_whom_to_ask() {
         assert_eq!(restart.next.contains("control plane"), next == "the control plane", "{signal}");
     }
 }
+
+#[test]
+fn who_has_an_init_process_is_not_told_to_take_one() {
+    let killed = "\"cause\":\"external_sigkill\",\"confidence\":\"high\",\"previousRunId\":\"r1\",";
+    let end = ours("container.previous_run", "r2", 1, 20, killed);
+    let next = ours("container.cold_start", "r2", 0, 20, "\"init\":true,");
+    for (init, advice) in [("\"init\":true,", false), ("\"init\":false,", true)] {
+        let begin = ours("container.cold_start", "r1", 0, 1, init);
+        let known = report(&[&begin, &next, &end]);
+        assert_eq!(known.restarts[0].verdict.id(), "H13");
+        assert_eq!(known.restarts[0].next.contains("--supervise"), advice, "{init}");
+        let undecided = report(&[&begin, &next]);
+        assert_eq!(undecided.restarts[0].verdict.id(), "undecided");
+        assert_eq!(undecided.restarts[0].next.contains("--supervise"), advice, "{init}");
+        // What the init process says after the last run is an end, and no restart.
+        let last = ours("container.previous_run", "r1", 1, 20, killed);
+        let summary = report(&[&begin, &last]).summary;
+        assert_eq!((summary.runs, summary.restarts, summary.unfollowed), (1, 1, 1));
+    }
+}

@@ -204,7 +204,7 @@ impl Builder<'_> {
                 picture.memory.push((run.end(), f32::NAN));
             }
             let reported = run.seen.iter().filter(|seen| {
-                !matches!(seen.spec.sign, Sign::Memory | Sign::Boot)
+                !matches!(seen.spec.sign, Sign::Memory | Sign::Boot | Sign::Supervised)
                     && !seen.spec.is_about_previous()
             });
             picture.events.extend(reported.map(|seen| (seen.cell.last.ts, seen.spec.says)));
@@ -227,7 +227,11 @@ fn thin_out<T>(points: &mut Vec<T>) {
 fn next_step(town: Option<&str>, run: &Run, judgement: &Judgement<'_>) -> String {
     if let Some(hypothesis) = judgement.verdict {
         let asked = (hypothesis == Hypothesis::H4).then(|| who_asked(town, run)).flatten();
-        return asked.unwrap_or_else(|| hypothesis.next()).to_owned();
+        let next = asked.unwrap_or_else(|| hypothesis.next());
+        return match hypothesis {
+            Hypothesis::H13 if !is_supervised(run) => format!("{next}; {WITH_INIT}"),
+            _ => next.to_owned(),
+        };
     }
     if !judgement.also.is_empty() {
         let steps: Vec<_> = judgement.also.iter().take(2).map(|one| one.next()).collect();
@@ -243,10 +247,17 @@ fn next_step(town: Option<&str>, run: &Run, judgement: &Judgement<'_>) -> String
         );
     }
     steps.push("ask the platform for the exit code and who stopped it");
-    if run.id.is_some() {
-        steps.push("run with --supervise, so that init sees the signal");
+    if run.id.is_some() && !is_supervised(run) {
+        steps.push(WITH_INIT);
     }
     steps.join("; ")
+}
+
+const WITH_INIT: &str = "run with --supervise, so that init sees the signal";
+
+/// An init process watched over it, as it says itself.
+fn is_supervised(run: &Run) -> bool {
+    run.of(Sign::Supervised).next().is_some()
 }
 
 /// What to do about a request whose signal is known, and that no line of the control plane speaks of.
@@ -286,6 +297,7 @@ fn summary(restarts: &[Restart], mut intervals: Vec<u64>) -> Summary {
     let share = |of: usize| intervals[(intervals.len() - 1) * of / 4];
     Summary {
         restarts: restarts.len(),
+        unfollowed: restarts.iter().filter(|restart| restart.at.is_none()).count(),
         undecided: causes.get("undecided").copied().unwrap_or(0),
         towns: 0,
         runs: 0,

@@ -42,7 +42,7 @@ pub fn page(report: &Report) -> Result<String, String> {
         page,
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Restarts</title>\
          <style>{STYLE}</style></head><body><h1>{}, {} undecided</h1>",
-        counted(report.summary.restarts as u64, "restart"),
+        report.summary.ends(),
         report.summary.undecided
     );
     summary(&mut page, report);

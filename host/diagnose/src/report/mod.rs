@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::judge::Confidence;
 use crate::rules::Hypothesis;
+use crate::words::counted;
 
 pub(crate) use build::build;
 
@@ -127,8 +128,11 @@ pub struct Evidence {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
-    /// How many.
+    /// How many ends.
     pub restarts: usize,
+    /// Of them, those that no run followed: they are no restarts.
+    #[serde(default)]
+    pub unfollowed: usize,
     /// Of them, those that nothing explains.
     pub undecided: usize,
     /// Towns that have any line.
@@ -147,6 +151,19 @@ pub struct Summary {
     pub input: InputCounts,
     /// What a reader should know about the logs: what could not be read, what is missing.
     pub notes: Vec<String>,
+}
+
+impl Summary {
+    /// How many restarts and how many other ends, in words.
+    pub(crate) fn ends(&self) -> String {
+        let restarts = self.restarts - self.unfollowed.min(self.restarts);
+        let mut text = counted(restarts as u64, "restart");
+        if self.unfollowed > 0 {
+            let ends = counted(self.unfollowed as u64, "end");
+            text.push_str(&format!(" and {ends} that no run followed"));
+        }
+        text
+    }
 }
 
 /// Time between restarts, in milliseconds.

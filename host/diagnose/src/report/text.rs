@@ -175,7 +175,7 @@ fn summary(page: &mut String, report: &Report) {
     let _ = writeln!(
         page,
         "{} in {} of {}, {} undecided",
-        counted(summary.restarts as u64, "restart"),
+        summary.ends(),
         counted(summary.runs as u64, "run"),
         counted(summary.towns as u64, "town"),
         summary.undecided

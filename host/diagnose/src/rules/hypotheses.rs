@@ -97,9 +97,7 @@ impl Hypothesis {
             H10 => "read the crash records of the agent named (`bulkhead crashes list --agent`)",
             H11 => "call the registry of the town by hand, and start the agents named one by one",
             H12 => "run the same image with the same environment by hand and read its first error",
-            H13 => {
-                "ask the platform for the reason of the kill; run with --supervise so that the signal is seen"
-            }
+            H13 => "ask the platform for the reason of the kill",
         }
     }
 }

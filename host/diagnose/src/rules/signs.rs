@@ -5,6 +5,7 @@
 #[expect(missing_docs, reason = "each has its sentence in `SIGNS`")]
 pub enum Sign {
     Boot,
+    Supervised,
     EndReported,
     Rejection,
     Exception,
@@ -104,7 +105,9 @@ impl SignSpec {
     pub fn is_about_previous(&self) -> bool {
         match self.source {
             Source::Event { name: PREVIOUS, .. } => true,
-            Source::Event { name: COLD_START, with, .. } => !with.is_empty(),
+            Source::Event { name: COLD_START, with, .. } => {
+                with.iter().any(|(path, _)| path.starts_with("previousRun."))
+            }
             _ => false,
         }
     }
@@ -172,6 +175,12 @@ const STOP_INTENT: &str = "container.stop_intent";
 /// All of them.
 pub static SIGNS: &[SignSpec] = &[
     event(Sign::Boot, COLD_START, "a run begins"),
+    event_with(
+        Sign::Supervised,
+        COLD_START,
+        &[("init", "true")],
+        "an init process watches over the run",
+    ),
     event(Sign::EndReported, PREVIOUS, "a run reports how the previous one ended"),
     // H1
     event(
