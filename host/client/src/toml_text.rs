@@ -29,9 +29,33 @@ pub fn parse_toml<T: DeserializeOwned>(text: &str) -> Result<T, TomlError> {
         key,
         message: error.message().to_owned(),
     };
-    let document = toml::Deserializer::parse(text).map_err(|error| wrong(&error, String::new()))?;
-    serde_path_to_error::deserialize(document)
-        .map_err(|error| wrong(error.inner(), key(error.path())))
+    let parse = |text: &str| -> Result<T, TomlError> {
+        let document =
+            toml::Deserializer::parse(text).map_err(|error| wrong(&error, String::new()))?;
+        serde_path_to_error::deserialize(document)
+            .map_err(|error| wrong(error.inner(), key(error.path())))
+    };
+    parse(text).map_err(|error| match error.message == "wanted string or table" {
+        true => with_the_words(error, text, |text| parse(text).err()),
+        false => error,
+    })
+}
+
+/// Where one of a few words belongs and no text is, the parser does not say which words. It does for a text that is none of
+/// them.
+fn with_the_words(
+    error: TomlError,
+    text: &str,
+    parse: impl FnOnce(&str) -> Option<TomlError>,
+) -> TomlError {
+    let Range { start, end } = error.span.clone();
+    let asked = text.get(..start).zip(text.get(end..));
+    let asked = asked.and_then(|(before, after)| parse(&format!("{before}\"?\"{after}")));
+    let words = asked.filter(|other| other.key == error.key).and_then(|other| {
+        let (_, words) = other.message.split_once("unknown variant `?`, expected ")?;
+        Some(format!("expected {words}"))
+    });
+    TomlError { message: words.unwrap_or_else(|| "expected a text or a table".into()), ..error }
 }
 
 /// The key that an error is about.
@@ -134,6 +158,36 @@ mod tests {
         ] {
             assert_eq!(plain(message), expected);
         }
+    }
+
+    #[test]
+    fn where_a_word_belongs_the_words_are_named() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        enum Access {
+            Off,
+            Read,
+            Change,
+        }
+        #[derive(Debug, serde::Deserialize)]
+        struct File {
+            #[serde(default)]
+            _some: Vec<Access>,
+            _mcp: Access,
+        }
+        let wrong = |text: &str| {
+            let TomlError { key, message, span } = parse_toml::<File>(text).unwrap_err();
+            (key, message, text[span].to_owned())
+        };
+        let words = "expected one of `off`, `read`, `change`".to_owned();
+        assert_eq!(wrong("_mcp = true"), ("_mcp".into(), words.clone(), "true".into()));
+        let (_, message, found) = wrong("_some = [\"off\", 3]\n_mcp = \"read\"");
+        assert_eq!((message, &*found), (words, "3"));
+        // As where a text is.
+        let (_, message, _) = wrong("_mcp = \"all\"");
+        assert!(message.ends_with("expected one of `off`, `read`, `change`"), "{message}");
+        let file: File = parse_toml("_mcp = \"change\"").unwrap();
+        assert!(matches!((file._mcp, &file._some[..]), (Access::Change, [])));
     }
 
     #[test]
