@@ -26,6 +26,10 @@ const AT_ONCE: usize = 16;
 const PAUSE: Duration = Duration::from_millis(500);
 /// For one request.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// For the list of names, which may be many pages. Who does not want to watch for as long does not wait for it either.
+const LIST_PATIENCE: Duration = Duration::from_secs(20);
+/// A register that is well and slow answers within this time.
+const LEAST_PATIENCE: Duration = Duration::from_secs(2);
 /// Towns that are listed at most.
 pub const MAX_TOWNS: usize = 10_000;
 
@@ -77,19 +81,21 @@ impl Fleet {
         Ok(Self { records: register::open_all(register, connector, PATIENCE)? })
     }
 
-    /// Watches all towns until it is known of each how it is, for `longest` at most. An error is a register that cannot be
-    /// listed.
+    /// Watches all towns until it is known of each how it is, for `longest` at most. A list or a read that hangs ends after the
+    /// same time, or after two seconds if that is longer. An error is a register that cannot be listed.
     pub async fn watch(&self, longest: Duration) -> Result<Seen, RegisterError> {
         let late = |_| Err(RegisterError::unavailable("no answer to a list of the register"));
-        let listed = timeout(PATIENCE * 4, self.records.names(MAX_TOWNS)).await;
+        let bounded = |patience: Duration| patience.min(longest.max(LEAST_PATIENCE));
+        let listed = timeout(bounded(LIST_PATIENCE), self.records.names(MAX_TOWNS)).await;
         let Names { mut names, has_more } = listed.unwrap_or_else(late)?;
         names.sort_by(|one, other| one.as_str().cmp(other.as_str()));
         let until = Instant::now() + longest;
-        let mut watched = self.read(names.into_iter().map(Watched::new).collect()).await;
+        let patience = bounded(PATIENCE);
+        let mut watched = self.read(names.into_iter().map(Watched::new).collect(), patience).await;
         while watched.iter().any(Watched::is_open) && Instant::now() < until {
             sleep(PAUSE.min(until - Instant::now())).await;
             let (open, done) = watched.into_iter().partition(Watched::is_open);
-            watched = self.read(open).await;
+            watched = self.read(open, patience).await;
             watched.extend(done);
         }
         let mut towns: Vec<Town> = watched.into_iter().filter_map(Watched::town).collect();
@@ -97,9 +103,9 @@ impl Fleet {
         Ok(Seen { towns, has_more })
     }
 
-    async fn read(&self, watched: Vec<Watched>) -> Vec<Watched> {
+    async fn read(&self, watched: Vec<Watched>, patience: Duration) -> Vec<Watched> {
         let reads = iter(watched).map(async |watched| {
-            let read = timeout(PATIENCE, self.records.read(&watched.name)).await;
+            let read = timeout(patience, self.records.read(&watched.name)).await;
             let late = |_| Err(RegisterError::unavailable("no answer to a read of the record"));
             watched.saw(read.unwrap_or_else(late), Instant::now())
         });
@@ -168,7 +174,42 @@ impl Watched {
 
 #[cfg(test)]
 mod tests {
+    use async_trait::async_trait;
+
     use super::*;
+
+    /// It lists, or does not answer at all. No read is answered.
+    struct Hangs {
+        lists: bool,
+    }
+
+    #[async_trait]
+    impl Records for Hangs {
+        async fn names(&self, _: usize) -> Result<Names, RegisterError> {
+            match self.lists {
+                true => Ok(Names { names: vec![Name::parse("town").unwrap()], has_more: false }),
+                false => std::future::pending().await,
+            }
+        }
+
+        async fn read(&self, _: &Name) -> Result<Option<Record>, RegisterError> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_register_that_hangs_is_given_up_when_nobody_wants_to_wait_longer() {
+        for (longest, wanted) in [(0, 2), (3, 3), (15, 15), (60, 20)] {
+            let began = Instant::now();
+            let fleet = Fleet { records: Box::new(Hangs { lists: false }) };
+            fleet.watch(Duration::from_secs(longest)).await.unwrap_err();
+            assert_eq!(began.elapsed().as_secs(), wanted, "of {longest}");
+        }
+        let began = Instant::now();
+        let fleet = Fleet { records: Box::new(Hangs { lists: true }) };
+        let seen = fleet.watch(Duration::from_secs(3)).await.unwrap();
+        assert_eq!((seen.towns[0].state, began.elapsed().as_secs()), (State::Unreadable, 3));
+    }
 
     fn record(counter: u64) -> Record {
         Record {
