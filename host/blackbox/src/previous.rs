@@ -73,6 +73,11 @@ impl WaitStatus {
 pub enum Missing {
     /// There was no run, as far as anybody knows.
     NoRun,
+    /// None here. What this run goes on with was shipped by one elsewhere, which said at its end that this is all, or not.
+    Elsewhere {
+        /// It did.
+        ended: bool,
+    },
     /// It died before it had one, or could have none.
     NeverHad,
     /// It had one, or whatever it had is gone. A sentence with what says so.
@@ -100,6 +105,16 @@ pub fn judge_without_box(
             run.evidence.push(
                 "nothing is here of an earlier run, and nobody says that there was one".into(),
             );
+        }
+        Missing::Elsewhere { ended } => {
+            let (cause, how) = match ended {
+                true => (Cause::Clean, "and said at its end that this was all"),
+                false => (Cause::Lost, "and did not say that this was all"),
+            };
+            (run.cause, run.confidence, run.excluded) = (cause, Confidence::Medium, Vec::new());
+            run.evidence = vec![format!(
+                "nothing is here of an earlier run: the database was restored from what one elsewhere shipped, {how}"
+            )];
         }
         Missing::Lost(why) if says_little || run.cause == Cause::ExternalSigkill => {
             (run.cause, run.confidence) = (Cause::Lost, Confidence::High);

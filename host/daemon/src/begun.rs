@@ -8,6 +8,7 @@ use bulkhead_blackbox::runs::{KnownRun, Runs};
 use bulkhead_blackbox::{BlackBox, Geometry, OpenError, Run};
 use bulkhead_log::{RunContext, now};
 use bulkhead_memory::Kernel;
+use bulkhead_ship::Restored;
 use bulkhead_types::error::causes;
 use uuid::Uuid;
 
@@ -52,6 +53,7 @@ impl Begun {
     pub fn of(
         settings: &Settings,
         handover: Option<&Handover>,
+        restored: Option<&Restored>,
         kernel: &Kernel,
     ) -> Result<Self, Failure> {
         let dir = &settings.state_dir;
@@ -64,7 +66,10 @@ impl Begun {
         let mut run = describe_run(kernel, handover);
         let context = Arc::new(RunContext::new(run.run_id.clone(), settings.town_id.clone()));
         let (outside, not_heard) = outside();
-        let has_database = bulkhead_store::database::exists(&dir.join("store"));
+        // Not what this run has just put there.
+        let restored = restored.and_then(where_none_was);
+        let has_database =
+            restored.is_none() && bulkhead_store::database::exists(&dir.join("store"));
         let traces = |found| Traces {
             found,
             boxes: &boxes,
@@ -73,6 +78,7 @@ impl Begun {
             forgotten: handover.map_or(0, |handover| handover.forgotten),
             outside: outside.as_ref(),
             has_database,
+            restored,
             remark: remark.as_ref(),
             damaged: at_sink.as_ref().map_or(&[][..], AtSink::damaged),
         };
@@ -147,6 +153,14 @@ fn usable(
             (in_memory.unwrap_or_else(|_| BlackBox::absent()), Some(error))
         }
         Err(error) => (BlackBox::absent(), Some(error)),
+    }
+}
+
+/// Whether the writer of what was restored had shipped all at its end, if no database was in its place.
+fn where_none_was(restored: &Restored) -> Option<bool> {
+    match restored {
+        Restored::From { set_aside: None, ended, .. } => Some(*ended),
+        Restored::From { .. } | Restored::Kept | Restored::Nothing => None,
     }
 }
 

@@ -107,7 +107,8 @@ impl Host {
         handover: Option<&Handover>,
     ) -> Result<Self, Failure> {
         refuse_newer_database(settings)?;
-        let begun = Begun::of(settings, handover, &Kernel::here())?;
+        let restored = ground.shipping.as_ref().map(|shipping| &shipping.restored);
+        let begun = Begun::of(settings, handover, restored, &Kernel::here())?;
         let blackbox = begun.blackbox.clone();
         Self::build_on(settings, ground, handover, begun)
             .inspect_err(|(phase, failure)| boot_failed(&blackbox, phase, failure))

@@ -39,8 +39,10 @@ pub struct Traces<'a> {
     pub forgotten: u64,
     /// What the container's runtime says of the end before its init process began.
     pub outside: Option<&'a Outside>,
-    /// The state directory has a database, so there was a run.
+    /// The state directory had a database before anything was restored, so there was a run.
     pub has_database: bool,
+    /// The database was restored where there was none; and whether the run that shipped it said that this is all.
+    pub restored: Option<bool>,
     /// What a reader should know of what was found outside of this disk.
     pub remark: Option<&'a Remark>,
     /// Documents at the evidence sink that are not believed, one sentence each. Somebody wrote them, so there was a run.
@@ -241,6 +243,9 @@ impl Traces<'_> {
             (None, Found::Nothing) if !is_bare => Missing::Lost(
                 "the state directory was used by earlier runs, but has no black box".into(),
             ),
+            (None, Found::Nothing) if self.restored.is_some() => {
+                Missing::Elsewhere { ended: self.restored == Some(true) }
+            }
             (None, Found::Nothing) if !self.damaged.is_empty() => Missing::Lost(format!(
                 "an earlier run left evidence at the sink that cannot be read: {}",
                 self.damaged.join("; ")

@@ -144,6 +144,8 @@ fn without_box(missing: &Missing, wait: Option<WaitStatus>) -> (Cause, Confidenc
 fn a_first_run_and_one_whose_evidence_is_gone_are_two_things() {
     let lost = Missing::Lost("the disk is another one".into());
     assert_eq!(without_box(&Missing::NoRun, None), (Cause::None, Medium));
+    assert_eq!(without_box(&Missing::Elsewhere { ended: true }, None), (Cause::Clean, Medium));
+    assert_eq!(without_box(&Missing::Elsewhere { ended: false }, None), (Cause::Lost, Medium));
     assert_eq!(without_box(&lost, None), (Cause::Lost, High));
     assert_eq!(without_box(&lost, SIGKILL), (Cause::Lost, High), "it may have been in its drain");
     assert_eq!(without_box(&lost, Some(Exited(99))), (Cause::Lost, High));

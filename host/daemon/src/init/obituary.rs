@@ -33,6 +33,7 @@ pub fn log_last_end(args: &RunArgs, ends: &Ends, kernel: &Kernel, voice: &Voice)
         forgotten,
         outside: None,
         has_database: true,
+        restored: None,
         remark: None,
         damaged: &[],
     };

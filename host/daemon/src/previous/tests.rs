@@ -35,6 +35,7 @@ fn of_disk<'a>(found: &'a Found, boxes: &'a [Previous], runs: &'a Runs) -> Trace
         forgotten: 0,
         outside: None,
         has_database: false,
+        restored: None,
         remark: None,
         damaged: &[],
     }
@@ -110,6 +111,33 @@ fn a_first_boot_is_no_error_and_a_lost_run_is_one() {
     }
     let judged = boot(dir.path(), "b", &[end_of("a", None, Some(11))], None);
     assert_eq!(brief(&judged), [(Some("a"), Cause::NativeFault)]);
+}
+
+#[test]
+fn a_database_that_this_run_restored_is_no_trace_of_a_run_here() {
+    let dir = tempfile::tempdir().unwrap();
+    let runs = Runs::read(dir.path());
+    let of = |has_database, restored, ends: &[ProcessEnd]| {
+        let traces =
+            Traces { has_database, restored, ends, ..of_disk(&Found::Nothing, &[], &runs) };
+        let before = Before::judge(&traces, &Kernel::here());
+        let (run, level) = (before.run().clone(), before.into_event().map(|it| it.level()));
+        (run.cause, run.confidence, level, run.evidence[0].clone())
+    };
+    let (cause, confidence, level, evidence) = of(false, Some(true), &[]);
+    assert_eq!((cause, confidence), (Cause::Clean, Confidence::Medium));
+    assert_eq!(level, Some(Level::Info));
+    assert!(evidence.contains("restored from what one elsewhere shipped"), "{evidence}");
+    let (cause, confidence, level, _) = of(false, Some(false), &[]);
+    assert_eq!((cause, confidence), (Cause::Lost, Confidence::Medium));
+    assert_eq!(level, Some(Level::Error));
+    // Somebody copied it here, or a run was here and its black box is gone.
+    let (cause, confidence, _, evidence) = of(true, None, &[]);
+    assert_eq!((cause, confidence), (Cause::Lost, Confidence::High));
+    assert!(evidence.contains("was used by earlier runs"), "{evidence}");
+    // What init saw counts, wherever the database came from.
+    let (cause, ..) = of(false, Some(true), &[end_of("a", None, Some(11))]);
+    assert_eq!(cause, Cause::NativeFault);
 }
 
 #[test]
