@@ -19,7 +19,7 @@ use bulkhead_memory::MemoryWatch;
 use bulkhead_runtime::{HostCallNames, Runtime, RuntimeConfig, Tools};
 use bulkhead_ship::{Archives, Carrier, Ship};
 use bulkhead_store::ownership::explain;
-use bulkhead_store::{Database, Journal};
+use bulkhead_store::{Database, Journal, journal};
 use bulkhead_supervisor::{Stores, Supervisor};
 use bulkhead_telemetry::Telemetry;
 use bulkhead_terminal::Look;
@@ -221,8 +221,7 @@ impl Host {
         warn_of_what_is_missing(settings, unconfined.into_iter().chain(unkept), &programs.missing);
         doubts.warn(host.recorder.blackbox());
         for problem in unsaved {
-            let cause = causes(&problem);
-            tracing::warn!(%problem, cause, "messages in progress may not survive a kill");
+            report_of_journal(&problem);
         }
         host.watch();
         notices.open();
@@ -416,6 +415,22 @@ fn watch_memory(settings: MemorySettings, recorder: &Arc<Recorder>) -> Step<Memo
     let record = Box::new(move |figures| for_samples.sample(figures));
     MemoryWatch::start(config, report, Arc::clone(recorder) as SharedSink, record)
         .map_err(|error| ("memory", Failure::cannot_run("cannot watch memory", &error)))
+}
+
+/// What was there is lost, or what comes is not kept.
+fn report_of_journal(problem: &journal::Problem) {
+    let cause = causes(problem);
+    match problem {
+        journal::Problem::Damaged(records) => {
+            tracing::error!(%problem, records, "messages that were in progress at the end of the run before are lost")
+        }
+        journal::Problem::Unreadable { .. } => {
+            tracing::error!(%problem, "all messages that were in progress at the end of the run before are lost")
+        }
+        journal::Problem::Absent(_) => {
+            tracing::warn!(%problem, cause, "messages in progress do not survive a kill of this run")
+        }
+    }
 }
 
 /// Events go to their followers and to the file from here on.
