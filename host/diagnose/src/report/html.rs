@@ -11,7 +11,6 @@ use plotters::style::Color as _;
 use super::text::duration;
 use super::{Picture, Report, Verdict};
 use crate::read::stamp;
-use crate::words::counted;
 
 /// Towns with a picture, those with the most restarts.
 const MAX_TOWNS: usize = 20;
