@@ -371,6 +371,9 @@ fn an_answer_that_has_to_be_shipped_says_when_it_is_not() {
     client.start("c", "echo");
     let metrics = client.get("/metrics").text;
     assert!(metrics.contains("bulkhead_ship_failing 1"), "{metrics}");
+    client.get("/readyz?strict=true").expect_error(503, &["is not shipped"]);
+    let ready = client.get("/readyz").expect(200);
+    assert!(ready["ship"]["forMs"].is_u64() && ready["ship"]["error"].is_string(), "{ready}");
     fs::rename(&away, &place).unwrap();
     wait_until("it is shipped again", || {
         first.lines().iter().any(|line| line["event"] == "container.ship_available")

@@ -54,7 +54,7 @@ pub use usage::{AgentUsageView, BudgetView, UsageDayView, UsageEntryView, UsageV
 pub use view::{
     AgentList, AgentView, EventView, EventsPage, ExitView, Health, MemoryView, MessageAnswer,
     MissingAgent, NudgeAnswer, Readiness, RefreshTokenAnswer, RestartView, SetAsideView,
-    StartAnswer, StopAnswer, SyncAnswer, TurnView, UpdateAnswer, WithIgnored,
+    StartAnswer, StopAnswer, Stuck, SyncAnswer, TurnView, UpdateAnswer, WithIgnored,
 };
 pub use workspace::{
     ChangeView, DiffBase, DiffView, EntryKind, EntryView, FilesView, MergeAnswer, MergeRequest,

@@ -75,6 +75,23 @@ pub struct Readiness {
     /// The epoch of the lease that the host runs under, where it runs under one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_epoch: Option<u64>,
+    /// Present while the state of the town cannot be shipped: for how long something waits, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ship: Option<Stuck>,
+    /// Present while the evidence sink takes nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Stuck>,
+}
+
+/// What should leave the machine and does not arrive.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Stuck {
+    /// For how long, in milliseconds.
+    pub for_ms: u64,
+    /// Why, where that is known, for callers that may see agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// An agent that an earlier run, the town or the configuration wants and that is not there.

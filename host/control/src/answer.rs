@@ -92,10 +92,10 @@ impl Refusal {
         refusal
     }
 
-    /// Nothing is durable, and the caller wants it to be.
-    pub(crate) fn not_durable(why: Option<&str>) -> Self {
-        let error = "not durable: the database cannot be written";
-        let error = why.map_or_else(|| error.to_owned(), |why| format!("{error}: {why}"));
+    /// Something is less durable than it should be, and the caller wants it to be.
+    pub(crate) fn not_durable(what: &str, why: Option<&str>) -> Self {
+        let why = why.map_or_else(String::new, |why| format!(": {why}"));
+        let error = format!("not durable: {what}{why}");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, error).kind("not-durable")
     }
 
@@ -167,7 +167,8 @@ impl Refusal {
         self
     }
 
-    fn logged(mut self) -> Self {
+    /// There is no line of it: another one says it, or it is what a probe asks for.
+    pub(crate) fn logged(mut self) -> Self {
         self.logged = true;
         self
     }

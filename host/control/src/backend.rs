@@ -13,9 +13,9 @@ use bulkhead_api::{
 };
 use bulkhead_feed::{Feed, Ring};
 use bulkhead_supervisor::{
-    BroughtComponent, CrashFilter, CrashPage, Delivery, ExecRefusal, Incoming, Metrics, SendError,
-    SettingsError, StartError, Started, StopError, Supervisor, TownConfigError, UpgradeRefusal,
-    UsageFilter, WorkspaceError,
+    BroughtComponent, CrashFilter, CrashPage, Delivery, ExecRefusal, Incoming, Metrics, Outgoing,
+    SendError, SettingsError, StartError, Started, StopError, Supervisor, TownConfigError,
+    UpgradeRefusal, UsageFilter, WorkspaceError,
 };
 use bulkhead_telemetry::TraceContext;
 use bulkhead_types::{AgentId, Body, CrashRecord, Sender};
@@ -85,6 +85,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn missing(&self) -> Vec<MissingAgent>;
     /// Why nothing is durable that should be.
     fn store_error(&self) -> Option<Arc<str>>;
+    /// What should leave the machine, and how it does.
+    fn outgoing(&self) -> Outgoing;
     /// Changes the models of a live agent.
     fn set_model(&self, id: &AgentId, request: ModelRequest) -> Result<(), SettingsError>;
     /// Changes the standing instructions of a live agent.
@@ -258,6 +260,10 @@ impl Backend for Supervisor {
 
     fn store_error(&self) -> Option<Arc<str>> {
         Supervisor::store_error(self)
+    }
+
+    fn outgoing(&self) -> Outgoing {
+        Supervisor::outgoing(self)
     }
 
     fn set_model(&self, id: &AgentId, request: ModelRequest) -> Result<(), SettingsError> {

@@ -285,7 +285,7 @@ impl Page<'_> {
     }
 
     fn evidence(&mut self, sink: Option<SinkStats>) -> Result<(), Error> {
-        let SinkStats { stored, failed, dropped, age } = sink.unwrap_or_default();
+        let SinkStats { stored, failed, dropped, age, failing: _ } = sink.unwrap_or_default();
         let help = "Documents for the evidence sink by what became of them. None without a sink.";
         let counts = [("stored", stored), ("failed", failed)];
         self.counters("bulkhead_evidence_documents", help, "outcome", &counts)?;
@@ -296,7 +296,7 @@ impl Page<'_> {
         self.gauge("bulkhead_evidence_age", help, Some(Unit::Seconds), age.as_secs_f64())
     }
 
-    fn ship(&mut self, of: FollowerFigures) -> Result<(), Error> {
+    fn ship(&mut self, of: &FollowerFigures) -> Result<(), Error> {
         let help = "Segments that were shipped.";
         self.counter("bulkhead_ship_segments", help, None, of.segments)?;
         let help = "Bytes that were shipped.";
@@ -304,7 +304,7 @@ impl Page<'_> {
         let help = "How long the oldest commit waits that is not shipped.";
         self.gauge("bulkhead_ship_lag", help, Some(Unit::Seconds), of.lag.as_secs_f64())?;
         let help = "1 while the last try to ship failed.";
-        self.gauge("bulkhead_ship_failing", help, None, u32::from(of.failing))
+        self.gauge("bulkhead_ship_failing", help, None, u32::from(of.failing.is_some()))
     }
 
     fn archives(&mut self, of: ArchiveFigures) -> Result<(), Error> {
@@ -413,7 +413,7 @@ impl Page<'_> {
         self.gauge("bulkhead_durable", help, None, u32::from(metrics.durable))?;
         let help = "1 while the container drains.";
         self.gauge("bulkhead_draining", help, None, u32::from(metrics.draining))?;
-        if let Some(ship) = metrics.ship {
+        if let Some(ship) = &metrics.ship {
             self.ship(ship)?;
         }
         if let Some(archives) = metrics.archives {

@@ -244,6 +244,7 @@ impl CrashStore for Shipped {
             failed: figures.failed,
             dropped: figures.dropped,
             age: figures.age,
+            failing: figures.failing,
         };
         Stats { sink: Some(sink), ..self.kept.stats() }
     }

@@ -47,6 +47,8 @@ pub struct Figures {
     pub dropped: u64,
     /// How long ago the sink took the last document.
     pub age: Option<Duration>,
+    /// For how long every try has failed, if the last one did.
+    pub failing: Option<Duration>,
 }
 
 #[derive(Default)]
@@ -72,6 +74,8 @@ struct State {
     /// Until then nothing is due.
     retry_at: Option<Instant>,
     failures: u32,
+    /// When the first of them was.
+    fails_since: Option<Instant>,
     /// The ends of the runs before are reported.
     reported: bool,
     closed: bool,
@@ -212,7 +216,7 @@ impl Outbox {
         let progress = state.progress(kind);
         progress.stored = progress.stored.max(asked);
         progress.stored_at = Some(now);
-        (state.retry_at, state.failures) = (None, 0);
+        (state.retry_at, state.failures, state.fails_since) = (None, 0, None);
         state.hurries &= state.run.waits() || state.crashes.waits();
         drop(state);
         self.stored.fetch_add(1, Relaxed);
@@ -226,6 +230,7 @@ impl Outbox {
         // Not at once, whatever the dice say.
         let pause = backoff.pause(state.failures, dice).max(FIRST_BACKOFF / 2);
         state.failures = state.failures.saturating_add(1);
+        state.fails_since.get_or_insert(now);
         state.retry_at = Some(now + pause);
         state.hurries = false;
         drop(state);
@@ -240,6 +245,7 @@ impl Outbox {
             failed: self.failed.load(Relaxed),
             dropped: self.dropped.load(Relaxed),
             age: last.map(|last| last.elapsed()),
+            failing: state.fails_since.map(|since| since.elapsed()),
         }
     }
 }

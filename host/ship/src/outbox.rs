@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bulkhead_store::database::{Changed, Follower, FollowerFigures, NotDurable};
@@ -225,7 +226,7 @@ impl Follower for Outbox {
             segments: state.segments,
             bytes: state.sent_bytes,
             lag: since.map_or(Duration::ZERO, |since| since.elapsed()),
-            failing: state.failing.is_some(),
+            failing: state.failing.as_deref().map(Arc::from),
         }
     }
 }

@@ -436,7 +436,8 @@ fn what_waits_too_long_is_said_and_shipped_when_the_place_is_back() {
     assert!(matches!(notice, Notice::Failing { .. }), "{notice:?}");
     let error = first.shipped(Duration::from_millis(50)).unwrap_err();
     assert!(error.to_string().contains("place"), "{error}");
-    assert!(first.outbox.figures().failing && !first.outbox.figures().lag.is_zero());
+    let figures = first.outbox.figures();
+    assert!(figures.failing.is_some_and(|why| why.contains("place")) && !figures.lag.is_zero());
     fs::rename(&away, &place).unwrap();
     first.shipped(PATIENCE).unwrap();
     // The head of the first copy may have been on its way, and is tried again after what waited.

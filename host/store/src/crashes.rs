@@ -109,6 +109,8 @@ pub struct SinkStats {
     pub dropped: u64,
     /// How long ago it took the last document.
     pub age: Option<Duration>,
+    /// For how long every try has failed, if the last one did.
+    pub failing: Option<Duration>,
 }
 
 /// How much a store of crash records holds in memory.

@@ -68,7 +68,8 @@ use hydrate::{Pending, Plan};
 use kept_rows::KeptRows;
 pub use metrics::{
     CoreDumpFigures, CrashStats, DiskFigures, DurationFigures, EndpointFigures, Metrics,
-    ModelFigures, RoleFigures, RoleMetrics, SinkStats, SpanFigures, SymbolizerFigures, ToolFigures,
+    ModelFigures, Outgoing, RoleFigures, RoleMetrics, SinkStats, SpanFigures, SymbolizerFigures,
+    ToolFigures,
 };
 use missing::Desired;
 pub use order::without_secrets;

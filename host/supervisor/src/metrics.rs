@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bulkhead_agent::Container;
 pub use bulkhead_agent::ToolFigures;
+use bulkhead_api::Stuck;
 use bulkhead_log::Counts;
 pub use bulkhead_log::{DurationFigures, RoleFigures};
 use bulkhead_runtime::CoreDumps;
@@ -13,11 +14,12 @@ use bulkhead_ship::{ArchiveFigures, Archives};
 pub use bulkhead_store::crashes::{SinkStats, Stats as CrashStats};
 use bulkhead_store::database::{Durability, FollowerFigures};
 pub use bulkhead_telemetry::Figures as SpanFigures;
+use bulkhead_types::time::millis;
 use bulkhead_types::{AgentState, Cause, Confidence, Timestamp};
 pub use bulkhead_usage::{EndpointFigures, ModelFigures};
 use tokio::sync::Semaphore;
 
-use crate::Supervisor;
+use crate::{Inner, Supervisor};
 
 /// The figures of the container at one moment. Plain numbers; how they are shown is the edge's matter.
 #[derive(Debug, Clone, PartialEq)]
@@ -123,7 +125,33 @@ fn roles(counts: &Counts) -> Vec<RoleMetrics> {
     counts.roles().map(role).collect()
 }
 
+/// What should leave the machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Some role has `durable = "fleet"`.
+    pub is_promised: bool,
+    /// The state of the town cannot be shipped.
+    pub ship: Option<Stuck>,
+    /// The evidence sink takes nothing.
+    pub evidence: Option<Stuck>,
+}
+
 impl Supervisor {
+    /// What should leave the machine, and how it does.
+    pub fn outgoing(&self) -> Outgoing {
+        let Inner { container, config, .. } = &*self.0;
+        let ship = container.database.follower().map(|follower| follower.figures());
+        let ship = ship.and_then(|of| {
+            of.failing.map(|why| Stuck { for_ms: millis(of.lag), error: Some(why.to_string()) })
+        });
+        let sink = container.crashes.stats().sink.and_then(|sink| sink.failing);
+        Outgoing {
+            is_promised: config.catalog.roles.values().any(|role| role.durable_in_fleet),
+            ship,
+            evidence: sink.map(|since| Stuck { for_ms: millis(since), error: None }),
+        }
+    }
+
     /// Reads the figures. Each is right by itself; together they are of nearly one moment. Waits for no
     /// guest and no start: every lock on the way is held for a few instructions.
     pub fn metrics(&self) -> Metrics {

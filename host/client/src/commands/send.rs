@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use bulkhead_api::MessageAnswer;
-use bulkhead_types::AgentId;
+use bulkhead_api::{MessageAnswer, TurnView};
 use bulkhead_types::message::MAX_BODY_BYTES;
 use bulkhead_types::time::millis;
+use bulkhead_types::{AgentId, Durable};
 use clap::Args;
 
 use super::input::text_or_stdin;
@@ -88,6 +88,9 @@ pub(crate) async fn run(args: &SendArgs, session: &Session) -> Result<(), Failur
         }
         return session.screen.print(&format!("sent to {id} as message {message_id}\n"));
     };
+    if let Some(warning) = not_shipped(&turn, id) {
+        eprintln!("bulkhead: {warning}");
+    }
     if answer.status == 202 {
         let waited = duration(args.wait.unwrap_or_default());
         eprintln!(
@@ -108,6 +111,16 @@ pub(crate) async fn run(args: &SendArgs, session: &Session) -> Result<(), Failur
         .print(&format!("{id} took message {message_id} and is {}\n{reply}", said(&outcome)))
 }
 
+/// What a role with `durable = "fleet"` wants to hear of a turn that was not shipped in time.
+fn not_shipped(turn: &TurnView, id: &AgentId) -> Option<String> {
+    (turn.durable == Some(Durable::Node)).then(|| {
+        format!(
+            "the turn of {id} is stored on the host's machine and was not shipped in time: it does not survive the loss of \
+             that machine yet (durable: node)"
+        )
+    })
+}
+
 /// The outcome of a turn as the end of a sentence.
 pub(super) fn said(outcome: &str) -> String {
     match outcome {
@@ -115,5 +128,20 @@ pub(super) fn said(outcome: &str) -> String {
         "continue" => "working on by itself".to_owned(),
         "done" => "done for good".to_owned(),
         other => other.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_that_was_not_shipped_is_said_and_nothing_else() {
+        let id = AgentId::parse("mayor").unwrap();
+        let turn = |durable| TurnView { outcome: "idle".into(), reply: None, durable };
+        let said = not_shipped(&turn(Some(Durable::Node)), &id).unwrap();
+        assert!(said.contains("mayor") && said.contains("was not shipped"), "{said}");
+        assert_eq!(not_shipped(&turn(Some(Durable::Fleet)), &id), None);
+        assert_eq!(not_shipped(&turn(None), &id), None);
     }
 }

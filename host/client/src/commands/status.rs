@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use bulkhead_api::{AgentList, AgentView, ContainerMemoryView, Health, Readiness, SetAsideView};
+use bulkhead_api::{
+    AgentList, AgentView, ContainerMemoryView, Health, Readiness, SetAsideView, Stuck,
+};
 use bulkhead_types::{AgentId, ModelCounts, RestartPolicy, Timestamp};
 use clap::Args;
 
@@ -25,8 +27,9 @@ use bulkhead_terminal::words;
 #[command(after_help = CODES_OF_QUESTIONS)]
 pub struct StatusArgs {
     /// Id of an agent [default: the container]. For the container, --json prints an object with the responses to
-    /// /health, /memory and /agents as `health`, `memory` and `agents`, with `ready`, and with `missing`: the
-    /// agents whose desired state is running and that do not run.
+    /// /health, /memory and /agents as `health`, `memory` and `agents`, with `ready`, with `missing`: the
+    /// agents whose desired state is running and that do not run, and with `ship` and `evidence`: since when the state is
+    /// not shipped, or the evidence sink takes nothing, else null.
     #[arg(value_name = "AGENT", value_parser = parse_agent)]
     pub agent: Option<AgentId>,
     /// Output format.
@@ -103,10 +106,13 @@ async fn container(session: &Session) -> Result<(), Failure> {
     if session.json {
         let document = |answer: &Answer| session.json_of(answer);
         let (health, memory, agents) = (document(&health)?, document(&memory)?, document(&agents)?);
-        let missing = serde_json::to_string(&container.missing.agents).unwrap_or_default();
+        let Readiness { agents: missing, ship, evidence, .. } = &container.missing;
+        let missing = serde_json::to_string(missing).unwrap_or_default();
+        let stuck = |of: &Option<Stuck>| serde_json::to_string(of).unwrap_or_default();
+        let (ship, evidence) = (stuck(ship), stuck(evidence));
         return session.screen.print(&format!(
-            "{{\"health\":{health},\"ready\":{ready},\"missing\":{missing},\"memory\":{memory},\
-             \"agents\":{agents}}}\n"
+            "{{\"health\":{health},\"ready\":{ready},\"missing\":{missing},\"ship\":{ship},\
+             \"evidence\":{evidence},\"memory\":{memory},\"agents\":{agents}}}\n"
         ));
     }
     session.screen.print(&container_page(&container, now(&agents), session.screen))
@@ -140,6 +146,9 @@ fn container_page(container: &Container, now: Timestamp, screen: Screen) -> Stri
     if let Some(what) = nothing_durable {
         page.raw("store", &page.paint(&what, Colour::Red));
     }
+    for (name, what) in stuck(missing) {
+        page.raw(name, &page.paint(&what, Colour::Red));
+    }
     if missing.missing > 0 {
         let count = counted(missing.missing, "agent");
         page.raw("missing", &page.paint(&format!("{count}, desired but not running"), Colour::Red));
@@ -161,6 +170,19 @@ fn container_page(container: &Container, now: Timestamp, screen: Screen) -> Stri
         page.raw(name, &format!("{}: {status}: {why}", agent.agent_id));
     }
     page.text
+}
+
+/// What does not leave the machine, by the name of its line.
+fn stuck(host: &Readiness) -> Vec<(&'static str, String)> {
+    let ship = ("ship", "the state is not shipped", &host.ship);
+    let evidence = ("evidence", "the sink takes nothing", &host.evidence);
+    let line = |(name, what, stuck): (_, _, &Option<Stuck>)| {
+        let Stuck { for_ms, error } = stuck.as_ref()?;
+        let since = words::duration(std::time::Duration::from_millis(*for_ms));
+        let why = error.as_deref().unwrap_or("the host's log says why");
+        Some((name, format!("{what} for {since}: {}", text::line(why))))
+    };
+    [ship, evidence].into_iter().filter_map(line).collect()
 }
 
 /// Ended abnormally, and was not restarted yet.
@@ -393,5 +415,24 @@ impl Page {
     /// A line whose text is safe, colours included.
     fn raw(&mut self, name: &str, what: &str) {
         let _ = writeln!(self.text, "{name:<10} {what}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_leave_the_machine_has_a_line() {
+        assert!(stuck(&Readiness::default()).is_empty());
+        let ship = Stuck { for_ms: 754_000, error: Some("NoSuchBucket\u{1b}".into()) };
+        let evidence = Stuck { for_ms: 3_000, error: None };
+        let host = Readiness { ship: Some(ship), evidence: Some(evidence), ..Readiness::default() };
+        let lines = stuck(&host);
+        assert_eq!(lines.iter().map(|line| line.0).collect::<Vec<_>>(), ["ship", "evidence"]);
+        let (ship, evidence) = (&lines[0].1, &lines[1].1);
+        assert!(ship.starts_with("the state is not shipped for 12"), "{ship}");
+        assert!(ship.contains("NoSuchBucket") && !ship.contains('\u{1b}'), "{ship}");
+        assert!(evidence.ends_with("the host's log says why"), "{evidence}");
     }
 }

@@ -21,9 +21,9 @@ use bulkhead_memory::{
 use bulkhead_supervisor::{
     BroughtComponent, CoreDumpFigures, CrashFilter, CrashPage, CrashStats, Delivery, DiskFigures,
     DurationFigures, EndpointFigures, ExecRefusal, FinishedTurn, Incoming, Metrics, ModelFigures,
-    RoleFigures, RoleMetrics, SendError, SettingsError, SinkStats, SpanFigures, StartError,
-    StartFailure, Started, StopError, SymbolizerFigures, ToolFigures, TownConfigError, TurnReport,
-    UpgradeRefusal, UsageFilter, WorkspaceError,
+    Outgoing, RoleFigures, RoleMetrics, SendError, SettingsError, SinkStats, SpanFigures,
+    StartError, StartFailure, Started, StopError, SymbolizerFigures, ToolFigures, TownConfigError,
+    TurnReport, UpgradeRefusal, UsageFilter, WorkspaceError,
 };
 use bulkhead_telemetry::TraceContext;
 use bulkhead_types::memory::Psi;
@@ -67,6 +67,7 @@ struct State {
     changes: Mutex<Vec<String>>,
     missing: Mutex<Vec<MissingAgent>>,
     store_error: Mutex<Option<Arc<str>>>,
+    outgoing: Mutex<Outgoing>,
     feed: Arc<Feed>,
     rings: Mutex<HashMap<AgentId, Arc<Ring>>>,
 }
@@ -76,20 +77,12 @@ impl Fake {
         self.0.ready.store(ready, Ordering::SeqCst);
     }
 
-    pub(super) fn set_draining(&self) {
-        self.0.draining.store(true, Ordering::SeqCst);
-    }
-
     pub(super) fn set_missing(&self, agent: &str) {
         self.0.missing.lock().push(MissingAgent {
             agent_id: AgentId::parse(agent).unwrap(),
             status: "failed".into(),
             reason: "no component".into(),
         });
-    }
-
-    pub(super) fn lose_store(&self, why: &str) {
-        *self.0.store_error.lock() = Some(why.into());
     }
 
     /// Blocks until a start has come to the gate.
@@ -481,6 +474,10 @@ impl Backend for Fake {
         self.0.store_error.lock().clone()
     }
 
+    fn outgoing(&self) -> Outgoing {
+        self.0.outgoing.lock().clone()
+    }
+
     fn set_model(&self, id: &AgentId, request: ModelRequest) -> Result<(), SettingsError> {
         let ModelRequest { model, small_model } = request;
         self.change(id, format!("model {model}, small {small_model:?}"))
@@ -550,6 +547,7 @@ impl Rig {
             changes: Mutex::default(),
             missing: Mutex::default(),
             store_error: Mutex::default(),
+            outgoing: Mutex::default(),
             feed: Arc::default(),
             rings: Mutex::default(),
         }));

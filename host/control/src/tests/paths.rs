@@ -35,6 +35,10 @@ fn not_ready_is_503() {
     assert_eq!((answer.status, &answer.json()["error_type"]), (503, &"not-ready".into()));
     assert!(answer.error().contains("draining"), "{}", answer.error());
     assert_eq!(rig.client().get("/livez").status, 200);
+    // A probe that asks too early is no event. One that asks for something else is.
+    assert_eq!(rig.client().get("/readyz?strickt=1").status, 400);
+    let refusals = rig.refusals();
+    assert!(refusals.len() == 1 && refusals[0].starts_with("400 GET /readyz"), "{refusals:?}");
 }
 
 #[test]
@@ -83,6 +87,29 @@ fn a_store_that_cannot_be_written_is_reported_and_makes_unready_only_when_asked(
     let strict = probe.get("/readyz?strict=true");
     assert_eq!(strict.status, 503);
     assert!(!strict.error().contains("read-only"), "{}", strict.error());
+}
+
+#[test]
+fn what_is_not_shipped_is_reported_and_makes_unready_where_it_is_promised() {
+    let rig = Rig::with(ControlLimits::default(), Some("hunter2"));
+    let token = "authorization: Bearer hunter2\r\n";
+    rig.backend.fail_to_ship("no such bucket", false);
+    let mut client = rig.client();
+    let answer = client.ask("GET", "/readyz?strict=true", token, "");
+    let expected = serde_json::json!({
+        "status": "ready", "missing": 0,
+        "ship": {"forMs": 1500, "error": "no such bucket"}, "evidence": {"forMs": 2500}
+    });
+    assert_eq!((answer.status, answer.json()), (200, expected));
+    rig.backend.fail_to_ship("no such bucket", true);
+    assert_eq!(client.ask("GET", "/readyz", token, "").status, 200);
+    let strict = client.ask("GET", "/readyz?strict=true", token, "");
+    assert_eq!((strict.status, &strict.json()["error_type"]), (503, &"not-durable".into()));
+    assert!(strict.error().contains("is not shipped: no such bucket"), "{}", strict.error());
+    let mut probe = rig.probe();
+    assert_eq!(probe.get("/readyz").json()["ship"], serde_json::json!({"forMs": 1500}));
+    let strict = probe.get("/readyz?strict=true");
+    assert!(strict.status == 503 && !strict.error().contains("bucket"), "{}", strict.error());
 }
 
 #[test]

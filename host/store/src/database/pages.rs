@@ -48,7 +48,7 @@ pub trait Follower: Send + Sync {
 }
 
 /// Counts of who follows, since the open.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct FollowerFigures {
     /// Times that something was kept.
     pub segments: u64,
@@ -56,8 +56,8 @@ pub struct FollowerFigures {
     pub bytes: u64,
     /// How long the oldest commit waits that is not kept. Zero: all are.
     pub lag: Duration,
-    /// The last try failed.
-    pub failing: bool,
+    /// Why the last try failed, if it did.
+    pub failing: Option<Arc<str>>,
 }
 
 /// A copy of the file, without a name.

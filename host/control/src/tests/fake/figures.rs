@@ -1,5 +1,7 @@
 //! An agent, memory and counts, played.
 
+use bulkhead_api::Stuck;
+
 use super::*;
 
 fn model_figures() -> EndpointFigures {
@@ -100,6 +102,7 @@ pub(super) fn metrics(ready: bool, durable: bool) -> Metrics {
                 failed: 35,
                 dropped: 36,
                 age: Some(Duration::from_millis(1500)),
+                failing: None,
             }),
         },
         core_dumps: CoreDumpFigures { kept: 21, refused: 22 },
@@ -115,7 +118,7 @@ pub(super) fn metrics(ready: bool, durable: bool) -> Metrics {
             segments: 37,
             bytes: 38,
             lag: Duration::from_millis(1500),
-            failing: true,
+            failing: Some("no answer".into()),
         }),
         archives: Some(bulkhead_supervisor::ArchiveFigures {
             shipped: 39,
@@ -173,5 +176,24 @@ pub(super) fn view(agent_id: AgentId) -> AgentView {
         exit_reason: None,
         exit: None,
         set_aside: None,
+    }
+}
+
+impl super::Fake {
+    pub(in crate::tests) fn set_draining(&self) {
+        self.0.draining.store(true, Ordering::SeqCst);
+    }
+
+    pub(in crate::tests) fn lose_store(&self, why: &str) {
+        *self.0.store_error.lock() = Some(why.into());
+    }
+
+    /// Evidence fails as well.
+    pub(in crate::tests) fn fail_to_ship(&self, why: &str, is_promised: bool) {
+        *self.0.outgoing.lock() = Outgoing {
+            is_promised,
+            ship: Some(Stuck { for_ms: 1500, error: Some(why.into()) }),
+            evidence: Some(Stuck { for_ms: 2500, error: None }),
+        };
     }
 }
