@@ -48,6 +48,9 @@ fn a_copy_that_waits_is_alive_and_not_ready() {
         let left = body["lease"]["takeoverInMs"].as_u64().expect("a time");
         assert!((1..=TTL_MS * 105 / 100).contains(&left), "{body}");
         assert_eq!(get(address, "/agents").expect("an answer").0, 503);
+        let scraped = try_request(address, "/metrics").map(answer).expect("an answer");
+        assert!(scraped.starts_with("HTTP/1.1 200"), "{scraped}");
+        assert!(scraped.contains("\nbulkhead_standby 1\n"), "{scraped}");
         assert_eq!(health("--live", address), (Some(0), "ok\n".into()));
         let (code, said) = health("--ready", address);
         assert!(code == Some(1) && said.contains("standby") && said.contains(holder), "{said}");

@@ -39,10 +39,14 @@ pub(crate) struct Scrape {
     pub(crate) process: Process,
 }
 
+/// The figures of a copy that waits for the lease, and has no host.
+#[derive(Debug)]
+pub(crate) struct Standby;
+
 /// The whole answer.
-pub(crate) fn text(scrape: Scrape, format: Format) -> String {
+pub(crate) fn text(figures: impl Collector, format: Format) -> String {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(scrape));
+    registry.register_collector(Box::new(figures));
     let mut text = String::with_capacity(8 * 1024);
     // A string takes everything; only a collector that errs could make it fail, and this one does not.
     let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
@@ -69,6 +73,14 @@ impl Collector for Scrape {
         }
         page.host(&self.metrics, &self.connections, &self.streams)?;
         page.process(&self.process, &self.metrics)
+    }
+}
+
+impl Collector for Standby {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let mut page = Page(encoder);
+        page.standby(true)?;
+        page.build(env!("CARGO_PKG_VERSION"))
     }
 }
 
@@ -428,12 +440,21 @@ impl Page<'_> {
         }
         let uptime = metrics.uptime.as_secs_f64();
         self.gauge("bulkhead_uptime", "Age of this run.", Some(Unit::Seconds), uptime)?;
-        let help = "Version of the running program.";
-        self.info("bulkhead_build", help, &[("version", metrics.version)])?;
+        self.standby(false)?;
+        self.build(metrics.version)?;
         let Some((cause, confidence)) = metrics.previous_run else { return Ok(()) };
         let help = "Why the run before this one ended.";
         let labels = [("cause", cause.as_str()), ("confidence", confidence.as_str())];
         self.info("bulkhead_previous_run", help, &labels)
+    }
+
+    fn standby(&mut self, waits: bool) -> Result<(), Error> {
+        let help = "1 on a copy that waits for the lease of its town, and has no agents.";
+        self.gauge("bulkhead_standby", help, None, u32::from(waits))
+    }
+
+    fn build(&mut self, version: &str) -> Result<(), Error> {
+        self.info("bulkhead_build", "Version of the running program.", &[("version", version)])
     }
 
     fn process(&mut self, process: &Process, metrics: &Metrics) -> Result<(), Error> {

@@ -80,6 +80,7 @@ mod workspaces;
 pub(crate) use console::{router as console, to_console, to_login};
 pub(crate) use livez::alive;
 pub(crate) use mcp::Tools;
+pub(crate) use metrics::of_standby;
 pub(crate) use sync_config::Problems;
 pub(crate) use upgrade::takes_component;
 

@@ -1,7 +1,7 @@
 //! The probes of a copy of a town that waits for the lease, and has no host yet.
 //!
 //! ```text
-//!   wait ──▶ listens ──▶ /livez 200, everything else 503 `standby` ──▶ close: the ports are free at once
+//!   wait ──▶ listens ──▶ /livez and /metrics 200, everything else 503 `standby` ──▶ close: the ports are free at once
 //! ```
 //!
 //! It is a part of the process that waits, and of one task of it: nothing is spawned, and nothing of it is left when its
@@ -18,6 +18,7 @@ use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use bulkhead_api::LeaseWait;
 use futures_util::StreamExt;
@@ -184,7 +185,7 @@ impl Standby {
             let (parts, body) = request.into_parts();
             drop(Limited::new(body, BODY_BYTES).collect().await);
             let answered = self.origins.check(&parts, true);
-            let answered = answered.and_then(|()| self.answer(&parts.method, parts.uri.path()));
+            let answered = answered.and_then(|()| self.answer(&parts));
             Ok::<_, Infallible>(answered.into_response())
         });
         let mut server = http1::Builder::new();
@@ -192,9 +193,11 @@ impl Standby {
         let _ = timeout(PATIENCE, server.serve_connection(TokioIo::new(stream), service)).await;
     }
 
-    fn answer(&self, method: &Method, path: &str) -> Result<Response, Refusal> {
-        match path {
-            "/livez" if [Method::GET, Method::HEAD].contains(method) => Ok(routes::alive()),
+    fn answer(&self, asked: &Parts) -> Result<Response, Refusal> {
+        match asked.uri.path() {
+            _ if ![Method::GET, Method::HEAD].contains(&asked.method) => Err(self.refusal()),
+            "/livez" => Ok(routes::alive()),
+            "/metrics" => Ok(routes::of_standby(&asked.headers)),
             _ => Err(self.refusal()),
         }
     }
@@ -303,9 +306,15 @@ mod tests {
         assert!(lease.takeover_in_ms.is_some_and(|left| left <= 2), "{lease:?}");
         standby.wait(Waiting { is_failing: true, ..waiting() });
         assert!(said().error.contains("the register of the lease does not answer"));
-        let elsewhere = standby.answer(&Method::GET, "/agents").unwrap_err();
+        let asked = |method, path| {
+            let request = Request::builder().method(method).uri(path).body(()).unwrap();
+            standby.answer(&request.into_parts().0)
+        };
+        let elsewhere = asked(Method::GET, "/agents").unwrap_err();
         assert_eq!(elsewhere.status, StatusCode::SERVICE_UNAVAILABLE);
-        assert!(standby.answer(&Method::HEAD, "/livez").is_ok());
-        assert!(standby.answer(&Method::POST, "/livez").is_err());
+        assert!(asked(Method::HEAD, "/livez").is_ok());
+        assert!(asked(Method::POST, "/livez").is_err());
+        assert!(asked(Method::POST, "/metrics").is_err());
+        assert_eq!(asked(Method::GET, "/metrics").unwrap().status(), StatusCode::OK);
     }
 }

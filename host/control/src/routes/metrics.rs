@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use hyper::header::{ACCEPT, CONTENT_TYPE, VARY};
+use prometheus_client::collector::Collector;
 
 use crate::Backend;
 use crate::exposition::{self, Format, Scrape};
@@ -38,7 +39,16 @@ pub(super) async fn get<B: Backend>(
         streams: services.streams.clone(),
         process: Process::read(),
     };
-    let format = Format::asked(&headers);
+    answer(scrape, &headers)
+}
+
+/// The answer of a copy that waits for the lease: a scrape that fails would say that it is down.
+pub(crate) fn of_standby(headers: &HeaderMap) -> Response {
+    answer(exposition::Standby, headers)
+}
+
+fn answer(figures: impl Collector, headers: &HeaderMap) -> Response {
+    let format = Format::asked(headers);
     let about = [(CONTENT_TYPE, format.content_type()), (VARY, ACCEPT.as_str())];
-    (about, exposition::text(scrape, format)).into_response()
+    (about, exposition::text(figures, format)).into_response()
 }

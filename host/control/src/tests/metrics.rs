@@ -74,6 +74,19 @@ fn the_answer_is_openmetrics_text() {
     }
 }
 
+#[test]
+fn a_copy_that_waits_has_the_same_families_and_few() {
+    let text = |format| crate::exposition::text(crate::exposition::Standby, format);
+    let openmetrics = text(crate::exposition::Format::OpenMetrics);
+    let version = concat!("bulkhead_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}");
+    let expected = BTreeMap::from([("bulkhead_standby", 1.0), (version, 1.0)]);
+    assert_eq!(samples(&openmetrics), expected);
+    let (own, all) = (families(&openmetrics), scrape(&Rig::start()));
+    assert!(own.iter().all(|family| families(&all).contains(family)), "{own:?}");
+    assert_eq!(samples(&all)["bulkhead_standby"], 0.0);
+    assert_eq!(samples(&text(crate::exposition::Format::Prometheus)), expected);
+}
+
 /// What the text format of Prometheus asks for: see `promtool check metrics`.
 #[test]
 fn who_asks_for_nothing_else_gets_the_text_of_prometheus() {
