@@ -319,6 +319,26 @@ fn a_damaged_database_is_set_aside_and_the_host_comes_up() {
 }
 
 #[test]
+fn a_damaged_journal_is_an_error_that_says_what_is_lost() {
+    let mut host = builder().start().ready();
+    host.signal(Signal::KILL);
+    host.wait();
+    let file = host.state_dir().join("journal");
+    let mut bytes = std::fs::read(&file).expect("the journal");
+    bytes[..64].fill(0x5a);
+    std::fs::write(&file, &bytes).expect("damage the journal");
+    let second = host.restart().ready();
+    let is_it = |line: &Value| line["message"].as_str().is_some_and(|it| it.ends_with("are lost"));
+    let line = second.wait_for_line("the loss", is_it);
+    assert_eq!(
+        (&line["event"], &line["level"]),
+        (&json!("container.log"), &json!("error")),
+        "{line}"
+    );
+    second.finish();
+}
+
+#[test]
 fn a_database_that_is_gone_is_missed_and_a_first_boot_misses_none() {
     let mut host = builder().start().ready();
     assert!(host.events_named("container.store_set_aside").is_empty());
