@@ -66,6 +66,15 @@ fn restored(copy: &Copy) -> Value {
     first_of(copy, "container.ship_restored").expect("what was restored")
 }
 
+/// Cause and confidence of the end that the copy reports. Its disk was empty: it knows only what was shipped.
+fn end_before(copy: &Copy) -> (Value, Value) {
+    wait_until("it reports", || first_of(copy, "container.previous_run").is_some());
+    let line = first_of(copy, "container.previous_run").unwrap();
+    let evidence = line["evidence"][0].as_str().unwrap_or_default();
+    assert!(evidence.contains("restored from what one elsewhere shipped"), "{line}");
+    (line["cause"].clone(), line["confidence"].clone())
+}
+
 fn first_of(copy: &Copy, event: &str) -> Option<Value> {
     copy.lines().into_iter().find(|line| line["event"] == event)
 }
@@ -98,6 +107,7 @@ fn an_empty_machine_goes_on_with_the_agents_of_one_that_is_lost() {
     }
     let line = restored(&second);
     assert_eq!((&line["state"], &line["complete"]), (&"shipped".into(), &false.into()), "{line}");
+    assert_eq!(end_before(&second), ("lost".into(), "medium".into()));
 }
 
 #[test]
@@ -120,6 +130,7 @@ fn a_planned_move_loses_nothing() {
     assert_eq!(after.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
     assert!(!after.contains_key("agent-7"));
     assert_eq!(restored(&second)["complete"], true);
+    assert_eq!(end_before(&second), ("clean".into(), "medium".into()));
 }
 
 #[test]
@@ -472,4 +483,42 @@ fn no_start_that_was_acknowledged_is_lost_and_no_number_comes_again() {
         }
         let _ = starter.join();
     }
+}
+
+/// A configuration that names a bucket: for `check`, and for a run that must not wait for it with the lease.
+#[test]
+fn a_bucket_that_is_not_there_is_found_by_check_and_not_waited_for() {
+    let server = bucket_server::Server::start(true).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let place = |path: &str| dir.path().join(path);
+    fs::create_dir(place("leases")).unwrap();
+    let text = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nallow_unauthenticated = true\n\
+         [lease]\nregister = \"file://{}\"\nname = \"town\"\n\
+         [ship]\nto = \"s3://towns/a\"\nendpoint = \"{}\"\nregion = \"us-east-1\"\n\
+         access_key_id = \"key\"\nsecret_access_key = \"secret\"\n\
+         [components.echo]\npath = {:?}\n[roles.echo]\ncomponent = \"echo\"\n",
+        place("leases").display(),
+        server.url(),
+        files::component("echo"),
+    );
+    fs::write(place("bulkhead.toml"), text).unwrap();
+    let bulkhead = |command: &str| {
+        let mut of = std::process::Command::new(files::binary());
+        let ended = of.arg(command).arg("--config").arg(place("bulkhead.toml")).output().unwrap();
+        let said = [ended.stdout, ended.stderr].concat();
+        (ended.status.code(), String::from_utf8_lossy(&said).into_owned())
+    };
+    let (code, said) = bulkhead("check");
+    assert!(said.contains("ship s3://towns/a/town: ok, nothing shipped yet"), "{code:?}: {said}");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(server.paths().is_empty(), "it only asks");
+    server.set_gone(true);
+    let (code, said) = bulkhead("check");
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("NoSuchBucket (The specified bucket does not exist)"), "{said}");
+    let began = std::time::Instant::now();
+    let (code, said) = bulkhead("run");
+    assert!(code != Some(0) && said.contains("NoSuchBucket"), "{code:?}: {said}");
+    assert!(began.elapsed() < Duration::from_secs(60) && !said.contains("<Error>"), "{said}");
 }

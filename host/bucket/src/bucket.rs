@@ -122,11 +122,14 @@ impl Bucket {
         }
     }
 
-    /// Reads a document. `None`: there is none, or no such bucket.
+    /// Reads a document. `None`: there is none. A bucket that is not there is a fault, where the server tells the two apart.
     pub async fn get(&self, key: &str) -> Result<Option<Object>, Fault> {
         let got = match self.store.get(&self.path(key)).await {
             Ok(got) => got,
-            Err(Error::NotFound { .. }) => return Ok(None),
+            Err(error @ Error::NotFound { .. }) => {
+                let fault = of(&error);
+                return if fault.cause == Cause::NoBucket { Err(fault) } else { Ok(None) };
+            }
             Err(error) => return Err(of(&error)),
         };
         if got.meta.size > self.max_bytes as u64 {
@@ -186,14 +189,14 @@ fn of(error: &Error) -> Fault {
                 ExchangeError::Connect(_) => Cause::Connect,
                 ExchangeError::Url(_) | ExchangeError::Protocol(_) => Cause::Protocol,
             };
-            return Fault { cause, message: bulkhead_types::error::chain(error) };
+            return Fault::of(cause, &bulkhead_types::error::chain(error));
         }
         if let Some(status) = status_in(&error.to_string()) {
             cause = Cause::of_status(status);
         }
         next = error.source();
     }
-    Fault { cause, message: bulkhead_types::error::chain(error) }
+    Fault::of(cause, &bulkhead_types::error::chain(error))
 }
 
 /// The status that the library names only in its text: `Server returned non-2xx status code: 503 Service Unavailable`.

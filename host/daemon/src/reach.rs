@@ -12,12 +12,13 @@ use bulkhead_lease::{Holder, RegisterError};
 use bulkhead_net::{
     Addresses, BaseUrl, Boxed, ConnectError, Connector, Destination, Judged, Step, System,
 };
+use bulkhead_ship::ShipError;
 use bulkhead_types::error::chain;
 use bulkhead_types::{HttpPolicy, HttpRule};
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
-use crate::config::{LeaseSettings, ModelEndpoint, Settings};
+use crate::config::{EvidenceSettings, LeaseSettings, ModelEndpoint, Settings};
 
 /// How long one look-up or one connection may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -48,6 +49,14 @@ pub fn look(settings: &Settings, models: &[ModelEndpoint]) -> io::Result<Vec<Fin
         }
         if let Some(lease) = &settings.lease {
             found.push(tried(lease).await);
+        }
+        // A directory is looked at with the others of this machine.
+        if let Some(ship) = settings.ship.as_ref().filter(|ship| ship.directory().is_none()) {
+            found.push(shipped(ship).await);
+        }
+        let evidence = settings.evidence.as_ref();
+        if let Some(evidence) = evidence.filter(|evidence| evidence.directory().is_none()) {
+            found.push(sunk(evidence).await);
         }
         for (name, role) in &settings.catalog.roles {
             for rule in &role.http.allow {
@@ -90,6 +99,32 @@ async fn tried(lease: &LeaseSettings) -> Finding {
         }
         Err(RegisterError::Unavailable(why)) => Finding::Warning(format!("{what}: {why}")),
         Err(error) => Finding::Wrong(format!("{what}: {error}")),
+    }
+}
+
+/// Where the state of the town is shipped. Without it no run begins.
+async fn shipped(settings: &bulkhead_ship::Settings) -> Finding {
+    let what = format!("ship {}/{}", settings.to, settings.town.as_str());
+    match timeout(PATIENCE, bulkhead_ship::look(settings)).await {
+        Ok(Ok(None)) => Finding::Fine(format!("{what}: ok, nothing shipped yet")),
+        Ok(Ok(Some(epoch))) => Finding::Fine(format!("{what}: ok, last shipped in epoch {epoch}")),
+        Ok(Err(ShipError::Unavailable(why))) => Finding::Warning(format!("{what}: {why}")),
+        Ok(Err(error)) => Finding::Wrong(format!("{what}: {error}")),
+        Err(_) => Finding::Warning(format!("{what}: no answer after {} s", PATIENCE.as_secs())),
+    }
+}
+
+/// The evidence sink.
+async fn sunk(EvidenceSettings { settings, .. }: &EvidenceSettings) -> Finding {
+    let what = format!("evidence of {}", settings.name.as_str());
+    match timeout(PATIENCE, bulkhead_evidence::look(settings)).await {
+        Ok(Ok(0)) => Finding::Fine(format!("{what}: ok, of no run yet")),
+        Ok(Ok(runs)) => Finding::Fine(format!("{what}: ok, last of run {runs}")),
+        Ok(Err(fault)) if fault.cause == bulkhead_evidence::Cause::Refused => {
+            Finding::Wrong(format!("{what}: {fault}"))
+        }
+        Ok(Err(fault)) => Finding::Warning(format!("{what}: {fault}")),
+        Err(_) => Finding::Warning(format!("{what}: no answer after {} s", PATIENCE.as_secs())),
     }
 }
 

@@ -78,7 +78,7 @@ impl From<bucket::Cause> for Cause {
         match cause {
             bucket::Cause::Connect => Self::Connect,
             bucket::Cause::Protocol => Self::Protocol,
-            bucket::Cause::Refused => Self::Refused,
+            bucket::Cause::Refused | bucket::Cause::NoBucket => Self::Refused,
             bucket::Cause::Full => Self::Full,
         }
     }

@@ -45,6 +45,7 @@ pub use fault::{Cause, Fault};
 pub use left::{Left, LeftRun};
 pub use outbox::Figures;
 pub use settings::{Address, AddressError, Settings};
+pub use sink::look;
 pub use worker::{Content, Evidence, Notice, ThisRun};
 
 #[cfg(test)]

@@ -118,7 +118,7 @@ impl ArchiveError {
             Self::Changed(_) => "changed",
             Self::Damaged(_) => "damaged",
             Self::Place(ShipError::Unavailable(_)) => "unavailable",
-            Self::Place(ShipError::Refused(_)) => "refused",
+            Self::Place(ShipError::Refused(_) | ShipError::NoPlace(_)) => "refused",
             Self::Place(ShipError::Newer { .. } | ShipError::Fenced { .. }) => "fenced",
             Self::Place(ShipError::Missing { .. }) => "missing",
             Self::Place(ShipError::Damaged { .. }) => "damaged",

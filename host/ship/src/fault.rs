@@ -9,6 +9,9 @@ pub enum ShipError {
     /// The store does not want it: permissions, no room, no such directory.
     #[error("{0}")]
     Refused(String),
+    /// The store is there, and has no such bucket.
+    #[error("{0}")]
+    NoPlace(String),
     /// An object is not what was written.
     #[error("{object} is damaged: {what}")]
     Damaged {
@@ -55,8 +58,13 @@ impl ShipError {
         Self::Local(format!("{what}: {error}"))
     }
 
-    /// Whether it is worth another try with the same words.
+    /// Whether it is worth another try with the same words, for who has something to ship.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Refused(_) | Self::Local(_))
+        matches!(self, Self::Unavailable(_) | Self::Refused(_) | Self::NoPlace(_) | Self::Local(_))
+    }
+
+    /// The same for a boot, which holds the lease meanwhile: nobody makes a bucket in that time.
+    pub(crate) fn may_pass_soon(&self) -> bool {
+        self.may_pass() && !matches!(self, Self::NoPlace(_))
     }
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fault::ShipError;
 use crate::place::Place;
+use crate::settings::Settings;
 
 pub(crate) const KEY: &str = "head.json";
 
@@ -65,4 +66,10 @@ pub(crate) async fn read(place: &Place) -> Result<Option<(Head, String)>, ShipEr
         return Err(ShipError::damaged(&object, what));
     }
     Ok(Some((head, version)))
+}
+
+/// Asks the place for the head as a boot does, and changes nothing. The epoch that wrote last; `None`: nothing was shipped yet.
+pub async fn look(settings: &Settings) -> Result<Option<u64>, ShipError> {
+    let head = read(&Place::new(settings)?).await?;
+    Ok(head.map(|(head, _)| head.epoch))
 }

@@ -43,6 +43,7 @@ pub use archives::{
     go_on_without_archives,
 };
 pub use fault::ShipError;
+pub use head::look;
 pub use marker::forget;
 pub use outbox::{NotShipped, Outbox};
 pub use restore::{Opened, Restored, open};

@@ -64,6 +64,7 @@ fn of(fault: Fault) -> ShipError {
     match fault.cause {
         Cause::Connect | Cause::Protocol => ShipError::Unavailable(fault.message),
         Cause::Refused | Cause::Full => ShipError::Refused(fault.message),
+        Cause::NoBucket => ShipError::NoPlace(fault.message),
     }
 }
 
@@ -179,6 +180,9 @@ impl Place {
             }
             Ok(Err(ShipError::Refused(text))) => {
                 Err(ShipError::Refused(format!("cannot {doing} {object}: {text}")))
+            }
+            Ok(Err(ShipError::NoPlace(text))) => {
+                Err(ShipError::NoPlace(format!("cannot {doing} {object}: {text}")))
             }
             Ok(answer) => answer,
             Err(_) => {

@@ -66,7 +66,7 @@ pub async fn open(
     let opened = timeout(settings.restore, async {
         loop {
             match try_open(&settings, epoch, dir).await {
-                Err(error) if error.may_pass() && Instant::now() < until => {
+                Err(error) if error.may_pass_soon() && Instant::now() < until => {
                     if last.is_none() {
                         on_failure(&error);
                     }

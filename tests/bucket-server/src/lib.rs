@@ -39,6 +39,10 @@ pub struct Traffic {
     pub bytes_out: u64,
 }
 
+/// What S3 says of a bucket that is not there.
+const NO_BUCKET: &[u8] = b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>NoSuchBucket</Code><Message>The specified \
+bucket does not exist</Message><BucketName>towns</BucketName><RequestId>17</RequestId></Error>";
+
 struct State {
     /// By method and the first two parts of the path.
     traffic: Vec<(Method, String, Traffic)>,
@@ -50,6 +54,8 @@ struct State {
     dice: fastrand::Rng,
     /// Requests that are answered with a status, and do nothing: method, end of the path, how many.
     answers: Vec<(Method, String, StatusCode, u32)>,
+    /// There is no bucket.
+    is_gone: bool,
 }
 
 /// A server. Dropping it ends it.
@@ -81,6 +87,7 @@ impl Server {
             faults: Faults::default(),
             dice: fastrand::Rng::with_seed(0),
             answers: Vec::new(),
+            is_gone: false,
         };
         let state = Arc::new(Mutex::new(state));
         let mut server = Self { at, state, serving: None };
@@ -134,6 +141,11 @@ impl Server {
         // What was said of them before does not count any more.
         state.answers.retain(|(of, before, ..)| (of, &**before) != (&method, end));
         state.answers.push((method, end.to_owned(), status, count));
+    }
+
+    /// There is no bucket from now on, or there is one again, with what it held.
+    pub fn set_gone(&self, is_gone: bool) {
+        self.state.lock().is_gone = is_gone;
     }
 
     /// What was asked for by this method of objects whose paths begin with `/bucket/part`, since the server began.
@@ -237,6 +249,11 @@ impl State {
         body: Bytes,
     ) -> Response<Full<Bytes>> {
         let mut answer = Response::new(Full::default());
+        if self.is_gone {
+            *answer.status_mut() = StatusCode::NOT_FOUND;
+            *answer.body_mut() = Full::new(Bytes::from_static(NO_BUCKET));
+            return answer;
+        }
         let is_next = |(of, end, _, count): &&mut (Method, String, StatusCode, u32)| {
             of == method && path.ends_with(&**end) && *count > 0
         };

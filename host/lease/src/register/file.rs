@@ -40,7 +40,7 @@ impl Directory {
         let text = format!("{doing} {}: {fault}", self.dir.join(&self.record).display());
         match fault.cause {
             Cause::Connect | Cause::Protocol => RegisterError::unavailable(text),
-            Cause::Refused | Cause::Full => RegisterError::refused(text),
+            Cause::Refused | Cause::Full | Cause::NoBucket => RegisterError::refused(text),
         }
     }
 }

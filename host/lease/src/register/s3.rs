@@ -150,6 +150,6 @@ fn version(etag: &str) -> Result<Version, RegisterError> {
 fn of(fault: Fault) -> RegisterError {
     match fault.cause {
         Cause::Connect | Cause::Protocol => RegisterError::unavailable(fault.message),
-        Cause::Refused | Cause::Full => RegisterError::refused(fault.message),
+        Cause::Refused | Cause::Full | Cause::NoBucket => RegisterError::refused(fault.message),
     }
 }

@@ -206,3 +206,31 @@ fn a_place_that_is_away_is_named_with_the_setting() {
     let told = told.into_inner();
     assert!(told.len() == 1 && told[0].contains("nowhere"), "{told:?}");
 }
+
+#[test]
+fn a_boot_does_not_wait_for_a_bucket_that_is_not_there() {
+    let world = World::of_bucket();
+    let server = world.server.as_ref().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let look = || runtime.block_on(crate::look(&world.settings()));
+    assert_eq!(look(), Ok(None));
+    server.set_gone(true);
+    let began = Instant::now();
+    let error = world.error("a", 1);
+    assert!(began.elapsed() < PATIENCE / 2, "it was tried again");
+    let said = "NoSuchBucket (The specified bucket does not exist)";
+    assert!(error.contains(said) && !error.contains('<'), "{error}");
+    assert!(matches!(look(), Err(ShipError::NoPlace(_))), "{:?}", look());
+    // A copy that runs has something to ship, and waits for it.
+    server.set_gone(false);
+    let first = world.start("a", 1);
+    first.shipped(PATIENCE).unwrap();
+    assert_eq!(look(), Ok(Some(1)));
+    server.set_gone(true);
+    first.change("agent", super::began(1));
+    let notice = first.notices.recv_timeout(PATIENCE).unwrap();
+    assert!(matches!(notice, Notice::Failing { .. }), "{notice:?}");
+    server.set_gone(false);
+    first.shipped(PATIENCE).unwrap();
+    first.end();
+}
