@@ -36,8 +36,8 @@ pub(super) fn operation() -> Operation {
         .refuses(
             503,
             "The host boots or drains (`not-ready`). With `strict`, a desired agent is missing (`agents-missing`), or the \
-             database cannot be written, or not shipped for a role with `durable = \"fleet\"` (`not-durable`). On a copy of a town that waits for the lease: `standby`, with \
-             `lease`.",
+             database cannot be written, or not shipped for a role with `durable = \"fleet\"` (`not-durable`). On a copy of a \
+             town that waits for the lease: `standby`, with `lease`.",
         )
 }
 
