@@ -393,6 +393,7 @@ fn git_status(error: &GitError) -> StatusCode {
         | GitError::Rejected { .. }
         | GitError::Conflict { .. }
         | GitError::Uncommitted
+        | GitError::Nested(_)
         | GitError::Unfinished(_)
         | GitError::WrongBranch(_) => StatusCode::CONFLICT,
         GitError::TooLarge { .. } | GitError::DoesNotFit { .. } | GitError::Full(_) => {
