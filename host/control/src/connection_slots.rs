@@ -6,7 +6,8 @@
 //!
 //! A newcomer takes a free slot, else that of the stranger who came first, whatever that one is at: silent, in the
 //! middle of a head, or of a body that nobody wants. Where there are none, that of the one who has been idle for
-//! longest. A client that works with the token is never sent away. So one that holds connections open and has no token
+//! longest, then of one who waits for an answer and has closed its side, because it may be gone. Another client that
+//! works with the token is never sent away. So one that holds connections open and has no token
 //! cannot keep out those who have it, nor the probes: a probe is the newest stranger of all, and is answered at once.
 
 use std::collections::BTreeMap;
@@ -26,6 +27,8 @@ enum Standing {
     Stranger,
     /// Has shown the token, and waits for a request.
     Idle,
+    /// A request with the token is under way, of a client that closed its side: it may be gone.
+    Doubtful,
     /// A request with the token is under way.
     Working,
 }
@@ -164,6 +167,13 @@ impl ConnectionSlot {
         self.slots.0.table.lock().note(self.id, Standing::Working)
     }
 
+    /// Whose request is under way may be gone.
+    pub(crate) fn doubt(&self) {
+        if self.shown.load(Ordering::Relaxed) {
+            self.slots.0.table.lock().note(self.id, Standing::Doubtful);
+        }
+    }
+
     /// The request is answered by a stream, which has a place among streams.
     pub(crate) fn leave(&self) {
         self.slots.0.table.lock().leave(self.id);
@@ -202,17 +212,18 @@ mod tests {
 
     #[test]
     fn the_oldest_of_those_who_count_least_gives_way() {
-        use Standing::{Idle, Stranger, Working};
-        let mut table = full(&[Working, Idle, Stranger, Stranger, Idle]);
+        use Standing::{Doubtful, Idle, Stranger, Working};
+        let mut table = full(&[Working, Doubtful, Idle, Stranger, Stranger, Idle]);
         let mut gone = Vec::new();
-        for newcomer in 10..15 {
+        for newcomer in 10..16 {
             let Some((id, evicted)) = table.take(newcomer) else { break };
             // Newcomers work at once, so that only the others can go.
             table.note(id, Working);
             gone.extend(evicted);
         }
         let (now, politely) = (Eviction::Now, Eviction::Politely);
-        assert_eq!(gone, [(2, now), (3, now), (1, politely), (4, politely)]);
+        let expected = [(3, now), (4, now), (2, politely), (5, politely), (1, now)];
+        assert_eq!(gone, expected);
         assert!(table.take(20).is_none(), "all of them work");
     }
 

@@ -171,7 +171,15 @@ fn answered(
     let (service, slot) = (Arc::clone(service), Arc::clone(slot));
     let switch = Arc::clone(switch);
     async move {
-        let response = service.answer(request, || slot.begin()).await;
+        let mut answer = pin!(service.answer(request, || slot.begin()));
+        let response = tokio::select! {
+            biased;
+            response = answer.as_mut() => response,
+            () = framing.left() => {
+                slot.doubt();
+                answer.await
+            }
+        };
         framing.end(&response);
         match response.extensions().get::<IsStream>() {
             Some(IsStream { is_endless }) => {
@@ -191,6 +199,7 @@ fn answered(
 fn http(limits: &ControlLimits) -> http1::Builder {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
+        .half_close(true)
         .header_read_timeout(limits.header_read)
         .max_header_size(limits.header_bytes)
         .max_buf_size(limits.header_bytes.max(MIN_BUFFER_BYTES));

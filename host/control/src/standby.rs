@@ -189,7 +189,11 @@ impl Standby {
             Ok::<_, Infallible>(answered.into_response())
         });
         let mut server = http1::Builder::new();
-        server.timer(TokioTimer::new()).keep_alive(false).max_buf_size(BUFFER_BYTES);
+        server
+            .timer(TokioTimer::new())
+            .half_close(true)
+            .keep_alive(false)
+            .max_buf_size(BUFFER_BYTES);
         let _ = timeout(PATIENCE, server.serve_connection(TokioIo::new(stream), service)).await;
     }
 

@@ -9,6 +9,7 @@ mod crashes;
 mod document;
 mod fake;
 mod guarded;
+mod half_closed;
 mod lifecycle;
 mod long;
 mod mcp;

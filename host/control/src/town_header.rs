@@ -10,6 +10,9 @@
 //!
 //! Where a head begins is for hyper to say: the service reports how long the body behind each head is. Behind a body
 //! of unknown length everything passes as it is, until that request is answered.
+//!
+//! A client that closes its side behind a request is answered. hyper would not notice one that is gone meanwhile: while it
+//! waits for an answer this reads in its place.
 
 use std::collections::VecDeque;
 use std::io;
@@ -24,13 +27,18 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{Request, StatusCode};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 
 use crate::ControlLimits;
+use crate::routes;
+use crate::streams::IsStream;
 
 /// The name of the header.
 pub(crate) const NAME: &str = "x-town-config";
 /// Longest value that needs no room: as much as a head may have.
 const SMALL_BYTES: usize = 16 * 1024;
+/// Read at most while a request is answered: the beginning of the next one.
+const AHEAD_BYTES: usize = 512;
 
 /// The value of a request's header. Clones share it.
 #[derive(Debug, Clone)]
@@ -113,12 +121,24 @@ struct Scan {
     taken_bytes: usize,
     room: Room,
     limits: ControlLimits,
+    watch: Watch,
+}
+
+/// What it means that a client closes its side while it is answered: it may only have nothing more to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watch {
+    /// Nothing is being answered, or it does not matter.
+    Off,
+    /// It gets its answer.
+    Answer,
+    /// It wants no more, and what is done for it ends.
+    End,
 }
 
 impl Scan {
     fn new(room: Room, limits: ControlLimits) -> Self {
         let at = At::RequestLine(false);
-        Self { at, value: None, is_first: false, taken_bytes: 0, room, limits }
+        Self { at, value: None, is_first: false, taken_bytes: 0, room, limits, watch: Watch::Off }
     }
 
     /// Moves what hyper has to see to the front of `bytes`. Returns how much that is, and how many bytes it has read: not
@@ -231,29 +251,68 @@ pub(crate) struct Heads<S> {
     /// Read, and behind the end of a head.
     held: Bytes,
     scan: Arc<Mutex<Scan>>,
+    left: Arc<Notify>,
 }
 
 /// The side of the service.
 #[derive(Clone)]
-pub(crate) struct Framing(Arc<Mutex<Scan>>);
+pub(crate) struct Framing {
+    scan: Arc<Mutex<Scan>>,
+    left: Arc<Notify>,
+}
 
 impl<S> Heads<S> {
     pub(crate) fn new(stream: S, room: Room, limits: ControlLimits) -> (Self, Framing) {
         let scan = Arc::new(Mutex::new(Scan::new(room, limits)));
-        (Self { stream, held: Bytes::new(), scan: Arc::clone(&scan) }, Framing(scan))
+        let left = Arc::new(Notify::new());
+        let framing = Framing { scan: Arc::clone(&scan), left: Arc::clone(&left) };
+        (Self { stream, held: Bytes::new(), scan, left }, framing)
+    }
+}
+
+impl<S: AsyncRead + Unpin> Heads<S> {
+    /// Notices the end of what a client sends while hyper waits for the answer and does not read.
+    fn watch(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let watch = self.scan.lock().watch;
+        if watch == Watch::Off || self.held.has_remaining() {
+            return Ok(());
+        }
+        let mut bytes = [0; AHEAD_BYTES];
+        let mut ahead = ReadBuf::new(&mut bytes);
+        let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, &mut ahead) else {
+            return Ok(());
+        };
+        read?;
+        if !ahead.filled().is_empty() {
+            self.held = Bytes::copy_from_slice(ahead.filled());
+            // hyper may wait for it.
+            cx.waker().wake_by_ref();
+            return Ok(());
+        }
+        if watch == Watch::End {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.scan.lock().watch = Watch::Off;
+        self.left.notify_one();
+        Ok(())
     }
 }
 
 impl Framing {
     /// hyper has read a head: gives the request what was taken out of that, and says where the next one begins.
     pub(crate) fn begin<B: Body>(&self, request: &mut Request<B>) {
-        let mut scan = self.0.lock();
+        let mut scan = self.scan.lock();
         let is_upgrade = request.extensions().get::<OnUpgrade>().is_some();
         scan.at = match request.body().size_hint().exact() {
             _ if is_upgrade || scan.at != At::Whole => At::Elsewhere,
             Some(0) => At::RequestLine(false),
             Some(length) => At::Body(length),
             None => At::Elsewhere,
+        };
+        scan.watch = match () {
+            () if is_upgrade => Watch::Off,
+            () if routes::ends_with_its_client(request.uri().path()) => Watch::End,
+            () => Watch::Answer,
         };
         scan.taken_bytes = 0;
         if let Some(value) = scan.value.take() {
@@ -263,10 +322,17 @@ impl Framing {
 
     /// The request has its response, and was read whole before.
     pub(crate) fn end(&self, response: &Response) {
-        let mut scan = self.0.lock();
+        let mut scan = self.scan.lock();
+        let is_stream = response.extensions().get::<IsStream>().is_some();
+        scan.watch = if is_stream { Watch::End } else { Watch::Off };
         if scan.at == At::Elsewhere && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             scan.at = At::RequestLine(false);
         }
+    }
+
+    /// Resolves when the client has closed its side while it waits for an answer. It may be gone.
+    pub(crate) async fn left(&self) {
+        self.left.notified().await;
     }
 }
 
@@ -304,7 +370,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heads<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Heads<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Heads<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -325,7 +391,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Heads<S> {
         self.stream.is_write_vectored()
     }
 
+    /// hyper calls it whenever it has nothing to write, as while it waits for an answer.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.watch(cx)?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

@@ -17,7 +17,7 @@ pub(super) fn operation() -> Operation {
     Operation::new(Group::Workspaces, "Runs a program in an agent's workspace, under its limits")
         .about(
             "The response follows the end of the program, with its output up to the role's `tool_output_mb`, at most 4 MiB. The agent \
-             runs; its end ends the program, and so does that of the connection. The program does not count against \
+             runs; its end ends the program, and so does that of the connection, if only of the client's side. The program does not count against \
              `tools_parallel`. It is in the log as a tool of the agent.",
         )
         .known_agent()

@@ -1,7 +1,7 @@
 //! A client that says exactly what a test wants it to say.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -161,6 +161,12 @@ impl Client {
         let mut answer = String::new();
         self.0.read_to_string(&mut answer).ok()?;
         answer.split(' ').nth(1)?.parse().ok()
+    }
+
+    /// Sends nothing more, and still reads.
+    pub(super) fn close_its_side(&mut self) -> &mut Self {
+        self.0.get_ref().shutdown(Shutdown::Write).unwrap();
+        self
     }
 
     /// Whether the server has hung up, with nothing more to say.

@@ -44,6 +44,7 @@ mod upgrade;
 mod workspaces;
 
 use figures::{metrics, view};
+use reads::AtGate;
 
 /// A test that waits longer has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -55,7 +56,7 @@ pub(super) struct Fake(Arc<State>);
 struct State {
     ready: AtomicBool,
     draining: AtomicBool,
-    /// A start in role `gated` adds a permit to the first and takes one from the second.
+    /// A start in role `gated`, and a program `hang`, adds a permit to the first and takes one from the second.
     entered: Semaphore,
     gate: Semaphore,
     /// One that ends before it has that permit adds one here.
@@ -126,15 +127,6 @@ fn take(permits: &Semaphore, of: &str) {
     while permits.try_acquire().map(|permit| permit.forget()).is_err() {
         assert!(Instant::now() < until, "waited {PATIENCE:?} for {of}");
         std::thread::yield_now();
-    }
-}
-
-/// A start at the gate. When it is dropped there, it adds a permit.
-struct AtGate<'a>(&'a Semaphore);
-
-impl Drop for AtGate<'_> {
-    fn drop(&mut self) {
-        self.0.add_permits(1);
     }
 }
 
@@ -382,6 +374,11 @@ impl Backend for Fake {
     }
 
     async fn exec(&self, id: &AgentId, request: ExecRequest) -> Result<ExecAnswer, ExecRefusal> {
+        if request.program == "hang" {
+            let _waiting = AtGate(&self.0.abandoned);
+            self.0.entered.add_permits(1);
+            std::future::pending::<()>().await;
+        }
         workspaces::exec(id, request)
     }
 

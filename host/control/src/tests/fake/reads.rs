@@ -1,4 +1,4 @@
-//! Reads that take as long as a test wants.
+//! Reads and other work that take as long as a test wants.
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Semaphore;
@@ -38,5 +38,14 @@ impl Fake {
     #[track_caller]
     pub(in crate::tests) fn await_held_read(&self) {
         take(&self.0.reads.waiting, "a read that is held");
+    }
+}
+
+/// Work at the gate. When it is dropped there, it adds a permit.
+pub(super) struct AtGate<'a>(pub(super) &'a Semaphore);
+
+impl Drop for AtGate<'_> {
+    fn drop(&mut self) {
+        self.0.add_permits(1);
     }
 }
