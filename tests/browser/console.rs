@@ -127,6 +127,8 @@ fn a_message_is_answered_as_the_model_speaks_and_an_agent_is_stopped_and_started
     driver.wait_for_text("#turn-text", "0000039");
     assert!(!early.contains("0000039"), "{early}");
     driver.wait_for_text("#status", "Answered");
+    driver.wait_for_text("#turn-state", "over: ");
+    assert!(!driver.text("#turn-text").contains("without a text"));
     assert_eq!(driver.run("return document.getElementById('text').value;"), json!(""));
     driver.wait_for_text("#events", "agent.turn");
     driver.click("#stop-summary");
@@ -141,6 +143,10 @@ fn a_message_is_answered_as_the_model_speaks_and_an_agent_is_stopped_and_started
     driver.write("#text", "<b>coo</b>");
     driver.click("#message button");
     driver.wait_for_text("#turn-text", "<b>coo</b>");
+    // So has one that somebody else asks, and its turn is over.
+    town.host.client().ask("wren", "from elsewhere");
+    driver.wait_for_text("#turn-text", "from elsewhere");
+    driver.wait_for_text("#turn-state", "over: idle");
     driver.write("#text", "later");
     driver.click("button[formaction]");
     driver.wait_for_text("#status", "The nudge waits");

@@ -103,6 +103,9 @@
   const part = (id) => document.getElementById(id);
   let message = null;
   let shown = 0;
+  // Whether the turn that is shown has ended, and whether its text came with the end.
+  let over = false;
+  let whole = false;
 
   const add = (id, text) => {
     const place = part(id);
@@ -120,6 +123,7 @@
   const begin = (id) => {
     message = id;
     shown = 0;
+    over = whole = false;
     for (const place of ["turn-text", "turn-reasoning-text", "turn-tools"]) part(place).replaceChildren();
     part("turn-reasoning").hidden = true;
     part("turn").hidden = false;
@@ -129,6 +133,8 @@
   const delta = (frame) => {
     const id = frame.messageId ?? null;
     if (part("turn").hidden || id !== message) begin(id);
+    // The last words may come behind the end.
+    if (whole) return;
     for (const one of frame.deltas) {
       if (one.kind === "text") {
         add("turn-text", one.text);
@@ -147,6 +153,30 @@
     }
   };
 
+  // A turn has ended, of a message from here or from elsewhere. What was not shown as it came is shown now.
+  const finish = ({ messageId, outcome, reply, error }) => {
+    if (part("turn").hidden || messageId !== message) begin(messageId);
+    if (!part("turn-text").hasChildNodes()) {
+      add("turn-text", reply ?? error ?? "(an answer without a text)");
+      whole = true;
+    }
+    over = true;
+    part("turn-state").textContent = "Turn of message " + messageId + ", over: " + (outcome ?? "failed") + ".";
+  };
+
+  const happened = ({ event, data }) => {
+    if (event === "agent.turn") {
+      finish(data);
+    } else if (event === "agent.exit" && !part("turn").hidden && !over) {
+      over = true;
+      part("turn-state").textContent = (message ? "Turn of message " + message + ", over: " : "Over: ") +
+        "the agent ended, " + data.reason + ".";
+    } else if (event === "agent.start" && over) {
+      // A message that ended the agent is delivered again.
+      message = undefined;
+    }
+  };
+
   // ---- streams -------------------------------------------------------------------------------------------------
 
   let source = null;
@@ -160,6 +190,7 @@
     source.onmessage = (event) => {
       after = event.lastEventId;
       soon(SOON_MS);
+      if ("turns" in main.dataset) happened(JSON.parse(event.data));
     };
     if ("turns" in main.dataset) {
       source.addEventListener("delta", (event) => delta(JSON.parse(event.data)));
@@ -208,11 +239,7 @@
   const ending = (frame) => {
     if (frame.type === "turn") {
       say("Answered: " + frame.outcome + ".");
-      if (frame.messageId !== message || !part("turn-text").hasChildNodes()) {
-        begin(frame.messageId);
-        add("turn-text", frame.reply ?? "(an answer without a text)");
-      }
-      part("turn-state").textContent = "Turn of message " + frame.messageId + ", over: " + frame.outcome + ".";
+      finish(frame);
     } else if (frame.type === "error") {
       say("The turn failed: " + frame.error);
     }
