@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
@@ -91,31 +91,36 @@ pub async fn look(
     max_bytes: usize,
 ) -> Result<Option<Seen>, Error> {
     let parts = parts(path)?;
-    let wanted = path.to_owned();
-    disk::on(workspace, move |workspace| match see(workspace, &parts, offset, max_bytes) {
-        Ok(seen) => Ok(Ok(Some(seen))),
-        Err(Errno::NOENT) => Ok(Ok(None)),
+    let see = move |workspace: &Path| Ok(see(workspace, &parts, offset, max_bytes));
+    outcome(path, disk::on(workspace, see).await?)
+}
+
+/// Errors name the path that was asked for, and not the host's own.
+fn outcome(path: &Path, seen: Found<Seen>) -> Result<Option<Seen>, Error> {
+    let invalid = |why| Err(Error::invalid("path", format!("{} {why}", path.display())));
+    match seen {
+        Ok(seen) => Ok(Some(seen)),
+        Err(Errno::NOENT) => Ok(None),
         // A link in the middle, or a file.
-        Err(Errno::LOOP | Errno::NOTDIR) => {
-            let why = format!("{} leads through what is no directory", wanted.display());
-            Ok(Err(Error::invalid("path", why)))
-        }
-        Err(error) => Err(io::Error::from(error)),
-    })
-    .await?
+        Err(Errno::LOOP | Errno::NOTDIR) => invalid("leads through what is no directory"),
+        Err(Errno::NAMETOOLONG) => invalid("is too long"),
+        Err(error) => Err(Error::disk(path, &error.into())),
+    }
 }
 
 /// The names that lead to a path, if it stays inside.
 fn parts(path: &Path) -> Result<Vec<Box<OsStr>>, Error> {
-    let outside =
-        || Error::invalid("path", format!("{} leads out of the workspace", path.display()));
+    let invalid = |why| Some(Err(Error::invalid("path", format!("{} {why}", path.display()))));
     if path.as_os_str().as_bytes().contains(&0) {
         return Err(Error::invalid("path", "contains a zero byte"));
     }
     let part = |part| match part {
         Component::CurDir => None,
         Component::Normal(name) => Some(Ok(name.into())),
-        Component::ParentDir | Component::RootDir | Component::Prefix(_) => Some(Err(outside())),
+        Component::ParentDir => invalid("contains .., which is not taken"),
+        Component::RootDir | Component::Prefix(_) => {
+            invalid("is absolute, and has to be relative to the workspace")
+        }
     };
     path.components().filter_map(part).collect()
 }
@@ -157,6 +162,9 @@ fn file(file: OwnedFd, offset: u64, max_bytes: usize) -> Found<Seen> {
         return Ok(Seen::Other);
     }
     let bytes = length(&stat);
+    if offset >= bytes {
+        return Ok(Seen::File { bytes, contents: Vec::new(), truncated: false });
+    }
     let mut contents = Vec::new();
     let read = || {
         let mut file = File::from(file);
@@ -164,7 +172,8 @@ fn file(file: OwnedFd, offset: u64, max_bytes: usize) -> Found<Seen> {
         file.take(max_bytes as u64).read_to_end(&mut contents)
     };
     read().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-    let truncated = offset.saturating_add(contents.len() as u64) < bytes;
+    // One that became shorter meanwhile has nothing there.
+    let truncated = !contents.is_empty() && offset.saturating_add(contents.len() as u64) < bytes;
     Ok(Seen::File { bytes, contents, truncated })
 }
 
@@ -257,9 +266,14 @@ mod tests {
     async fn a_part_of_a_file_is_shown() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a"), "0123456789").unwrap();
-        for (offset, most, contents, truncated) in
-            [(0, 3, "012", true), (7, 3, "789", false), (8, 100, "89", false), (99, 5, "", false)]
-        {
+        for (offset, most, contents, truncated) in [
+            (0, 3, "012", true),
+            (7, 3, "789", false),
+            (8, 100, "89", false),
+            (10, 5, "", false),
+            (1 << 44, 5, "", false),
+            (i64::MAX as u64, 5, "", false),
+        ] {
             let seen = look(dir.path(), Path::new("a"), offset, most).await.unwrap();
             let contents = contents.as_bytes().to_vec();
             assert_eq!(seen, Some(Seen::File { bytes: 10, contents, truncated }), "{offset}");
@@ -280,6 +294,20 @@ mod tests {
         assert!(matches!(at(&inside, "up/secret").await, Err(Error::Invalid { .. })));
         let target = b"../secret".to_vec();
         assert_eq!(at(&inside, "link").await, Ok(Some(Seen::Link { target })));
+    }
+
+    #[tokio::test]
+    async fn an_error_names_the_path_that_was_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = async |path: &str| at(dir.path(), path).await.unwrap_err().to_string();
+        assert!(said(&"n".repeat(300)).await.ends_with("n is too long"));
+        assert_eq!(
+            said("./d/../d").await,
+            "invalid path: ./d/../d contains .., which is not taken"
+        );
+        assert!(said("/d").await.contains("/d is absolute"));
+        let failed = outcome(Path::new("a/b"), Err(Errno::ACCESS)).unwrap_err();
+        assert!(matches!(failed, Error::Disk(text) if text.starts_with("a/b: ")));
     }
 
     #[tokio::test]
