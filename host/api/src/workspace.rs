@@ -45,6 +45,9 @@ pub enum SeenView {
         text: String,
         /// There is more behind that part.
         truncated: bool,
+        /// Where the next part begins, if there is one: a part ends before a character that would be cut. Older hosts do not say it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_offset: Option<u64>,
     },
     /// A symbolic link, which is not followed.
     Link {

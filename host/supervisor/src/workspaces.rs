@@ -18,6 +18,9 @@ use tokio::time::sleep;
 
 use crate::Supervisor;
 
+/// The longest character in UTF-8: a part of a file has at least one.
+const CHARACTER_BYTES: usize = 4;
+
 /// Who merges are by where the request does not say. No mail gets there.
 const AUTHOR: (&str, &str) = ("Bulkhead", "bulkhead@agents.invalid");
 
@@ -106,6 +109,7 @@ impl Supervisor {
         max_bytes: usize,
     ) -> Result<FilesView, WorkspaceError> {
         let (workspace, wanted) = (self.0.config.workspace(id), PathBuf::from(path));
+        let max_bytes = max_bytes.max(CHARACTER_BYTES);
         let seen =
             self.detached("files", async move {
                 Ok(look(&workspace, &wanted, offset, max_bytes).await?)
@@ -281,12 +285,21 @@ fn text(bytes: Vec<u8>) -> String {
     checked_text(bytes, false).0
 }
 
-/// Bytes as text, and whether they are UTF-8. What is cut may end within a character.
-fn checked_text(bytes: Vec<u8>, is_cut: bool) -> (String, bool) {
-    String::from_utf8(bytes).map(|text| (text, true)).unwrap_or_else(|error| {
-        let utf8 = is_cut && error.utf8_error().error_len().is_none();
-        (String::from_utf8_lossy(error.as_bytes()).into_owned(), utf8)
-    })
+/// Bytes as text, and whether they are UTF-8. What is cut ends before a character that was cut.
+fn checked_text(mut bytes: Vec<u8>, is_cut: bool) -> (String, bool) {
+    if is_cut {
+        bytes.truncate(whole_characters(&bytes));
+    }
+    String::from_utf8(bytes)
+        .map(|text| (text, true))
+        .unwrap_or_else(|error| (String::from_utf8_lossy(error.as_bytes()).into_owned(), false))
+}
+
+/// How many bytes there are before a character at the end that is not whole.
+fn whole_characters(bytes: &[u8]) -> usize {
+    let rest = bytes.utf8_chunks().last().map_or(&[][..], |chunk| chunk.invalid());
+    let is_begun = std::str::from_utf8(rest).is_err_and(|error| error.error_len().is_none());
+    if is_begun { bytes.len() - rest.len() } else { bytes.len() }
 }
 
 fn view(seen: Seen, offset: u64) -> SeenView {
@@ -294,13 +307,16 @@ fn view(seen: Seen, offset: u64) -> SeenView {
         Seen::Directory { entries, truncated } => {
             SeenView::Directory { entries: entries.into_iter().map(entry).collect(), truncated }
         }
-        Seen::File { bytes, contents, truncated } => {
-            // A part may end within a character.
-            let utf8 = match std::str::from_utf8(&contents) {
-                Ok(_) => true,
-                Err(error) => error.error_len().is_none() && truncated,
-            };
-            SeenView::File { bytes, offset, utf8, text: text(contents), truncated }
+        Seen::File { bytes, mut contents, truncated } => {
+            // A file that became shorter meanwhile may have nothing else.
+            if let whole @ 1.. = whole_characters(&contents)
+                && truncated
+            {
+                contents.truncate(whole);
+            }
+            let next_offset = truncated.then(|| offset.saturating_add(contents.len() as u64));
+            let (text, utf8) = checked_text(contents, false);
+            SeenView::File { bytes, offset, utf8, text, truncated, next_offset }
         }
         Seen::Link { target } => SeenView::Link { target: text(target) },
         Seen::Other => SeenView::Other,
@@ -350,7 +366,8 @@ mod tests {
             (&b"a\xc3\xa4"[..], false, ("aä", true)),
             (b"a\xe4b", false, ("a\u{fffd}b", false)),
             (b"a\xe4b", true, ("a\u{fffd}b", false)),
-            (b"a\xc3", true, ("a\u{fffd}", true)),
+            (b"a\xc3", true, ("a", true)),
+            (b"\xe4a\xc3", true, ("\u{fffd}a", false)),
             (b"a\xc3", false, ("a\u{fffd}", false)),
         ] {
             let (shown, utf8) = checked_text(bytes.to_vec(), is_cut);
@@ -359,16 +376,39 @@ mod tests {
     }
 
     #[test]
-    fn a_part_that_ends_within_a_character_is_text() {
+    fn the_parts_of_a_file_are_the_file_wherever_they_are_cut() {
+        for file in ["aéééé€€😀😀z", "", "a"] {
+            for most in CHARACTER_BYTES..12 {
+                let (mut read, mut offset) = (String::new(), Some(0));
+                while let Some(from) = offset {
+                    let rest = &file.as_bytes()[usize::try_from(from).unwrap()..];
+                    let contents = rest[..most.min(rest.len())].to_vec();
+                    let truncated = contents.len() < rest.len();
+                    let part = view(Seen::File { bytes: 9, contents, truncated }, from);
+                    let SeenView::File { text, utf8, next_offset, .. } = part else {
+                        panic!("a file")
+                    };
+                    assert!(utf8, "{text:?}");
+                    read += &text;
+                    offset = next_offset;
+                }
+                assert_eq!(read, file, "by {most}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_that_is_no_text_says_so_and_goes_on_behind_itself() {
         let seen = |contents: &[u8], truncated| {
             let contents = contents.to_vec();
-            view(Seen::File { bytes: 9, contents, truncated }, 0)
+            match view(Seen::File { bytes: 9, contents, truncated }, 3) {
+                SeenView::File { utf8, next_offset, .. } => (utf8, next_offset),
+                other => panic!("{other:?}"),
+            }
         };
-        for (contents, truncated, expected) in
-            [(&b"a\xC3"[..], true, true), (b"a\xC3", false, false), (b"\xFFa", true, false)]
-        {
-            let SeenView::File { utf8, .. } = seen(contents, truncated) else { panic!("a file") };
-            assert_eq!(utf8, expected, "{contents:?}");
-        }
+        assert_eq!(seen(b"a\xC3", true), (true, Some(4)));
+        assert_eq!(seen(b"a\xC3", false), (false, None));
+        assert_eq!(seen(b"\xFFa", true), (false, Some(5)));
+        assert_eq!(seen(b"\xC3", true), (false, Some(4)));
     }
 }

@@ -27,14 +27,15 @@ const OFFSET: Param = Param::new(
 const MAX: Param = Param::new(
     "maxBytes",
     Kind::Number(1, MAX_BYTES),
-    "Bytes of a file to return at most. Default: 65536.",
+    "Bytes of a file to return at most; less than 4 count as 4, the longest character. Default: 65536.",
 );
 const QUERY: &[Param] = &[PATH, OFFSET, MAX];
 
 pub(super) fn operation() -> Operation {
     Operation::new(Group::Workspaces, "Returns a directory, or a part of a file, of an agent's workspace")
         .about(
-            "The agent need not run. Links are not followed; a path through one is invalid. Entries of a directory are sorted by their names, the first \
+            "The agent need not run. Links are not followed; a path through one is invalid, as is one with `..`. A part of a file ends before \
+             a character that would be cut: the next one begins at `nextOffset`. Entries of a directory are sorted by their names, the first \
              1,000 of them.",
         )
         .agent()

@@ -10,7 +10,8 @@ fn a_file_is_shown_within_bounds() {
     let mut client = rig.client();
     let file = client.get("/agents/a/files?path=src%2Fa.rs&offset=3&maxBytes=7");
     let expected = json!({
-        "path": "src/a.rs", "kind": "file", "bytes": 9, "offset": 3, "utf8": true, "text": "7", "truncated": false
+        "path": "src/a.rs", "kind": "file", "bytes": 9, "offset": 3, "utf8": true, "text": "7", "truncated": true,
+        "nextOffset": 4
     });
     assert_eq!((file.status, file.json()), (200, expected));
     let plain = client.get("/agents/a/files").json();

@@ -51,7 +51,9 @@ pub(super) fn files(
         }
         _ => {
             let (bytes, text) = (9, format!("{max_bytes}"));
-            let seen = SeenView::File { bytes, offset, utf8: true, text, truncated: false };
+            let next_offset = Some(offset + 1);
+            let seen =
+                SeenView::File { bytes, offset, utf8: true, text, truncated: true, next_offset };
             Ok(FilesView { path, seen })
         }
     }
