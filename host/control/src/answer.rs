@@ -15,7 +15,7 @@ use bulkhead_supervisor::{
 };
 use bulkhead_types::{ExitReason, StartPhase};
 use hyper::StatusCode;
-use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
 
 /// A full mailbox drains by turns, which take milliseconds to minutes.
 const MAILBOX_RETRY_S: u16 = 1;
@@ -179,7 +179,9 @@ impl Refusal {
     }
 
     fn with_issues(error: impl Into<String>, issues: Vec<Issue>) -> Self {
+        let kind = StartFailure::InvalidRequest;
         let mut refusal = Self::new(StatusCode::BAD_REQUEST, error);
+        refusal = refusal.kind(kind.as_str()).action(kind.action());
         refusal.body.issues = issues;
         refusal
     }
@@ -228,6 +230,9 @@ impl IntoResponse for Refusal {
         if self.status == StatusCode::UNAUTHORIZED {
             let challenge = HeaderValue::from_static("Bearer realm=\"bulkhead\"");
             headers.insert(WWW_AUTHENTICATE, challenge);
+        }
+        if self.status == StatusCode::UPGRADE_REQUIRED {
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         }
         response.extensions_mut().insert(reason);
         response

@@ -21,7 +21,8 @@ const GENERAL: [General; 9] = [
     General::new(
         400,
         "BadRequest",
-        "A header, the path, the query or the body is malformed; `issues` says where.",
+        "A header, the path, the query or the body is malformed (`invalid-request`); `issues` says where. HTTP that cannot be \
+         read has an empty body.",
     ),
     General::new(401, "Unauthorized", "There is no valid token (`unauthorized`)."),
     General::new(403, "Forbidden", "`host-not-allowed`, `origin-not-allowed` or `cross-site`."),
@@ -32,7 +33,11 @@ const GENERAL: [General; 9] = [
         "UnsupportedMediaType",
         "The body is not JSON by its `Content-Type` (`not-json`).",
     ),
-    General::new(431, "HeadTooLarge", "The request line and headers are larger than they may be."),
+    General::new(
+        431,
+        "HeadTooLarge",
+        "The request line and headers are larger than they may be. The body is empty.",
+    ),
     General::new(500, "HostFailed", "The host failed; its log has the details (`host`)."),
     General::new(503, "Busy", "Too many requests are under way (`busy`)."),
 ];

@@ -57,6 +57,9 @@ pub(super) fn check_answer(method: &str, path: &str, status: u16, media_type: &s
     let kind = kind.unwrap_or_else(|| panic!("{call} is no {media_type:?}"));
     if kind == "application/json" {
         check(&format!("{place}{}", pointer(&["content", kind, "schema"])), &call, body);
+        // What OpenAI's clients read has it as `code`.
+        let is_named = body.contains("\"error_type\":\"") || body.contains("\"code\":");
+        assert!(status < 400 || is_named, "{call} has no name: {body}");
     }
 }
 

@@ -159,6 +159,7 @@ fn what_a_stream_is_asked_for_is_checked() {
     assert_eq!(client.post("/events/stream", "").status, 405);
     let answer = client.get("/ws");
     assert_eq!((answer.status, &answer.json()["error_type"]), (426, &"no-upgrade".into()));
+    assert_eq!(answer.header("upgrade"), Some("websocket"));
 }
 
 #[test]

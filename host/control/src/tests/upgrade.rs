@@ -46,7 +46,7 @@ fn a_component_that_nobody_wants_is_refused_before_it_is_read() {
     for (path, headers, status, kind) in [
         ("/roles/ghost/upgrade", WASM, 404, json!("no-such-role")),
         ("/roles/mayor/upgrade", WASM, 409, json!("upgrade-under-way")),
-        ("/roles/polecat/upgrade?proveMs=x", WASM, 400, Value::Null),
+        ("/roles/polecat/upgrade?proveMs=x", WASM, 400, json!("invalid-request")),
         (PATH, "content-type: application/json\r\n", 415, json!("not-wasm")),
         (PATH, "", 415, json!("not-wasm")),
     ] {
