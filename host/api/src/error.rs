@@ -132,16 +132,48 @@ pub(crate) fn read_json<T: DeserializeOwned>(
     Ok((value, unknown))
 }
 
-/// What the parser says, without the values that it quotes: they may be secrets.
+/// What the parser says, without the values that it quotes, which may be secrets, and without names of types.
 fn without_values(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    let Some((found, expected)) = text.split_once(", expected ") else { return text };
-    let kind =
-        found.strip_prefix("invalid type: ").or_else(|| found.strip_prefix("invalid value: "));
-    let kind = kind.and_then(|kind| kind.split([' ', '`', '"']).next());
-    match kind {
-        Some(kind) => format!("expected {expected}, found {kind}"),
+    let wrong = ["invalid type: ", "invalid value: "];
+    let Some(wrong) = wrong.iter().find_map(|wrong| text.strip_prefix(wrong)) else {
+        let Some((_, expected)) = text.rsplit_once(", expected ") else { return text };
+        return format!("expected {expected}");
+    };
+    // A text that was found may hold anything.
+    let Some((found, expected)) = wrong.rsplit_once(", expected ") else {
+        return "is not of the kind that is expected".to_owned();
+    };
+    // The path says where it is.
+    let expected = wanted(expected.split(" at line ").next().unwrap_or_default());
+    match there(found) {
+        Some(found) => format!("expected {expected}, found {found}"),
         None => format!("expected {expected}"),
+    }
+}
+
+fn wanted(expected: &str) -> &str {
+    match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number of at least 0",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a boolean" => "true or false",
+        "a sequence" => "an array",
+        "a map" => "an object",
+        expected if expected.starts_with("struct ") => "an object",
+        expected => expected,
+    }
+}
+
+/// `None`: a number, of which another kind is expected.
+fn there(found: &str) -> Option<&str> {
+    match found.split([' ', '`', '"']).next().unwrap_or_default() {
+        "integer" | "floating" => None,
+        "string" => Some("a string"),
+        "boolean" => Some("true or false"),
+        "map" => Some("an object"),
+        "sequence" => Some("an array"),
+        kind => Some(kind),
     }
 }
 
@@ -176,5 +208,39 @@ pub(crate) fn required(path: &str, value: Option<&str>) -> Option<Issue> {
         None => Some(Issue::new(path, "is required")),
         Some("") => Some(Issue::new(path, "must not be empty")),
         Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[expect(dead_code, reason = "it is parsed, and that fails")]
+    struct Raw {
+        size: Option<u64>,
+        share: Option<f64>,
+        names: Option<Vec<String>>,
+        on: Option<bool>,
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_words_of_json_and_without_values() {
+        for (body, path, expected) in [
+            (r#"{"size": -1}"#, "size", "expected a whole number of at least 0"),
+            (r#"{"size": 1.5}"#, "size", "expected a whole number of at least 0"),
+            (r#"{"size": "s"}"#, "size", "expected a whole number of at least 0, found a string"),
+            (r#"{"share": {}}"#, "share", "expected a number, found an object"),
+            (r#"{"names": true}"#, "names", "expected an array, found true or false"),
+            (r#"{"names": ["a", null]}"#, "names[1]", "expected a string, found null"),
+            (r#"{"on": []}"#, "on", "expected true or false, found an array"),
+            (r#"{"on": "no, expected hunter2"}"#, "on", "expected true or false, found a string"),
+            (r#""x""#, ".", "expected an object, found a string"),
+            ("7", ".", "expected an object"),
+            ("[]", ".", "expected an object, found an array"),
+        ] {
+            let issues = parse_json::<Raw>(body.as_bytes()).unwrap_err();
+            assert_eq!(issues, [Issue::new(path, expected)], "{body}");
+        }
     }
 }

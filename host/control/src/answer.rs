@@ -15,7 +15,9 @@ use bulkhead_supervisor::{
 };
 use bulkhead_types::{ExitReason, StartPhase};
 use hyper::StatusCode;
-use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
+use hyper::header::{
+    CONNECTION, CONTENT_LENGTH, HeaderValue, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE,
+};
 
 /// A full mailbox drains by turns, which take milliseconds to minutes.
 const MAILBOX_RETRY_S: u16 = 1;
@@ -76,6 +78,14 @@ impl Refusal {
             "it is the value of BULKHEAD_CONTROL_TOKEN or server.token, else the file control-token in the host's \
              state directory",
         )
+    }
+
+    /// A ticket that opens nothing stands where the token would.
+    pub(crate) fn bad_ticket() -> Self {
+        let error = "the ticket is not good: each opens one stream, within 60 s";
+        Self::new(StatusCode::UNAUTHORIZED, error)
+            .kind("unauthorized")
+            .action("make another one with POST /tickets, or send the control token")
     }
 
     /// Desired agents are missing, and the caller wants all of them.

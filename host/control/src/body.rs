@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::StatusCode;
-use hyper::header::{CONTENT_TYPE, EXPECT, HeaderMap};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderMap};
 use tokio::time::timeout;
 
 use crate::ControlLimits;
@@ -53,7 +53,11 @@ impl<S: Sync> FromRequestParts<S> for WholeBody {
         _state: &S,
     ) -> Result<Self, Refusal> {
         let body: Self = parts.extensions.remove().unwrap_or_default();
-        if body.as_slice().is_empty() || is_json(&parts.headers) {
+        if body.as_slice().is_empty() {
+            return Ok(body);
+        }
+        as_it_is(&parts.headers)?;
+        if is_json(&parts.headers) {
             return Ok(body);
         }
         let said =
@@ -89,6 +93,7 @@ impl<S: Sync> FromRequestParts<S> for Form {
         _state: &S,
     ) -> Result<Self, Refusal> {
         let body: WholeBody = parts.extensions.remove().unwrap_or_default();
+        as_it_is(&parts.headers)?;
         if kind(&parts.headers) != "application/x-www-form-urlencoded" {
             let error = "the body must be a form (application/x-www-form-urlencoded)";
             return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error).kind("not-a-form"));
@@ -96,6 +101,18 @@ impl<S: Sync> FromRequestParts<S> for Form {
         let fields = form_urlencoded::parse(body.as_slice()).into_owned();
         Ok(Self(fields.take(MAX_FIELDS).collect()))
     }
+}
+
+/// Refuses a body that is compressed.
+pub(crate) fn as_it_is(headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut codings = headers.get_all(CONTENT_ENCODING).iter();
+    if codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Ok(());
+    }
+    let error = "the body has a Content-Encoding, and none is decoded";
+    Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error)
+        .kind("encoded")
+        .action("send the body uncompressed, without Content-Encoding"))
 }
 
 /// `application/json`, `text/json` or `application/...+json`, with any parameters.
@@ -205,13 +222,16 @@ impl Reader {
     /// Whether the end was reached within the bound.
     async fn discard<B: Body<Data = Bytes> + Unpin>(&self, mut body: B) -> bool {
         let mut left = self.limits.discard_bytes;
-        while let Some(frame) = body.frame().await {
+        loop {
+            let Ok(next) = timeout(self.limits.body_quiet, body.frame()).await else {
+                return false;
+            };
+            let Some(frame) = next else { return true };
             let Ok(frame) = frame else { return false };
             let length = frame.data_ref().map_or(0, Bytes::len);
             let Some(less) = left.checked_sub(length) else { return false };
             left = less;
         }
-        true
     }
 
     fn too_large(&self) -> Refusal {

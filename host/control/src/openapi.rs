@@ -31,7 +31,7 @@ const GENERAL: [General; 9] = [
     General::new(
         415,
         "UnsupportedMediaType",
-        "The body is not JSON by its `Content-Type` (`not-json`).",
+        "The body is not JSON by its `Content-Type` (`not-json`), or has a `Content-Encoding` (`encoded`).",
     ),
     General::new(
         431,

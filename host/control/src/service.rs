@@ -30,7 +30,7 @@ use crate::refused::Refusals;
 use crate::routed::Routed;
 use crate::routes;
 use crate::sessions::{self, Sessions};
-use crate::streams::Streams;
+use crate::streams::{self, Streams};
 use crate::town_header::TownHeader;
 
 /// When every slot is taken by a request under way.
@@ -183,7 +183,11 @@ impl Service {
             return Ok(routes::to_console());
         }
         if !is_known && !self.gate.is_open(parts.uri.path()) && !is_entrance {
-            let refusal = self.reader.refuse(Refusal::unauthorized(), &parts.headers, body).await;
+            let refusal = match streams::ticket(&parts.uri) {
+                Some(_) => Refusal::bad_ticket(),
+                None => Refusal::unauthorized(),
+            };
+            let refusal = self.reader.refuse(refusal, &parts.headers, body).await;
             let is_page = self.sessions.is_some() && sessions::is_of_console(parts.uri.path());
             return if is_page {
                 Ok(routes::to_login(&parts.method, &parts.uri))

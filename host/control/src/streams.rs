@@ -246,11 +246,15 @@ impl Streams {
 
     /// Takes the ticket of a request for a stream, if it shows one that is good.
     pub(crate) fn redeem(&self, uri: &Uri) -> bool {
-        let is_stream = uri.path() == "/ws" || is_event_stream(uri.path());
-        let query = uri.query().filter(|_| is_stream).unwrap_or_default();
-        let ticket = query.split('&').find_map(|pair| pair.strip_prefix("ticket="));
-        ticket.is_some_and(|ticket| self.0.tickets.take(ticket).is_some())
+        ticket(uri).is_some_and(|ticket| self.0.tickets.take(ticket).is_some())
     }
+}
+
+/// The ticket that a request for a stream shows, whether it is good or not.
+pub(crate) fn ticket(uri: &Uri) -> Option<&str> {
+    let is_stream = uri.path() == "/ws" || is_event_stream(uri.path());
+    let query = uri.query().filter(|_| is_stream).unwrap_or_default();
+    query.split('&').find_map(|pair| pair.strip_prefix("ticket="))
 }
 
 /// Whether server-sent events are read at a path.

@@ -24,6 +24,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::Backend;
 use crate::answer::Refusal;
+use crate::body::as_it_is;
 use crate::openapi::{Group, Operation};
 use crate::params::{Kind, NoParams, Param, Params, PathText};
 
@@ -170,6 +171,7 @@ async fn receive<B: Backend>(
     if body.is_end_stream() {
         return Ok(None);
     }
+    as_it_is(headers)?;
     let said = headers.get(CONTENT_TYPE).and_then(|said| said.to_str().ok()).unwrap_or_default();
     if said.split(';').next().unwrap_or_default().trim() != WASM {
         let error = format!("the body must be a component; its Content-Type is {said:?}");

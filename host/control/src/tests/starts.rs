@@ -25,6 +25,12 @@ fn a_body_says_that_it_is_json() {
         let header = format!("content-type: {kind}\r\n");
         assert_eq!(client.ask("POST", "/agents/start", &header, body).status, 201, "{kind}");
     }
+    let json = "content-type: application/json\r\n";
+    let plain = format!("{json}content-encoding: identity\r\n");
+    assert_eq!(client.ask("POST", "/agents/start", &plain, body).status, 201);
+    let packed = format!("{json}content-encoding: gzip\r\n");
+    let answer = client.ask("POST", "/agents/start", &packed, body);
+    assert_eq!((answer.status, &answer.json()["error_type"]), (415, &"encoded".into()));
     // What a page may send without asking first.
     for kind in [
         "text/plain",

@@ -199,7 +199,9 @@ fn a_ticket_opens_one_stream_and_nothing_else() {
     let stream = format!("/events/stream?ticket={ticket}");
     let mut reader = rig.client();
     assert!(reader.open_stream(&stream, "").starts_with("HTTP/1.1 200"));
-    assert_eq!(client.get(&stream).status, 401, "once");
+    let used = client.get(&stream);
+    assert_eq!(used.status, 401);
+    assert!(used.error().contains("each opens one stream"), "{}", used.error());
     assert_eq!(client.get("/events/stream?ticket=").status, 401);
 }
 
