@@ -183,7 +183,8 @@ impl Reader {
     }
 
     /// Refuses a request whose body is not wanted. What the client still sends is thrown away first,
-    /// so that it reads the answer and not a reset; one that waits for `100 Continue` sends nothing.
+    /// so that it reads the answer and not a reset; one that waits for `100 Continue` sends nothing. One that falls
+    /// silent has its answer before the end of its body.
     pub(crate) async fn refuse<B>(&self, refusal: Refusal, headers: &HeaderMap, body: B) -> Refusal
     where
         B: Body<Data = Bytes> + Unpin,

@@ -77,6 +77,8 @@ pub struct ControlLimits {
     pub discard_bytes: usize,
     /// From the last header byte to the last byte of the body, 30 s. Later: 408.
     pub body_read: Duration,
+    /// A refused client that sends nothing of its body for this long, 1 s, gets its answer.
+    pub body_quiet: Duration,
     /// A client that takes no byte of an answer for this long, 30 s, is disconnected.
     pub write_stall: Duration,
 }
@@ -96,6 +98,7 @@ impl Default for ControlLimits {
             bodies_bytes: 64 * 1024 * 1024,
             discard_bytes: 16 * 1024 * 1024,
             body_read: Duration::from_secs(30),
+            body_quiet: Duration::from_secs(1),
             write_stall: Duration::from_secs(30),
         }
     }

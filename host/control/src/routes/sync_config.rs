@@ -36,7 +36,7 @@ pub(super) fn operation() -> Operation {
     Operation::new(Group::Settings, "Sets the town's configuration values")
         .about(
             "They are for `host.config` and the environment of agents, and replace all earlier values: one that is not named, or is \
-             `null`, is removed. Text, numbers and booleans are accepted. Unknown fields appear in `ignored`, here and on \
+             `null`, is removed. A body without the field, as `{}`, changes nothing. The field may be named `envVars` as well. Text, numbers and booleans are accepted. Unknown fields appear in `ignored`, here and on \
              the other shared routes.",
         )
         .body::<TownConfig>(json!({"env_vars": {"model.api-key": "...", "RETIRED": null}}))

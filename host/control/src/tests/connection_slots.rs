@@ -13,7 +13,12 @@ const TOKEN: &str = "authorization: Bearer hunter2\r\n";
 
 fn rig(connections: usize) -> Rig {
     Rig::with(
-        ControlLimits { connections, probe_connections: 2, ..ControlLimits::default() },
+        ControlLimits {
+            connections,
+            probe_connections: 2,
+            body_quiet: Duration::from_secs(30),
+            ..ControlLimits::default()
+        },
         Some("hunter2"),
     )
 }

@@ -1,5 +1,7 @@
 //! Who gets in.
 
+use std::time::{Duration, Instant};
+
 use super::fake::Rig;
 use crate::ControlLimits;
 
@@ -50,6 +52,23 @@ fn a_refused_body_is_read_off_so_that_the_connection_stays_open() {
     let mut client = rig.client();
     assert_eq!(client.post("/agents/start", &"x".repeat(3_000_000)).status, 401);
     assert_eq!(client.get("/livez").status, 200);
+}
+
+#[test]
+fn a_refusal_does_not_wait_for_a_body_that_does_not_come() {
+    let rig = guarded();
+    for length in [9, 99_999_999] {
+        let mut client = rig.client();
+        let since = Instant::now();
+        let answer = client
+            .say(format!(
+                "POST /agents/start HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n{{"
+            ))
+            .hear();
+        assert_eq!((answer.status, answer.header("connection")), (401, Some("close")));
+        assert!(client.is_hung_up());
+        assert!(since.elapsed() < Duration::from_secs(10), "{length}");
+    }
 }
 
 /// What a page of another origin can make a browser send.
