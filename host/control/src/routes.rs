@@ -166,13 +166,6 @@ pub(crate) fn routes<B: Backend>() -> (Router<B>, Document) {
     (router, document)
 }
 
-/// Whether what a request began ends when its client sends no more, because a program may run for it. All others are
-/// answered: their client may have said all that it has to say.
-pub(crate) fn ends_with_its_client(path: &str) -> bool {
-    let of_agent = path.strip_prefix("/agents/").and_then(|rest| rest.split_once('/'));
-    path == "/mcp" || of_agent.is_some_and(|(_, route)| route == "exec")
-}
-
 /// The routes of the listener for probes.
 pub(crate) fn probes<B: Backend>(backend: B, services: Services) -> Routed {
     let router = Router::new()

@@ -30,7 +30,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
 use crate::ControlLimits;
-use crate::routes;
 use crate::streams::IsStream;
 
 /// The name of the header.
@@ -54,6 +53,13 @@ pub(crate) enum Lost {
     Long(usize),
     /// Newer ones took its room.
     Crowded,
+}
+
+/// Whether what a request began ends when its client sends no more, because a program may run for it. All others are
+/// answered: their client may have said all that it has to say.
+fn ends_with_its_client(path: &str) -> bool {
+    let of_agent = path.strip_prefix("/agents/").and_then(|rest| rest.split_once('/'));
+    path == "/mcp" || of_agent.is_some_and(|(_, route)| route == "exec")
 }
 
 impl TownHeader {
@@ -311,7 +317,7 @@ impl Framing {
         };
         scan.watch = match () {
             () if is_upgrade => Watch::Off,
-            () if routes::ends_with_its_client(request.uri().path()) => Watch::End,
+            () if ends_with_its_client(request.uri().path()) => Watch::End,
             () => Watch::Answer,
         };
         scan.taken_bytes = 0;

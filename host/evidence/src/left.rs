@@ -14,7 +14,7 @@ use crate::agents::{self, AgentHistory, Agents};
 use crate::digest::Digest;
 use crate::document::{self, Head, Kind};
 use crate::sink::Sink;
-use crate::{Fault, Name};
+use crate::{Fault, Name, Settings};
 
 /// What earlier runs left.
 #[derive(Debug, Default)]
@@ -145,4 +145,9 @@ fn merged(records: impl Iterator<Item = Arc<CrashRecord>>) -> Vec<Arc<CrashRecor
         (one.crashed_at, &one.crash_id).cmp(&(other.crashed_at, &other.crash_id))
     });
     records
+}
+
+/// Asks the sink for what a boot asks it, and changes nothing. How many runs it knows of.
+pub async fn look(settings: &Settings) -> Result<u64, Fault> {
+    Ok(Left::fetch(&Sink::new(settings)?, &settings.name).await?.epoch)
 }

@@ -42,10 +42,10 @@ mod worker;
 pub use agents::{AgentHistory, ROOM};
 pub use bulkhead_bucket::{Name, NameError, S3};
 pub use fault::{Cause, Fault};
+pub use left::look;
 pub use left::{Left, LeftRun};
 pub use outbox::Figures;
 pub use settings::{Address, AddressError, Settings};
-pub use sink::look;
 pub use worker::{Content, Evidence, Notice, ThisRun};
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ mod s3;
 
 use bytes::Bytes;
 
-use crate::{Address, Fault, Left, Name, Settings};
+use crate::{Address, Fault, Name, Settings};
 
 /// The one seam: whole documents in and out.
 pub(crate) enum Sink {
@@ -50,9 +50,4 @@ impl Sink {
             Self::File(directory) => directory.get(name, document).await,
         }
     }
-}
-
-/// Asks the sink for what a boot asks it, and changes nothing. How many runs it knows of.
-pub async fn look(settings: &Settings) -> Result<u64, Fault> {
-    Ok(Left::fetch(&Sink::new(settings)?, &settings.name).await?.epoch)
 }
