@@ -166,7 +166,10 @@ fn a_program_gets_the_documents_of_the_api() {
     assert_eq!(events, served("/agents/one/events?after=2"));
 
     let whole = person.says(&["status", "--json"]).json();
-    assert_eq!(fields(&whole), ["agents", "health", "memory", "missing", "ready"]);
+    assert_eq!(
+        fields(&whole),
+        ["agents", "evidence", "health", "memory", "missing", "ready", "ship"]
+    );
     assert_eq!((&whole["ready"], &whole["agents"][0]["agentId"]), (&true.into(), &"one".into()));
     assert_eq!(fields(&whole["health"]), fields(&served("/health")));
     let stopped = person.says(&["stop", "one", "nobody", "--json"]);

@@ -11,6 +11,7 @@ use bulkhead_types::{AgentId, ExitReason, ExitSummary, Incarnation, RestartState
 use crate::actor::StartTask;
 use crate::container::Container;
 use crate::handle::AgentHandle;
+use crate::left_mail::Over;
 use crate::order::{AgentScope, AgentSlot, StartOrder};
 use crate::refusal::StartError;
 use crate::slot::{Admitted, Slot, StartIntent, Stopped};
@@ -75,6 +76,7 @@ impl Agent {
         let admitted = self.slot.admit(&intent, may_begin, || task.incarnation(None, 1))?;
         Ok(match admitted {
             Admitted::Reserved { ticket, entry, superseded } => {
+                self.scope.left_mail.reopen();
                 task.spawn(entry.clone(), ticket, deadline);
                 if let Some(superseded) = superseded {
                     superseded.stop(ShutdownReason::Superseded, "start");
@@ -93,6 +95,9 @@ impl Agent {
     /// Asks everything to end that there is of the agent. [`Agent::gone`] waits for it.
     pub fn order_stop(&self, reason: ShutdownReason, by: &str) -> Ending {
         let ending = self.end(|agent| agent.stop(reason, by));
+        if matches!(reason, ShutdownReason::Stopped | ShutdownReason::Drained) {
+            self.end_left_mail();
+        }
         if reason == ShutdownReason::Stopped {
             // While it winds down, so that nobody waits for it afterwards.
             let upto = ending.0.upto;
@@ -133,13 +138,16 @@ impl Agent {
     }
 
     /// Nobody takes over what starts left, unless there is one again.
-    fn give_up_left_mail(&self) {
-        if !self.slot.is_vacant() {
-            return;
+    pub fn give_up_left_mail(&self) {
+        if self.slot.is_vacant() {
+            self.end_left_mail();
         }
-        let drains = self.container.is_draining();
-        let reason = if drains { ExitReason::Drained } else { ExitReason::Stopped };
-        let messages = self.scope.left_mail.give_up(reason, drains);
+    }
+
+    fn end_left_mail(&self) {
+        let is_for_next_run = self.container.is_draining();
+        let reason = if is_for_next_run { ExitReason::Drained } else { ExitReason::Stopped };
+        let messages = self.scope.left_mail.give_up(Over { reason, is_for_next_run });
         if messages > 0 {
             tracing::warn!(agent = %self.id, messages, "messages that waited for its next start are not delivered");
         }

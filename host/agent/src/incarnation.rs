@@ -78,6 +78,8 @@ pub(crate) struct StartContext {
     pub adopted: OnceLock<Arc<JournalSlot>>,
     /// What its starts leave to the next one.
     pub left_mail: Arc<LeftMail>,
+    /// It replaces another one or has taken over what one left, and has not been running since.
+    pub inherits: AtomicBool,
     /// The last message that was set aside.
     pub set_aside: Mutex<Option<MessageSetAside>>,
     pub settings: LiveSettings,

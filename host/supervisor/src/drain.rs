@@ -214,7 +214,9 @@ impl<'a> Drain<'a> {
     async fn end_by(&mut self, deadline: Instant, order: impl Fn(&Agent) -> Ending) {
         for round in 0.. {
             let agents: Vec<_> = self.supervisor.0.registry.all();
-            let agents: Vec<_> = agents.into_iter().filter(|agent| !agent.is_vacant()).collect();
+            let (vacant, agents): (Vec<_>, Vec<_>) =
+                agents.into_iter().partition(|agent| agent.is_vacant());
+            vacant.iter().for_each(|agent| agent.give_up_left_mail());
             if agents.is_empty() || (round > 0 && Instant::now() >= deadline) {
                 break;
             }

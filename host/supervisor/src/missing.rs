@@ -22,6 +22,11 @@ impl Desired {
         self.0.lock().extend(agents);
     }
 
+    /// It came up: what kept it from a start before is the past.
+    pub(crate) fn came_up(&self, id: &AgentId) {
+        self.0.lock().entry(id.clone()).and_modify(|error| *error = None);
+    }
+
     /// Somebody asked for its end. Says whether it was desired.
     pub(crate) fn remove(&self, id: &AgentId) -> bool {
         self.0.lock().remove(id).is_some()

@@ -107,6 +107,7 @@ impl Inner {
         if let Some(agent) = self.agents.remove(id) {
             self.forgotten = self.forgotten.max(agent.last().0);
             agent.ring.close();
+            agent.give_up_left_mail();
         }
     }
 }

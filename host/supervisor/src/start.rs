@@ -65,6 +65,7 @@ impl Supervisor {
         let (asked, kept) = (Arc::clone(&admitted.spec), admitted.admission == Admission::Kept);
         let started = self.0.wait_for(admitted).await;
         let (agent, created) = started.inspect_err(|_| self.0.registry.forget_if_nothing(&id))?;
+        self.0.desired.came_up(&id);
         self.0.remember_mayor(&agent);
         // It was being written while the agent started.
         let durable = self.0.durable(Some(&agent.spec().role)).await.map_err(|reason| {

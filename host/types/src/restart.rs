@@ -264,6 +264,10 @@ impl RestartState {
         if lived >= if evicted { rules.window.max(rules.healthy) } else { rules.healthy } {
             self.streak = 0;
         }
+        if end.excused && end.reason == ExitReason::Completed {
+            // It had nothing to do. The next message should not find it in a long backoff.
+            self.streak = 0;
+        }
         let now = end.at;
         self.remember(end, rules);
         if let Some((why, message)) = self.hopeless(rules) {

@@ -1,6 +1,7 @@
 //! The end of an incarnation, also when its task could not report it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bulkhead_runtime::{PendingDump, TrappedStore};
@@ -79,10 +80,11 @@ impl Actor<'_> {
     }
 
     /// Whether what waits is for the next start, should this one not be restarted: another one replaces it, or it never had
-    /// any of it because its start failed, where it had no workspace or had replaced another.
+    /// any of it because its start failed, where it had no workspace or what waits was another's.
     fn leaves_mail(&self, exit: &Exit) -> bool {
+        let inherits = self.state.start.inherits.load(Relaxed);
         let is_failed_start =
-            exit.phase == Phase::Workspace || self.displaces && exit.phase.is_of_start();
+            exit.phase == Phase::Workspace || inherits && exit.phase.is_of_start();
         let is_asked_for = self.state.stop_order().is_some() || self.container.is_draining();
         self.state.is_replaced() || is_failed_start && !is_asked_for
     }

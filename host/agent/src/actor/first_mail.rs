@@ -1,6 +1,7 @@
 //! What a start begins with: its prompt, and what an earlier run of the host left of its agent.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bulkhead_store::journal::{Kept, KeptPrompt, PromptMark, Takes};
 use bulkhead_types::{Determinism, Exit, ExitReason, Message, Phase, Sender};
@@ -86,6 +87,7 @@ impl Actor<'_> {
     pub(super) fn adopt_left_mail(&self) {
         let (start, Left { mail, journal }) =
             (&self.state.start, self.state.start.left_mail.take());
+        start.inherits.fetch_or(!mail.is_empty(), Relaxed);
         start.mailbox.adopt(mail);
         if let Some(journal) = journal {
             let _ = start.adopted.set(journal);

@@ -3,6 +3,7 @@
 //! incarnation before is gone. An incarnation that is up and is what the start asks for is joined instead.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bulkhead_log::now;
 use bulkhead_runtime::{LoadError, ShutdownReason};
@@ -115,7 +116,13 @@ impl Actor<'_> {
         if let Some(up) = self.task.slot.join(ticket) {
             return Err(GivenUp::Joined(up));
         }
-        self.check_workspace().await?;
+        let (mut stop, deadline) = (self.stop.clone(), self.deadline);
+        tokio::select! {
+            biased;
+            checked = self.check_workspace() => checked?,
+            _ = stop_ordered(&mut stop) => return Err(superseded().into()),
+            () = sleep_until(deadline) => return Err(self.too_late().into()),
+        }
         self.check_held()?;
         let commitment = self.commit()?;
         self.acquire_slot(ticket).await?;
@@ -186,6 +193,7 @@ impl Actor<'_> {
             Err(NotReady::Quarantined(restarts)) => return Err(StartError::from(*restarts).into()),
         };
         self.displaces = holder.is_some() || backoff.is_some();
+        self.state.start.inherits.fetch_or(self.displaces, Relaxed);
         if let Some(holder) = holder {
             holder.stop(ShutdownReason::Superseded, "start");
         }

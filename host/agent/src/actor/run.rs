@@ -1,6 +1,7 @@
 //! The task of a start, from its reservation to the end of its last incarnation.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::time::Instant;
 
@@ -78,6 +79,7 @@ impl Actor<'_> {
             Ok((incarnation, ())) => {
                 self.clear_in_flight();
                 self.reporter.running(self.timings);
+                self.state.start.inherits.store(false, Relaxed);
                 // Nobody waits for the disk here.
                 self.record_use().await;
                 self.serve(incarnation).await

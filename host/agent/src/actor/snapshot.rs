@@ -193,7 +193,13 @@ impl Actor<'_> {
         if self.state.start.upgrade.is_on_trial() && next != Next::Done {
             let attempt;
             (instance, attempt) = self.last_snapshot(instance, TAKING).await?;
-            if let Some(why) = attempt.why_not() {
+            if attempt == Attempt::NoRoom {
+                // The host's affair: the next turn proves it.
+                return Ok((instance, ()));
+            }
+            // Another order may have come meanwhile, and then nothing is left to go back to.
+            let why_not = attempt.why_not().filter(|_| self.state.start.upgrade.is_on_trial());
+            if let Some(why) = why_not {
                 let text = format!("its state could not be kept: {why}");
                 let mut exit = Exit::new(ExitReason::GuestError, Phase::Snapshot, text);
                 exit.code = Some(NOT_KEPT.into());

@@ -72,6 +72,7 @@ impl StartTask {
             journal: OnceLock::new(),
             adopted: OnceLock::new(),
             left_mail: Arc::clone(left_mail),
+            inherits: AtomicBool::new(false),
             set_aside: Mutex::default(),
             credentials: Credentials::new(&spec, record),
             settings: LiveSettings::new(&spec, Arc::clone(&container.town_values), changed),
