@@ -102,6 +102,35 @@ async fn what_waits_stays_for_the_next_start_when_the_replacement_fails() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_waits_stays_through_every_start_that_never_runs() {
+    // Three in a row of one that is retried are a quarantine.
+    for (policy, starts) in [(RestartPolicy::Temporary, 3), (RestartPolicy::Transient, 1)] {
+        let rig = Rig::new();
+        rig.engine.plan(Op::Handle, [takes(SECOND)]);
+        let first = rig.running(spec()).await;
+        let turn = rig.send(&first, "m1");
+        rig.engine.reached("handle 1 m1 1").await;
+        let waiting = rig.send(&first, "m2");
+        rig.engine.plan(Op::Start, [fails(), fails(), fails()]);
+        for n in 0..starts {
+            let restart = RestartRules { policy, ..RestartRules::default() };
+            let broken = AgentSpec { restart, ..other(&n.to_string()) };
+            rig.start(broken).started().await.unwrap_err();
+            let end = match policy {
+                RestartPolicy::Transient => AgentState::Quarantined,
+                _ => AgentState::Failed,
+            };
+            rig.shows(end).await;
+        }
+        assert!(finished(turn.report.await));
+        rig.running(other("next")).await;
+        assert!(finished(waiting.report.await), "{policy:?}");
+        assert_eq!(turns(&rig), ["handle 1 m1 1", "handle 5 m2 1"], "{policy:?}");
+        assert_eq!(undelivered(&rig), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_start_that_cannot_have_its_workspace_leaves_what_runs_and_what_waits_alone() {
     let rig = Rig::new();
     rig.engine.plan(Op::Handle, [takes(SECOND)]);
