@@ -308,7 +308,9 @@ impl Framing {
     /// hyper has read a head: gives the request what was taken out of that, and says where the next one begins.
     pub(crate) fn begin<B: Body>(&self, request: &mut Request<B>) {
         let mut scan = self.scan.lock();
-        let is_upgrade = request.extensions().get::<OnUpgrade>().is_some();
+        // Clients offer HTTP/2 with the same header, on any route, and no answer takes that up.
+        let is_upgrade =
+            request.uri().path() == "/ws" && request.extensions().get::<OnUpgrade>().is_some();
         scan.at = match request.body().size_hint().exact() {
             _ if is_upgrade || scan.at != At::Whole => At::Elsewhere,
             Some(0) => At::RequestLine(false),

@@ -14,9 +14,17 @@ fn post(path: &str, body: &str) -> String {
     )
 }
 
+/// What clients say that would speak HTTP/2 with a server that has it.
+const OFFERS_HTTP2: &str =
+    "connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\nhost:";
+
 fn run_a_program(rig: &Rig) -> Client {
+    run(rig, post("/agents/a/exec", r#"{"program":"hang"}"#))
+}
+
+fn run(rig: &Rig, request: String) -> Client {
     let mut client = rig.client();
-    client.say(post("/agents/a/exec", r#"{"program":"hang"}"#));
+    client.say(request);
     rig.backend.await_gated_start();
     client
 }
@@ -60,6 +68,25 @@ fn a_program_ends_with_its_client_and_an_idle_connection_with_its_side() {
     let since = Instant::now();
     assert!(idle.close_its_side().is_hung_up());
     assert!(since.elapsed() < Duration::from_secs(5), "it is no matter of a time that runs out");
+}
+
+#[test]
+fn an_offer_of_http2_changes_nothing() {
+    let rig = Rig::start();
+    let program = post("/agents/a/exec", r#"{"program":"hang"}"#);
+    let mut client = run(&rig, program.replace("host:", OFFERS_HTTP2));
+    client.close_its_side();
+    rig.backend.await_abandoned_start();
+    assert!(client.is_hung_up());
+    // It is answered, and so is what comes behind it.
+    let mut client = rig.client();
+    let request = post("/agents/a/message?wait=10000", r#"{"prompt":"hello"}"#);
+    client.say(request.replace("host:", OFFERS_HTTP2));
+    assert_eq!(client.hear().status, 200);
+    assert_eq!(client.get("/livez").status, 200);
+    client.say("GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n".replace("host:", OFFERS_HTTP2));
+    assert_eq!(client.close_its_side().hear().status, 200);
+    assert!(client.is_hung_up());
 }
 
 #[test]
