@@ -147,6 +147,10 @@ fn a_message_is_answered_as_the_model_speaks_and_an_agent_is_stopped_and_started
     town.host.client().ask("wren", "from elsewhere");
     driver.wait_for_text("#turn-text", "from elsewhere");
     driver.wait_for_text("#turn-state", "over: idle");
+    // Events have the beginning of a long one only.
+    driver.run("document.getElementById('text').value = 'coo '.repeat(5000) + 'the end';");
+    driver.click("#message button");
+    driver.wait_for_text("#turn-text", "the end");
     driver.write("#text", "later");
     driver.click("button[formaction]");
     driver.wait_for_text("#status", "The nudge waits");

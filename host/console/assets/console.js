@@ -7,6 +7,8 @@
   const POLL_MS = 5000;
   const SOON_MS = 700;
   const MAX_CHARS = 200000;
+  // An event has 16 KiB of a reply at most, and no half of a character.
+  const CUT_BYTES = 16 * 1024 - 3;
 
   const say = (text) => {
     if (status) status.textContent = text;
@@ -103,9 +105,10 @@
   const part = (id) => document.getElementById(id);
   let message = null;
   let shown = 0;
-  // Whether the turn that is shown has ended, and whether its text came with the end.
+  // Whether the turn that is shown has ended, whether its text came with the end, and whether that may be the beginning of it only.
   let over = false;
   let whole = false;
+  let cut = false;
 
   const add = (id, text) => {
     const place = part(id);
@@ -123,16 +126,24 @@
   const begin = (id) => {
     message = id;
     shown = 0;
-    over = whole = false;
+    over = whole = cut = false;
     for (const place of ["turn-text", "turn-reasoning-text", "turn-tools"]) part(place).replaceChildren();
     part("turn-reasoning").hidden = true;
     part("turn").hidden = false;
     part("turn-state").textContent = id ? "Turn of message " + id + "." : "Between turns.";
   };
 
+  const clear = () => {
+    shown -= part("turn-text").textContent.length;
+    part("turn-text").replaceChildren();
+    whole = cut = false;
+  };
+
   const delta = (frame) => {
     const id = frame.messageId ?? null;
     if (part("turn").hidden || id !== message) begin(id);
+    // All of it comes now.
+    if (cut && frame.deltas.some((one) => one.kind === "text")) clear();
     // The last words may come behind the end.
     if (whole) return;
     for (const one of frame.deltas) {
@@ -154,11 +165,13 @@
   };
 
   // A turn has ended, of a message from here or from elsewhere. What was not shown as it came is shown now.
-  const finish = ({ messageId, outcome, reply, error }) => {
+  const finish = ({ messageId, outcome, reply, error }, isCut = false) => {
     if (part("turn").hidden || messageId !== message) begin(messageId);
+    if (cut && !isCut) clear();
     if (!part("turn-text").hasChildNodes()) {
       add("turn-text", reply ?? error ?? "(an answer without a text)");
       whole = true;
+      cut = isCut;
     }
     over = true;
     part("turn-state").textContent = "Turn of message " + messageId + ", over: " + (outcome ?? "failed") + ".";
@@ -166,7 +179,7 @@
 
   const happened = ({ event, data }) => {
     if (event === "agent.turn") {
-      finish(data);
+      finish(data, new TextEncoder().encode(data.reply ?? "").length >= CUT_BYTES);
     } else if (event === "agent.exit" && !part("turn").hidden && !over) {
       over = true;
       part("turn-state").textContent = (message ? "Turn of message " + message + ", over: " : "Over: ") +
