@@ -153,6 +153,8 @@ pub fn begin(opened: Opened, database: &Arc<Database>, sink: SharedSink) -> Resu
         Notice::Shipping { down } => {
             sink.record(Event::ShipAvailable(ShipAvailable { down_ms: millis(down) }))
         }
+        Notice::Untidy { error } => tracing::warn!(%error, "what was shipped is not put in order"),
+        Notice::Tidy => tracing::info!("what was shipped is in order again"),
         // The init process says the rest.
         Notice::Fenced { .. } => bulkhead_fence::close(),
     };

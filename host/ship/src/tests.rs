@@ -198,6 +198,16 @@ impl Copy {
         drop(database);
     }
 
+    /// The next notice, but for those of the head of a copy that may be on its way.
+    fn about_shipping(&self) -> Notice {
+        loop {
+            match self.notices.recv_timeout(PATIENCE).unwrap() {
+                Notice::Untidy { .. } | Notice::Tidy => {}
+                notice => return notice,
+            }
+        }
+    }
+
     #[track_caller]
     fn is_fenced(&self) {
         let until = Instant::now() + PATIENCE;
@@ -431,8 +441,7 @@ fn what_waits_too_long_is_said_and_shipped_when_the_place_is_back() {
     let (place, away) = (world.dir.path().join("place"), world.dir.path().join("away"));
     fs::rename(&place, &away).unwrap();
     first.change("other", began(1));
-    let next = || first.notices.recv_timeout(PATIENCE).unwrap();
-    let notice = next();
+    let notice = first.about_shipping();
     assert!(matches!(notice, Notice::Failing { .. }), "{notice:?}");
     let error = first.shipped(Duration::from_millis(50)).unwrap_err();
     assert!(error.to_string().contains("place"), "{error}");
@@ -440,8 +449,7 @@ fn what_waits_too_long_is_said_and_shipped_when_the_place_is_back() {
     assert!(figures.failing.is_some_and(|why| why.contains("place")) && !figures.lag.is_zero());
     fs::rename(&away, &place).unwrap();
     first.shipped(PATIENCE).unwrap();
-    // The head of the first copy may have been on its way, and is tried again after what waited.
-    let notice = next();
+    let notice = first.about_shipping();
     assert!(matches!(notice, Notice::Shipping { .. }), "{notice:?}");
     assert!(first.outbox.figures().lag.is_zero());
     first.end();

@@ -45,6 +45,13 @@ pub enum Notice {
         /// How long it was not.
         down: Duration,
     },
+    /// All is shipped, and what is old cannot be put away: it takes room, and readers have more to read. It is tried again.
+    Untidy {
+        /// Why.
+        error: ShipError,
+    },
+    /// What was old is put away.
+    Tidy,
     /// Another copy of the town writes the log: this process must do nothing any more that others can see. Nothing is shipped
     /// after it.
     Fenced {
@@ -75,6 +82,7 @@ struct Worker {
     bytes: u64,
     copy_bytes: u64,
     failing_since: Option<Instant>,
+    untidy: bool,
     /// A copy that the head does not lead to yet. Readers only have more to read meanwhile.
     head_due: Option<HeadDue>,
     /// An old segment that could not be removed is tried again.
@@ -137,6 +145,7 @@ impl Opened {
             bytes: 0,
             copy_bytes: 0,
             failing_since: None,
+            untidy: false,
             head_due: None,
             removes_again: None,
         };
@@ -241,15 +250,14 @@ impl Worker {
     async fn remove_oldest(&mut self) -> Result<(), ShipError> {
         match self.log.remove_oldest().await {
             Ok(()) => {
-                if self.removes_again.take().is_some() && self.head_due.is_none() {
-                    self.is_well();
-                }
+                self.removes_again = None;
+                self.is_tidy();
                 Ok(())
             }
             // It takes room, and nothing else.
             Err(error) if error.may_pass() => {
                 self.removes_again = Some(self.removes_again.unwrap_or_else(Again::now).later());
-                self.fail(error);
+                self.is_untidy(error);
                 Ok(())
             }
             Err(error) => Err(error),
@@ -301,15 +309,13 @@ impl Worker {
         let Some(due) = self.head_due.take() else { return Ok(()) };
         match self.log.begin_at(&due.first).await {
             Ok(()) => {
-                if self.removes_again.is_none() {
-                    self.is_well();
-                }
+                self.is_tidy();
                 Ok(())
             }
             // What is shipped is shipped.
             Err(error) if error.may_pass() => {
                 self.head_due = Some(HeadDue { again: due.again.later(), ..due });
-                self.fail(error);
+                self.is_untidy(error);
                 Ok(())
             }
             Err(error) => Err(error),
@@ -338,9 +344,7 @@ impl Worker {
             sleep(pause).await;
             pause = (pause * 2).min(AGAIN.1);
         }
-        if self.head_due.is_none() && self.removes_again.is_none() {
-            self.is_well();
-        }
+        self.is_well();
         self.outbox.is_shipped(made.bytes.len(), through);
         Ok(made)
     }
@@ -357,6 +361,19 @@ impl Worker {
         if self.failing_since.is_none() {
             self.failing_since = Some(Instant::now());
             (self.notify)(Notice::Failing { error });
+        }
+    }
+
+    fn is_tidy(&mut self) {
+        let is_tidy = self.head_due.is_none() && self.removes_again.is_none();
+        if is_tidy && std::mem::take(&mut self.untidy) {
+            (self.notify)(Notice::Tidy);
+        }
+    }
+
+    fn is_untidy(&mut self, error: ShipError) {
+        if !std::mem::replace(&mut self.untidy, true) {
+            (self.notify)(Notice::Untidy { error });
         }
     }
 }
