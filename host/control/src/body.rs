@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use bytes::{Bytes, BytesMut};
@@ -172,7 +173,7 @@ impl Reader {
             Ok(Err(refusal)) => refusal,
             Err(_) => return Err(self.too_slow()),
         };
-        Err(self.refuse(refusal, &HeaderMap::new(), body).await)
+        Err(self.behind(refusal, body, self.limits.body_pause).await)
     }
 
     /// The same with a lower bound on its bytes.
@@ -195,7 +196,15 @@ impl Reader {
         if headers.contains_key(EXPECT) {
             return refusal.closing();
         }
-        match timeout(self.limits.body_read, self.discard(body)).await {
+        self.behind(refusal, body, self.limits.body_quiet).await
+    }
+
+    /// The refusal when the rest of the body was thrown away. `quiet`: how long its first byte may take.
+    async fn behind<B>(&self, refusal: Refusal, body: B, quiet: Duration) -> Refusal
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        match timeout(self.limits.body_read, self.discard(body, quiet)).await {
             Ok(true) => refusal,
             _ => refusal.closing(),
         }
@@ -221,10 +230,14 @@ impl Reader {
     }
 
     /// Whether the end was reached within the bound.
-    async fn discard<B: Body<Data = Bytes> + Unpin>(&self, mut body: B) -> bool {
+    async fn discard<B: Body<Data = Bytes> + Unpin>(
+        &self,
+        mut body: B,
+        mut quiet: Duration,
+    ) -> bool {
         let mut left = self.limits.discard_bytes;
         loop {
-            let Ok(next) = timeout(self.limits.body_quiet, body.frame()).await else {
+            let Ok(next) = timeout(quiet, body.frame()).await else {
                 return false;
             };
             let Some(frame) = next else { return true };
@@ -232,6 +245,7 @@ impl Reader {
             let length = frame.data_ref().map_or(0, Bytes::len);
             let Some(less) = left.checked_sub(length) else { return false };
             left = less;
+            quiet = self.limits.body_pause;
         }
     }
 
@@ -267,8 +281,11 @@ fn broken(error: impl std::fmt::Display) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use axum::response::IntoResponse;
+    use futures_util::StreamExt;
     use http_body::Frame;
     use http_body_util::{Full, StreamBody};
+    use hyper::header::CONNECTION;
 
     use super::*;
 
@@ -315,7 +332,30 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_thrown_away_is_bounded_too() {
-        assert!(reader().discard(streamed(4)).await);
-        assert!(!reader().discard(streamed(5)).await);
+        let quiet = Duration::from_secs(1);
+        assert!(reader().discard(streamed(4), quiet).await);
+        assert!(!reader().discard(streamed(5), quiet).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_has_begun_may_pause() {
+        let paused = |seconds: &'static [u64]| {
+            let chunks = futures_util::stream::iter(seconds).then(|seconds| async {
+                tokio::time::sleep(Duration::from_secs(*seconds)).await;
+                Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from_static(b"1234")))
+            });
+            Box::pin(StreamBody::new(chunks))
+        };
+        let closes = |refusal: Refusal| refusal.into_response().headers().contains_key(CONNECTION);
+        let reader = &reader();
+        let is_read = |seconds| async move {
+            !closes(reader.refuse(reader.too_large(), &HeaderMap::new(), paused(seconds)).await)
+        };
+        assert!(is_read(&[0, 9, 9]).await);
+        assert!(!is_read(&[0, 11]).await);
+        assert!(!is_read(&[2, 0]).await);
+        // The bytes before one too many count.
+        let refusal = reader.read(&HeaderMap::new(), paused(&[0, 0, 0, 9])).await.err().unwrap();
+        assert!(refusal.status == 413 && !closes(refusal));
     }
 }

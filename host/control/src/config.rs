@@ -79,6 +79,8 @@ pub struct ControlLimits {
     pub body_read: Duration,
     /// A refused client that sends nothing of its body for this long, 1 s, gets its answer.
     pub body_quiet: Duration,
+    /// The same inside a body, 10 s: a client that sends one does not read yet, and would see a reset.
+    pub body_pause: Duration,
     /// A client that takes no byte of an answer for this long, 30 s, is disconnected.
     pub write_stall: Duration,
 }
@@ -99,6 +101,7 @@ impl Default for ControlLimits {
             discard_bytes: 16 * 1024 * 1024,
             body_read: Duration::from_secs(30),
             body_quiet: Duration::from_secs(1),
+            body_pause: Duration::from_secs(10),
             write_stall: Duration::from_secs(30),
         }
     }

@@ -16,7 +16,7 @@ fn rig(connections: usize) -> Rig {
         ControlLimits {
             connections,
             probe_connections: 2,
-            body_quiet: Duration::from_secs(30),
+            body_pause: Duration::from_secs(30),
             ..ControlLimits::default()
         },
         Some("hunter2"),

@@ -62,7 +62,7 @@ fn a_refusal_does_not_wait_for_a_body_that_does_not_come() {
         let since = Instant::now();
         let answer = client
             .say(format!(
-                "POST /agents/start HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n{{"
+                "POST /agents/start HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n"
             ))
             .hear();
         assert_eq!((answer.status, answer.header("connection")), (401, Some("close")));
