@@ -184,7 +184,11 @@ impl Traces<'_> {
             return judge(own, &now);
         }
         let baseline = end.map_or_else(MemoryFigures::default, |end| end.counters_before.clone());
-        let judged = judge_without_box(&self.missing(run), baseline, &now);
+        let missing = self.missing(run);
+        let mut judged = judge_without_box(&missing, baseline, &now);
+        if matches!(missing, Missing::Elsewhere { .. }) {
+            judged.evidence.extend(self.damaged_sentence());
+        }
         PreviousRun { previous_run_id: run.map(|run| run.run_id.clone()), ..judged }
     }
 
@@ -244,14 +248,19 @@ impl Traces<'_> {
                 "the state directory was used by earlier runs, but has no black box".into(),
             ),
             (None, Found::Nothing) if self.restored.is_some() => {
-                Missing::Elsewhere { ended: self.restored == Some(true) }
+                // What cannot be read may be of a run after the one that shipped.
+                let ended = self.restored == Some(true) && self.damaged.is_empty();
+                Missing::Elsewhere { ended }
             }
-            (None, Found::Nothing) if !self.damaged.is_empty() => Missing::Lost(format!(
-                "an earlier run left evidence at the sink that cannot be read: {}",
-                self.damaged.join("; ")
-            )),
-            (None, Found::Nothing) => Missing::NoRun,
+            (None, Found::Nothing) => self.damaged_sentence().map_or(Missing::NoRun, Missing::Lost),
         }
+    }
+
+    fn damaged_sentence(&self) -> Option<String> {
+        let damaged = self.damaged.join("; ");
+        (!damaged.is_empty()).then(|| {
+            format!("an earlier run left evidence at the sink that cannot be read: {damaged}")
+        })
     }
 }
 

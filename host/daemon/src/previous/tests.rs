@@ -324,17 +324,23 @@ fn of_a_run_whose_disk_is_gone_its_digest_at_the_sink_counts() {
 #[test]
 fn evidence_that_is_damaged_is_a_sign_of_a_run_where_there_is_no_other() {
     let dir = tempfile::tempdir().unwrap();
-    let judge = |damaged: &[String]| {
+    let judge_restored = |damaged: &[String], restored| {
         let (runs, boxes) = (Runs::read(dir.path()), blackbox::left(dir.path()));
         let found = blackbox::read(dir.path());
-        let traces = Traces { damaged, ..of_disk(&found, &boxes, &runs) };
+        let traces = Traces { damaged, restored, ..of_disk(&found, &boxes, &runs) };
         Before::judge(&traces, &Kernel::here()).run().clone()
     };
+    let judge = |damaged: &[String]| judge_restored(damaged, None);
     let damaged = ["run-1.json is half-written or damaged".to_owned()];
     assert_eq!(judge(&[]).cause, Cause::None);
     let judged = judge(&damaged);
     assert_eq!((judged.cause, judged.confidence), (Cause::Lost, Confidence::High));
     assert!(judged.evidence[0].ends_with("run-1.json is half-written or damaged"), "{judged:#?}");
+    // It may be of a run after the one that shipped its end.
+    assert_eq!(judge_restored(&[], Some(true)).cause, Cause::Clean);
+    let judged = judge_restored(&damaged, Some(true));
+    assert_eq!((judged.cause, judged.confidence), (Cause::Lost, Confidence::Medium));
+    assert!(judged.evidence[1].ends_with("run-1.json is half-written or damaged"), "{judged:#?}");
     boot(dir.path(), "a", &[], Some(RunState::Clean));
     assert_eq!(judge(&damaged).cause, Cause::Clean, "the disk knows more");
 }
