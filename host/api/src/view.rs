@@ -75,7 +75,7 @@ pub struct Readiness {
     /// The epoch of the lease that the host runs under, where it runs under one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_epoch: Option<u64>,
-    /// Present while the state of the town cannot be shipped: for how long something waits, and why.
+    /// Present while the state of the town is not shipped: for how long something waits, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ship: Option<Stuck>,
     /// Present while the evidence sink takes nothing.

@@ -226,6 +226,7 @@ impl Follower for Outbox {
             segments: state.segments,
             bytes: state.sent_bytes,
             lag: since.map_or(Duration::ZERO, |since| since.elapsed()),
+            is_first_due: *self.shipped.borrow() == 0,
             failing: state.failing.as_deref().map(Arc::from),
         }
     }

@@ -130,10 +130,19 @@ fn roles(counts: &Counts) -> Vec<RoleMetrics> {
 pub struct Outgoing {
     /// Some role has `durable = "fleet"`.
     pub is_promised: bool,
-    /// The state of the town cannot be shipped.
+    /// The state of the town is not shipped: the last try failed, it takes long, or what is promised was not begun.
     pub ship: Option<Stuck>,
     /// The evidence sink takes nothing.
     pub evidence: Option<Stuck>,
+}
+
+/// A commit that waits so long to be shipped is stuck, whatever the reason: a call may hang without an error.
+const SHIP_LAG: Duration = Duration::from_secs(30);
+
+fn stuck(of: FollowerFigures, is_promised: bool) -> Option<Stuck> {
+    let FollowerFigures { lag, is_first_due, failing, .. } = of;
+    let is_stuck = failing.is_some() || lag > SHIP_LAG || (is_first_due && is_promised);
+    is_stuck.then(|| Stuck { for_ms: millis(lag), error: failing.as_deref().map(str::to_owned) })
 }
 
 impl Supervisor {
@@ -141,13 +150,11 @@ impl Supervisor {
     pub fn outgoing(&self) -> Outgoing {
         let Inner { container, config, .. } = &*self.0;
         let ship = container.database.follower().map(|follower| follower.figures());
-        let ship = ship.and_then(|of| {
-            of.failing.map(|why| Stuck { for_ms: millis(of.lag), error: Some(why.to_string()) })
-        });
+        let is_promised = config.catalog.roles.values().any(|role| role.durable_in_fleet);
         let sink = container.crashes.stats().sink.and_then(|sink| sink.failing);
         Outgoing {
-            is_promised: config.catalog.roles.values().any(|role| role.durable_in_fleet),
-            ship,
+            is_promised,
+            ship: ship.and_then(|of| stuck(of, is_promised)),
             evidence: sink.map(|since| Stuck { for_ms: millis(since), error: None }),
         }
     }
@@ -220,5 +227,27 @@ impl Supervisor {
             metrics.agent_host_bytes += figures.host_bytes;
         }
         metrics
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_promised_is_stuck_until_its_first_copy_and_all_that_waits_for_long() {
+        let of = |is_first_due, seconds, failing: Option<&str>| FollowerFigures {
+            is_first_due,
+            lag: Duration::from_secs(seconds),
+            failing: failing.map(Arc::from),
+            ..FollowerFigures::default()
+        };
+        let is_stuck = |figures: FollowerFigures| {
+            [false, true].map(|promised| stuck(figures.clone(), promised).is_some())
+        };
+        assert_eq!(is_stuck(of(false, 30, None)), [false, false]);
+        assert_eq!(is_stuck(of(false, 31, None)), [true, true]);
+        assert_eq!(is_stuck(of(true, 1, None)), [false, true]);
+        assert_eq!(is_stuck(of(false, 1, Some("403"))), [true, true]);
     }
 }

@@ -56,6 +56,8 @@ pub struct FollowerFigures {
     pub bytes: u64,
     /// How long the oldest commit waits that is not kept. Zero: all are.
     pub lag: Duration,
+    /// Nothing of this run is kept yet: the first copy of all pages is due.
+    pub is_first_due: bool,
     /// Why the last try failed, if it did.
     pub failing: Option<Arc<str>>,
 }

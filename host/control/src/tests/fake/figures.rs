@@ -118,6 +118,7 @@ pub(super) fn metrics(ready: bool, durable: bool) -> Metrics {
             segments: 37,
             bytes: 38,
             lag: Duration::from_millis(1500),
+            is_first_due: false,
             failing: Some("no answer".into()),
         }),
         archives: Some(bulkhead_supervisor::ArchiveFigures {
