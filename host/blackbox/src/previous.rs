@@ -73,7 +73,7 @@ impl WaitStatus {
 pub enum Missing {
     /// There was no run, as far as anybody knows.
     NoRun,
-    /// None here. What this run goes on with was shipped by one elsewhere, which said at its end that this is all, or not.
+    /// None here. What this run goes on with was shipped by one elsewhere, which recorded at its end that this is all, or not.
     Elsewhere {
         /// It did.
         ended: bool,
@@ -108,7 +108,7 @@ pub fn judge_without_box(
         }
         Missing::Elsewhere { ended } => {
             let (cause, how) = match ended {
-                true => (Cause::Clean, "and said at its end that this was all"),
+                true => (Cause::Clean, "and recorded at its end that this was all"),
                 false => (Cause::Lost, "and did not say that this was all"),
             };
             (run.cause, run.confidence, run.excluded) = (cause, Confidence::Medium, Vec::new());
