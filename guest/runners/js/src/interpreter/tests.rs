@@ -83,10 +83,7 @@ fn a_state_that_json_can_hold_is_kept_as_json_has_it() {
             "class Point { x = 1; get [Symbol.toStringTag]() { return 'Point'; } } state.at = new Point();",
             r#"{"at":{"x":1}}"#,
         ),
-        (
-            "(function () { state.all = arguments; })(1, 'x');",
-            r#"{"all":{"0":1,"1":"x"}}"#,
-        ),
+        ("(function () { state.all = arguments; })(1, 'x');", r#"{"all":{"0":1,"1":"x"}}"#),
         ("ctx.state = 7;", "7"),
     ] {
         let snapshot = snapshot_of(body).expect(body);
@@ -101,7 +98,8 @@ fn a_state_may_be_nested_deeper_than_calls() {
     let kept = snapshot_of(&deep(300)).expect("it is kept");
     assert!(kept.contains(&r#"{"x":"#.repeat(300)));
     // `JSON.stringify` of these would use up the engine's stack.
-    let endless = "class Twice { toJSON() { return { twice: new Twice() }; } } state.x = new Twice();";
+    let endless =
+        "class Twice { toJSON() { return { twice: new Twice() }; } } state.x = new Twice();";
     for body in [&*deep(1_001), &deep(20_000), endless] {
         let error = snapshot_of(body).expect_err(body);
         assert_eq!(error.message, "state cannot be written as JSON: it is nested too deep");
@@ -135,7 +133,10 @@ fn a_value_that_is_thrown_is_its_message() {
     for (body, message) in [
         ("throw { code: 7 };", r#"{"code":7}"#),
         ("throw Symbol('a');", "Symbol(a)"),
-        ("let x = {}; for (let i = 0; i < 20_000; i++) x = { x }; throw x;", "{ x: { x: { x: { x: { x: {…} } } } } }"),
+        (
+            "let x = {}; for (let i = 0; i < 20_000; i++) x = { x }; throw x;",
+            "{ x: { x: { x: { x: { x: {…} } } } } }",
+        ),
     ] {
         assert_eq!(thrown(body)[0].1, message, "{body}");
     }
