@@ -221,8 +221,9 @@ impl SlotGuard {
         let Some(ending) = self.ending.take() else { return After::default() };
         let Ending { exit, then, after, leaves_mail, follow_up } = ending;
         let is_back = after.backoff.is_some();
-        // One that was to be restarted may have been replaced since.
-        if leaves_mail && !is_back || self.state.is_replaced() {
+        // One that was to be restarted may have been replaced since, and its stop order may still be on its way.
+        let is_released = is_back && !self.slot.is_wanted(self.state.incarnation());
+        if leaves_mail && !is_back || self.state.is_replaced() || is_released {
             // First of all: the next start begins when the slot is free.
             let left = self.close_for_next_start();
             self.state.start.left_mail.leave_first(left);
