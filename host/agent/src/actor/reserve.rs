@@ -1,6 +1,6 @@
-//! From a reservation to the turn: loading the component and checking what is asked of the workspace, which touches
-//! nobody, then waiting until the
-//! incarnation before is gone. An incarnation that is up and is what the start asks for is joined instead.
+//! From a reservation to the turn: loading the component and checking what is asked of the workspace, which touches nobody,
+//! then waiting until the incarnation before is gone. An incarnation that is up and is what the start asks for is joined
+//! instead.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

@@ -49,6 +49,7 @@ enum Stage {
 struct Counted(Arc<RunContext>);
 
 /// What an end is reported with.
+#[derive(Default)]
 pub(super) struct EndContext {
     pub crash_id: Option<String>,
     /// The message whose turn it was.
@@ -115,7 +116,7 @@ impl SlotGuard {
     pub(super) fn withdraw(&mut self, leaves_mail: bool) {
         if leaves_mail {
             let left = self.close_for_next_start();
-            self.state.start.left_mail.leave_last(left);
+            self.report_lost(self.state.start.left_mail.leave_last(left));
         }
         if let Some(ticket) = self.ticket() {
             self.slot.withdraw(ticket);
@@ -226,7 +227,7 @@ impl SlotGuard {
         if leaves_mail && !is_back || self.state.is_replaced() || is_released {
             // First of all: the next start begins when the slot is free.
             let left = self.close_for_next_start();
-            self.state.start.left_mail.leave_first(left);
+            self.report_lost(self.state.start.left_mail.leave_first(left));
         }
         self.state.publisher.end(exit.clone(), exit.reason.is_normal(), then);
         self.counted = None;
@@ -255,6 +256,13 @@ impl SlotGuard {
             self.state.forgets_messages();
         }
         self.answer_mail(reason, "it is not restarted after its last end", crash_id);
+    }
+
+    /// Somebody stopped the agent meanwhile, and no start takes over what it left.
+    fn report_lost(&self, messages: usize) {
+        if messages > 0 {
+            tracing::warn!(agent = %self.state.id(), messages, "messages that waited for its next start are not delivered");
+        }
     }
 
     /// Takes nothing more, and hands out what waits, with the record of what was delivered before.

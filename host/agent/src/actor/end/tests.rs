@@ -187,8 +187,7 @@ fn a_task_that_is_lost_in_its_backoff_leaves_no_agent_to_restart() {
         let (agent, mut guard) = bench.holding().await;
         let reporter = Reporter::new(Arc::clone(&agent.state));
         let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
-        let context =
-            EndContext { crash_id: None, in_flight: None, may_restart: true, leaves_mail: false };
+        let context = EndContext { may_restart: true, ..EndContext::default() };
         guard.report_end(&reporter, &exit, context);
         assert!(guard.release(None).backoff.is_some());
         assert_eq!(agent.publisher().state().as_str(), "backoff");
@@ -211,12 +210,8 @@ fn a_record_waits_for_no_core_dump_and_the_slot_for_the_store() {
         let reporter = Reporter::new(Arc::clone(&agent.state));
         let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
         let crash_id = Some("crash".to_owned());
-        let context = EndContext {
-            crash_id: crash_id.clone(),
-            in_flight: None,
-            may_restart: true,
-            leaves_mail: false,
-        };
+        let context =
+            EndContext { crash_id: crash_id.clone(), may_restart: true, ..EndContext::default() };
         guard.report_end(&reporter, &exit, context);
 
         assert!(bench.container.crashes.get("crash").is_some());
@@ -335,8 +330,7 @@ fn a_task_that_is_lost_when_its_restart_has_begun_gives_the_slot_back() {
         let (agent, mut guard) = bench.holding().await;
         let reporter = Reporter::new(Arc::clone(&agent.state));
         let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
-        let context =
-            EndContext { crash_id: None, in_flight: None, may_restart: true, leaves_mail: false };
+        let context = EndContext { may_restart: true, ..EndContext::default() };
         guard.report_end(&reporter, &exit, context);
         assert!(guard.release(None).backoff.is_some());
         let mut actor = Actor::new(&task, agent, Instant::now(), guard);
@@ -362,12 +356,8 @@ async fn takes_mail(agent: &AgentHandle) -> Envelope {
 fn report_end(agent: &AgentHandle, guard: &mut SlotGuard, in_flight: Envelope) {
     let reporter = Reporter::new(Arc::clone(&agent.state));
     let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
-    let context = EndContext {
-        crash_id: None,
-        in_flight: Some(in_flight),
-        may_restart: true,
-        leaves_mail: false,
-    };
+    let context =
+        EndContext { in_flight: Some(in_flight), may_restart: true, ..EndContext::default() };
     guard.report_end(&reporter, &exit, context);
 }
 
@@ -452,40 +442,48 @@ fn a_message_that_is_set_aside_keeps_its_record_until_that_is_reported() {
 
 #[test]
 fn a_start_that_comes_while_a_crash_is_reported_finds_no_message_that_is_answered() {
-    on_a_bench(async |bench| {
-        let (task, next_task) = (bench.task(), bench.task());
-        let (agent, guard) = bench.holding().await;
-        let mut actor = Actor::new(&task, agent.clone(), Instant::now(), guard);
-        actor.take_journal();
-        let mut sender = mail(&agent);
-        let envelope = takes_mail(&agent).await;
-        report_end(&agent, &mut actor.guard, envelope);
-        assert_eq!(found(&bench.left()), Some((2, 1, false)), "it waits to be delivered again");
+    on_a_bench(async |bench| a_start_comes_while_a_crash_is_reported(bench, true).await);
+}
 
-        // Its core is being copied; a start of something else takes over now.
-        let other = AgentSpec { prompt: "other".into(), ..spec() };
-        let (next, mut next_guard) = bench.reserved_for(Arc::new(other));
-        let ticket = next_guard.ticket().unwrap();
-        bench.slot.ready(ticket).unwrap();
-        agent.stop(ShutdownReason::Superseded, "start");
-        assert!(actor.guard.release(None).backoff.is_some());
-        let permits = &bench.container.permits;
-        let turn =
-            bench.slot.acquire(ticket, || Arc::clone(permits).try_acquire_owned().ok()).await;
-        assert_eq!(turn, Acquired::Holder);
-        next_guard.begins();
-        let next = Actor::new(&next_task, next, Instant::now(), next_guard);
-        next.adopt_left_mail();
-        next.take_journal();
-        assert_eq!(found(&bench.left()), Some((2, 1, false)), "the new one has it");
-        // The new one is at work when the one before notices.
-        let again = next.state.start.mailbox.next().await;
-        assert_eq!((&*again.message.id, again.message.attempt), ("m", 2));
-        next.state.delivers(&again);
-        assert!(actor.back_off(Instant::now()).await.is_none());
-        assert_eq!(sender.try_recv(), Err(TryRecvError::Empty), "its sender still waits");
-        assert_eq!(found(&bench.left()), Some((2, 1, true)));
-    });
+#[test]
+fn so_does_one_whose_stop_order_comes_after_the_report() {
+    on_a_bench(async |bench| a_start_comes_while_a_crash_is_reported(bench, false).await);
+}
+
+async fn a_start_comes_while_a_crash_is_reported(bench: &Bench, orders_first: bool) {
+    let (task, next_task) = (bench.task(), bench.task());
+    let (agent, guard) = bench.holding().await;
+    let mut actor = Actor::new(&task, agent.clone(), Instant::now(), guard);
+    actor.take_journal();
+    let mut sender = mail(&agent);
+    let envelope = takes_mail(&agent).await;
+    report_end(&agent, &mut actor.guard, envelope);
+    assert_eq!(found(&bench.left()), Some((2, 1, false)), "it waits to be delivered again");
+
+    // Its core is being copied; a start of something else takes over now.
+    let other = AgentSpec { prompt: "other".into(), ..spec() };
+    let (next, mut next_guard) = bench.reserved_for(Arc::new(other));
+    let ticket = next_guard.ticket().unwrap();
+    bench.slot.ready(ticket).unwrap();
+    let order = || agent.stop(ShutdownReason::Superseded, "start");
+    orders_first.then(order);
+    assert!(actor.guard.release(None).backoff.is_some());
+    (!orders_first).then(order);
+    let permits = &bench.container.permits;
+    let turn = bench.slot.acquire(ticket, || Arc::clone(permits).try_acquire_owned().ok()).await;
+    assert_eq!(turn, Acquired::Holder);
+    next_guard.begins();
+    let next = Actor::new(&next_task, next, Instant::now(), next_guard);
+    next.adopt_left_mail();
+    next.take_journal();
+    assert_eq!(found(&bench.left()), Some((2, 1, false)), "the new one has it");
+    // The new one is at work when the one before notices.
+    let again = next.state.start.mailbox.next().await;
+    assert_eq!((&*again.message.id, again.message.attempt), ("m", 2));
+    next.state.delivers(&again);
+    assert!(actor.back_off(Instant::now()).await.is_none());
+    assert_eq!(sender.try_recv(), Err(TryRecvError::Empty), "its sender still waits");
+    assert_eq!(found(&bench.left()), Some((2, 1, true)));
 }
 
 #[test]

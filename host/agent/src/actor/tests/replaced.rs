@@ -12,7 +12,7 @@ use tokio::sync::oneshot::error::RecvError;
 
 use super::fake::{Op, fails, hangs, takes};
 use super::rig::{Rig, spec};
-use crate::refusal::{StartFailure, TurnReport};
+use crate::refusal::{Delivery, StartFailure, TurnReport};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -34,6 +34,17 @@ fn git() -> GitSpec {
         author,
         save: false,
     }
+}
+
+/// An agent in a turn of a second, with a message that waits behind it.
+async fn busy() -> (Rig, Delivery, Delivery) {
+    let rig = Rig::new();
+    rig.engine.plan(Op::Handle, [takes(SECOND)]);
+    let first = rig.running(spec()).await;
+    let turn = rig.send(&first, "m1");
+    rig.engine.reached("handle 1 m1 1").await;
+    let waiting = rig.send(&first, "m2");
+    (rig, turn, waiting)
 }
 
 fn finished(report: Result<TurnReport, RecvError>) -> bool {
@@ -85,12 +96,7 @@ async fn a_message_whose_turn_the_replacement_ended_is_delivered_again_first() {
 
 #[tokio::test(start_paused = true)]
 async fn what_waits_stays_for_the_next_start_when_the_replacement_fails() {
-    let rig = Rig::new();
-    rig.engine.plan(Op::Handle, [takes(SECOND)]);
-    let first = rig.running(spec()).await;
-    let turn = rig.send(&first, "m1");
-    rig.engine.reached("handle 1 m1 1").await;
-    let waiting = rig.send(&first, "m2");
+    let (rig, turn, waiting) = busy().await;
     rig.engine.plan(Op::Start, [fails()]);
     rig.start(other("broken")).started().await.unwrap_err();
     assert!(finished(turn.report.await));
@@ -105,12 +111,7 @@ async fn what_waits_stays_for_the_next_start_when_the_replacement_fails() {
 async fn what_waits_stays_through_every_start_that_never_runs() {
     // Three in a row of one that is retried are a quarantine.
     for (policy, starts) in [(RestartPolicy::Temporary, 3), (RestartPolicy::Transient, 1)] {
-        let rig = Rig::new();
-        rig.engine.plan(Op::Handle, [takes(SECOND)]);
-        let first = rig.running(spec()).await;
-        let turn = rig.send(&first, "m1");
-        rig.engine.reached("handle 1 m1 1").await;
-        let waiting = rig.send(&first, "m2");
+        let (rig, turn, waiting) = busy().await;
         rig.engine.plan(Op::Start, [fails(), fails(), fails()]);
         for n in 0..starts {
             let restart = RestartRules { policy, ..RestartRules::default() };
@@ -132,12 +133,7 @@ async fn what_waits_stays_through_every_start_that_never_runs() {
 
 #[tokio::test(start_paused = true)]
 async fn a_start_that_cannot_have_its_workspace_leaves_what_runs_and_what_waits_alone() {
-    let rig = Rig::new();
-    rig.engine.plan(Op::Handle, [takes(SECOND)]);
-    let first = rig.running(spec()).await;
-    let turn = rig.send(&first, "m1");
-    rig.engine.reached("handle 1 m1 1").await;
-    let waiting = rig.send(&first, "m2");
+    let (rig, turn, waiting) = busy().await;
     let in_git = AgentSpec { git: Some(Arc::new(git())), ..spec() };
     // This container has no git.
     let refused = rig.start_in_a_workspace(in_git).started().await.unwrap_err();
@@ -149,12 +145,7 @@ async fn a_start_that_cannot_have_its_workspace_leaves_what_runs_and_what_waits_
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_answers_what_waits_for_the_next_start() {
-    let rig = Rig::new();
-    rig.engine.plan(Op::Handle, [takes(SECOND)]);
-    let first = rig.running(spec()).await;
-    let _turn = rig.send(&first, "m1");
-    rig.engine.reached("handle 1 m1 1").await;
-    let waiting = rig.send(&first, "m2");
+    let (rig, _turn, waiting) = busy().await;
     rig.engine.plan(Op::Start, [fails()]);
     rig.start(other("broken")).started().await.unwrap_err();
     rig.shows(AgentState::Failed).await;

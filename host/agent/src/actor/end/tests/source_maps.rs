@@ -30,9 +30,8 @@ fn the_slot_waits_for_no_source_map_and_callers_read_the_mapped_record() {
         let exit = Exit::thrown(thrown_in("agent.js"), Phase::Handle);
         let context = EndContext {
             crash_id: Some("crash".into()),
-            in_flight: None,
             may_restart: true,
-            leaves_mail: false,
+            ..EndContext::default()
         };
         guard.report_end(&reporter, &exit, context);
         let After { backoff, logged, .. } = guard.release(None);
@@ -64,12 +63,7 @@ fn a_source_map_that_takes_too_long_leaves_the_record_as_it_is() {
         bench.engine.maps(std::future::pending());
         let (mut guard, reporter) = of_a_bundle(bench).await;
         let exit = Exit::thrown(thrown_in("agent.js"), Phase::Handle);
-        let context = EndContext {
-            crash_id: Some("crash".into()),
-            in_flight: None,
-            may_restart: false,
-            leaves_mail: false,
-        };
+        let context = EndContext { crash_id: Some("crash".into()), ..EndContext::default() };
         guard.report_end(&reporter, &exit, context);
         let logged = guard.release(None).logged.expect("callers are to wait");
         let began = Instant::now();
