@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bulkhead_types::error::expected_kind;
 use bulkhead_types::restart::PastEnd;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -145,23 +146,14 @@ fn without_values(error: &serde_json::Error) -> String {
         return "is not of the kind that is expected".to_owned();
     };
     // The path says where it is.
-    let expected = wanted(expected.split(" at line ").next().unwrap_or_default());
+    let expected = expected_kind(
+        expected.split(" at line ").next().unwrap_or_default(),
+        "an array",
+        "an object",
+    );
     match there(found) {
         Some(found) => format!("expected {expected}, found {found}"),
         None => format!("expected {expected}"),
-    }
-}
-
-fn wanted(expected: &str) -> &str {
-    match expected {
-        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number of at least 0",
-        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
-        "f32" | "f64" => "a number",
-        "a boolean" => "true or false",
-        "a sequence" => "an array",
-        "a map" => "an object",
-        expected if expected.starts_with("struct ") => "an object",
-        expected => expected,
     }
 }
 

@@ -77,12 +77,12 @@ pub struct ExecAnswer {
     /// The same of stderr.
     pub stderr: String,
     /// Whether both are UTF-8, and nothing is replaced. Older hosts do not say it.
-    #[serde(default = "unsaid")]
+    #[serde(default = "assumed_utf8")]
     pub utf8: bool,
 }
 
 /// What is taken for the encoding where a host does not say it.
-pub(crate) fn unsaid() -> bool {
+pub(crate) fn assumed_utf8() -> bool {
     true
 }
 

@@ -172,7 +172,7 @@ pub struct DiffView {
     /// There is more of it.
     pub truncated: bool,
     /// Whether the patch is UTF-8. If not, it does not apply: `git diff` in the workspace has the bytes. Older hosts do not say it.
-    #[serde(default = "crate::exec::unsaid")]
+    #[serde(default = "crate::exec::assumed_utf8")]
     pub utf8: bool,
 }
 

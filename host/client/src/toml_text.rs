@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use bulkhead_api::unknown::nearest;
+use bulkhead_types::error::expected_kind;
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 
@@ -87,7 +88,11 @@ pub fn plain(message: &str) -> String {
     // A text that was found may hold anything.
     let parts = rest.and_then(|rest| rest.rsplit_once(", expected "));
     match parts {
-        Some((found, expected)) => format!("expected {}, found {}", wanted(expected), there(found)),
+        Some((found, expected)) => format!(
+            "expected {}, found {}",
+            expected_kind(expected, "a list", "a table"),
+            there(found)
+        ),
         None => with_the_near_one(message).unwrap_or_else(|| message.to_owned()),
     }
 }
@@ -99,19 +104,6 @@ fn with_the_near_one(message: &str) -> Option<String> {
     let names: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
     let near = nearest(name, &names)?;
     Some(format!("{unknown}, did you mean `{near}`? expected one of {known}"))
-}
-
-fn wanted(expected: &str) -> &str {
-    match expected {
-        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number of at least 0",
-        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
-        "f32" | "f64" => "a number",
-        "a boolean" => "true or false",
-        "a sequence" => "a list",
-        "a map" => "a table",
-        expected if expected.starts_with("struct ") => "a table",
-        expected => expected,
-    }
 }
 
 fn there(found: &str) -> &str {

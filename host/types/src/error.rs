@@ -19,6 +19,20 @@ pub fn causes(error: &(dyn Error + 'static)) -> Option<String> {
     error.source().map(chain)
 }
 
+/// What serde expected, in words for people; `sequence` and `map` are what the format calls these.
+pub fn expected_kind<'a>(expected: &'a str, sequence: &'a str, map: &'a str) -> &'a str {
+    match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number of at least 0",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a boolean" => "true or false",
+        "a sequence" => sequence,
+        "a map" => map,
+        expected if expected.starts_with("struct ") => map,
+        expected => expected,
+    }
+}
+
 fn causes_of<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
