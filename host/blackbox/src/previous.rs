@@ -109,7 +109,7 @@ pub fn judge_without_box(
         Missing::Elsewhere { ended } => {
             let (cause, how) = match ended {
                 true => (Cause::Clean, "and recorded at its end that this was all"),
-                false => (Cause::Lost, "and did not say that this was all"),
+                false => (Cause::Lost, "and did not record that this was all"),
             };
             (run.cause, run.confidence, run.excluded) = (cause, Confidence::Medium, Vec::new());
             run.evidence = vec![format!(

@@ -36,20 +36,21 @@ impl Cause {
 }
 
 impl Fault {
-    /// Of an error in words. A server of S3 says it in XML: its code and its message are put in the place of that.
+    /// Of an error in words. A server of S3 answers in XML: its code and its message are put in the place of that.
     pub(crate) fn of(cause: Cause, text: &str) -> Self {
-        let told = text.find("<Error>").map(|at| (at, &text[at..]));
-        let Some((code, (at, xml))) = told.and_then(|told| Some((element(told.1, "Code")?, told)))
+        let answer = text.find("<Error>").map(|at| (at, &text[at..]));
+        let Some((code, (at, xml))) =
+            answer.and_then(|answer| Some((element(answer.1, "Code")?, answer)))
         else {
             return Self { cause, message: text.to_owned() };
         };
         let before = text[..at].rfind("<?xml").map_or(&text[..at], |begin| &text[..begin]);
         let after = xml.split_once("</Error>").map_or("", |(_, after)| after);
-        let said = element(xml, "Message").filter(|said| !said.is_empty());
-        let said = said.map_or_else(String::new, |said| format!(" ({said})"));
+        let why = element(xml, "Message").filter(|why| !why.is_empty());
+        let why = why.map_or_else(String::new, |why| format!(" ({why})"));
         let (before, after) = (before.trim_end(), after.trim_end());
         let cause = if code == "NoSuchBucket" { Cause::NoBucket } else { cause };
-        Self { cause, message: format!("{before} {code}{said}{after}") }
+        Self { cause, message: format!("{before} {code}{why}{after}") }
     }
 }
 

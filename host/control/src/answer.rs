@@ -82,10 +82,10 @@ impl Refusal {
 
     /// A ticket that opens nothing stands where the token would.
     pub(crate) fn bad_ticket() -> Self {
-        let error = "the ticket is not good: each opens one stream, within 60 s";
+        let error = "the ticket is unknown, used or expired: each opens one stream, within 60 s";
         Self::new(StatusCode::UNAUTHORIZED, error)
             .kind("unauthorized")
-            .action("make another one with POST /tickets, or send the control token")
+            .action("get a new one with POST /tickets, or send the control token")
     }
 
     /// Desired agents are missing, and the caller wants all of them.

@@ -84,7 +84,7 @@ const isEmpty = (value) => value === undefined || value === null || (typeof valu
 /** The snapshot; empty if there is nothing to keep. */
 export const write = (state, history) => {
   const [ofState, ofHistory] = [json("state", state), json("history", history)];
-  return isEmpty(state) && history.length === 0 ? "" : `{"v":${VERSION},"state":${ofState},"history":${ofHistory}}`;
+  return isEmpty(state) && history.length === 0 ? "" : `{"v":${VERSION},${state === undefined ? "" : `"state":${ofState},`}"history":${ofHistory}}`;
 };
 
 /** State and history of one. */
