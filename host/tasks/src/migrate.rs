@@ -202,11 +202,19 @@ async fn poll_at_home<T>(task: BoxedTask<T>, switch: Arc<Switch>) -> Polled<T> {
 async fn poll_away<T>(task: BoxedTask<T>, switch: Arc<Switch>) -> Polled<T> {
     let mut task = Some(task);
     let mut going_home = Box::pin(sleep(Duration::ZERO));
+    // Who polls is the same one each time: what waits need not be given another waker.
+    let mut alarm: Option<(Waker, Waker)> = None;
     poll_fn(move |context| {
         switch.has_turn();
-        let alarm = Alarm { waker: context.waker().clone(), switch: Arc::clone(&switch) };
-        let alarm = Waker::from(Arc::new(alarm));
-        let polled = step(&mut task, &mut Context::from_waker(&alarm), &switch, true);
+        let outer = context.waker();
+        let (_, alarm) = match alarm.take().filter(|(known, _)| known.will_wake(outer)) {
+            Some(known) => alarm.insert(known),
+            None => {
+                let new = Alarm { waker: outer.clone(), switch: Arc::clone(&switch) };
+                alarm.insert((outer.clone(), Waker::from(Arc::new(new))))
+            }
+        };
+        let polled = step(&mut task, &mut Context::from_waker(alarm), &switch, true);
         if let Some(due) = switch.home_in().filter(|_| polled.is_pending()) {
             going_home.as_mut().reset(Instant::now() + due);
             if going_home.as_mut().poll(context).is_ready() {
