@@ -8,19 +8,20 @@ use std::time::Duration;
 use axum::response::Response;
 use bulkhead_fence::Fenced;
 use bulkhead_tasks::{Spawner, Switch};
-use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Method, Request};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::ControlLimits;
 use crate::connection_slots::{ConnectionSlot, ConnectionSlots, Eviction};
+use crate::endless::Departure;
 use crate::service::Service;
+use crate::socket::Socket;
 use crate::stream::Patient;
 use crate::streams::IsStream;
 use crate::town_header::{Framing, Heads, Room};
@@ -42,8 +43,8 @@ pub(crate) struct Connections {
     passing: Arc<Semaphore>,
     /// For large `X-Town-Config` of all connections.
     room: Room,
-    /// Where connections go that have become streams.
-    away: Option<Handle>,
+    /// Where streams are written.
+    streaming: Option<Spawner>,
     closing: watch::Sender<bool>,
 }
 
@@ -53,7 +54,7 @@ impl Connections {
         spawner: Spawner,
         limits: ControlLimits,
         slots: ConnectionSlots,
-        away: Option<Handle>,
+        streaming: Option<Spawner>,
     ) -> Self {
         Self {
             service,
@@ -62,7 +63,7 @@ impl Connections {
             slots,
             passing: Arc::new(Semaphore::new(limits.probe_connections)),
             room: Room::default(),
-            away,
+            streaming,
             closing: watch::Sender::new(false),
         }
     }
@@ -95,41 +96,63 @@ impl Connections {
         let mut closing = self.closing.subscribe();
         let limits = self.limits;
         let switch = Arc::new(Switch::default());
-        let answers = Arc::clone(&switch);
-        let (heads, framing) = Heads::new(Fenced(stream), self.room.clone(), limits);
-        // `close` awaits the slot, which is the task's last possession.
-        let serving = async move {
-            let slot = Arc::new(slot);
-            let (answering, at) = (Arc::clone(&service), Arc::clone(&slot));
+        let (departure, mut departs) = Departure::new();
+        let slot = Arc::new(slot);
+        let answers = Arc::new(Answers {
+            service: Arc::clone(&service),
+            slot: Arc::clone(&slot),
+            switch: Arc::clone(&switch),
+            departure,
+        });
+        let socket = Socket::new(stream);
+        let (heads, framing) = Heads::new(Fenced(socket.clone()), self.room.clone(), limits);
+        let streaming = self.streaming.clone();
+        let requests = async move {
             let answer = service_fn(move |mut request| {
                 framing.begin(&mut request);
-                answered(&answering, &at, &answers, framing.clone(), request)
+                Arc::clone(&answers).answer(framing.clone(), request)
             });
             let io = TokioIo::new(Patient::new(heads, limits.write_stall));
-            let connection = http(&limits).serve_connection(io, answer).with_upgrades();
-            let mut connection = pin!(connection);
+            let mut connection = pin!(http(&limits).serve_connection(io, answer).with_upgrades());
             // A block of its own, because what `wait_for` yields holds a lock.
             let closing = async move {
                 let _ = closing.wait_for(|closing| *closing).await;
             };
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                end = async { tokio::select! { () = closing => Eviction::Politely, Ok(end) = evicted => end } } => {
-                    if end == Eviction::Now {
-                        return Ok::<_, Infallible>(());
+            let mut end = pin!(async {
+                tokio::select! { () = closing => Eviction::Politely, Ok(end) = evicted => end }
+            });
+            let mut is_ending = false;
+            loop {
+                tokio::select! {
+                    ended = connection.as_mut() => {
+                        ended.unwrap_or_else(|error| report(&service, &error));
+                        return None;
                     }
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
+                    Ok(endless) = &mut departs => return Some(endless),
+                    end = end.as_mut(), if !is_ending => {
+                        if end == Eviction::Now {
+                            return None;
+                        }
+                        connection.as_mut().graceful_shutdown();
+                        is_ending = true;
+                    }
                 }
-            };
-            if let Err(error) = ended {
-                report(&service, &error);
+            }
+        };
+        // `close` awaits the slot, which is the last possession of whoever serves the connection.
+        let serving = async move {
+            if let (Some(endless), Some(streaming)) = (requests.await, streaming) {
+                drop(streaming.spawn_infallible("control-stream", async move {
+                    let _slot = slot;
+                    // Whatever ends it early is the client's business.
+                    let _ = endless.write(socket, limits.write_stall).await;
+                }));
             }
             Ok::<_, Infallible>(())
         };
-        drop(match &self.away {
-            Some(away) => {
-                let away = away.clone();
+        drop(match &self.streaming {
+            Some(streaming) => {
+                let away = streaming.runtime().clone();
                 self.spawner.spawn_migrating("control-connection", away, switch, serving)
             }
             None => self.spawner.spawn("control-connection", serving),
@@ -160,17 +183,23 @@ impl Connections {
     }
 }
 
-/// Answers a request, and says to the connection's slot what it is at.
-fn answered(
-    service: &Arc<Service>,
-    slot: &Arc<ConnectionSlot>,
-    switch: &Arc<Switch>,
-    framing: Framing,
-    request: Request<Incoming>,
-) -> impl Future<Output = Result<Response, Infallible>> + use<> {
-    let (service, slot) = (Arc::clone(service), Arc::clone(slot));
-    let switch = Arc::clone(switch);
-    async move {
+/// What answers the requests of a connection.
+struct Answers {
+    service: Arc<Service>,
+    slot: Arc<ConnectionSlot>,
+    switch: Arc<Switch>,
+    departure: Departure,
+}
+
+impl Answers {
+    /// Answers a request, and says to the connection's slot what it is at.
+    async fn answer(
+        self: Arc<Self>,
+        framing: Framing,
+        request: Request<Incoming>,
+    ) -> Result<Response, Infallible> {
+        let Self { service, slot, switch, departure } = &*self;
+        let (version, is_head) = (request.version(), request.method() == Method::HEAD);
         let mut answer = pin!(service.answer(request, || slot.begin()));
         let response = tokio::select! {
             biased;
@@ -182,13 +211,15 @@ fn answered(
         };
         framing.end(&response);
         match response.extensions().get::<IsStream>() {
-            Some(IsStream { is_endless }) => {
-                switch.send_away();
-                if *is_endless {
-                    slot.leave();
-                } else {
-                    slot.idle();
+            Some(IsStream { is_endless: true }) => {
+                slot.leave();
+                if !is_head {
+                    departure.leave(response, version).await;
                 }
+            }
+            Some(IsStream { is_endless: false }) => {
+                switch.send_away();
+                slot.idle();
             }
             None => slot.idle(),
         }

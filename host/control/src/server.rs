@@ -78,8 +78,8 @@ impl ControlServer {
         let feed = Arc::clone(backend.feed());
         let streaming = StreamThread::start(feed, &sink, &context).map_err(ControlError::Thread)?;
         let away = streaming.handle().clone();
-        let spawner = Spawner::new(away.clone(), Arc::clone(&sink), Arc::clone(&context));
-        let streams = Streams::new(&config.limits, spawner);
+        let writer = Spawner::new(away, Arc::clone(&sink), Arc::clone(&context));
+        let streams = Streams::new(&config.limits, writer.clone());
         let sessions = Sessions::new(config.token.clone());
         let starts = StartGate::default();
         let services = || Services {
@@ -93,13 +93,13 @@ impl ControlServer {
             let (sink, context) = (Arc::clone(&sink), Arc::clone(&context));
             let spawner =
                 Spawner::new(runtime.handle().clone(), Arc::clone(&sink), Arc::clone(&context));
-            let away = Option::as_ref(&streams).map(|_: &Streams| away.clone());
+            let writer = Option::as_ref(&streams).map(|_: &Streams| writer.clone());
             // Where there are no streams there are no pages.
             let sessions = Option::as_ref(&streams).map(|_: &Streams| sessions.clone());
             let service =
                 Arc::new(Service::new(routes, gate, config, streams, sessions, sink, context));
             let answering = Arc::clone(&service);
-            let connections = Connections::new(answering, spawner, config.limits, slots, away);
+            let connections = Connections::new(answering, spawner, config.limits, slots, writer);
             Entrance { listener, connections, service }
         };
         let probes = probes.map(|(listener, _)| {

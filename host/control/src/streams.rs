@@ -9,6 +9,7 @@
 //! it is: one that reads slowly falls behind, and costs nobody but itself.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
@@ -24,13 +25,14 @@ use bulkhead_log::{RunContext, SharedSink};
 use bulkhead_tasks::containment::{Panicked, contain_future};
 use bulkhead_tasks::{Spawner, report_unhandled};
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt};
 use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::{StatusCode, Uri};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, Sleep, sleep, timeout, timeout_at};
 
 use crate::ControlLimits;
 use crate::answer::Refusal;
@@ -268,17 +270,17 @@ impl Place {
     pub(crate) fn events(self, frames: Frames, is_endless: bool) -> Response {
         // Clients that do not connect again take it for an event without data.
         let retry = is_endless.then(|| Bytes::from(format!("retry: {RECONNECT_MS}\n\n")));
-        let state = (self, frames, retry);
-        let chunks = stream::unfold(state, |(place, mut frames, first)| async move {
+        let state = (Reader::new(&self.streams, frames), self, retry);
+        let chunks = stream::unfold(state, |(mut reader, place, first)| async move {
             if let Some(first) = first {
-                return Some((first, (place, frames, None)));
+                return Some((first, (reader, place, None)));
             }
-            let chunk = match place.next(&mut frames).await {
+            let chunk = match reader.next().await {
                 Next::Frames(batch) => server_sent(&batch),
                 Next::Heartbeat => Bytes::from_static(b": heartbeat\n\n"),
                 Next::End => return None,
             };
-            Some((chunk, (place, frames, None)))
+            Some((chunk, (reader, place, None)))
         });
         let mut response = Body::from_stream(chunks.map(Ok::<_, Infallible>)).into_response();
         let headers = response.headers_mut();
@@ -296,31 +298,51 @@ impl Place {
         self.streams.0.sockets.send_modify(|sockets| *sockets += 1);
         SocketPlace(self)
     }
+}
 
-    async fn next(&self, frames: &mut Frames) -> Next {
-        let mut closing = self.streams.0.closing.subscribe();
-        let closes = async {
-            // In a block, because what `wait_for` yields holds a lock.
+/// Frames, and what the server says beside them.
+struct Reader {
+    frames: Frames,
+    every: Duration,
+    /// Made by whom reads first: it belongs to a thread.
+    heartbeat: Option<Pin<Box<Sleep>>>,
+    closing: BoxFuture<'static, ()>,
+    is_closing: bool,
+}
+
+impl Reader {
+    fn new(streams: &Streams, frames: Frames) -> Self {
+        let every = streams.0.heartbeat;
+        let mut closing = streams.0.closing.subscribe();
+        let closing = async move {
             let _ = closing.wait_for(|closing| *closing).await;
         };
+        Self { frames, every, heartbeat: None, closing: closing.boxed(), is_closing: false }
+    }
+
+    async fn next(&mut self) -> Next {
+        if self.is_closing {
+            return self.left().await;
+        }
+        let heartbeat = self.heartbeat.get_or_insert_with(|| Box::pin(sleep(self.every)));
+        heartbeat.as_mut().reset(Instant::now() + self.every);
         tokio::select! {
             biased;
-            () = closes => Self::left(frames).await,
-            next = timeout(self.streams.0.heartbeat, frames.next()) => match next {
-                Ok(Some(batch)) => Next::Frames(batch),
-                Ok(None) => Next::End,
-                Err(_) => Next::Heartbeat,
-            },
+            () = &mut self.closing => {}
+            next = self.frames.next() => return next.map_or(Next::End, Next::Frames),
+            () = heartbeat => return Next::Heartbeat,
         }
+        self.is_closing = true;
+        self.left().await
     }
 
     /// What is there when the server closes: what happened before is still sent.
-    async fn left(frames: &mut Frames) -> Next {
+    async fn left(&mut self) -> Next {
         // The relay has its turn, and wakes readers that have something to read.
         for _ in 0..3 {
             tokio::task::yield_now().await;
         }
-        match frames.next().now_or_never() {
+        match self.frames.next().now_or_never() {
             Some(Some(batch)) => Next::Frames(batch),
             Some(None) | None => Next::End,
         }
@@ -332,49 +354,50 @@ impl SocketPlace {
     pub(crate) async fn speak(self, socket: WebSocket, frames: Frames) {
         let spawner = self.0.streams.0.spawner.clone();
         let speaking = spawner.spawn_infallible("stream-websocket", async move {
-            self.write(socket, frames).await;
+            write(socket, Reader::new(&self.0.streams, frames)).await;
         });
         let _ = speaking.await;
-    }
-
-    async fn write(&self, mut socket: WebSocket, mut frames: Frames) {
-        loop {
-            let next = tokio::select! {
-                next = self.0.next(&mut frames) => next,
-                said = socket.recv() => match said {
-                    // Answers to pings are the library's; what a client says means nothing here.
-                    Some(Ok(Message::Close(_))) => {
-                        // The library's answer goes out with the next read, which is the last.
-                        let _ = timeout(CLOSE, socket.recv()).await;
-                        return;
-                    }
-                    Some(Err(_)) | None => return,
-                    Some(Ok(_)) => continue,
-                },
-            };
-            let messages: Vec<Message> = match next {
-                Next::Frames(batch) => batch.iter().map(message).collect(),
-                Next::Heartbeat => vec![Message::Ping(Bytes::new())],
-                Next::End => {
-                    let close = CloseFrame { code: close_code::AWAY, reason: "".into() };
-                    let _ = timeout(CLOSE, socket.send(Message::Close(Some(close)))).await;
-                    return;
-                }
-            };
-            for message in messages {
-                // One that takes nothing for so long is gone.
-                match timeout(WRITE, socket.send(message)).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(_)) | Err(_) => return,
-                }
-            }
-        }
     }
 }
 
 impl Drop for SocketPlace {
     fn drop(&mut self) {
         self.0.streams.0.sockets.send_modify(|sockets| *sockets -= 1);
+    }
+}
+
+/// Over a WebSocket, until either side ends it.
+async fn write(mut socket: WebSocket, mut reader: Reader) {
+    loop {
+        let next = tokio::select! {
+            next = reader.next() => next,
+            said = socket.recv() => match said {
+                // Answers to pings are the library's; what a client says means nothing here.
+                Some(Ok(Message::Close(_))) => {
+                    // The library's answer goes out with the next read, which is the last.
+                    let _ = timeout(CLOSE, socket.recv()).await;
+                    return;
+                }
+                Some(Err(_)) | None => return,
+                Some(Ok(_)) => continue,
+            },
+        };
+        let messages: Vec<Message> = match next {
+            Next::Frames(batch) => batch.iter().map(message).collect(),
+            Next::Heartbeat => vec![Message::Ping(Bytes::new())],
+            Next::End => {
+                let close = CloseFrame { code: close_code::AWAY, reason: "".into() };
+                let _ = timeout(CLOSE, socket.send(Message::Close(Some(close)))).await;
+                return;
+            }
+        };
+        for message in messages {
+            // One that takes nothing for so long is gone.
+            match timeout(WRITE, socket.send(message)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return,
+            }
+        }
     }
 }
 

@@ -32,6 +32,11 @@ impl Spawner {
         Self { runtime, sink, context }
     }
 
+    /// Where the tasks run.
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
     /// Runs `task` to its end. The handle yields `None` when the task failed, which was reported.
     pub fn spawn<T, E>(
         &self,

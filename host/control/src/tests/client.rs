@@ -144,6 +144,13 @@ impl Client {
         std::mem::take(&mut self.1)
     }
 
+    /// All bytes until the server hangs up.
+    pub(super) fn all(&mut self) -> String {
+        let mut bytes = String::new();
+        self.0.read_to_string(&mut bytes).unwrap();
+        bytes
+    }
+
     /// The next piece of a body of unknown length. `None`: that was all.
     fn chunk(&mut self) -> Option<String> {
         let size = usize::from_str_radix(&self.line(), 16).unwrap();

@@ -226,6 +226,54 @@ fn a_message_can_be_a_stream_that_ends_with_its_turn() {
 }
 
 #[test]
+fn an_older_client_reads_a_stream_without_chunks_and_a_head_has_none() {
+    let rig = Rig::start();
+    let mut head = rig.client();
+    head.say("HEAD /events/stream HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    assert!(head.all().ends_with("\r\n\r\n"), "no body");
+    let mut old = rig.client();
+    old.say("GET /events/stream HTTP/1.0\r\nhost: localhost\r\n\r\n");
+    let mut one = [0];
+    old.read(&mut one);
+    ring(&rig, "a").push_value("e", &1);
+    assert_eq!(rig.server.shutdown(Duration::from_secs(10)), 0);
+    let answer = old.all();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("TTP/1.1 200 OK\r\n") && !head.contains("chunked"), "{head}");
+    assert!(head.to_ascii_lowercase().contains("\r\ndate: "), "{head}");
+    assert!(body.starts_with("retry: 1000\n\nid: ") && body.ends_with("}\n\n"), "{body}");
+}
+
+#[test]
+fn who_takes_nothing_loses_its_place_and_who_says_more_does_not() {
+    let write_stall = Duration::from_millis(200);
+    let rig = Rig::with(ControlLimits { write_stall, ..ControlLimits::default() }, None);
+    let agent = ring(&rig, "a");
+    let mut talks = rig.client();
+    talks.open_stream("/agents/a/events/stream", "");
+    assert_eq!(talks.frame(), "retry: 1000");
+    talks.say("GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    let mut deaf = rig.client();
+    deaf.open_stream("/agents/a/events/stream", "");
+    agent.begin_turn("m");
+    let until = Instant::now() + Duration::from_secs(20);
+    while !rig.client().get("/metrics").body.contains("\nbulkhead_streams 1\n") {
+        assert!(Instant::now() < until, "the place is not given back");
+        for _ in 0..16 {
+            agent.say(|| Delta::Text("x".repeat(64 * 1024)));
+        }
+        let _ = talks.frame();
+    }
+    let event = agent.push_value("e", &1);
+    loop {
+        let frame = talks.frame();
+        if frame.starts_with(&format!("id: {event}\n")) {
+            break;
+        }
+    }
+}
+
+#[test]
 fn streams_end_when_the_server_does() {
     let rig = Rig::start();
     let mut reader = rig.client();
