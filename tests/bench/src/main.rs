@@ -15,6 +15,7 @@ mod durable;
 mod evidence;
 mod fleet;
 mod floors;
+mod followers;
 mod freezes;
 mod inside;
 mod lines;

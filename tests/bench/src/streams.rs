@@ -1,17 +1,13 @@
 //! Many who follow: how late an event is with a thousand of them, what that costs, and what others notice.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use harness::{Host, files, json, model_server};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::connection::Connection;
-use crate::lines::Lines;
+use crate::followers::Followers;
 use crate::process::Process;
 use crate::report::{Report, Row};
 use crate::row::time;
@@ -37,7 +33,7 @@ const FAN_OUT: Duration = Duration::from_millis(20);
 const FRAMES_A_SECOND: f64 = 20.0;
 const FRAMES_ALLOWED: f64 = 0.9;
 
-/// Streams that have not opened, turns that have not been seen and answers that have not begun after this never will be.
+/// Answers that have not begun after this never will.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The 99th percentile of messages beside it, against quiet.
@@ -141,7 +137,7 @@ fn speakers(report: &mut Report) {
         report.add(Row::said(cpu, SPEAKERS, format!("{:.0} %", share * 100.0)));
         report.add(Row::beside(messages, &quiet, &beside, BESIDE));
         if let Some(followers) = followers {
-            let frames = followers.frames.load(Ordering::Relaxed) as f64;
+            let frames = followers.deltas() as f64;
             let each = frames / SPEAKERS as f64 / took;
             let name = "frames a second for each who follows";
             report.add(Row::rate(name, SPEAKERS, each, FRAMES_A_SECOND, FRAMES_ALLOWED));
@@ -198,88 +194,4 @@ impl Drop for Over<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
-}
-
-/// Connections that read a stream each, on one thread.
-struct Followers {
-    number: usize,
-    seen: Receiver<Instant>,
-    frames: Arc<AtomicUsize>,
-    _runtime: tokio::runtime::Runtime,
-}
-
-impl Followers {
-    fn open(address: SocketAddr, path: &str, number: usize) -> Self {
-        Self::open_each(address, vec![path.to_owned(); number])
-    }
-
-    fn open_each(address: SocketAddr, paths: Vec<String>) -> Self {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        let runtime = builder.worker_threads(1).enable_all().build().expect("start tokio");
-        let number = paths.len();
-        let (turns, seen) = sync_channel(1 << 16);
-        let (opened, all) = sync_channel(number);
-        let frames = Arc::new(AtomicUsize::new(0));
-        for path in paths {
-            let follower = Follower {
-                turns: turns.clone(),
-                opened: opened.clone(),
-                frames: Arc::clone(&frames),
-            };
-            runtime.spawn(follower.read(address, path));
-            // A server has a bound on connections that have not asked for anything yet.
-            all.recv_timeout(PATIENCE).expect("the stream opens");
-        }
-        Self { number, seen, frames, _runtime: runtime }
-    }
-
-    /// Waits until each has seen one more turn, and says when.
-    fn each_once(&self) -> Vec<Instant> {
-        let until = Instant::now() + PATIENCE;
-        let mut instants = Vec::with_capacity(self.number);
-        while instants.len() < self.number {
-            let left = until.saturating_duration_since(Instant::now());
-            let seen = self.seen.recv_timeout(left);
-            instants.push(seen.unwrap_or_else(|error| {
-                panic!("{} of {} have seen the turn: {error}", instants.len(), self.number)
-            }));
-        }
-        instants
-    }
-}
-
-/// One who reads a stream.
-struct Follower {
-    turns: SyncSender<Instant>,
-    opened: SyncSender<()>,
-    frames: Arc<AtomicUsize>,
-}
-
-impl Follower {
-    /// To the end of the stream, which is that of the runtime.
-    async fn read(self, address: SocketAddr, path: String) {
-        let mut stream = TcpStream::connect(address).await.expect("connect");
-        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.expect("ask");
-        let (mut lines, mut bytes) = (Lines::default(), vec![0; 64 * 1024]);
-        while let Ok(read @ 1..) = stream.read(&mut bytes).await {
-            let at = Instant::now();
-            lines.take(&bytes[..read], |line| self.note(line, at));
-        }
-    }
-
-    /// The lines of one frame are never in two chunks of the body, so no size of a chunk cuts them.
-    fn note(&self, line: &[u8], at: Instant) {
-        if line.starts_with(b"retry:") {
-            let _ = self.opened.try_send(());
-        } else if line == b"event: delta" {
-            self.frames.fetch_add(1, Ordering::Relaxed);
-        } else if line.starts_with(b"data:") && has(line, r#""event":"agent.turn""#) {
-            let _ = self.turns.try_send(at);
-        }
-    }
-}
-
-fn has(line: &[u8], word: &str) -> bool {
-    std::str::from_utf8(line).is_ok_and(|line| line.contains(word))
 }
