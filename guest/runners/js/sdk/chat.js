@@ -12,7 +12,11 @@ const MAX_BYTES = 256 * 1024;
 /** Of a tool's result so much of it is remembered. */
 const RESULT_PART = 8;
 
-const TRUNCATED = { length: "the model reached its length limit", "content-filter": "a content filter stopped the model" };
+const TRUNCATED = {
+  length: "the model reached its length limit",
+  "content-filter": "a content filter stopped the model",
+  other: "the model did not come to its end",
+};
 
 export class Chat {
   #spec;

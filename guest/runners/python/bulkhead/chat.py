@@ -26,7 +26,11 @@ Message = dict[str, Any]
 #: Of a tool's result so much of the history is remembered.
 _RESULT_PART = 8
 
-_TRUNCATED = {"length": "the model reached its length limit", "content-filter": "a content filter stopped the model"}
+_TRUNCATED = {
+    "length": "the model reached its length limit",
+    "content-filter": "a content filter stopped the model",
+    "other": "the model did not come to its end",
+}
 
 
 @dataclass

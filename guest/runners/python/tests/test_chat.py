@@ -113,9 +113,13 @@ class Conversation(Stage):
         self.assertEqual(self.open_answers, 0)
 
     def test_a_truncated_answer_says_so(self) -> None:
-        self.answers = [[model.Part_Text("he"), model.Part_End(model.End(model.FinishReason.LENGTH, None, None))]]
-        reply = self.play(AGENT + "def mayor(ctx, message):\n    return ctx.chat.ask('x')\n")
-        self.assertEqual(reply, "he\n\n[cut off: the model reached its length limit]")
+        for reason, cause in [
+            (model.FinishReason.LENGTH, "the model reached its length limit"),
+            (model.FinishReason.OTHER, "the model did not come to its end"),
+        ]:
+            self.answers = [[model.Part_Text("he"), model.Part_End(model.End(reason, None, None))]]
+            reply = self.play(AGENT + "def mayor(ctx, message):\n    return ctx.chat.ask('x')\n")
+            self.assertEqual(reply, f"he\n\n[cut off: {cause}]")
 
     def test_asynchronous_agents_iterate_and_await(self) -> None:
         self.answers = [calls("add", '{"a": 2}'), says("one"), says("two")]

@@ -81,7 +81,7 @@ pub struct Completion {
 }
 
 impl Completion {
-    /// The text for a person: that of a truncated answer says so.
+    /// The text for a person: that of an answer that is truncated, or not over yet, says so.
     pub fn text(&self) -> String {
         let text = self.message.text();
         match self.truncated_by() {
@@ -95,7 +95,8 @@ impl Completion {
         match self.finish_reason {
             FinishReason::Length => Some("the model reached its length limit"),
             FinishReason::ContentFilter => Some("a content filter stopped the model"),
-            FinishReason::Stop | FinishReason::ToolCalls | FinishReason::Other => None,
+            FinishReason::Other => Some("the model did not come to its end"),
+            FinishReason::Stop | FinishReason::ToolCalls => None,
         }
     }
 
@@ -214,7 +215,7 @@ mod tests {
         let answer = |reason| [Part::Text("half".into()), end(reason)].into_iter().collect();
         let text = |reason| Completion::text(&answer(reason));
         assert_eq!(text(FinishReason::Stop), "half");
-        assert_eq!(text(FinishReason::Other), "half");
+        assert_eq!(text(FinishReason::Other), "half\n\n[cut off: the model did not come to its end]");
         assert_eq!(
             text(FinishReason::Length),
             "half\n\n[cut off: the model reached its length limit]"
