@@ -75,8 +75,13 @@ fn take(draft: &mut Draft, choice: &Value) -> Result<(), Problem> {
     if let Some(problem) = error_in(choice) {
         return Err(problem);
     }
+    let said = draft.said();
     delta(draft, choice)?;
     draft.end(&choice["finish_reason"])?;
+    // A document is whole where its reason is.
+    if choice["delta"].is_object() {
+        draft.said_beside_reason(said);
+    }
     draft.count(&choice["usage"]);
     Ok(())
 }

@@ -27,9 +27,13 @@ pub(crate) struct Draft {
     choice: Option<u64>,
     reason: Option<String>,
     counts: Counts,
-    /// A count came with the finish reason or after it, so no better one follows.
-    is_counted: bool,
     is_complete: bool,
+    /// How often something was said.
+    said: u64,
+    /// Something stood beside a finish reason, as at servers that give each chunk one.
+    is_said_beside: bool,
+    /// Something was said after a finish reason, which ended nothing.
+    is_said_after: bool,
 }
 
 impl Draft {
@@ -47,6 +51,7 @@ impl Draft {
         if text.is_empty() {
             return;
         }
+        self.saying();
         self.text.add(text);
         match self.parts.back_mut() {
             Some(Part::Text(last)) => last.push_str(text),
@@ -58,6 +63,7 @@ impl Draft {
         if text.is_empty() {
             return;
         }
+        self.saying();
         self.has_reasoning = true;
         match self.parts.back_mut() {
             Some(Part::Reasoning(last)) => last.push_str(text),
@@ -66,7 +72,35 @@ impl Draft {
     }
 
     pub(crate) fn add_refusal(&mut self, text: &str) {
-        self.refusal += text;
+        if !text.is_empty() {
+            self.saying();
+            self.refusal += text;
+        }
+    }
+
+    fn saying(&mut self) {
+        self.said += 1;
+        self.is_said_after |= self.reason.is_some();
+    }
+
+    /// How often something was said so far.
+    pub(crate) fn said(&self) -> u64 {
+        self.said
+    }
+
+    /// What was said since then has a finish reason beside it.
+    pub(crate) fn said_beside_reason(&mut self, since: u64) {
+        self.is_said_beside |= self.reason.is_some() && self.said > since;
+    }
+
+    /// More may follow the finish reason.
+    pub(crate) fn may_go_on(&self) -> bool {
+        self.is_said_beside || self.is_said_after
+    }
+
+    /// More followed the finish reason, so that a reason is no end.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.is_said_after
     }
 
     /// Whether the choice with this index counts: the one that came first does.
@@ -76,14 +110,15 @@ impl Draft {
 
     /// Takes a piece of a tool call.
     pub(crate) fn add_call(&mut self, piece: &Value) -> Result<(), Problem> {
+        if piece.is_object() {
+            self.saying();
+        }
         self.calls.piece(piece)
     }
 
     /// Takes the usage, as far as there is any.
     pub(crate) fn count(&mut self, usage: &Value) {
-        if self.counts.take(usage) && self.reason.is_some() {
-            self.is_counted = true;
-        }
+        self.counts.take(usage);
     }
 
     /// Takes the finish reason, if it is one.
@@ -105,10 +140,10 @@ impl Draft {
 
     /// Nothing that could still come belongs to the answer.
     pub(crate) fn is_complete(&self) -> bool {
-        self.is_complete || self.is_counted
+        self.is_complete
     }
 
-    /// All of the answer is here; the usage may still come.
+    /// There is an answer; the usage may still come.
     pub(crate) fn is_answered(&self) -> bool {
         self.is_complete || self.reason.is_some()
     }
@@ -240,7 +275,7 @@ impl Digest {
     }
 }
 
-/// Counts as servers name them. A later one replaces an earlier one.
+/// Counts as servers name them. A later one replaces an earlier one; zero replaces none.
 #[derive(Debug, Default)]
 struct Counts {
     /// With all that a cache holds (OpenAI).
@@ -255,8 +290,7 @@ struct Counts {
 }
 
 impl Counts {
-    /// Whether there was a count of what was read or written.
-    fn take(&mut self, usage: &Value) -> bool {
+    fn take(&mut self, usage: &Value) {
         let details = |names: [&str; 2], count: &str| {
             names.into_iter().find_map(|name| number(&usage[name], &[count]))
         };
@@ -275,9 +309,8 @@ impl Counts {
             (&mut self.output, output),
             (&mut self.reasoning, reasoning),
         ] {
-            *field = count.or(*field);
+            *field = count.filter(|count| *count > 0).or(*field).or(count);
         }
-        prompt.is_some() || input.is_some() || output.is_some()
     }
 
     fn usage(&self) -> Option<Usage> {
@@ -334,14 +367,21 @@ mod tests {
     }
 
     #[test]
-    fn a_count_before_the_end_is_not_the_last() {
-        let mut draft = Draft::default();
-        draft.add_text("x");
-        draft.count(&json!({"prompt_tokens": 3, "completion_tokens": 1}));
-        draft.end(&json!("stop")).unwrap();
-        assert!(draft.is_answered() && !draft.is_complete());
-        draft.count(&json!({"prompt_tokens": 3, "completion_tokens": 2}));
-        assert!(draft.is_complete());
+    fn the_last_count_is_the_best_unless_it_is_zero() {
+        let of = |input, output| json!({"prompt_tokens": input, "completion_tokens": output});
+        for (counts, output) in [
+            (&[of(10, 1), of(10, 5)][..], 5),
+            (&[of(0, 0), of(10, 5)], 5),
+            (&[of(10, 5), of(0, 0)], 5),
+        ] {
+            let usage = usage(counts).unwrap();
+            assert_eq!((usage.input, usage.output), (10, output), "{counts:?}");
+        }
+        let begin = json!({"input_tokens": 10, "cache_read_input_tokens": 4, "output_tokens": 1});
+        let end = json!({"input_tokens": 0, "output_tokens": 5});
+        let expected = Some(Usage { input: 14, cached: 4, output: 5, reasoning: 0 });
+        assert_eq!(usage(&[begin, end]), expected);
+        assert_eq!(usage(&[of(0, 0)]), Some(Usage::default()));
     }
 
     #[test]

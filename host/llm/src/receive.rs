@@ -1,7 +1,7 @@
 //! An answer that is being received.
 //!
 //! ```text
-//!   frames ─▶ wire ─▶ parts ─▶ finish reason ─▶ usage, within 250 ms ─▶ End
+//!   frames ─▶ wire ─▶ parts ─▶ finish reason ─▶ usage and the stream's own end, within 1 s ─▶ End
 //!     └─ silence, size, time, a broken connection ─▶ Failure, after the parts that arrived
 //! ```
 
@@ -22,8 +22,12 @@ use crate::failure::{Failure, Retry, Texts};
 use crate::wire::Wire;
 use crate::{End, Finish, Part, Usage};
 
-/// After the finish reason, for the usage. Nothing else is waited for.
-const FOR_USAGE: Duration = Duration::from_millis(250);
+/// After the finish reason, for the usage and the end of the stream. What came is an answer without them.
+const AFTER_REASON: Duration = Duration::from_secs(1);
+
+/// The same where text or a call stood beside the finish reason or after it, and after each more of them: some servers
+/// give every chunk a reason.
+const BETWEEN_REASONS: Duration = Duration::from_secs(5);
 
 /// Frames that are taken at a time: what is behind them comes with the next call.
 const FRAMES: usize = 256;
@@ -57,8 +61,10 @@ pub(crate) struct Receiving {
     unfinished_bytes: Arc<AtomicU64>,
     /// Silence is too long then.
     silent_at: Instant,
-    /// The usage is waited for until then.
-    usage_at: Option<Instant>,
+    /// After the finish reason nothing is waited for beyond this.
+    over_at: Option<Instant>,
+    /// What was said when that was set.
+    said: u64,
     /// Somebody waits since a call that took nothing.
     is_waiting: bool,
     timer: Pin<Box<Sleep>>,
@@ -94,7 +100,8 @@ impl Receiving {
             received_bytes: 0,
             unfinished_bytes,
             silent_at,
-            usage_at: None,
+            over_at: None,
+            said: 0,
             is_waiting: true,
             timer: Box::pin(sleep_until(silent_at)),
             end: None,
@@ -152,7 +159,9 @@ impl Receiving {
     fn poll_filled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.is_waiting {
             // Nobody listened in the meantime.
-            self.silent_at = self.silent_at.max(Instant::now() + self.limits.idle);
+            let now = Instant::now();
+            self.silent_at = self.silent_at.max(now + self.limits.idle);
+            self.over_at = self.over_at.map(|at| at.max(now + self.patience()));
             self.is_waiting = true;
         }
         let mut has_more = true;
@@ -172,7 +181,7 @@ impl Receiving {
         if self.end.is_some() || !self.wire.parts().is_empty() {
             return Poll::Ready(());
         }
-        let mut deadline = self.limits.until.min(self.usage_at.unwrap_or(self.silent_at));
+        let mut deadline = self.limits.until.min(self.over_at.unwrap_or(self.silent_at));
         if !self.wire.has_begun() {
             deadline = deadline.min(self.limits.attempt.0);
         }
@@ -224,7 +233,7 @@ impl Receiving {
         self.silent_at = Instant::now() + self.limits.idle;
         self.received_bytes += bytes.len();
         if self.received_bytes > self.limits.bytes {
-            if self.wire.is_answered() {
+            if self.wire.is_answered() && !self.wire.goes_on() {
                 return self.finish();
             }
             let text = format!("the answer has more than {} bytes", self.limits.bytes);
@@ -236,9 +245,18 @@ impl Receiving {
         if self.wire.is_complete() {
             self.is_orderly = true;
             self.finish();
-        } else if self.wire.is_answered() && self.usage_at.is_none() {
-            self.usage_at = Some(Instant::now() + FOR_USAGE);
+        } else if self.wire.is_answered()
+            && (self.over_at.is_none() || self.said != self.wire.said())
+        {
+            self.said = self.wire.said();
+            self.over_at = Some(Instant::now() + self.patience());
         }
+    }
+
+    /// How long after the finish reason something may still come.
+    fn patience(&self) -> Duration {
+        let most = if self.wire.may_go_on() { BETWEEN_REASONS } else { AFTER_REASON };
+        most.min(self.limits.idle)
     }
 
     /// A time is over.

@@ -119,9 +119,24 @@ impl Wire {
         self.draft.is_complete()
     }
 
-    /// All of the answer is here; the usage may still come.
+    /// There is a finish reason, and with it an answer; usage may still come, and with some servers more of the answer.
     pub(crate) fn is_answered(&self) -> bool {
         self.draft.is_answered()
+    }
+
+    /// How often something was said so far.
+    pub(crate) fn said(&self) -> u64 {
+        self.draft.said()
+    }
+
+    /// More may follow the finish reason: see [`Draft::may_go_on`].
+    pub(crate) fn may_go_on(&self) -> bool {
+        self.draft.may_go_on()
+    }
+
+    /// More followed the finish reason: see [`Draft::goes_on`].
+    pub(crate) fn goes_on(&self) -> bool {
+        self.draft.goes_on()
     }
 
     /// Something of the answer is here.
@@ -154,9 +169,9 @@ impl Wire {
         self.draft.finish(may_be_silent)
     }
 
-    /// What comes after an answer changes nothing of it.
+    /// What comes after an answer and is none of it changes nothing, unless each chunk has a reason.
     fn unless_answered(&mut self, added: Result<(), Problem>) -> Result<(), Problem> {
-        if added.is_err() && self.is_answered() {
+        if added.is_err() && self.is_answered() && !self.goes_on() {
             self.draft.complete();
             return Ok(());
         }

@@ -476,8 +476,8 @@ async fn dropping_a_chat_closes_its_connection() {
 
 #[tokio::test]
 async fn the_end_of_an_answer_closes_what_the_server_holds_open() {
-    let stop =
-        "data: {\"choices\":[{\"delta\":{\"content\":\"fine\"},\"finish_reason\":\"stop\"}]}\n\n";
+    let stop = "data: {\"choices\":[{\"delta\":{\"content\":\"fine\"}}]}\n\n\
+                data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
     let server = Server::start(move |_: &Asked| vec![ok(), chunk(stop), Step::Hang]);
     let mut chat = ask(&endpoint(server.address, WIDE), question());
     assert_eq!(outcome(&mut chat).await, "text fine, stop");

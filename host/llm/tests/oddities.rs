@@ -45,6 +45,11 @@ fn endings() -> Vec<Mode> {
             then(&whole, &[Step::Pause(20), chunk(usage(json!([]))), end()]),
             "text fine, stop 3/2",
         ),
+        mode(
+            "usage late",
+            then(&whole, &[Step::Pause(400), chunk(usage(json!([]))), end()]),
+            "text fine, stop 3/2",
+        ),
         mode("hold quiet", then(&whole, &[Step::Hang]), "text fine, stop"),
         mode(
             "hold",
@@ -375,6 +380,50 @@ fn silences() -> Vec<Mode> {
             )
         },
     ]
+}
+
+/// Servers that give each chunk a finish reason.
+fn many_reasons() -> Vec<Mode> {
+    let with = |delta: Value, reason: &str| event(delta, json!(reason));
+    let counted = |text: &str, output: u64| {
+        let choice = json!({"delta": {"content": text}, "finish_reason": "stop"});
+        let usage = json!({"prompt_tokens": 3, "completion_tokens": output});
+        chunk(data(&json!({"choices": [choice], "usage": usage})))
+    };
+    let fi = with(json!({"content": "fi"}), "stop");
+    let ne = || chunk(with(json!({"content": "ne"}), "stop"));
+    let call = json!({"index": 0, "id": "a", "function": {"name": "read", "arguments": "{}"}});
+    let calls = chunk(with(json!({"tool_calls": [call]}), "stop"));
+    let pause = || Step::Pause(1200);
+    let done = || [chunk(DONE), end()];
+    let then = |frame: &str, steps: &[&[Step]]| then(frame, &steps.concat());
+    vec![
+        mode("slow", then(&fi, &[&[pause(), ne(), pause()], &done()]), "text fine, stop"),
+        mode("no end", then(&fi, &[&[pause(), ne(), end()]]), "text fine, stop"),
+        mode("broken off", then(&fi, &[&[pause(), ne(), Step::Reset]]), "text fine, stop"),
+        mode(
+            "with usage",
+            then(": hi\n\n", &[&[counted("fi", 1), counted("ne", 2)], &done()]),
+            "text fine, stop 3/2",
+        ),
+        mode("a call", then(&fi, &[&[pause(), calls], &done()]), "text fi, a read({}), toolcalls"),
+        mode(
+            "thought first",
+            then(&with(json!({"reasoning": "hm"}), "stop"), &[&[pause(), ne()], &done()]),
+            "reasoning hm, text ne, stop",
+        ),
+        mode(
+            "an error in the middle",
+            then(&fi, &[&[ne(), chunk(data(&json!({"error": "died"})))], &done()]),
+            "text fine, rejected 200 main: died",
+        ),
+        narrow("silent", then(&fi, &[&[ne(), Step::Hang]]), "text fine, stop"),
+    ]
+}
+
+#[tokio::test]
+async fn an_answer_whose_chunks_all_have_a_reason_goes_on() {
+    check(many_reasons()).await;
 }
 
 #[tokio::test]
