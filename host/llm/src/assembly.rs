@@ -108,14 +108,14 @@ fn delta(draft: &mut Draft, choice: &Value) -> Result<(), Problem> {
     }
     draft.add_refusal(delta["refusal"].as_str().unwrap_or_default());
     match &delta["tool_calls"] {
-        Value::Array(calls) => calls.iter().try_for_each(|call| draft.add_call(call))?,
-        call @ Value::Object(_) => draft.add_call(call)?,
-        _ => {}
+        Value::Array(calls) if !calls.is_empty() => {
+            calls.iter().try_for_each(|call| draft.add_call(call))
+        }
+        call @ Value::Object(_) => draft.add_call(call),
+        // The older name. Some servers send the same call by both.
+        _ if delta["function_call"].is_object() => draft.add_call(&delta["function_call"]),
+        _ => Ok(()),
     }
-    if delta["function_call"].is_object() {
-        draft.add_call(&delta["function_call"])?;
-    }
-    Ok(())
 }
 
 /// Which text of a content.

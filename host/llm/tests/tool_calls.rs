@@ -7,7 +7,7 @@ mod common;
 use bulkhead_llm::{Message, Request, Role, Tool, ToolCall};
 use common::frames::{DONE, call, calls, event, function, says, stop, streamed};
 use common::modes::{Mode, check, mode};
-use common::{Asked, Server, WIDE, ask, endpoint, message, outcome, question};
+use common::{Asked, Server, Step, WIDE, ask, document, endpoint, message, outcome, question};
 use serde_json::{Value, json};
 
 fn tool_calls() -> Vec<Mode> {
@@ -44,6 +44,20 @@ fn tool_calls() -> Vec<Mode> {
             ]),
             "call_0 status({\"text\":\"one\"}), call_1 status({}), toolcalls",
         ),
+        {
+            let both = |arguments: &str| {
+                let function = function("status", json!(arguments));
+                let call = json!({"index": 0, "id": "a", "function": function});
+                event(json!({"function_call": function, "tool_calls": [call]}), Value::Null)
+            };
+            let end = event(json!({}), json!("tool_calls")) + DONE;
+            mode(
+                "by both names",
+                streamed(&[both("{\"text\":"), both(" \"one\""), both("}"), end]),
+                "a status({\"text\": \"one\"}), toolcalls",
+            )
+        },
+        mode("by both names, whole", whole_by_both_names(), "a status({}), toolcalls"),
         mode(
             "args_object",
             calls(&[
@@ -93,6 +107,15 @@ fn tool_calls() -> Vec<Mode> {
             "bad answer main: more than 64 tool calls",
         ),
     ]
+}
+
+/// As llama-cpp-python has it.
+fn whole_by_both_names() -> Vec<Step> {
+    let function = function("status", json!("{}"));
+    let message = json!({"content": null, "function_call": function,
+                         "tool_calls": [{"id": "a", "type": "function", "function": function}]});
+    let choice = json!({"index": 0, "message": message, "finish_reason": "tool_calls"});
+    document("200 OK", "", &json!({"choices": [choice]}).to_string())
 }
 
 #[tokio::test]
