@@ -127,7 +127,10 @@ impl Draft {
         if reason == "error" {
             return Err(Problem::Reported("the answer ends with an error".into(), None));
         }
-        if !matches!(reason, "" | "null" | "none") {
+        let is_cut = |reason: &str| cut_by(reason).is_some();
+        // One that says that something is missing stays.
+        let stays = self.reason.as_deref().is_some_and(is_cut) && !is_cut(reason);
+        if !stays && !matches!(reason, "" | "null" | "none") {
             self.reason = Some(reason.to_owned());
         }
         Ok(())
@@ -205,7 +208,7 @@ impl Draft {
         }
         let finish = match finish_of(reason) {
             // Some servers end every answer with `stop`, or with nothing.
-            Finish::Stop | Finish::Other if !calls.is_empty() => Finish::ToolCalls,
+            Finish::Stop | Finish::Other if !calls.is_empty() && cut.is_none() => Finish::ToolCalls,
             Finish::ToolCalls if calls.is_empty() => Finish::Stop,
             Finish::Other if self.reason.is_none() => Finish::Stop,
             finish => finish,
@@ -219,7 +222,7 @@ impl Draft {
 
 fn finish_of(reason: &str) -> Finish {
     match reason.to_ascii_lowercase().as_str() {
-        "stop" | "end_turn" | "eos" | "stop_sequence" | "eos_token" => Finish::Stop,
+        "stop" | "end_turn" | "eos" | "stop_sequence" | "eos_token" | "complete" => Finish::Stop,
         "tool_calls" | "tool_use" | "function_call" | "tool_call" => Finish::ToolCalls,
         "length" | "max_tokens" | "max_output_tokens" | "model_length" | "token_limit"
         | "incomplete" => Finish::Length,
@@ -239,8 +242,17 @@ fn cut_by(reason: &str) -> Option<&'static str> {
         }
         Finish::Length => Some("truncated: the model reached its length limit"),
         Finish::ContentFilter => Some("truncated: a content filter stopped the model"),
+        Finish::Other if is_broken_off(reason) => Some("truncated: the server broke it off"),
         _ => None,
     }
+}
+
+/// What DeepSeek, vLLM and others say of an answer that they did not let come to its end.
+fn is_broken_off(reason: &str) -> bool {
+    let reason = reason.to_ascii_lowercase();
+    ["insufficient_system_resource", "abort", "cancel", "interrupt"]
+        .iter()
+        .any(|name| reason.contains(name))
 }
 
 /// Length and FNV-1a hash of a text, so that the text need not be kept to be recognized.
@@ -385,6 +397,23 @@ mod tests {
     }
 
     #[test]
+    fn a_reason_that_says_that_something_is_missing_stays() {
+        for (reason, finish) in [
+            ("length", Finish::Length),
+            ("content_filter", Finish::ContentFilter),
+            ("abort", Finish::Other),
+        ] {
+            let mut draft = Draft::default();
+            draft.add_text("x");
+            draft.add_call(&json!({"name": "read", "arguments": "{\"pa"})).unwrap();
+            draft.end(&json!(reason)).unwrap();
+            draft.end(&json!("stop")).unwrap();
+            assert_eq!(draft.finish(false).unwrap().finish, finish);
+            assert_eq!(draft.parts().len(), 1, "{reason}: a part of a call is none");
+        }
+    }
+
+    #[test]
     fn the_end_says_what_the_answer_is() {
         let finish = |reason: Value, call: bool| {
             let mut draft = Draft::default();
@@ -403,6 +432,9 @@ mod tests {
             ("MAX_TOKENS", Finish::Length, Finish::Length),
             ("content_filter", Finish::ContentFilter, Finish::ContentFilter),
             ("pause_turn", Finish::Other, Finish::ToolCalls),
+            ("abort", Finish::Other, Finish::Other),
+            ("insufficient_system_resource", Finish::Other, Finish::Other),
+            ("COMPLETE", Finish::Stop, Finish::ToolCalls),
             ("", Finish::Stop, Finish::ToolCalls),
         ] {
             assert_eq!(finish(json!(reason), false), without, "{reason}");
