@@ -299,7 +299,11 @@ struct Counts {
     cached: Option<u64>,
     output: Option<u64>,
     reasoning: Option<u64>,
+    total: Option<u64>,
 }
+
+/// More than this is not written beside what is counted as output: the total means something else.
+const MAX_UNCOUNTED: u64 = 1 << 20;
 
 impl Counts {
     fn take(&mut self, usage: &Value) {
@@ -317,9 +321,13 @@ impl Counts {
             (&mut self.input, input),
             (&mut self.cache_read, number(usage, &["cache_read_input_tokens"])),
             (&mut self.cache_written, number(usage, &["cache_creation_input_tokens"])),
-            (&mut self.cached, cached().or_else(|| number(usage, &["prompt_cache_hit_tokens"]))),
+            (
+                &mut self.cached,
+                cached().or_else(|| number(usage, &["prompt_cache_hit_tokens", "cached_tokens"])),
+            ),
             (&mut self.output, output),
             (&mut self.reasoning, reasoning),
+            (&mut self.total, number(usage, &["total_tokens"])),
         ] {
             *field = count.filter(|count| *count > 0).or(*field).or(count);
         }
@@ -334,12 +342,20 @@ impl Counts {
                 .into_iter()
                 .fold(0, |sum: u64, count| sum.saturating_add(count.unwrap_or(0))),
         };
-        is_known.then_some(Usage {
-            input,
-            cached,
-            output: self.output.unwrap_or(0),
-            reasoning: self.reasoning.unwrap_or(0),
-        })
+        let reasoning = self.reasoning.unwrap_or(0);
+        let output = self.output_with(reasoning, cached);
+        is_known.then_some(Usage { input, cached, output, reasoning })
+    }
+
+    /// All that was written. xAI and Gemini count reasoning in the total alone.
+    fn output_with(&self, reasoning: u64, cached: u64) -> u64 {
+        let output = self.output.unwrap_or(0);
+        // A prompt without its cached part leaves that part in the rest.
+        let prompt = self.prompt.filter(|prompt| cached <= *prompt);
+        let rest = prompt.and_then(|prompt| self.total?.checked_sub(prompt)).unwrap_or(0);
+        let all =
+            if rest.saturating_sub(output) > MAX_UNCOUNTED { output } else { output.max(rest) };
+        if reasoning > all { all.saturating_add(reasoning) } else { all }
     }
 }
 
@@ -376,6 +392,28 @@ mod tests {
         let end = json!({"output_tokens": 7});
         let expected = Some(Usage { input: 10, cached: 4, output: 7, reasoning: 0 });
         assert_eq!(usage(&[begin, end]), expected);
+    }
+
+    #[test]
+    fn reasoning_is_part_of_the_output() {
+        let of = |total: Value, reasoning: u64| {
+            let details = json!({"reasoning_tokens": reasoning});
+            let counts = json!({"prompt_tokens": 12, "completion_tokens": 1, "total_tokens": total,
+                                "completion_tokens_details": details});
+            usage(&[counts]).unwrap().output
+        };
+        assert_eq!(of(json!(399), 386), 387);
+        assert_eq!(of(json!(399), 0), 387);
+        assert_eq!(of(json!(null), 386), 387);
+        assert_eq!(of(json!(13), 1), 1);
+        assert_eq!(of(json!(5), 0), 1);
+        assert_eq!(of(json!(u64::MAX), 0), 1);
+        // Its total has what a cache holds, and its prompt does not.
+        let apart = json!({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 115,
+                           "cache_read_input_tokens": 100});
+        assert_eq!(usage(&[apart]).unwrap().output, 5);
+        let kimi = json!({"prompt_tokens": 10, "completion_tokens": 5, "cached_tokens": 4});
+        assert_eq!(usage(&[kimi]).unwrap().cached, 4);
     }
 
     #[test]
