@@ -62,7 +62,9 @@ fn chunk(draft: &mut Draft, chunk: &Value) -> Result<(), Problem> {
     if let Some(choice) = choice {
         take(draft, choice)?;
     }
-    draft.count(&chunk["usage"]);
+    for usage in [&chunk["x_groq"]["usage"], &chunk["usage"]] {
+        draft.count(usage);
+    }
     Ok(())
 }
 

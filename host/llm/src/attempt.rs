@@ -15,7 +15,7 @@ use http::header::{
     CONTENT_TYPE, HOST, LOCATION, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
     USER_AGENT,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use jiff::Timestamp;
@@ -25,7 +25,7 @@ use crate::anthropic::VERSION;
 use crate::connection::{Connection, MAX_HEAD_BYTES, OpenError};
 use crate::endpoint::{Dialect, Endpoint};
 use crate::failure::{Failure, Retry, Texts};
-use crate::problem::refusal_text;
+use crate::problem::refusal;
 use crate::receive::{Limits, Receiving, no_part};
 use crate::retry_after::retry_after;
 
@@ -209,9 +209,9 @@ impl Attempt<'_> {
         if is_read.is_ok() && rest.is_none() {
             self.endpoint.pool.put(connection, rest);
         }
-        let text = match compression(&head.headers) {
-            None => refusal_text(&String::from_utf8_lossy(&text)),
-            Some(_) => String::new(),
+        let (text, implied) = match compression(&head.headers) {
+            None => refusal(&String::from_utf8_lossy(&text)),
+            Some(_) => (String::new(), None),
         };
         let status = head.status;
         let text = match text.trim() {
@@ -219,10 +219,18 @@ impl Attempt<'_> {
             text => text,
         };
         if status.is_redirection() {
-            let to = head.headers.get(LOCATION).map(HeaderValue::as_bytes).unwrap_or_default();
-            let to = String::from_utf8_lossy(to);
-            let text = format!("redirects are not followed, this one leads to {to}");
+            let text = match head.headers.get(LOCATION).map(HeaderValue::as_bytes) {
+                Some(to) => {
+                    let to = String::from_utf8_lossy(to);
+                    format!("redirects are not followed, this one leads to {to}")
+                }
+                None => format!("status {} is no answer: {text}", status.as_u16()),
+            };
             return texts.rejected(status.as_u16(), &text);
+        }
+        // What was paid for is used up, which no wait changes.
+        if status == StatusCode::TOO_MANY_REQUESTS && implied == Some(402) {
+            return texts.rejected(status.as_u16(), text);
         }
         texts.status(status.as_u16(), text, retry_after(&head.headers, Timestamp::now()))
     }

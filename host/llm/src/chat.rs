@@ -197,7 +197,8 @@ impl Call {
                 Retry::Never => return Err(failure),
                 Retry::Later(asked) => {
                     let Some(pause) = self.pause(tries.repeats, asked, until) else {
-                        return Err(failure);
+                        let most = self.endpoint.settings.bounds.max_wait;
+                        return Err(failure.unless_waited(asked.filter(|asked| *asked > most)));
                     };
                     self.warn(&failure, pause);
                     sleep(pause).await;

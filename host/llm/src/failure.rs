@@ -19,6 +19,17 @@ pub(crate) struct Failure {
     pub(crate) retry: Retry,
 }
 
+impl Failure {
+    /// There is no other try, because its server asks for a wait that is too long.
+    pub(crate) fn unless_waited(mut self, too_long: Option<Duration>) -> Self {
+        if let (Error::Unavailable(text), Some(asked)) = (&mut self.error, too_long) {
+            let seconds = asked.as_secs_f64().ceil();
+            *text += &format!(" (not tried again: it asks to wait for {seconds} s)");
+        }
+        self
+    }
+}
+
 /// Whether another try is worth it, as long as nothing of the answer was handed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Retry {

@@ -27,15 +27,9 @@ impl fmt::Display for Problem {
 
 /// What an object that stands for an error says, in the forms that servers use.
 pub(crate) fn error_in(object: &Value) -> Option<Problem> {
-    let is_nothing = |value: &Value| match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::String(text) => text.is_empty(),
-        Value::Array(items) => items.is_empty(),
-        Value::Object(fields) => fields.is_empty(),
-        _ => false,
-    };
-    let error = &object["error"];
-    if !is_nothing(error) {
+    // Groq has a place of its own for what happens in the middle of a stream.
+    let errors = [&object["error"], &object["x_groq"]["error"]];
+    if let Some(error) = errors.into_iter().find(|error| !is_nothing(error)) {
         // Some put the status beside the text.
         let status = status_of(error).or_else(|| status_of(object));
         return Some(Problem::Reported(error_text(error), status));
@@ -43,7 +37,11 @@ pub(crate) fn error_in(object: &Value) -> Option<Problem> {
     if object["object"] == "error" || object["type"] == "error" {
         return Some(reported(object));
     }
-    const TEXTS: [&str; 5] = ["detail", "message", "errors", "error_msg", "error_message"];
+    if let Some(code) = number(&object["base_resp"], &["status_code"]).filter(|code| *code != 0) {
+        return Some(Problem::Reported(error_text(&object["base_resp"]), minimax_status(code)));
+    }
+    const TEXTS: [&str; 6] =
+        ["detail", "message", "errors", "error_msg", "error_message", "Message"];
     let is_answer = object.get("choices").is_some() || object.get("delta").is_some();
     if is_answer || object["message"].is_object() || object["finish_reason"].is_string() {
         return None;
@@ -89,25 +87,90 @@ fn status_of(error: &Value) -> Option<u16> {
     STATUSES.iter().find(|(kind, _)| fits(kind)).map(|(_, status)| *status)
 }
 
-/// The sentence in an error object, in the forms that servers use.
-pub(crate) fn error_text(error: &Value) -> String {
-    let message = ["message", "detail", "error_msg", "msg"].iter().find_map(|name| error.get(name));
-    let message = message.unwrap_or(error);
-    match message.as_str() {
-        Some(text) => text.to_owned(),
-        None => message.to_string(),
+/// The status that goes with an error of MiniMax, which answers with 200.
+fn minimax_status(code: u64) -> Option<u16> {
+    match code {
+        1002 | 1039 => Some(429),
+        1004 | 2049 => Some(401),
+        1008 => Some(402),
+        1000 | 1001 | 1013 | 1024 | 1033 => Some(500),
+        2013 => Some(400),
+        _ => None,
     }
 }
 
-/// The text in the body of a refused request: the sentence of a JSON error, else the body.
-pub(crate) fn refusal_text(body: &str) -> String {
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.trim().is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    }
+}
+
+/// The sentence in an error object, in the forms that servers use; else its JSON.
+pub(crate) fn error_text(error: &Value) -> String {
+    sentence(error, MAX_DEPTH).unwrap_or_else(|| error.to_string())
+}
+
+/// Errors that hold errors are followed so far.
+const MAX_DEPTH: u8 = 4;
+
+fn sentence(error: &Value, depth: u8) -> Option<String> {
+    /// The first that says something counts.
+    const NAMES: [&str; 12] = [
+        "message",
+        "detail",
+        "error_msg",
+        "error_message",
+        "msg",
+        "status_msg",
+        "Message",
+        "error",
+        "errors",
+        "base_resp",
+        "reason",
+        "title",
+    ];
+    let inner = |value: &Value| sentence(value, depth.checked_sub(1)?);
+    match error {
+        value if is_nothing(value) => None,
+        Value::String(text) => {
+            let json = Some(text.as_str()).filter(|text| text.trim_start().starts_with('{'));
+            let json = json.and_then(|text| serde_json::from_str(text).ok());
+            json.and_then(|json| inner(&json)).or_else(|| Some(text.clone()))
+        }
+        Value::Array(_) => Some(error.to_string()),
+        Value::Object(_) => {
+            let said = NAMES.iter().find_map(|name| inner(&error[*name]));
+            let named = || ["code", "type", "status"].iter().find_map(|it| error[*it].as_str());
+            let said =
+                said.or_else(|| named().filter(|name| !name.is_empty()).map(str::to_owned))?;
+            // A gateway says of whom it has its words.
+            let metadata = &error["metadata"];
+            let provider = metadata["provider_name"].as_str().map(str::to_owned);
+            let words: Vec<_> = provider.into_iter().chain(inner(&metadata["raw"])).collect();
+            match words.is_empty() {
+                true => Some(said),
+                false => Some(format!("{said} ({})", words.join(": "))),
+            }
+        }
+        _ => None,
+    }
+}
+
+/// The body of a refused request: the sentence of a JSON error, else the body, and the status that an error implies.
+pub(crate) fn refusal(body: &str) -> (String, Option<u16>) {
     match serde_json::from_str::<Value>(body) {
+        Ok(json) if is_nothing(&json) => (String::new(), None),
         Ok(json) => {
             // Some put it into a list.
             let json = json.get(0).unwrap_or(&json);
-            error_text(json.get("error").unwrap_or(json))
+            let error = Some(&json["error"]).filter(|error| !is_nothing(error)).unwrap_or(json);
+            (error_text(error), status_of(error))
         }
-        Err(_) => body.to_owned(),
+        Err(_) => (body.to_owned(), None),
     }
 }
 
@@ -166,9 +229,33 @@ mod tests {
             r#"[{"error":{"message":"no"}}]"#,
             r#"{"error":"no"}"#,
             r#"{"detail":"no"}"#,
+            r#"{"error":{"message":null,"type":"no"}}"#,
+            r#"{"error":{"message":"","code":"no"}}"#,
+            r#"{"error":"","reason":"no"}"#,
+            r#"{"error":{"message":"{\"error\":{\"message\":\"no\"}}"}}"#,
+            r#"{"message":{"detail":"no"}}"#,
+            r#"{"base_resp":{"status_code":1004,"status_msg":"no"}}"#,
             "no",
         ] {
-            assert_eq!(refusal_text(body), "no", "{body}");
+            assert_eq!(refusal(body).0, "no", "{body}");
         }
+        assert_eq!(refusal("{}"), (String::new(), None));
+        assert_eq!(refusal(r#"{"error":{"code":7}}"#).0, r#"{"code":7}"#);
+        let quota = r#"{"error":{"message":"no","code":"insufficient_quota"}}"#;
+        assert_eq!(refusal(quota), ("no".into(), Some(402)));
+        let deep = (0..9).fold(json!("no"), |inner, _| json!({"error": inner}));
+        assert!(refusal(&deep.to_string()).0.contains("no"));
+    }
+
+    #[test]
+    fn a_gateway_has_the_words_of_its_provider() {
+        let of = |metadata: Value| {
+            error_text(&json!({"message": "no", "code": 400, "metadata": metadata}))
+        };
+        let raw = r#"{"error":{"message":"too long"}}"#;
+        assert_eq!(of(json!({"raw": raw, "provider_name": "X"})), "no (X: too long)");
+        assert_eq!(of(json!({"raw": "too long"})), "no (too long)");
+        assert_eq!(of(json!({"provider_name": "X"})), "no (X)");
+        assert_eq!(of(json!({"reasons": ["x"]})), "no");
     }
 }

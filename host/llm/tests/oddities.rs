@@ -252,6 +252,16 @@ fn errors() -> Vec<Mode> {
             "rejected 200 main: something",
         ),
         mode(
+            "err_groq",
+            streamed(&[
+                says("par"),
+                data(&json!({"choices": [{"delta": {}, "finish_reason": null}],
+                             "x_groq": {"id": "r", "error": "over_capacity: later"}})),
+                DONE.to_owned(),
+            ]),
+            "text par, rejected 200 main: over_capacity: later",
+        ),
+        mode(
             "err_vllm",
             streamed(&[
                 says("par"),
@@ -284,6 +294,25 @@ fn errors() -> Vec<Mode> {
             "429 for too long",
             document("429 Too Many Requests", "retry-after: 61\r\n", r#"{"error":"slow"}"#),
             "rate limited Some(61000) main: slow",
+        ),
+        mode(
+            "429 of an account without money",
+            document(
+                "429 Too Many Requests",
+                "",
+                r#"{"error":{"message":"no money","code":"insufficient_quota"}}"#,
+            ),
+            "rejected 429 main: no money",
+        ),
+        mode(
+            "503 for too long",
+            document("503 Service Unavailable", "retry-after: 61\r\n", "{}"),
+            "unavailable main: status 503: Service Unavailable (not tried again: it asks to wait for 61 s)",
+        ),
+        mode(
+            "304",
+            vec![Step::Send(b"HTTP/1.1 304 Not Modified\r\n\r\n".to_vec())],
+            "rejected 304 main: status 304 is no answer: Not Modified",
         ),
         mode(
             "junk behind a response",

@@ -108,6 +108,10 @@ fn usage_is_read_from_wherever_it_stands() {
         of(3, 4)
     );
     assert_eq!(usage(json!({"choices": [{"delta": {}, "usage": {"prompt_tokens": 5}}]})), of(5, 0));
+    assert_eq!(usage(json!({"x_groq": {"usage": {"prompt_tokens": 5}}})), of(5, 0));
+    let fine =
+        json!({"base_resp": {"status_code": 0, "status_msg": ""}, "usage": {"prompt_tokens": 5}});
+    assert_eq!(usage(fine), of(5, 0));
 }
 
 #[test]
@@ -167,6 +171,17 @@ fn an_error_is_an_error_and_its_status_counts() {
             Some(529),
         ),
         (json!({"detail": "not known"}), "not known", None),
+        (
+            json!({"choices": [{"index": 0, "delta": {}, "finish_reason": null}],
+                   "x_groq": {"id": "r", "error": "over_capacity: later"}}),
+            "over_capacity: later",
+            None,
+        ),
+        (
+            json!({"choices": null, "base_resp": {"status_code": 1008, "status_msg": "no money"}}),
+            "no money",
+            Some(402),
+        ),
         (
             json!({"choices": [{"delta": {}, "error": {"message": "died", "code": 429}, "finish_reason": "error"}]}),
             "died",
