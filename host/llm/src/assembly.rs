@@ -3,7 +3,7 @@
 //! Servers differ in everything but the outline, so it reads JSON values and not types: what is there in a form that
 //! can be understood counts, and the rest is ignored. Which dialect a value is in is known from the value.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::draft::Draft;
 use crate::problem::{Problem, error_in, not_json, reported};
@@ -17,9 +17,12 @@ pub(crate) fn event(draft: &mut Draft, name: &str, data: &str) -> Result<(), Pro
         return Ok(());
     }
     let is_error = name == "error";
-    // Words that keep a connection busy.
     if !data.starts_with(['{', '[']) {
-        return if is_error { Err(reported(&data.into())) } else { Ok(()) };
+        if is_error {
+            return Err(reported(&data.into()));
+        }
+        draft.note(data);
+        return Ok(());
     }
     let data = &*draft.mend(data)?;
     if !is_error && let Some((index, text)) = plain::text(data) {
@@ -47,6 +50,9 @@ pub(crate) fn value_of(draft: &mut Draft, value: &Value) -> Result<(), Problem> 
     }
 }
 
+/// What has one of them belongs to a stream, also where it says nothing.
+const KNOWN: [&str; 5] = ["choices", "usage", "x_groq", "object", "type"];
+
 fn chunk(draft: &mut Draft, chunk: &Value) -> Result<(), Problem> {
     if let Some(problem) = error_in(chunk) {
         return Err(problem);
@@ -61,6 +67,12 @@ fn chunk(draft: &mut Draft, chunk: &Value) -> Result<(), Problem> {
     };
     if let Some(choice) = choice {
         take(draft, choice)?;
+    }
+    let is_known = |fields: &Map<String, Value>| {
+        fields.is_empty() || KNOWN.iter().any(|name| fields.contains_key(*name))
+    };
+    if chunk.as_object().is_some_and(|fields| !is_known(fields)) {
+        draft.note(&chunk.to_string());
     }
     for usage in [&chunk["x_groq"]["usage"], &chunk["usage"]] {
         draft.count(usage);
@@ -92,7 +104,7 @@ fn take(draft: &mut Draft, choice: &Value) -> Result<(), Problem> {
 /// whole again.
 fn delta(draft: &mut Draft, choice: &Value) -> Result<(), Problem> {
     let (delta, message) = (&choice["delta"], &choice["message"]);
-    let is_empty = delta.as_object().is_none_or(serde_json::Map::is_empty);
+    let is_empty = delta.as_object().is_none_or(Map::is_empty);
     let is_repeated = draft.has_begun()
         && (delta.is_object() || draft.has_text(&words(&message["content"], Kind::Text)));
     let delta = if is_empty && message.is_object() && !is_repeated { message } else { delta };

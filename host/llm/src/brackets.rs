@@ -9,6 +9,11 @@ pub(crate) struct Brackets {
 }
 
 impl Brackets {
+    /// Whether a value has begun and not ended.
+    pub(crate) fn is_open(&self) -> bool {
+        self.depth > 0
+    }
+
     /// Whether a value ends with this byte. What stands outside of brackets ends one too, which then is none.
     pub(crate) fn ends_value(&mut self, byte: u8) -> bool {
         if self.in_string {

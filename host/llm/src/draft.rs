@@ -11,6 +11,12 @@ use crate::problem::{Problem, number};
 use crate::reasoning::Collected;
 use crate::{End, Finish, Part, Usage};
 
+/// Words that keep a connection busy.
+const BEATS: [&str; 7] = ["", "null", "ping", "pong", "keepalive", "keep-alive", "heartbeat"];
+
+/// Of words that are no part of an answer.
+const STRANGE_CHARS: usize = 200;
+
 /// An answer that is being received.
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
@@ -30,6 +36,8 @@ pub(crate) struct Draft {
     is_complete: bool,
     /// How often something was said.
     said: u64,
+    /// What came last and is no part of an answer.
+    strange: Option<String>,
     /// Something stood beside a finish reason, as at servers that give each chunk one.
     is_said_beside: bool,
     /// Something was said after a finish reason, which ended nothing.
@@ -81,6 +89,16 @@ impl Draft {
     fn saying(&mut self) {
         self.said += 1;
         self.is_said_after |= self.reason.is_some();
+        self.strange = None;
+    }
+
+    /// Takes what is no part of an answer. It counts where the answer ends after it, and without a reason.
+    pub(crate) fn note(&mut self, words: &str) {
+        let words = words.trim();
+        let beat = words.trim_matches('"').to_ascii_lowercase();
+        if self.strange.is_none() && !BEATS.contains(&beat.as_str()) {
+            self.strange = Some(words.chars().take(STRANGE_CHARS).collect());
+        }
     }
 
     /// How often something was said so far.
@@ -184,6 +202,11 @@ impl Draft {
     /// Ends the answer: its tool calls become parts. An answer without text and calls is one if the model
     /// `may_be_silent`.
     pub(crate) fn finish(&mut self, may_be_silent: bool) -> Result<End, Problem> {
+        if self.reason.is_none()
+            && let Some(words) = self.strange.take()
+        {
+            return Err(Problem::CutAfter(words));
+        }
         if !self.is_answered() {
             return Err(Problem::CutOff);
         }

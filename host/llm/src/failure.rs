@@ -118,6 +118,9 @@ impl Texts {
     pub(crate) fn problem(&self, problem: &Problem, has_begun: bool) -> Failure {
         match problem {
             Problem::Reported(text, status) => self.status(status.unwrap_or(200), text, None),
+            Problem::CutAfter(_) | Problem::CutDocument => {
+                self.cut_off(&problem.to_string(), has_begun)
+            }
             Problem::CutOff if has_begun => self.cut_off(&problem.to_string(), true),
             Problem::CutOff => self.cut_off("the response ends before an answer began", false),
             Problem::Malformed(text) => self.bad(text),

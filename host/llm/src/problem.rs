@@ -11,6 +11,10 @@ pub(crate) enum Problem {
     Reported(String, Option<u16>),
     /// The answer ends in the middle.
     CutOff,
+    /// The same, and the last that came were these words, which are no part of an answer.
+    CutAfter(String),
+    /// One JSON document ends in the middle.
+    CutDocument,
     /// It is not what a completion looks like.
     Malformed(String),
 }
@@ -21,6 +25,8 @@ impl fmt::Display for Problem {
             Self::Reported(message, Some(status)) => write!(f, "status {status}: {message}"),
             Self::Reported(message, None) | Self::Malformed(message) => f.write_str(message),
             Self::CutOff => f.write_str("the answer ends in the middle"),
+            Self::CutAfter(words) => write!(f, "the answer ends in the middle, after: {words}"),
+            Self::CutDocument => f.write_str("the answer ends in the middle of its JSON"),
         }
     }
 }

@@ -49,6 +49,17 @@ struct Found {
     any: bool,
     /// The first line that is part of none.
     odd: Option<String>,
+    /// The latest line that is part of none.
+    stray: Option<String>,
+    /// JSON that takes several lines.
+    open: Open,
+}
+
+/// JSON that is not whole yet.
+#[derive(Debug, Default)]
+struct Open {
+    text: String,
+    brackets: Brackets,
 }
 
 /// Finds where JSON values end, so that each byte is read twice and no value is parsed before it is whole.
@@ -99,7 +110,7 @@ impl Wire {
                 self.draft.complete();
                 Ok(())
             }
-            Form::Json(_) => Err(Problem::CutOff),
+            Form::Json(_) => Err(Problem::CutDocument),
         };
         self.unless_answered(added)
     }
@@ -148,7 +159,7 @@ impl Wire {
     pub(crate) fn unfinished_bytes(&self) -> u64 {
         let held = match &self.form {
             Form::Unknown(held) => held.len(),
-            Form::Events(events) => events.lines.held_bytes(),
+            Form::Events(events) => events.lines.held_bytes() + events.found.open.text.len(),
             Form::Json(json) => json.bytes.len(),
         };
         held as u64 + self.draft.unfinished_bytes()
@@ -215,6 +226,9 @@ impl Wire {
             if let Some(found) = events.found.line(line)? {
                 event(&mut self.draft, &found.name, &found.data)?;
             }
+            if let Some(stray) = events.found.stray.take() {
+                self.draft.note(&stray);
+            }
         }
         Ok(())
     }
@@ -226,6 +240,9 @@ impl Wire {
         };
         for found in last.into_iter().chain(events.found.finish()) {
             event(&mut self.draft, &found.name, &found.data)?;
+        }
+        if let Some(stray) = &events.found.stray {
+            self.draft.note(stray);
         }
         match events.found.odd {
             Some(line) if !events.found.any => {
@@ -248,30 +265,49 @@ impl Wire {
 }
 
 impl Found {
-    /// The event that a line completes. A line that is JSON is one of its own: some servers report an error so.
+    /// The event that a line completes. JSON in lines of its own is one: some servers report an error so.
     fn line(&mut self, line: &[u8]) -> Result<Option<Event>, Problem> {
         let text = String::from_utf8_lossy(line);
-        let is_json = text.trim_start().starts_with('{');
+        let is_json = self.open.brackets.is_open() || text.trim_start().starts_with('{');
         // Comments, and what is shown of no answer, may be anything.
         if matches!(text, Cow::Owned(_)) && (is_json || is_field(&text) && !text.starts_with(':')) {
             return Err(not_utf8());
         }
-        let event = if is_json {
-            Some(Event { name: "message".into(), data: (&*text).into() })
-        } else {
-            self.parser.line(&text)
-        };
+        let event = if is_json { self.open.line(&text) } else { self.parser.line(&text) };
         self.any |= event.is_some();
-        if self.odd.is_none() && event.is_none() && !is_field(&text) {
-            self.odd = Some(text.chars().take(SHOWN_CHARS).collect());
+        if !is_json && event.is_none() && !is_field(&text) {
+            let shown: String = text.chars().take(SHOWN_CHARS).collect();
+            self.odd.get_or_insert_with(|| shown.clone());
+            self.stray = Some(shown);
         }
         Ok(event)
     }
 
     fn finish(&mut self) -> Option<Event> {
-        let event = self.parser.finish();
+        let event = match self.open.brackets.is_open() {
+            true => Some(self.open.take()),
+            false => self.parser.finish(),
+        };
         self.any |= event.is_some();
         event
+    }
+}
+
+impl Open {
+    /// Takes a line: an event, if all values are whole with it, or if it is a line of an event, so that they never are.
+    fn line(&mut self, line: &str) -> Option<Event> {
+        let is_torn = self.brackets.is_open() && !line.is_empty() && is_field(line);
+        if !is_torn {
+            self.text += line;
+            self.text.push('\n');
+            line.bytes().for_each(|byte| _ = self.brackets.ends_value(byte));
+        }
+        (is_torn || !self.brackets.is_open()).then(|| self.take())
+    }
+
+    fn take(&mut self) -> Event {
+        let Self { text, .. } = std::mem::take(self);
+        Event { name: "message".into(), data: text }
     }
 }
 

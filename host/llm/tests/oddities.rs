@@ -276,6 +276,16 @@ fn errors() -> Vec<Mode> {
             "rejected 200 main: Not authenticated upstream",
         ),
         mode(
+            "err_words",
+            streamed(&[says("par"), "data: Internal Server Error\n\n".to_owned() + DONE]),
+            "text par, cut off main: the answer ends in the middle, after: Internal Server Error",
+        ),
+        mode(
+            "a document that is cut",
+            document("200 OK", "", r#"{"choices":[{"message":{"content":"fi"#),
+            "unavailable main: the answer ends in the middle of its JSON",
+        ),
+        mode(
             "404",
             document("404 Not Found", "", r#"{"error":"no such mode"}"#),
             "rejected 404 main: no such mode",

@@ -89,11 +89,10 @@ fn json_is_known_by_its_bytes_also_one_value_after_the_other() {
 #[test]
 fn what_ends_in_the_middle_is_cut_off_and_what_is_no_answer_says_so() {
     let half = r#"{"choices":[{"index":0,"delta":{"content":"half"}}]}"#;
-    for answer in
-        ["", "data: {\"choi", "{\"choices\":[", ": ping\n\n", &format!("data: {half}\n\n")]
-    {
+    for answer in ["", "data: {\"choi", ": ping\n\n", &format!("data: {half}\n\n")] {
         assert_eq!(read(answer.as_bytes()), Err(Problem::CutOff), "{answer}");
     }
+    assert_eq!(read(b"{\"choices\":["), Err(Problem::CutDocument));
     for (answer, part) in [
         ("<!doctype html>", "page"),
         ("\u{1f}\u{8b}", "compressed"),
@@ -116,10 +115,40 @@ fn an_error_is_reported_wherever_it_stands() {
         format!("data: {error}\n\n"),
         "event: error\ndata: {\"message\":\"overloaded\",\"status\":503}\n\n".to_owned(),
         format!(": hi\n\n{error}\n"),
+        format!(": hi\n\n{}\n", error.replace(',', ",\n  ").replace('{', "{\n\n")),
     ] {
         let expected = Problem::Reported("overloaded".into(), Some(503));
         assert_eq!(read(answer.as_bytes()), Err(expected), "{answer}");
     }
+}
+
+#[test]
+fn words_that_are_no_part_of_an_answer_do_not_end_it() {
+    let part = "data: {\"choices\":[{\"delta\":{\"content\":\"part\"}}]}\n\n";
+    let done = "data: [DONE]\n\n";
+    for strange in [
+        "Internal Server Error",
+        "<html><body>502</body></html>",
+        "{\"error_code\":50001,\"text\":\"NETWORK ERROR\"}",
+    ] {
+        let expected = Err(Problem::CutAfter(strange.into()));
+        let after = format!("{part}data: {strange}\n\n");
+        assert_eq!(read(format!("{after}{done}").as_bytes()), expected);
+        assert_eq!(read(after.as_bytes()), expected);
+        // What follows shows that the answer went on, and a reason that it came to its end.
+        assert_eq!(says(&format!("{after}{part}{done}")), "partpart");
+        let stop = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+        assert_eq!(says(&format!("{after}{stop}")), "part");
+    }
+    let bare = format!("{part}upstream connect error: reset\n\n{done}");
+    let expected = Problem::CutAfter("upstream connect error: reset".into());
+    assert_eq!(read(bare.as_bytes()), Err(expected));
+    for beat in ["ping", "", "null", "{}", "{\"type\":\"ping\"}", "{\"choices\":[]}"] {
+        assert_eq!(says(&format!("{part}data: {beat}\n\n{done}")), "part");
+    }
+    // JSON in lines of its own that is torn.
+    assert_eq!(read(format!("{part}{{\"a\":\n\n{part}").as_bytes()), Err(Problem::CutOff));
+    assert_eq!(read(format!("{part}{{\"a\":\n").as_bytes()), Err(Problem::CutOff));
 }
 
 #[test]
