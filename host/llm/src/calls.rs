@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::ToolCall;
 use crate::brackets::Brackets;
@@ -24,6 +24,8 @@ struct Call {
     index: Option<u64>,
     name: String,
     arguments: String,
+    /// They came as a value and not as text, before pieces of text if there are some.
+    is_value: bool,
     extent: Extent,
     /// A field that some servers want back.
     extra_content: Option<Value>,
@@ -147,13 +149,39 @@ impl Calls {
 impl Call {
     /// Whether a piece that names neither it nor another is the beginning of the next.
     fn is_followed_by(&self, piece: &Piece<'_>) -> bool {
-        let is_other = !piece.name.is_empty() && !self.name.is_empty() && piece.name != self.name;
+        let is_other = !piece.name.is_empty()
+            && !self.name.is_empty()
+            && piece.name != self.name
+            && !self.is_named_further(piece);
         // Each call comes whole: what begins after a whole one is another.
         let begins = match piece.arguments {
             Arguments::Part(part) => part.trim_start().starts_with('{'),
             Arguments::Whole(_) => true,
         };
         is_other || (!piece.name.is_empty() && begins && self.is_whole())
+    }
+
+    /// Whether a piece has more of the name. It has the call's index, no id of its own, and comes before arguments.
+    fn is_named_further(&self, piece: &Piece<'_>) -> bool {
+        piece.index.is_some()
+            && piece.id.is_empty()
+            && !self.id.is_empty()
+            && self.arguments.is_empty()
+    }
+
+    /// Whether a part replaces the arguments that are there: they were whole, and it begins them again.
+    fn is_replaced_by(&self, part: &str) -> bool {
+        let (part, is_blank) = (part.trim_start(), self.arguments.trim() == "{}");
+        !part.is_empty() && (self.is_value || is_blank && part.starts_with('{'))
+    }
+
+    /// Whether a part is what is there already, the whole after its pieces.
+    fn is_repeated_by(&self, part: &str) -> bool {
+        let object = |text: &str| serde_json::from_str::<Map<String, Value>>(text).ok();
+        self.extent.is_closed
+            && !self.extent.is_broken
+            && part.trim_start().starts_with('{')
+            && object(part).is_some_and(|whole| object(&self.arguments) == Some(whole))
     }
 
     /// Whether its arguments are an object.
@@ -169,6 +197,13 @@ impl Call {
         }
         if self.name.is_empty() {
             piece.name.clone_into(&mut self.name);
+        } else if self.arguments.is_empty() && piece.name != self.name {
+            match piece.name.strip_prefix(&*self.name) {
+                // All of it so far.
+                Some(more) => self.name += more,
+                None if self.is_named_further(piece) => self.name += piece.name,
+                None => {}
+            }
         }
         self.index = self.index.or(piece.index);
         if let Some(extra) = piece.extra_content {
@@ -176,11 +211,17 @@ impl Call {
             self.extra_content = Some(extra.clone());
         }
         match piece.arguments {
+            Arguments::Part(part) if self.is_repeated_by(part) => {}
             Arguments::Part(part) => {
+                if self.is_replaced_by(part) {
+                    (self.arguments, self.extent) = Default::default();
+                    self.is_value = false;
+                }
                 self.arguments += part;
                 self.extent.add(part);
             }
             Arguments::Whole(value) if self.arguments.is_empty() => {
+                self.is_value = true;
                 self.arguments = value.to_string();
                 self.extent.add(&self.arguments);
             }
@@ -214,7 +255,7 @@ impl<'a> Piece<'a> {
 }
 
 fn is_object(arguments: &str) -> bool {
-    serde_json::from_str::<serde_json::Map<String, Value>>(arguments).is_ok()
+    serde_json::from_str::<Map<String, Value>>(arguments).is_ok()
 }
 
 #[cfg(test)]
@@ -320,6 +361,45 @@ mod tests {
         let piece = json!({"index": 0, "function": {"name": "read", "arguments": {"path": "x"}}});
         is(std::slice::from_ref(&piece), &[("call_0", "read", "{\"path\":\"x\"}")]);
         assert!(calls(&[json!({"function": {"arguments": "{}"}}), json!(7)]).is_empty());
+    }
+
+    #[test]
+    fn arguments_that_come_again_count_once() {
+        let piece = |text: &str| json!({"index": 0, "function": {"arguments": text}});
+        let begins = |arguments: Value| {
+            let function = json!({"name": "read", "arguments": arguments});
+            json!({"index": 0, "id": "a", "function": function})
+        };
+        let whole = "{\"path\":\"x\"}";
+        for pieces in [
+            // A placeholder, and then the whole.
+            vec![begins(json!("{}")), piece(whole)],
+            vec![begins(json!({})), piece("{\"path\":"), piece("\"x\"}")],
+            vec![begins(json!({"path": "x"})), piece("{\"path\":"), piece("\"x\"}")],
+            // The pieces, and then the whole.
+            vec![begins(json!("{\"path\":")), piece("\"x\"}"), piece("{ \"path\": \"x\" }")],
+            vec![begins(json!("{\"path\":")), piece("\"x\"}"), begins(json!(whole))],
+            vec![begins(json!({"path": "x"})), begins(json!({"path": "x"})), piece("")],
+        ] {
+            is(&pieces, &[("a", "read", whole)]);
+        }
+    }
+
+    #[test]
+    fn a_name_may_come_in_pieces() {
+        let piece = |id: Value, name: &str, text: &str| json!({"index": 0, "id": id, "function": function(name, text)});
+        let (a, none) = (json!("a"), Value::Null);
+        for pieces in [
+            [
+                piece(a.clone(), "re", ""),
+                piece(none.clone(), "ad", ""),
+                piece(none.clone(), "", "{}"),
+            ],
+            [piece(a.clone(), "re", ""), piece(none.clone(), "ad", "{"), piece(none, "", "}")],
+            [piece(a.clone(), "re", ""), piece(a.clone(), "read", ""), piece(a, "read", "{}")],
+        ] {
+            is(&pieces, &[("a", "read", "{}")]);
+        }
     }
 
     #[test]
