@@ -6,9 +6,12 @@
 //! - JSON that fits a schema is asked for by `output_config.format` (structured outputs), which older models refuse.
 //!   JSON of any form has no field, so the system instructions ask for it.
 //! - Arguments of a call that are no JSON object become one with the field `arguments`.
+//! - Ids of calls that the server refuses, or that several calls of the conversation have, become others.
 //!
 //! Thinking is sent back with the message that it led to. Where all calls under way lack it, because the agent or
 //! another model wrote them, the server would refuse the request, so that answer is asked for without thinking.
+
+use std::collections::{HashMap, HashSet};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -81,18 +84,19 @@ fn system(request: &Request) -> String {
 
 fn messages(request: &Request) -> Value {
     let mut turns: Vec<(&str, Vec<Value>)> = Vec::new();
+    let mut ids = Ids::default();
     for message in &request.messages {
         let (role, blocks) = match message.role {
             Role::System => continue,
             Role::Assistant => {
                 // Thinking alone is refused as well.
-                let blocks = blocks(message);
+                let blocks = blocks(message, &mut ids);
                 let state = request.state_of(message).filter(|_| !blocks.is_empty());
                 let thinking = state.map_or(&[][..], ReasoningState::thinking);
                 ("assistant", [thinking, &blocks].concat())
             }
-            Role::User => ("user", blocks(message)),
-            Role::Tool => ("user", vec![tool_result(message)]),
+            Role::User => ("user", blocks(message, &mut ids)),
+            Role::Tool => ("user", vec![tool_result(message, &ids)]),
         };
         match turns.last_mut() {
             Some((last, turn)) if *last == role => turn.extend(blocks),
@@ -104,9 +108,40 @@ fn messages(request: &Request) -> Value {
     turns.into_iter().map(|(role, turn)| json!({"role": role, "content": turn})).collect()
 }
 
-fn blocks(message: &Message) -> Vec<Value> {
+fn blocks<'a>(message: &'a Message, ids: &mut Ids<'a>) -> Vec<Value> {
     let content = message.content.iter().filter_map(block);
-    content.chain(message.tool_calls.iter().map(tool_use)).collect()
+    let calls = message.tool_calls.iter().map(|call| tool_use(call, ids.begin(&call.id)));
+    content.chain(calls).collect()
+}
+
+/// Ids of calls as the server takes them. A conversation may come from one that has others, or made none.
+#[derive(Default)]
+struct Ids<'a> {
+    used: HashSet<String>,
+    /// Of the latest call with that id: results follow their calls.
+    sent: HashMap<&'a str, String>,
+}
+
+impl<'a> Ids<'a> {
+    fn begin(&mut self, id: &'a str) -> &str {
+        let is_taken = |char: char| char.is_ascii_alphanumeric() || char == '_' || char == '-';
+        let taken = |char: char| if is_taken(char) { char } else { '_' };
+        let mut fit: String = id.chars().map(taken).collect();
+        if fit.is_empty() {
+            fit.push_str("call");
+        }
+        let mut sent = fit.clone();
+        let mut number = 1;
+        while !self.used.insert(sent.clone()) {
+            number += 1;
+            sent = format!("{fit}_{number}");
+        }
+        self.sent.entry(id).insert_entry(sent).into_mut()
+    }
+
+    fn of<'b>(&'b self, id: &'b str) -> &'b str {
+        self.sent.get(id).map_or(id, String::as_str)
+    }
 }
 
 fn block(content: &Content) -> Option<Value> {
@@ -134,7 +169,7 @@ fn source(url: &str) -> Value {
     }
 }
 
-fn tool_use(call: &ToolCall) -> Value {
+fn tool_use(call: &ToolCall, id: &str) -> Value {
     let input = match call.arguments.trim() {
         "" => json!({}),
         text => match serde_json::from_str(text) {
@@ -142,11 +177,11 @@ fn tool_use(call: &ToolCall) -> Value {
             _ => json!({"arguments": text}),
         },
     };
-    json!({"type": "tool_use", "id": call.id, "name": call.name, "input": input})
+    json!({"type": "tool_use", "id": id, "name": call.name, "input": input})
 }
 
-fn tool_result(message: &Message) -> Value {
-    let id = message.tool_call_id.as_deref().unwrap_or_default();
+fn tool_result(message: &Message, ids: &Ids<'_>) -> Value {
+    let id = ids.of(message.tool_call_id.as_deref().unwrap_or_default());
     json!({"type": "tool_result", "tool_use_id": id, "content": text_of(&message.content)})
 }
 
@@ -249,6 +284,41 @@ mod tests {
     }
 
     #[test]
+    fn ids_of_calls_are_sent_as_the_server_takes_them() {
+        let mut request = conversation();
+        let of = |call: &str| {
+            let mut all = conversation().messages[2..5].to_vec();
+            all[0].tool_calls[0].id = call.into();
+            all[1].tool_call_id = Some(call.into());
+            all
+        };
+        // The other call of each is `b`.
+        for id in ["functions.read:0", "functions.read:0", "functions_read_0", ""] {
+            request.messages.extend(of(id));
+        }
+        let sent = body(&request)["messages"].clone();
+        let blocks =
+            || sent.as_array().unwrap().iter().flat_map(|it| it["content"].as_array().unwrap());
+        let ids = |name: &str| -> Vec<_> {
+            blocks().filter_map(|block| block[name].as_str()).map(str::to_owned).collect()
+        };
+        let expected = [
+            "a",
+            "b",
+            "functions_read_0",
+            "b_2",
+            "functions_read_0_2",
+            "b_3",
+            "functions_read_0_3",
+            "b_4",
+            "call",
+            "b_5",
+        ];
+        assert_eq!(ids("id"), expected);
+        assert_eq!(ids("tool_use_id"), expected);
+    }
+
+    #[test]
     fn json_of_any_form_is_asked_for_in_words() {
         let request = Request { response_format: Some(ResponseFormat::Json), ..only("hi") };
         assert_eq!(body(&request)["system"], ASK_FOR_JSON);
@@ -272,7 +342,7 @@ mod tests {
         assert_eq!(body(&request)["messages"], expected);
         let call = |arguments: &str| {
             let arguments = arguments.to_owned();
-            tool_use(&ToolCall { id: "a".into(), name: "read".into(), arguments })
+            tool_use(&ToolCall { id: "a".into(), name: "read".into(), arguments }, "a")
         };
         assert_eq!(call("{\"pa")["input"], json!({"arguments": "{\"pa"}));
         assert_eq!(call("[1]")["input"], json!({"arguments": "[1]"}));

@@ -131,7 +131,7 @@ impl Calls {
             let at = finished.len();
             let mut id = call.id;
             if id.is_empty() {
-                id = format!("call_{at}");
+                id = made_up();
             }
             // A result names its call by the id alone.
             while finished.iter().any(|other| other.id == id) {
@@ -144,6 +144,11 @@ impl Calls {
         }
         (finished, extra_content)
     }
+}
+
+/// An id that no other answer of a conversation has. Mistral takes exactly so many letters and digits.
+fn made_up() -> String {
+    "call".chars().chain(std::iter::repeat_with(fastrand::alphanumeric).take(5)).collect()
 }
 
 impl Call {
@@ -267,8 +272,16 @@ mod tests {
     fn calls(pieces: &[Value]) -> Vec<(String, String, String)> {
         let mut calls = Calls::default();
         pieces.iter().for_each(|piece| calls.piece(piece).unwrap());
-        let finished = calls.finish(false).0.into_iter();
-        finished.map(|call| (call.id, call.name, call.arguments)).collect()
+        let finished = calls.finish(false).0.into_iter().enumerate();
+        let id = |at: usize, id: String| match is_made_up(&id) {
+            true => format!("made up {at}"),
+            false => id,
+        };
+        finished.map(|(at, call)| (id(at, call.id), call.name, call.arguments)).collect()
+    }
+
+    fn is_made_up(id: &str) -> bool {
+        id.len() == 9 && id.starts_with("call") && id.bytes().all(|it| it.is_ascii_alphanumeric())
     }
 
     fn is(pieces: &[Value], expected: &[(&str, &str, &str)]) {
@@ -321,11 +334,22 @@ mod tests {
     fn an_id_that_is_made_up_is_not_that_of_another_call() {
         let of = |id: &str, index: u64| json!({"id": id, "index": index, "function": function("read", "{}")});
         let (first, third) = (of("call_1", 0), of("call_1_2", 1));
-        is(&[first.clone(), of("", 1)], &[("call_1", "read", "{}"), ("call_1_1", "read", "{}")]);
+        is(&[first.clone(), of("", 1)], &[("call_1", "read", "{}"), ("made up 1", "read", "{}")]);
         is(
             &[first, third, of("call_1", 2)],
             &[("call_1", "read", "{}"), ("call_1_2", "read", "{}"), ("call_1_2_2", "read", "{}")],
         );
+    }
+
+    #[test]
+    fn an_id_that_is_made_up_is_not_that_of_another_answer() {
+        let id = || {
+            let mut calls = Calls::default();
+            calls.piece(&function("read", "{}")).unwrap();
+            calls.finish(false).0.remove(0).id
+        };
+        let (one, other) = (id(), id());
+        assert!(is_made_up(&one) && one != other, "{one} {other}");
     }
 
     #[test]
@@ -334,21 +358,21 @@ mod tests {
             let of = |text: &str| json!({"id": id, "function": function("read", text)});
             is(
                 &[of("{\"n\":1}"), of("{\"n\":2}")],
-                &[("call_0", "read", "{\"n\":1}"), ("call_1", "read", "{\"n\":2}")],
+                &[("made up 0", "read", "{\"n\":1}"), ("made up 1", "read", "{\"n\":2}")],
             );
             let of = |text: &str| json!({"id": id, "index": 0, "function": function("read", text)});
             assert_eq!(calls(&[of("{}"), of("{}")]).len(), 2);
         }
         is(
             &[function("read", ""), function("list", "{}")],
-            &[("call_0", "read", ""), ("call_1", "list", "{}")],
+            &[("made up 0", "read", ""), ("made up 1", "list", "{}")],
         );
     }
 
     #[test]
     fn a_repeated_name_or_a_changing_id_is_the_same_call() {
         let piece = |text: &str| json!({"function": function("list", text)});
-        is(&[piece(""), piece("{"), piece("}"), piece("")], &[("call_0", "list", "{}")]);
+        is(&[piece(""), piece("{"), piece("}"), piece("")], &[("made up 0", "list", "{}")]);
         let pieces = [
             json!({"index": 0, "id": "x1", "function": function("list", "{")}),
             json!({"index": 0, "id": "x2", "function": {"arguments": "}"}}),
@@ -359,7 +383,7 @@ mod tests {
     #[test]
     fn arguments_may_be_an_object() {
         let piece = json!({"index": 0, "function": {"name": "read", "arguments": {"path": "x"}}});
-        is(std::slice::from_ref(&piece), &[("call_0", "read", "{\"path\":\"x\"}")]);
+        is(std::slice::from_ref(&piece), &[("made up 0", "read", "{\"path\":\"x\"}")]);
         assert!(calls(&[json!({"function": {"arguments": "{}"}}), json!(7)]).is_empty());
     }
 

@@ -34,7 +34,7 @@ fn tool_calls() -> Vec<Mode> {
                 json!({"id": "", "function": function("status", one.clone())}),
                 json!({"id": "", "function": function("status", json!("{}"))}),
             ]),
-            "call_0 status({\"text\":\"one\"}), call_1 status({}), toolcalls",
+            "made-up status({\"text\":\"one\"}), made-up status({}), toolcalls",
         ),
         mode(
             "noids_noindex",
@@ -42,7 +42,7 @@ fn tool_calls() -> Vec<Mode> {
                 json!({"function": function("status", one.clone())}),
                 json!({"function": function("status", json!("{}"))}),
             ]),
-            "call_0 status({\"text\":\"one\"}), call_1 status({}), toolcalls",
+            "made-up status({\"text\":\"one\"}), made-up status({}), toolcalls",
         ),
         {
             let both = |arguments: &str| {

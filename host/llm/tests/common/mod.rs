@@ -351,10 +351,15 @@ pub async fn outcome(chat: &mut Chat) -> String {
         }
     }
     assert!(chat.next().await.is_none());
+    // Ids that the client made up.
+    let id = |id: &str| match id.strip_prefix("call") {
+        Some(rest) if rest.len() == 5 => "made-up".to_owned(),
+        _ => id.to_owned(),
+    };
     let words = parts.iter().map(|part| match part {
         Part::Text(text) => format!("text {text}, "),
         Part::Reasoning(text) => format!("reasoning {text}, "),
-        Part::ToolCall(call) => format!("{} {}({}), ", call.id, call.name, call.arguments),
+        Part::ToolCall(call) => format!("{} {}({}), ", id(&call.id), call.name, call.arguments),
         Part::End(_) => unreachable!(),
     });
     words.collect::<String>() + &last
