@@ -110,6 +110,13 @@ fn a_request_says_to_anthropic_all_that_its_agent_said() {
         ],
     );
     assert!(body["system"].to_string().contains("be brief"), "{body:#}");
+    // Left out, it would be another request.
+    let asked = model.requests().len();
+    let mut order = all("claude");
+    order["messages"] = json!([{"role": "user", "content": " "}]);
+    let refused = reply(&host, &order);
+    assert_eq!(refused["error"], "invalid", "{refused}");
+    assert_eq!(model.requests().len(), asked);
     host.finish();
 }
 

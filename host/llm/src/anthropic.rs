@@ -20,6 +20,7 @@ use serde_json::{Map, Value, json};
 use crate::openai::{decimal, text_of};
 use crate::{
     Content, Message, ReasoningState, Request, ResponseFormat, Role, Tool, ToolCall, ToolChoice,
+    schema,
 };
 
 /// After the base URL.
@@ -44,6 +45,33 @@ pub(crate) fn cannot_think(request: &Request) -> bool {
     calling.peek().is_some() && !calling.any(own)
 }
 
+/// Why a request cannot be sent: what it asks for is empty, and left out it would be another request.
+pub(crate) fn refuses(request: &Request) -> Option<&'static str> {
+    let asked = || request.messages.iter().filter(|message| message.role != Role::System);
+    let is_said = |message: &&Message| {
+        let is_blank = |it: &Content| matches!(it, Content::Text(text) if text.trim().is_empty());
+        message.role == Role::Tool
+            || !message.tool_calls.is_empty()
+            || !message.content.iter().all(is_blank)
+    };
+    let Some(last) = asked().rfind(is_said) else {
+        return Some("messages: Anthropic wants one beside those of `system` that is not empty");
+    };
+    let is_answer = |message: &Message| message.role == Role::Assistant;
+    let ends_with_answer = asked().next_back().is_some_and(is_answer);
+    (is_answer(last) && !ends_with_answer)
+        .then_some("messages: the last one is empty, which Anthropic refuses")
+}
+
+/// Raises the limit of an answer above what it may think, where the agent set none.
+pub(crate) fn make_room(body: &mut Map<String, Value>) {
+    let budget = body.get("thinking").and_then(|it| it["budget_tokens"].as_u64()).unwrap_or(0);
+    if budget >= u64::from(DEFAULT_MAX_TOKENS) {
+        let limit = budget.saturating_add(u64::from(DEFAULT_MAX_TOKENS));
+        body.insert("max_tokens".into(), limit.into());
+    }
+}
+
 /// The request's JSON, without `extra`.
 pub(crate) fn body(request: &Request) -> Map<String, Value> {
     let mut body = Map::new();
@@ -63,6 +91,8 @@ pub(crate) fn body(request: &Request) -> Map<String, Value> {
         }
     }
     if let Some(ResponseFormat::JsonSchema(schema)) = &request.response_format {
+        // The server refuses objects that are open.
+        let schema = schema::closed(schema).unwrap_or_else(|| schema.clone());
         set("output_config", json!({"format": {"type": "json_schema", "schema": schema}}));
     }
     if let Some(temperature) = request.temperature {
@@ -316,6 +346,29 @@ mod tests {
         ];
         assert_eq!(ids("id"), expected);
         assert_eq!(ids("tool_use_id"), expected);
+    }
+
+    #[test]
+    fn what_would_be_another_question_is_refused() {
+        let of = |messages: &[(Role, &str)]| {
+            let message = |(role, text): &(Role, &str)| Message {
+                role: *role,
+                content: vec![Content::Text((*text).into())],
+                tool_calls: Vec::new(),
+                tool_call_id: None,
+                reasoning_state: None,
+            };
+            let messages = messages.iter().map(message).collect();
+            refuses(&Request { messages, ..only("hi") }).is_some()
+        };
+        use Role::{Assistant, System, User};
+        assert!(of(&[(User, " ")]) && of(&[(System, "a")]) && of(&[(Assistant, "")]));
+        assert!(of(&[(User, "a"), (Assistant, "b"), (User, "")]));
+        assert!(of(&[(User, "a"), (Assistant, "b"), (User, ""), (System, "c")]));
+        // A beginning of the answer, and an addition without a word.
+        assert!(!of(&[(User, "a"), (Assistant, "b")]));
+        assert!(!of(&[(User, "a"), (User, "")]));
+        assert_eq!(refuses(&conversation()), None);
     }
 
     #[test]

@@ -276,17 +276,44 @@ struct Tries {
 fn body(endpoint: &Endpoint, request: Request) -> Bytes {
     let settings = &endpoint.settings;
     let mut body = match settings.dialect {
-        Dialect::OpenAi => {
-            let host = settings.base.destination.host.to_ascii_lowercase();
-            let is_openai = host == "api.openai.com" || host.ends_with(".openai.azure.com");
-            openai::body(&request, is_openai)
-        }
+        Dialect::OpenAi => openai::body(&request, is_openai(&settings.base.destination.host)),
         Dialect::Anthropic => anthropic::body(&request),
     };
     let cannot_think = settings.dialect == Dialect::Anthropic && anthropic::cannot_think(&request);
-    body.extend(request.extra);
+    let is_limited = request.max_tokens.is_some() || request.extra.contains_key("max_tokens");
+    for (name, value) in request.extra {
+        // Null leaves a field out: some servers refuse what the dialect writes.
+        match value {
+            Value::Null => _ = body.remove(&name),
+            value => _ = body.insert(name, value),
+        }
+    }
     if cannot_think && body.get("thinking").is_some_and(|it| it["type"] == "enabled") {
         body.remove("thinking");
     }
+    if settings.dialect == Dialect::Anthropic && !is_limited {
+        anthropic::make_room(&mut body);
+    }
     Value::Object(body).to_string().into()
+}
+
+/// Whether OpenAI's own models are there, or Azure's.
+fn is_openai(host: &str) -> bool {
+    const AZURE: [&str; 3] =
+        [".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com"];
+    let host = host.to_ascii_lowercase();
+    host == "api.openai.com" || AZURE.iter().any(|domain| host.ends_with(domain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn azure_has_many_names() {
+        for host in ["api.openai.com", "A.openai.azure.com", "a.services.ai.azure.com"] {
+            assert!(is_openai(host), "{host}");
+        }
+        assert!(!is_openai("openai.example") && !is_openai("azure.com"));
+    }
 }

@@ -8,7 +8,7 @@ use bulkhead_net::{BaseUrl, Connector, Credential, Destination};
 use http::{HeaderName, HeaderValue};
 
 use crate::pool::Pool;
-use crate::{anthropic, openai};
+use crate::{Request, anthropic, openai};
 
 /// What an endpoint's server speaks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -102,6 +102,14 @@ impl Endpoint {
     /// What its server speaks.
     pub fn dialect(&self) -> Dialect {
         self.settings.dialect
+    }
+
+    /// Why its server would refuse a request for its messages, or understand another one.
+    pub fn refuses(&self, request: &Request) -> Option<&'static str> {
+        match self.settings.dialect {
+            Dialect::OpenAi => None,
+            Dialect::Anthropic => anthropic::refuses(request),
+        }
     }
 
     /// What a request asks the server for.

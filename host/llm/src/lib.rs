@@ -11,7 +11,7 @@
 //! for it, and by nobody while it is idle.
 //!
 //! - `endpoint`, `pool`: a place where models are, its idle connections
-//! - `openai`, `anthropic`: a request as the server wants it
+//! - `openai`, `anthropic`, `schema`: a request as the server wants it
 //! - `chat`, `attempt`, `failure`, `retry_after`: tries, and what ends them
 //! - `connection`: HTTP/1.1
 //! - `receive`, `wire`, `sse`: from bytes to events
@@ -41,6 +41,7 @@ mod reasoning;
 mod receive;
 mod request;
 mod retry_after;
+mod schema;
 mod sse;
 mod wire;
 

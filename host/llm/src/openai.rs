@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     Content, Message, ReasoningState, Request, ResponseFormat, Role, Tool, ToolCall, ToolChoice,
+    schema,
 };
 
 /// After the base URL.
@@ -33,7 +34,12 @@ pub(crate) fn body(request: &Request, is_openai: bool) -> Map<String, Value> {
         None | Some(ResponseFormat::Text) => {}
         Some(ResponseFormat::Json) => _ = set("response_format", json!({"type": "json_object"})),
         Some(ResponseFormat::JsonSchema(schema)) => {
-            let form = json!({"name": name_of(schema), "schema": schema, "strict": true});
+            let strict = schema::closed(schema)
+                .and_then(|mut closed| schema::requires_all(&mut closed).then_some(closed));
+            let is_strict = strict.is_some();
+            let name = name_of(schema);
+            let schema = strict.as_ref().unwrap_or(schema);
+            let form = json!({"name": name, "schema": schema, "strict": is_strict});
             set("response_format", json!({"type": "json_schema", "json_schema": form}));
         }
     }
@@ -215,11 +221,30 @@ mod tests {
                 }}],
                 "tool_choice": {"type": "function", "function": {"name": "read"}},
                 "response_format": {"type": "json_schema", "json_schema": {
-                    "name": "answer", "strict": true, "schema": {"type": "object"},
+                    "name": "answer", "strict": false, "schema": {"type": "object"},
                 }},
                 "temperature": 0.7, "max_tokens": 100,
             })
         );
+    }
+
+    #[test]
+    fn a_schema_is_strict_where_the_server_takes_it_so() {
+        let form = |schema: Value| {
+            let response_format = Some(ResponseFormat::JsonSchema(schema));
+            let body = body(&Request { response_format, ..only("hi") }, false);
+            body["response_format"]["json_schema"].clone()
+        };
+        let properties = json!({"a": {"type": "string"}, "b": {"type": "string"}});
+        let all = json!({"type": "object", "properties": properties, "required": ["a", "b"]});
+        let found = form(all.clone());
+        assert_eq!(
+            (&found["strict"], &found["schema"]["additionalProperties"]),
+            (&json!(true), &json!(false))
+        );
+        let some = json!({"type": "object", "properties": properties, "required": ["a"]});
+        let found = form(some.clone());
+        assert_eq!((&found["strict"], &found["schema"]), (&json!(false), &some));
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod common;
 
 use std::sync::Arc;
 
-use bulkhead_llm::{Bounds, Dialect, Endpoint, Settings, Usage};
+use bulkhead_llm::{Bounds, Dialect, Endpoint, Request, Settings, Usage};
 use bulkhead_net::{BaseUrl, Credential};
 use common::{Asked, Server, WIDE, ask, document, outcome, question, settings, stream};
 use serde_json::json;
@@ -85,5 +85,27 @@ async fn an_error_of_anthropic_is_understood() {
         let server = Server::start(move |_: &Asked| answer.clone());
         let endpoint = anthropic(&server, Bounds { retries: 0, ..WIDE });
         assert_eq!(outcome(&mut ask(&endpoint, question())).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_has_room_beside_its_thinking() {
+    let whole = json!({"type": "message", "content": [{"type": "text", "text": "so"}],
+                       "stop_reason": "end_turn"});
+    let server = Server::start(move |_: &Asked| document("200 OK", "", &whole.to_string()));
+    let endpoint = anthropic(&server, WIDE);
+    let thinks = |budget: u64| json!({"thinking": {"type": "enabled", "budget_tokens": budget}});
+    let with_limit = json!({"thinking": thinks(9000)["thinking"], "max_tokens": 100});
+    for (extra, max_tokens, sent) in [
+        (thinks(1024), None, 8192),
+        (thinks(8192), None, 16384),
+        (thinks(32_000), None, 40_192),
+        (thinks(9000), Some(100), 100),
+        (with_limit, None, 100),
+    ] {
+        let extra = extra.as_object().cloned().unwrap();
+        let request = Request { extra, max_tokens, ..question() };
+        assert_eq!(outcome(&mut ask(&endpoint, request)).await, "text so, stop");
+        assert_eq!(server.asked().pop().unwrap().body["max_tokens"], sent);
     }
 }

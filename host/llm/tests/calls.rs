@@ -216,7 +216,8 @@ async fn a_request_has_its_headers_and_what_is_extra() {
     };
     let endpoint = Arc::new(Endpoint::new(settings, Credential::fixed(secret("sk-test"))));
     assert_eq!(endpoint.url(), format!("http://{}/v1/chat/completions", server.address));
-    let extra = json!({"temperature": 0.5, "top_k": 3}).as_object().cloned().unwrap();
+    let extra = json!({"temperature": 0.5, "top_k": 3, "stream_options": null});
+    let extra = extra.as_object().cloned().unwrap();
     let of_call = [header("traceparent", "00-1-2-01"), header("x-title", "not this")];
     let headers = of_call.into_iter().collect();
     let request = Request { temperature: Some(0.7), extra, headers, ..question() };
@@ -230,6 +231,7 @@ async fn a_request_has_its_headers_and_what_is_extra() {
     assert_eq!(asked.header("content-type"), Some("application/json"));
     assert_eq!(asked.header("x-title"), Some("bulkhead"));
     assert_eq!(asked.header("accept"), Some("a"));
+    assert!(asked.body.get("stream_options").is_none());
     assert_eq!((&asked.body["temperature"], &asked.body["top_k"]), (&json!(0.5), &json!(3)));
 }
 

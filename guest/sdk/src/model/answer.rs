@@ -215,7 +215,10 @@ mod tests {
         let answer = |reason| [Part::Text("half".into()), end(reason)].into_iter().collect();
         let text = |reason| Completion::text(&answer(reason));
         assert_eq!(text(FinishReason::Stop), "half");
-        assert_eq!(text(FinishReason::Other), "half\n\n[cut off: the model did not come to its end]");
+        assert_eq!(
+            text(FinishReason::Other),
+            "half\n\n[cut off: the model did not come to its end]"
+        );
         assert_eq!(
             text(FinishReason::Length),
             "half\n\n[cut off: the model reached its length limit]"

@@ -28,6 +28,7 @@ use tokio::runtime::Handle;
 
 use super::answer::{Answer, Place};
 use super::ask::Asked;
+use super::invalid;
 use super::report::{Report, begin_span};
 use crate::bindings::bulkhead::agent::model::{ExhaustedBudget, ModelError};
 use crate::descriptors::Descriptors;
@@ -86,6 +87,9 @@ impl Access {
             self.failed(&denied);
             ModelError::Denied(denied)
         })?;
+        if let Some(rule) = way.endpoint.refuses(&asked.request) {
+            return Err(invalid(rule));
+        }
         let place = self.place(asked.bytes)?;
         // Last of all: a call that is admitted counts.
         self.port.may_ask(&way.name, &way.model).map_err(|exhausted| self.exhausted(exhausted))?;
