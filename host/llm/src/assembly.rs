@@ -6,6 +6,7 @@
 use serde_json::{Map, Value};
 
 use crate::draft::Draft;
+use crate::numbers::finite;
 use crate::problem::{Problem, error_in, not_json, reported};
 use crate::{blocks, plain};
 
@@ -31,7 +32,7 @@ pub(crate) fn event(draft: &mut Draft, name: &str, data: &str) -> Result<(), Pro
         }
         return Ok(());
     }
-    for value in serde_json::Deserializer::from_str(data).into_iter::<Value>() {
+    for value in serde_json::Deserializer::from_str(&finite(data)).into_iter::<Value>() {
         let json = value.map_err(|error| not_json(&error))?;
         if is_error {
             return Err(reported(json.get("error").unwrap_or(&json)));

@@ -15,7 +15,7 @@
 //! - `chat`, `attempt`, `failure`, `retry_after`: tries, and what ends them
 //! - `connection`: HTTP/1.1
 //! - `receive`, `wire`, `sse`: from bytes to events
-//! - `assembly`, `plain`, `blocks`, `halves`, `draft`, `calls`, `brackets`, `problem`: from events to parts
+//! - `assembly`, `plain`, `blocks`, `halves`, `numbers`, `draft`, `calls`, `brackets`, `problem`: from events to parts
 //! - `reasoning`: what the server wants back with its answer
 
 mod answer;
@@ -33,6 +33,7 @@ mod error;
 mod failure;
 mod halves;
 mod models;
+mod numbers;
 mod openai;
 mod plain;
 mod pool;

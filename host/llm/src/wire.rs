@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use crate::assembly::{event, value_of};
 use crate::brackets::Brackets;
 use crate::draft::Draft;
+use crate::numbers::finite;
 use crate::problem::{Problem, not_json, not_utf8};
 use crate::sse::{Event, Lines, Parser};
 use crate::{End, Finish, Part, Usage};
@@ -257,7 +258,7 @@ impl Wire {
         let Form::Json(json) = &mut self.form else { return Ok(()) };
         while let Some(value) = json.next_value() {
             let text = self.draft.mend(value?)?;
-            let value = serde_json::from_str(&text).map_err(|error| not_json(&error))?;
+            let value = serde_json::from_str(&finite(&text)).map_err(|error| not_json(&error))?;
             value_of(&mut self.draft, &value)?;
         }
         Ok(())

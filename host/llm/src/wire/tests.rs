@@ -152,6 +152,13 @@ fn words_that_are_no_part_of_an_answer_do_not_end_it() {
 }
 
 #[test]
+fn a_number_that_is_none_costs_no_answer() {
+    let delta = r#"{"choices":[{"delta":{"content":"NaN"},"logprobs":[-Infinity,NaN]}]}"#;
+    assert_eq!(says(&format!("data: {delta}\n\ndata: {CHUNK}\n\n")), "NaNgrün ✓");
+    assert_eq!(says(&format!("{delta}\n{CHUNK}")), "NaNgrün ✓");
+}
+
+#[test]
 fn what_comes_after_an_answer_changes_nothing_of_it() {
     for more in ["data: {\"error\":\"late\"}\n\n", "data: [1, x]\n\n", "noise"] {
         assert_eq!(says(&format!("data: {CHUNK}\n\n{more}")), "grün ✓");
