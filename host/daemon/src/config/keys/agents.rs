@@ -77,7 +77,7 @@ pub const MODELS: &[Key] = &[
     key(
         "retries",
         "2",
-        "retries of a call that may succeed later, 0 to 10. A response is not retried once part of it has arrived",
+        "retries of a call that may succeed later, 0 to 10. A response is not retried once part of it has reached the agent",
     ),
     key("max_wait_ms", "60000", "longest `Retry-After` that the host waits for; a longer one fails the call"),
     key("max_answer_kb", "4096", "size of one response in KiB, as transferred"),
