@@ -32,7 +32,21 @@ export class Chat {
   }
 
   /** Yields the answer's text as it comes. */
-  async *stream(input, options = {}) {
+  async *stream(input, options) {
+    this.text = yield* this.#answer(input, options);
+  }
+
+  /** The whole answer. Others may be under way meanwhile, and `text` be theirs. */
+  async ask(input, options) {
+    const parts = this.#answer(input, options);
+    for (;;) {
+      const { done, value } = await parts.next();
+      if (done) return (this.text = value);
+    }
+  }
+
+  /** Yields the answer's text, and returns all of it. */
+  async *#answer(input, options = {}) {
     const exchange = [{ role: "user", content: input }];
     const rounds = options.maxRounds ?? this.#spec.maxRounds ?? MAX_ROUNDS;
     const tools = options.tools ?? this.#spec.tools ?? {};
@@ -53,20 +67,13 @@ export class Chat {
       if (answer.tool_calls.length === 0) {
         delete answer.tool_calls;
         this.#remember(exchange);
-        this.text = cause ? `${answer.content}\n\n[cut off: ${cause}]` : answer.content;
-        return;
+        return cause ? `${answer.content}\n\n[cut off: ${cause}]` : answer.content;
       }
       // What they did would stay done, and nobody would hear of it.
       if (round === rounds) break;
       exchange.push(...(await this.#run(answer.tool_calls, tools)));
     }
     throw new AgentError("too-many-tool-rounds", `the model called tools in ${rounds} answers and would go on`);
-  }
-
-  /** The whole answer. */
-  async ask(input, options) {
-    for await (const _ of this.stream(input, options));
-    return this.text;
   }
 
   #request(exchange, tools, options) {

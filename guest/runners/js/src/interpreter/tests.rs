@@ -189,3 +189,42 @@ fn a_file_that_is_not_there_is_explained() {
     let (message, ..) = refused(&[("agent.js", text), ("x.js", "")]);
     assert!(message.ends_with("there is no such file"), "{message}");
 }
+
+/// The reply of an agent whose file has this before its handler's body. It is of the SDK by its name, and has functions of its own
+/// in place of the host's.
+fn staged(before: &str, body: &str) -> String {
+    let text = format!(
+        "import {{ agent }} from \"@bulkhead/agent\";\nimport {{ native }} from \"bulkhead:native\";\n\
+         native.settings = () => '{{}}';\nnative.setActiveTools = () => 'null';\n{before}\n\
+         export default agent({{ async message(received, ctx) {{ {body} }} }});\n"
+    );
+    let answer = with(|interpreter| {
+        interpreter.begin("bulkhead:test", &[("bulkhead:test", &text)]).expect("it starts");
+        interpreter.ask().expect("it answers")
+    });
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    answer["reply"].as_str().expect("a reply").to_owned()
+}
+
+/// A model whose answers are the questions.
+const ECHO: &str = "const asked = [];
+    native.chatOpen = (json) => String(asked.push({ text: JSON.parse(json)[0].messages.at(-1).content[0].Text }) - 1);
+    native.chatNext = (json) => {
+        const answer = asked[JSON.parse(json)[0]];
+        const end = { End: { finish_reason: 'Stop', usage: null, reasoning_state: null } };
+        const part = answer.isDone ? end : { Text: `echo ${answer.text}` };
+        answer.isDone = true;
+        return JSON.stringify({ Ok: part });
+    };
+    native.chatClose = () => 'null';
+    const open = native.chatOpen;
+    native.chatOpen = (json) => JSON.stringify({ Ok: Number(open(json)) });";
+
+#[test]
+fn questions_at_once_have_their_own_answers() {
+    let body = "const both = await Promise.all(['one', 'two'].map((text) => ctx.chat.ask(text)));
+        let parts = '';
+        for await (const part of ctx.chat.stream('three')) parts += part;
+        return [...both, parts, ctx.chat.text, ctx.chat.history.length].join();";
+    assert_eq!(staged(ECHO, body), "echo one,echo two,echo three,echo three,3");
+}
