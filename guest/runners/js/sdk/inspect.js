@@ -1,4 +1,6 @@
 // Values as text for `console`.
+import { authorsStackOf } from "bulkhead:stack";
+
 const MAX_DEPTH = 4;
 const MAX_ITEMS = 100;
 
@@ -27,9 +29,9 @@ const plain = (value, depth, seen) => {
 };
 
 const error = (value, depth, seen) => {
-  const stack = value.stack ? `\n${String(value.stack).trimEnd()}` : "";
+  const stack = authorsStackOf(value).trimEnd();
   const cause = value.cause === undefined ? "" : `\ncaused by: ${inspect(value.cause, depth + 1, seen)}`;
-  return `${value}${stack}${cause}`;
+  return `${value}${stack && `\n${stack}`}${cause}`;
 };
 
 const object = (value, depth, seen) => {

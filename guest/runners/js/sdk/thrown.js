@@ -1,12 +1,13 @@
 // What was thrown, as records for the host: each with its kind, its message and its stack.
 import { inspect } from "bulkhead:inspect";
 import { native, toJson } from "bulkhead:native";
+import { stackOf } from "bulkhead:stack";
 
 /** As many as a host keeps. */
 const MAX_EXCEPTIONS = 8;
 /** Characters of a kind and of a message that the host keeps, at most. A longer one costs more than a call may copy. */
 const MAX_KIND = 256;
-const MAX_MESSAGE = 4096;
+export const MAX_MESSAGE = 4096;
 
 /** A value that is thrown or printed. */
 export const text = (value) => {
@@ -28,7 +29,7 @@ const kind = (value) => {
 const exception = (value) => ({
   kind: kind(value).slice(0, MAX_KIND),
   message: (value instanceof Error ? String(value.message) : text(value)).slice(0, MAX_MESSAGE),
-  stack: value instanceof Error ? String(value.stack ?? "") : "",
+  stack: value instanceof Error ? stackOf(value) : "",
 });
 
 /** What an error tells of others: those that it is about, then its cause. Beside an `AggregateError` others have `errors`, of anything. */

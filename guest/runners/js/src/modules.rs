@@ -14,7 +14,7 @@ use crate::imports::{Missing, imports};
 use crate::typescript;
 
 /// The SDK's modules. Authors import the one that begins with `@`.
-const SDK: [(&str, &str); 26] = [
+const SDK: [(&str, &str); 27] = [
     ("@bulkhead/agent", include_str!("../sdk/index.js")),
     ("bulkhead:abort", include_str!("../sdk/abort.js")),
     ("bulkhead:agent", include_str!("../sdk/agent.js")),
@@ -33,6 +33,7 @@ const SDK: [(&str, &str); 26] = [
     ("bulkhead:queue", include_str!("../sdk/queue.js")),
     ("bulkhead:readable", include_str!("../sdk/readable.js")),
     ("bulkhead:snapshot", include_str!("../sdk/snapshot.js")),
+    ("bulkhead:stack", include_str!("../sdk/stack.js")),
     ("bulkhead:streams", include_str!("../sdk/streams.js")),
     ("bulkhead:thrown", include_str!("../sdk/thrown.js")),
     ("bulkhead:timers", include_str!("../sdk/timers.js")),

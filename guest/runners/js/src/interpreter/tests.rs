@@ -228,3 +228,56 @@ fn questions_at_once_have_their_own_answers() {
         return [...both, parts, ctx.chat.text, ctx.chat.history.length].join();";
     assert_eq!(staged(ECHO, body), "echo one,echo two,echo three,echo three,3");
 }
+
+#[test]
+fn a_printed_error_has_its_causes_and_no_frames_of_the_sdk() {
+    let lines =
+        "const lines = []; native.log = (json) => (lines.push(JSON.parse(json)[1]), 'null');";
+    let body = "console.error('%s is wrong', 'x', new Error('outer', { cause: new TypeError('inner') })); return lines[0];";
+    assert_eq!(staged(lines, body), "x is wrong Error: outer\ncaused by: TypeError: inner");
+}
+
+/// Kind, message and places of what leaves a handler of these files.
+fn places(files: &[(&str, &str)]) -> (String, String, Vec<(String, u32, u32)>) {
+    let error = with(|interpreter| {
+        interpreter.begin(files[0].0, files).expect("it starts");
+        interpreter.ask().expect_err("it throws")
+    });
+    let exception = error.exceptions.into_iter().next().expect("an exception");
+    let frames = exception.frames.into_iter();
+    let places = frames.map(|frame| (frame.file, frame.line, frame.column.unwrap_or(0))).collect();
+    (exception.kind, exception.message, places)
+}
+
+#[test]
+fn an_error_of_an_own_class_is_placed_where_it_is_made() {
+    let lib = "export class NotFound extends Error {}
+export class Gone extends NotFound {
+    constructor(what) {
+        super(`${what} is gone`);
+    }
+}
+export const Unnamed = (() => class extends Error {})();";
+    for (name, kind) in [("NotFound", "NotFound"), ("Gone", "Gone"), ("Unnamed", "Error")] {
+        let agent = format!(
+            "import {{ agent }} from \"@bulkhead/agent\";\nimport {{ {name} }} from \"./lib.js\";\n\
+             export default agent({{ message() {{\n  throw new {name}('n');\n}} }});\n"
+        );
+        let (found, _, places) = places(&[("agent.js", &agent), ("lib.js", lib)]);
+        assert_eq!(found, kind);
+        assert_eq!(places, [("agent.js".to_owned(), 4, 13)], "{name}");
+    }
+}
+
+#[test]
+fn a_constructor_that_fails_itself_is_the_place() {
+    let agent = "import { agent } from \"@bulkhead/agent\";
+class Bad extends Error {
+    constructor(what) {
+        super(what());
+    }
+}
+export default agent({ message() { throw new Bad(undefined); } });";
+    let (kind, _, places) = places(&[("agent.js", agent)]);
+    assert_eq!((&*kind, places[0].1), ("TypeError", 4));
+}
