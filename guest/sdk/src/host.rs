@@ -9,6 +9,21 @@ use crate::bindings::bulkhead::agent::host as raw;
 
 pub use raw::{AgentSettings, HostError, MemoryUsage, Nudge};
 
+/// An event's name, its data, and a message have at most so many bytes.
+pub const MAX_EVENT_NAME_BYTES: usize = 64;
+/// See [`MAX_EVENT_NAME_BYTES`].
+pub const MAX_EVENT_BYTES: usize = 64 * 1024;
+/// See [`MAX_EVENT_NAME_BYTES`].
+pub const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// The host keeps so much of a reply.
+pub const MAX_REPLY_BYTES: usize = MAX_BODY_BYTES;
+
+/// How many bytes one call may copy out of an agent with this memory limit. Past that the agent traps.
+pub fn copied_bytes(memory_limit: u64) -> usize {
+    let least = MAX_BODY_BYTES + MAX_BODY_BYTES / 4;
+    usize::try_from(memory_limit / 10).unwrap_or(usize::MAX).clamp(least, 4 * MAX_BODY_BYTES)
+}
+
 /// Publishes a fact for those who follow the agent.
 ///
 /// `name` is 1 to 64 characters of `a-z 0-9 . _ -` and does not begin with `agent.` or `container.`;

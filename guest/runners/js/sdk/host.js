@@ -1,14 +1,16 @@
 // The interface `host`.
 import { call, camel, toJson } from "bulkhead:native";
 import { unwrap } from "bulkhead:errors";
+import { text } from "bulkhead:thrown";
 
 /** At most this many fields of a log line are taken. */
 const MAX_FIELDS = 32;
-
-const text = (value) => (typeof value === "string" ? value : value instanceof Error ? String(value) : toJson(value));
+/** Characters of a line, of a field's name and of its value. The host cuts below these; far more would end the agent. */
+const [MAX_LINE, MAX_NAME, MAX_VALUE] = [16 * 1024, 256, 2 * 1024];
 
 const level = (name) => (message, fields = {}) => {
-  call("log", name, String(message), Object.entries(fields).slice(0, MAX_FIELDS).map(([key, value]) => [key, text(value)]));
+  const field = ([key, value]) => [key.slice(0, MAX_NAME), text(value).slice(0, MAX_VALUE)];
+  call("log", name, text(message).slice(0, MAX_LINE), Object.entries(fields).slice(0, MAX_FIELDS).map(field));
 };
 
 export const log = {

@@ -2,7 +2,7 @@
 import { fromJson, kebab, toJson } from "bulkhead:native";
 import { Life } from "bulkhead:agent";
 import { AgentError, FetchError } from "bulkhead:errors";
-import { chain } from "bulkhead:thrown";
+import { chain, MAX_MESSAGE } from "bulkhead:thrown";
 import { begin } from "bulkhead:globals";
 import { drop, runNext, untilNext } from "bulkhead:timers";
 import { arrived, forget } from "bulkhead:news";
@@ -38,7 +38,8 @@ export const runtime = {
   /** Of an error that the author chose, and of one that is nobody's defect. */
   chosen: (thrown) => {
     const http = thrown instanceof FetchError ? thrown.code : thrown instanceof DOMException ? ABORTED[thrown.name] : undefined;
-    if (http !== undefined) return toJson({ code: `http-${http}`, message: thrown.message, fatal: false, exceptions: [] });
-    return thrown instanceof AgentError ? toJson({ code: thrown.code, message: thrown.message, fatal: thrown.fatal, exceptions: [] }) : "";
+    const error = (code, fatal) => toJson({ code, message: String(thrown.message).slice(0, MAX_MESSAGE), fatal, exceptions: [] });
+    if (http !== undefined) return error(`http-${http}`, false);
+    return thrown instanceof AgentError ? error(thrown.code, thrown.fatal) : "";
   },
 };

@@ -5,8 +5,8 @@ use crate::bindings::bulkhead::agent::agent_types::{
     AgentError, Message, Next, Outcome, ShutdownReason, StartRequest,
 };
 use crate::bindings::exports::bulkhead::agent::lifecycle;
-use crate::clock;
 use crate::interpreter::{self, Interpreter};
+use crate::{bounds, clock};
 
 /// Exported by the bindings.
 pub struct Component;
@@ -37,13 +37,14 @@ impl lifecycle::Guest for Component {
             let text: String = interpreter.call(|turn| turn.run("handle", (json(&message),)))?;
             let Answer { reply, next } =
                 serde_json::from_str(&text).expect("the SDK writes an outcome");
-            Ok(Outcome { reply, next })
+            Ok(Outcome { reply: reply.map(bounds::reply), next })
         })
     }
 
     fn snapshot() -> Result<Vec<u8>, AgentError> {
         interpreter::with(|interpreter| {
-            interpreter.call(|turn| turn.run::<_, String>("snapshot", ())).map(String::into_bytes)
+            let text = interpreter.call(|turn| turn.run::<_, String>("snapshot", ()))?;
+            bounds::snapshot(text.into_bytes())
         })
     }
 

@@ -12,10 +12,11 @@
 //! - [`typescript`]: takes the types out of a file
 //! - [`exceptions`]: what was thrown, as the contract's records
 //! - [`http`]: requests of `fetch`, waited for beside timers; [`urls`]: what `URL` is made of
-//! - [`natives`]: functions that the SDK is made of
+//! - [`natives`]: functions that the SDK is made of; [`bounds`]: what the host would not even read
 
 #[allow(unsafe_code, reason = "generated code")]
 mod bindings;
+mod bounds;
 mod clock;
 mod component;
 mod exceptions;

@@ -11,7 +11,7 @@ mod plain;
 use rquickjs::{Ctx, Object, Result};
 
 use crate::bindings::bulkhead::agent::{host, model, tools, workspace};
-use crate::{files, http, programs, urls};
+use crate::{bounds, files, http, programs, urls};
 use handles::Handles;
 use json::{Nothing, json};
 
@@ -36,8 +36,8 @@ pub fn object<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
 }
 
 fn add_host(object: &Object<'_>) -> Result<()> {
-    json(object, "emit", |(event,): (host::Event,)| host::emit(&event))?;
-    json(object, "send", |(to, body): (String, String)| host::send(&to, &body))?;
+    json(object, "emit", |(event,): (host::Event,)| bounds::emit(&event))?;
+    json(object, "send", |(to, body): (String, String)| bounds::send(&to, &body))?;
     json(object, "setActiveTools", |(names,): (Vec<String>,)| host::set_active_tools(&names))?;
     json(object, "nudges", |_: Nothing| host::nudges())?;
     json(object, "settings", |_: Nothing| host::settings())?;
@@ -50,8 +50,12 @@ fn add_host(object: &Object<'_>) -> Result<()> {
 }
 
 fn add_model(object: &Object<'_>) -> Result<()> {
-    json(object, "complete", |(request,): (model::Request,)| model::complete(&request))?;
+    json(object, "complete", |(request,): (model::Request,)| {
+        bounds::ask(&request)?;
+        model::complete(&request)
+    })?;
     json(object, "chatOpen", |(request,): (model::Request,)| {
+        bounds::ask(&request)?;
         model::chat(&request).map(|answer| ANSWERS.with(|answers| answers.add(answer)))
     })?;
     json(object, "chatNext", |(id,): (u32,)| {

@@ -281,3 +281,15 @@ export default agent({ message() { throw new Bad(undefined); } });";
     let (kind, _, places) = places(&[("agent.js", agent)]);
     assert_eq!((&*kind, places[0].1), ("TypeError", 4));
 }
+
+#[test]
+fn what_is_logged_is_text_that_the_host_takes() {
+    let lines = "const lines = []; native.log = (json) => (lines.push(JSON.parse(json)), 'null');";
+    let body = "const { info } = ctx.log;
+        info({ a: 1 }); info(new TypeError('no')); info('x'.repeat(5_000_000), { y: 'y'.repeat(5_000_000), big: 1n, ['k'.repeat(5_000_000)]: 1 });
+        return JSON.stringify([lines[0][1], lines[1][1], lines[2][1].length, lines[2][2].map(([k, v]) => [k.length, v.length])]);";
+    assert_eq!(
+        staged(lines, body),
+        r#"["{\"a\":1}","TypeError: no",16384,[[1,2048],[3,1],[256,1]]]"#
+    );
+}
