@@ -185,6 +185,11 @@ fn placed(ctx: &Ctx<'_>, place: &str) -> rquickjs::Error {
     ctx.throw(error)
 }
 
+/// Line and column of what QuickJS cannot read as JSON.
+fn json_place(stack: &str) -> Option<&str> {
+    stack.lines().next()?.trim().strip_prefix("at <input>:")
+}
+
 impl Resolver for Files {
     fn resolve<'js>(
         &mut self,
@@ -224,6 +229,9 @@ impl Loader for Files {
         if let Some(text) = text_of_sdk(name) {
             return Module::declare(ctx.clone(), name, text);
         }
+        if name.ends_with(".json") {
+            return self.value(ctx, name);
+        }
         let text = self.text(ctx, name)?;
         let module = Module::declare(ctx.clone(), name, text)?;
         let meta: Object = module.meta()?;
@@ -233,6 +241,22 @@ impl Loader for Files {
 }
 
 impl Files {
+    /// The module whose default export is what a file of JSON says. The file is no code, and is not run.
+    fn value<'js>(&self, ctx: &Ctx<'js>, path: &str) -> Result<Module<'js, Declared>> {
+        let text = self.text(ctx, path)?;
+        let value = ctx.json_parse(text).map_err(|_| {
+            let error = ctx.catch();
+            let stack = error.as_object().and_then(|error| error.get::<_, String>("stack").ok());
+            ctx.throw(error);
+            let place = stack.as_deref().and_then(json_place).unwrap_or("1:1");
+            placed(ctx, &format!("{path}:{place}"))
+        })?;
+        let module = Module::declare(ctx.clone(), path, "export default import.meta.value;")?;
+        let meta: Object = module.meta()?;
+        meta.set("value", value)?;
+        Ok(module)
+    }
+
     /// The text of a module, as JavaScript.
     pub fn text(&self, ctx: &Ctx<'_>, path: &str) -> Result<String> {
         let bundle = self.0.borrow();
@@ -242,9 +266,6 @@ impl Files {
         let Ok(text) = std::str::from_utf8(bytes) else {
             return Err(Exception::throw_syntax(ctx, &format!("{path} is not UTF-8")));
         };
-        if path.ends_with(".json") {
-            return Ok(format!("export default {text}"));
-        }
         if typescript::is_typescript(path) {
             return typescript::strip(text.to_owned()).map_err(|problem| {
                 let typescript::Problem { message, line, column } = problem;

@@ -293,3 +293,32 @@ fn what_is_logged_is_text_that_the_host_takes() {
         r#"["{\"a\":1}","TypeError: no",16384,[[1,2048],[3,1],[256,1]]]"#
     );
 }
+
+#[test]
+fn a_file_of_json_is_a_value_and_no_code() {
+    // A file that was imported stays imported, by its name.
+    let reply = |name: &str, json: &str| {
+        let agent = format!(
+            "import {{ agent }} from \"@bulkhead/agent\";\nimport value from \"./{name}\";\n\
+             export default agent({{ message: () => [Object.hasOwn(value, '__proto__'), value.list.length].join() }});\n"
+        );
+        with(|interpreter| {
+            interpreter.begin("agent.js", &[("agent.js", &agent), (name, json)])?;
+            interpreter.ask()
+        })
+    };
+    let json = "{ \"__proto__\": { \"a\": 1 }, \"list\": [1, 2] }\n";
+    assert_eq!(reply("a.json", json).unwrap(), r#"{"reply":"true,2","next":"Idle"}"#);
+    for (name, json, line) in [
+        ("b.json", "{ \"list\": [globalThis.ran = 1] }", 1),
+        ("c.json", "{\n  \"list\": [1,\n  2, ]\n}", 3),
+        ("d.json", "{\n  list: [] }", 2),
+        ("e.json", "", 1),
+        ("f.json", "[]\n;", 2),
+    ] {
+        let exception = reply(name, json).expect_err(json).exceptions.remove(0);
+        assert_eq!(exception.kind, "SyntaxError", "{json}");
+        let place = (&*exception.frames[0].file, exception.frames[0].line);
+        assert_eq!(place, (name, line), "{json}: {}", exception.message);
+    }
+}
