@@ -82,13 +82,15 @@ export const agent = (spec) => new Agent(spec);
 
 const describe = (value) => (typeof value === "function" ? `the function ${value.name || "(anonymous)"}` : `a ${typeof value}`);
 
+const unsuitable = (what) => new TypeError(`message() returned ${what}; return text, a JSON value, done() or nothing`);
+
 const reply = (value) => {
   switch (typeof value) {
     case "undefined": return null;
     case "string": return value;
     case "number": case "boolean": case "bigint": return String(value);
-    case "object": return value === null ? null : toJson(value);
-    default: throw new TypeError(`message() returned ${describe(value)}; return text, a JSON value, done() or nothing`);
+    case "object": return value === null ? null : snapshot.json("reply", value, (why) => unsuitable(`a value that JSON cannot hold: ${why}`));
+    default: throw unsuitable(describe(value));
   }
 };
 

@@ -66,8 +66,8 @@ const unwritable = (name, root) => {
   return undefined;
 };
 
-/** JSON of a value, or an error that says why there is none. */
-const json = (name, value) => {
+/** JSON of a value. Of one that JSON would lose something of, `refused` makes the error, of the reason. */
+export const json = (name, value, refused) => {
   let why;
   try {
     why = native.isPlain(value) ? undefined : unwritable(name, value);
@@ -76,14 +76,16 @@ const json = (name, value) => {
     // By a getter of the author's, say.
     why = `it throws ${text(thrown)}`;
   }
-  throw new AgentError("snapshot-failed", `${name} cannot be written as JSON: ${why}`);
+  throw refused(why);
 };
 
 const isEmpty = (value) => value === undefined || value === null || (typeof value === "object" && Object.keys(value).length === 0);
 
+const failed = (name) => (why) => new AgentError("snapshot-failed", `${name} cannot be written as JSON: ${why}`);
+
 /** The snapshot; empty if there is nothing to keep. */
 export const write = (state, history) => {
-  const [ofState, ofHistory] = [json("state", state), json("history", history)];
+  const [ofState, ofHistory] = [json("state", state, failed("state")), json("history", history, failed("history"))];
   return isEmpty(state) && history.length === 0 ? "" : `{"v":${VERSION},${state === undefined ? "" : `"state":${ofState},`}"history":${ofHistory}}`;
 };
 

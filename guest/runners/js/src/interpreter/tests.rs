@@ -322,3 +322,21 @@ fn a_file_of_json_is_a_value_and_no_code() {
         assert_eq!(place, (name, line), "{json}: {}", exception.message);
     }
 }
+
+#[test]
+fn a_reply_that_json_cannot_hold_is_refused_with_its_path() {
+    for (body, what) in [
+        ("return new Map([[1, 2]]);", "reply is a Map"),
+        ("return { p: Promise.resolve() };", "reply.p is a Promise"),
+        ("return { next: 'idle', reply: [new Set()] };", "reply[0] is a Set"),
+        ("return new TypeError('no');", "reply is a TypeError"),
+        ("const a = {}; a.a = a; return a;", "reply.a is a part of itself"),
+    ] {
+        let message = format!(
+            "message() returned a value that JSON cannot hold: {what}; return text, a JSON value, done() or nothing"
+        );
+        assert_eq!(thrown(body), [("TypeError".to_owned(), message)]);
+    }
+    let kept = handler("return { at: new Date(0), list: [1, null] };", |agent| agent.ask());
+    assert!(kept.unwrap().contains(r#"{\"at\":\"1970-01-01T00:00:00.000Z\",\"list\":[1,null]}"#));
+}
