@@ -55,8 +55,8 @@ fn text_of_sdk(name: &str) -> Option<&'static str> {
 }
 
 /// Why a file is missing that may be there.
-const ALONE: &str = "the agent's source has only this file; files beside it belong to it if `source` of the role names \
-                     their directory";
+const ALONE: &str = "there is no such file: the agent's source has only this file; others are a part of it where `source` \
+                     of the role names their directory";
 
 /// What may be left out at the end of a path, and what TypeScript's compiler would have made of one.
 const ENDINGS: [&str; 6] = [".js", ".mjs", ".ts", ".mts", "/index.js", "/index.ts"];

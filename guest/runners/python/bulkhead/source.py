@@ -68,7 +68,7 @@ def alone(beside: str) -> str:
     """Why something may be missing that the author sees beside the source. Empty: that is a directory."""
     if current is None or len(current.files) != 1:
         return ""
-    return f"the agent's source is the one file {current.entry}; {beside} are a part of it where `source` of the role names their directory"
+    return f"the agent's source has only the file {current.entry}; {beside} are a part of it where `source` of the role names their directory"
 
 
 def load(source: Source) -> ModuleType:

@@ -135,12 +135,12 @@ class Exceptions(Stage):
         self.assertIn("neither in the agent's source nor in its `vendor`", self.refused(self.start, "import requests_of_nobody\n", other="").message)
         self._forget()
         message = self.refused(self.start, "import requests_of_nobody\n").message
-        self.assertIn("the agent's source is the one file agent.py; files beside it, and its `vendor` folder", message)
+        self.assertIn("the agent's source has only the file agent.py; files beside it, and its `vendor` folder", message)
         self.assertIn("`source` of the role names their directory", message)
 
     def test_a_missing_text_says_the_same(self) -> None:
         self.start(HANDLER + "    source_text('prompt.md')\n")
-        self.assertIn("prompt.md (the agent's source is the one file agent.py; files beside it are", self.refused(self.send).message)
+        self.assertIn("prompt.md (the agent's source has only the file agent.py; files beside it are", self.refused(self.send).message)
 
     def test_a_program_without_an_agent_is_an_agent_error(self) -> None:
         self.assertEqual(self.refused(self.start, "x = 1\n").code, "no-agent")
