@@ -2,10 +2,13 @@ import { variant } from "bulkhead:native";
 
 const named = (type, name) => Object.defineProperty(type.prototype, "name", { value: name, configurable: true, writable: true });
 
+const KEBAB_CASE = /^[a-z][a-z0-9]*(-[a-z0-9]+)*$/;
+
 /** A failure that the agent reports about itself. Unlike other exceptions it is no defect of the agent's code. */
 export class AgentError extends Error {
   constructor(code, message, { fatal = false, cause } = {}) {
     super(message, cause === undefined ? undefined : { cause });
+    if (!KEBAB_CASE.test(code)) throw new TypeError(`the code of an AgentError is lower-case letters, digits and "-", as in "bad-input", not "${code}"`);
     this.code = String(code);
     this.fatal = Boolean(fatal);
   }

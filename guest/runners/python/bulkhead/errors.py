@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any
 
 from componentize_py_types import Err
+
+
+_KEBAB_CASE = re.compile("[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 class AgentError(Exception):
@@ -17,6 +21,8 @@ class AgentError(Exception):
 
     def __init__(self, code: str, message: str, fatal: bool = False) -> None:
         super().__init__(message)
+        if not _KEBAB_CASE.fullmatch(code):
+            raise ValueError(f'the code of an AgentError is lower-case letters, digits and "-", as in "bad-input", not {code!r}')
         self.code = code
         self.message = message
         self.fatal = fatal

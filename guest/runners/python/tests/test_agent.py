@@ -91,6 +91,15 @@ class Life(Stage):
             outcome = self.send(text)
             self.assertEqual((outcome.reply, outcome.next.name), (reply, following))
 
+    def test_a_code_is_kebab_case(self) -> None:
+        for code in ("My Code!", "HTTP_500", "", "a--b"):
+            with self.subTest(code):
+                self._forget()
+                self.start(HANDLER + f"    raise AgentError({code!r}, 'no')\n")
+                [exception] = self.refused(self.send).exceptions
+                self.assertEqual(exception.kind, "ValueError")
+                self.assertIn(f"not {code!r}", exception.message)
+
     def test_hooks_run(self) -> None:
         self.start("from bulkhead import *\n@start\ndef a(ctx):\n    ctx.emit('start', ctx.me.incarnation)\n"
                    "@shutdown\ndef b(ctx, reason):\n    ctx.emit('end', reason)\n@agent\ndef c(ctx, message):\n    pass\n")

@@ -340,3 +340,17 @@ fn a_reply_that_json_cannot_hold_is_refused_with_its_path() {
     let kept = handler("return { at: new Date(0), list: [1, null] };", |agent| agent.ask());
     assert!(kept.unwrap().contains(r#"{\"at\":\"1970-01-01T00:00:00.000Z\",\"list\":[1,null]}"#));
 }
+
+#[test]
+fn a_code_is_kebab_case() {
+    for code in ["My Code!", "HTTP_500", "", "a--b", "-a"] {
+        let body = format!("throw new AgentError({code:?}, 'no');");
+        let (kind, message) = thrown(&body).remove(0);
+        assert_eq!(kind, "TypeError");
+        assert!(message.ends_with(&format!("not \"{code}\"")), "{message}");
+    }
+    let error =
+        handler("throw new AgentError('http-500', 'x'.repeat(5_000_000));", |agent| agent.ask());
+    let error = error.unwrap_err();
+    assert_eq!((&*error.code, error.message.len()), ("http-500", 4096));
+}
