@@ -81,7 +81,15 @@ class Chat:
         """The whole answer. In an asynchronous agent other tasks wait for it: use ``await ctx.chat.stream(text)`` there."""
         for _ in (answer := self.stream(text, **options)):
             pass
-        return answer.text
+        return _Whole(answer.text) if loop.is_running() else answer.text
+
+
+class _Whole(str):
+    """An answer that is there. To await it is no mistake."""
+
+    def __await__(self) -> Generator[Any, None, str]:
+        yield from ()
+        return str(self)
 
 
 class Stream:
@@ -207,7 +215,11 @@ class _Call:
     def run(self) -> str:
         host.set_active_tools([self._call.name])
         try:
-            return result_text(loop.complete(self._invoke()))
+            result = self._invoke()
+            if loop.is_running() and inspect.iscoroutine(result):
+                result.close()
+                raise TypeError(f"the tool `{self._call.name}` is asynchronous, as is the code that asks: use `await ctx.chat.stream(...)`")
+            return result_text(loop.complete(result))
         except Exception as error:
             return failure_text(self._call.name, error)
         finally:

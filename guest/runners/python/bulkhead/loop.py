@@ -191,6 +191,11 @@ def loop() -> AgentLoop:
     return _loop
 
 
+def is_running() -> bool:
+    """Whether a coroutine calls this."""
+    return asyncio._get_running_loop() is not None
+
+
 def complete(result: Any) -> Any:
     """What a function returned. If it is an asynchronous one, runs it to its end."""
     # To ask abstract classes takes a twentieth of the time of a short turn.

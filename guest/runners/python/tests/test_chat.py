@@ -107,6 +107,16 @@ class Conversation(Stage):
         self.assertEqual((error.code, error.fatal, error.exceptions), ("model-unavailable", False, []))
         self.assertEqual(self.open_answers, 0)
 
+    def test_an_asynchronous_agent_may_ask(self) -> None:
+        asks = AGENT + "async def mayor(ctx, message):\n    return await ctx.chat.ask('a') + ctx.chat.ask('b')\n"
+        self.answers = [calls("add", '{"a": 2}'), says("three"), says("four")]
+        self.assertEqual(self.play(asks), "threefour")
+        self.answers = [calls("fail", '{"how": "known"}')]
+        [exception] = self.refused(self.send).exceptions
+        self.assertEqual(exception.kind, "TypeError")
+        self.assertIn("use `await ctx.chat.stream(...)`", exception.message)
+        self.assertEqual(self.unhandled, [])
+
     def test_leaving_an_answer_closes_it(self) -> None:
         self.answers = [says("long")]
         self.assertEqual(self.play(AGENT + "def mayor(ctx, message):\n    for part in ctx.chat.stream('x'):\n        return part\n"), "long")
