@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from wit_world.imports import host, model
 
-from . import loop
+from . import bounds, loop
 from .errors import AgentError, calling, kebab, model_error
 from .tool import Tool, failure_text, result_text
 from .unicode import utf8
@@ -78,7 +78,9 @@ class Chat:
         return Stream(self._ctx, self, text, Options(**options))
 
     def ask(self, text: str, **options: Any) -> str:
-        """The whole answer. In an asynchronous agent other tasks wait for it: use ``await ctx.chat.stream(text)`` there."""
+        """The whole answer. In an asynchronous agent other tasks wait for it, and its tools may not be asynchronous: use
+        ``await ctx.chat.stream(text)`` there.
+        """
         for _ in (answer := self.stream(text, **options)):
             pass
         return _Whole(answer.text) if loop.is_running() else answer.text
@@ -168,6 +170,8 @@ class Stream:
     def _answer(self, messages: list[Message], tools: list[Tool]) -> Generator[str, Any, list[model.ToolCall]]:
         self.text, self.reasoning, calls = "", "", []
         request = _request([message for message in messages if message], tools, self._options)
+        if most := bounds.too_large(size := bounds.request_bytes(request)):
+            raise model_error("chat", "invalid", f"too large: the request has {size} bytes, and a call copies at most {most}")
         with calling(model_error, model.chat, request) as answer:
             while True:
                 match calling(model_error, answer.next):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from wit_world.imports import agent_types, host, tools
 
-from . import loop, programs, workspace
+from . import bounds, loop, programs, workspace
 from .chat import Chat, History
 from .errors import calling, case_of, host_error
 
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 #: What a turn ends with, when it is more than a reply: see `done` and `proceed`.
 Outcome = agent_types.Outcome
-
-#: As many as the host takes.
-_MAX_FIELDS = 32
 
 
 def done(reply: str | None = None) -> Outcome:
@@ -69,6 +66,12 @@ class Message:
         return cls(raw.id, raw.body, case_of(raw.sender), getattr(raw.sender, "value", None), raw.attempt)
 
 
+def _bounded(call: str, text: str, most: int) -> None:
+    """Refuses what the host would refuse."""
+    if bounds.is_over(text, most):
+        raise host_error(call, "too-large", most)
+
+
 class Log:
     """Writes structured log lines: ``ctx.log("text", key=value)``, ``ctx.log.warn("text")``."""
 
@@ -91,7 +94,7 @@ class Log:
         self._write(host.Level.ERROR, message, fields)
 
     def _write(self, level: host.Level, message: object, fields: Mapping[str, object]) -> None:
-        host.log(level, str(message), [(key, str(value)) for key, value in fields.items()][:_MAX_FIELDS])
+        bounds.log(level, str(message), {key: str(value) for key, value in fields.items()})
 
 
 class Context:
@@ -142,11 +145,16 @@ class Context:
 
     def emit(self, name: str, data: Any = None) -> None:
         """Publishes an event. ``data`` becomes JSON of at most 64 KiB. Raises `HostError`."""
-        calling(host_error, host.emit, host.Event(name, json.dumps(data, ensure_ascii=False)))
+        text = json.dumps(data, ensure_ascii=False)
+        if len(name) > bounds.MAX_EVENT_NAME:
+            raise host_error("emit", "invalid", "event name must have 1 to 64 characters")
+        _bounded("emit", text, bounds.MAX_EVENT_BYTES)
+        calling(host_error, host.emit, host.Event(name, text))
 
     def send(self, agent_id: str, body: Any) -> str:
         """Puts a message into another agent's mailbox; what is no text goes as JSON. Returns its id. Raises `HostError`."""
         text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
+        _bounded("send", text, bounds.MAX_BODY_BYTES)
         return calling(host_error, host.send, agent_id, text)
 
     def nudges(self) -> list[host.Nudge]:

@@ -13,7 +13,7 @@ from typing import Any
 from componentize_py_types import Err
 from wit_world.imports import agent_types, host, runner
 
-from . import image, loop, report, snapshot, source
+from . import bounds, image, loop, report, snapshot, source
 from .agent import declared
 from .context import Context, Message, Outcome
 from .errors import AgentError, call, kebab, located
@@ -56,7 +56,10 @@ class Lifecycle:
 
     @_guarded
     def snapshot(self) -> bytes:
-        return snapshot.save(_the_context())
+        saved = snapshot.save(_the_context())
+        if most := bounds.too_large(len(saved)):
+            raise AgentError("snapshot-failed", f"the snapshot has {len(saved)} bytes, and a call copies at most {most}")
+        return saved
 
     @_guarded
     def restore(self, saved: bytes) -> None:
@@ -127,9 +130,11 @@ def _import_agent() -> Any:
 def _outcome(function: Callable[..., Any], result: Any) -> Outcome:
     """What the author's function returned, as the contract wants it."""
     if result is None or isinstance(result, str):
-        return Outcome(result, agent_types.Next.IDLE)
-    if isinstance(result, Outcome) and (result.reply is None or isinstance(result.reply, str)):
+        result = Outcome(result, agent_types.Next.IDLE)
+    if isinstance(result, Outcome) and result.reply is None:
         return result
+    if isinstance(result, Outcome) and isinstance(result.reply, str):
+        return Outcome(bounds.cut(result.reply, bounds.MAX_REPLY_BYTES), result.next)
     what = "a reply" if isinstance(result, Outcome) else "what the agent returns"
     kind = type(result.reply if isinstance(result, Outcome) else result).__name__
     message = f"{what} is text, None, done() or proceed(), and `{function.__name__}` returned {kind}"
@@ -142,4 +147,4 @@ class _HostLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         # The standard levels are 10, 20, 30 and 40.
         level = host.Level(min(max(record.levelno // 10, 0), 4))
-        host.log(level, self.format(record), [("logger", record.name)])
+        bounds.log(level, self.format(record), {"logger": record.name})

@@ -19,7 +19,7 @@ from typing import Any
 
 from wit_world.imports import host
 
-from . import exchange, report
+from . import bounds, exchange, report
 
 #: Longest single sleep, in seconds. The host bounds the time of one host call.
 _SLICE = 10.0
@@ -248,7 +248,7 @@ def _report(_loop: Any, context: dict[str, Any]) -> None:
     if error := context.get("exception"):
         report.unhandled(error)
     else:
-        host.log(host.Level.WARN, str(context.get("message")), [])
+        bounds.log(host.Level.WARN, str(context.get("message")))
 
 
 def _warn_of(tasks: list[str], timers: int) -> None:
@@ -256,4 +256,4 @@ def _warn_of(tasks: list[str], timers: int) -> None:
         return
     names = ", ".join(sorted(tasks)[:_MAX_NAMES])
     message = f"{len(tasks)} tasks and {timers} timers were left at the end of the turn, and were cancelled"
-    host.log(host.Level.WARN, message, [("tasks", names)] if names else [])
+    bounds.log(host.Level.WARN, message, {"tasks": names} if names else {})

@@ -32,7 +32,7 @@ _reserve: bytearray | None = bytearray(256 * 1024)
 def agent_error(error: BaseException) -> agent_types.AgentError:
     """What the host gets for an exception that left the author's code."""
     if isinstance(error, AgentError):
-        return agent_types.AgentError(str(error.code), str(error.message), bool(error.fatal), [])
+        return agent_types.AgentError(str(error.code), str(error.message)[:MAX_MESSAGE], bool(error.fatal), [])
     if isinstance(error, MemoryError):
         _free_memory(error)
     exceptions = records(error)

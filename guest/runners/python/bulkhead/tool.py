@@ -11,7 +11,7 @@ from typing import Any
 
 from wit_world.imports import host, model
 
-from . import schema
+from . import bounds, schema
 from .errors import AgentError, HostError, call
 
 _SECTION = re.compile(r"^(Args|Arguments|Parameters|Returns|Raises|Yields|Example|Examples):\s*$", re.MULTILINE)
@@ -85,7 +85,7 @@ def failure_text(name: str, error: Exception) -> str:
     """What the model learns of a failure that it can act on. Any other is a defect, and is raised."""
     if getattr(error, "fatal", False) or not isinstance(error, (schema.Mismatch, AgentError, HostError)):
         raise error
-    host.log(host.Level.DEBUG, f"tool {name} failed: {error}", [("code", getattr(error, "code", "bad-arguments"))])
+    bounds.log(host.Level.DEBUG, f"tool {name} failed: {error}", {"code": getattr(error, "code", "bad-arguments")})
     return f"error: {error}"
 
 

@@ -52,6 +52,7 @@ class Stage(unittest.TestCase):
         host.deadline = lambda: self.deadline_ms
         host.settings = lambda: host.AgentSettings(1, None, None, None, None)
         host.config = {"key": "value"}.get
+        host.memory = lambda: host.MemoryUsage(0, 0, 0, 0, 64 * 1024 * 1024)
         host.send = self._send
         model.chat = self._chat
         self.addCleanup(self._forget)

@@ -3,7 +3,7 @@
 import random
 
 from wit_world import exports
-from wit_world.imports import agent_types
+from wit_world.imports import agent_types, host
 
 from bulkhead import lifecycle
 
@@ -90,6 +90,29 @@ class Life(Stage):
         for text, reply, following in [("text", "hi", "IDLE"), ("none", None, "IDLE"), ("done", "bye", "DONE"), ("proceed", None, "CONTINUE"), ("ctx", None, "DONE")]:
             outcome = self.send(text)
             self.assertEqual((outcome.reply, outcome.next.name), (reply, following))
+
+    def test_what_is_too_large_does_not_go_to_the_host(self) -> None:
+        self.start("from bulkhead import *\n@agent\ndef mayor(ctx, message):\n    large = 'ä' * 3_000_000\n"
+                   "    try:\n        exec(message.text)\n    except HostError as error:\n        return error.code\n")
+        for text, code in [("ctx.emit('a', large)", "too-large"), ("ctx.emit(large)", "invalid"), ("ctx.send('b', large)", "too-large")]:
+            self.assertEqual(self.send(text).reply, code)
+        self.assertEqual(self.events, [])
+        self.send("ctx.log(large, a=large)")
+        [(_, message, [(_, value)])] = self.lines
+        self.assertEqual((len(message), len(value)), (16 * 1024, 2 * 1024))
+
+    def test_a_large_reply_and_a_large_error_are_cut(self) -> None:
+        self.start(HANDLER + "    if message.text == 'fail':\n        raise AgentError('no', 'x' * 5_000_000)\n    return done('ä' * 3_000_000)\n")
+        outcome = self.send()
+        self.assertEqual((len(outcome.reply), outcome.next), (512 * 1024, agent_types.Next.DONE))
+        self.assertEqual(len(self.refused(self.send, "fail").message), 4000)
+
+    def test_a_snapshot_that_no_call_can_copy_is_refused(self) -> None:
+        self.play(HANDLER + "    ctx.state['x'] = 'x' * 5_000_000\n")
+        host.memory = lambda: host.MemoryUsage(0, 0, 0, 0, 20 * 1024 * 1024)
+        error = self.refused(self.snapshot)
+        self.assertEqual((error.code, error.fatal), ("snapshot-failed", False))
+        self.assertIn("copies at most 2097152", error.message)
 
     def test_a_code_is_kebab_case(self) -> None:
         for code in ("My Code!", "HTTP_500", "", "a--b"):

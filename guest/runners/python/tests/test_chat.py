@@ -107,6 +107,13 @@ class Conversation(Stage):
         self.assertEqual((error.code, error.fatal, error.exceptions), ("model-unavailable", False, []))
         self.assertEqual(self.open_answers, 0)
 
+    def test_a_request_that_no_call_can_copy_is_refused(self) -> None:
+        self.start(AGENT + "def mayor(ctx, message):\n    return ctx.chat.ask('x' * 5_000_000, images=[('image/png', b'x' * 1_000_000)])\n")
+        error = self.refused(self.send)
+        self.assertEqual((error.code, error.fatal), ("model-invalid", False))
+        self.assertIn("too large: the request has 6", error.message)
+        self.assertEqual(self.requests, [])
+
     def test_an_asynchronous_agent_may_ask(self) -> None:
         asks = AGENT + "async def mayor(ctx, message):\n    return await ctx.chat.ask('a') + ctx.chat.ask('b')\n"
         self.answers = [calls("add", '{"a": 2}'), says("three"), says("four")]
