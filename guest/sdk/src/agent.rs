@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use crate::host::{MAX_REPLY_BYTES, copied_less_than};
 use crate::{AgentError, Message, Next, Outcome, ShutdownReason, StartRequest};
 
 /// An agent's logic. Only [`handle`](Agent::handle) is required.
@@ -73,6 +74,30 @@ impl<A> Slot<A> {
     }
 }
 
+impl<A: Agent> Slot<A> {
+    /// A turn, with as much of the reply as the host keeps.
+    pub fn handle(agent: &mut A, message: Message) -> Result<Outcome, AgentError> {
+        let mut outcome = agent.handle(message)?;
+        if let Some(reply) = &mut outcome.reply {
+            reply.truncate(reply.floor_char_boundary(MAX_REPLY_BYTES));
+        }
+        Ok(outcome)
+    }
+
+    /// A snapshot, if a call can copy it.
+    pub fn snapshot(agent: &mut A) -> Result<Vec<u8>, AgentError> {
+        let snapshot = agent.snapshot()?;
+        let bytes = snapshot.len();
+        match copied_less_than(bytes) {
+            Some(most) => Err(AgentError::failed(
+                "snapshot-failed",
+                format!("the snapshot has {bytes} bytes, and a call copies at most {most}"),
+            )),
+            None => Ok(snapshot),
+        }
+    }
+}
+
 /// Makes a type that implements [`Agent`](crate::Agent) the component's `lifecycle`.
 ///
 /// Use it once, at the top level of a crate with `crate-type = ["cdylib"]`.
@@ -96,11 +121,11 @@ macro_rules! export {
                 fn handle(
                     message: $crate::Message,
                 ) -> ::std::result::Result<$crate::Outcome, $crate::AgentError> {
-                    SLOT.with(|slot| slot.with(|agent| $crate::Agent::handle(agent, message)))
+                    SLOT.with(|slot| slot.with(|agent| $crate::Slot::handle(agent, message)))
                 }
 
                 fn snapshot() -> ::std::result::Result<::std::vec::Vec<u8>, $crate::AgentError> {
-                    SLOT.with(|slot| slot.with($crate::Agent::snapshot))
+                    SLOT.with(|slot| slot.with($crate::Slot::snapshot))
                 }
 
                 fn restore(

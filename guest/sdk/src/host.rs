@@ -24,6 +24,18 @@ pub fn copied_bytes(memory_limit: u64) -> usize {
     usize::try_from(memory_limit / 10).unwrap_or(usize::MAX).clamp(least, 4 * MAX_BODY_BYTES)
 }
 
+/// What one call may copy, if that is less than this.
+pub(crate) fn copied_less_than(bytes: usize) -> Option<usize> {
+    // Most are smaller than what every agent may.
+    let most = if bytes <= copied_bytes(0) { bytes } else { copied_bytes(memory().limit_bytes) };
+    (bytes > most).then_some(most)
+}
+
+/// The beginning of a text of which the host keeps less.
+pub(crate) fn beginning(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
+}
+
 /// Publishes a fact for those who follow the agent.
 ///
 /// `name` is 1 to 64 characters of `a-z 0-9 . _ -` and does not begin with `agent.` or `container.`;
@@ -36,12 +48,21 @@ pub fn emit(name: &str, data: &impl Serialize) -> Result<(), HostError> {
 
 /// [`emit`] with data that is JSON text already.
 pub fn emit_json(name: &str, data: String) -> Result<(), HostError> {
+    if name.len() > MAX_EVENT_NAME_BYTES {
+        return Err(HostError::Invalid("event name must have 1 to 64 characters".to_owned()));
+    }
+    if data.len() > MAX_EVENT_BYTES {
+        return Err(HostError::TooLarge(MAX_EVENT_BYTES as u64));
+    }
     raw::emit(&raw::Event { name: name.to_owned(), data })
 }
 
 /// Puts a message into another agent's mailbox and returns the message's id. Does not wait for the
 /// other agent.
 pub fn send(agent_id: &str, body: &str) -> Result<String, HostError> {
+    if body.len() > MAX_BODY_BYTES {
+        return Err(HostError::TooLarge(MAX_BODY_BYTES as u64));
+    }
     raw::send(agent_id, body)
 }
 
@@ -120,5 +141,28 @@ impl From<HostError> for AgentError {
             HostError::RateLimited(_) => "rate-limited",
         };
         Self::failed(code, explain(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_large_does_not_go_to_the_host() {
+        let large = "x".repeat(5_000_000);
+        assert!(matches!(emit("a", &large), Err(HostError::TooLarge(65_536))));
+        assert!(matches!(emit(&large, &1), Err(HostError::Invalid(_))));
+        assert!(matches!(send("b", &large), Err(HostError::TooLarge(1_048_576))));
+        assert_eq!(beginning(&"ä".repeat(9), 5), "ää");
+    }
+
+    #[test]
+    fn a_call_copies_a_tenth_of_the_memory_within_bounds() {
+        let mib = 1024 * 1024;
+        for (limit, most) in [(0, mib / 4 * 5), (30 * mib, 3 * mib), (u64::MAX, 4 * mib)] {
+            assert_eq!(copied_bytes(limit) as u64, most);
+        }
+        assert_eq!(copied_less_than(1_300_000), None);
     }
 }

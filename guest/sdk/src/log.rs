@@ -10,14 +10,24 @@
 use std::fmt::Display;
 
 use crate::bindings::bulkhead::agent::host as raw;
+use crate::host::beginning;
 
 pub use raw::Level;
 
+const MAX_FIELDS: usize = 32;
+const MAX_LINE_BYTES: usize = 16 * 1024;
+const MAX_NAME_BYTES: usize = 256;
+const MAX_VALUE_BYTES: usize = 2 * 1024;
+
 /// Writes one line. The macros are the usual way here.
 pub fn write(level: Level, message: &str, fields: &[(&str, &dyn Display)]) {
-    let fields: Vec<(String, String)> =
-        fields.iter().map(|(key, value)| ((*key).to_owned(), value.to_string())).collect();
-    raw::log(level, message, &fields);
+    // The host cuts below these. Far more than them would end the agent: see `copied_bytes`.
+    let field = |(key, value): &(&str, &dyn Display)| {
+        let (key, value) = (beginning(key, MAX_NAME_BYTES), value.to_string());
+        (key.to_owned(), beginning(&value, MAX_VALUE_BYTES).to_owned())
+    };
+    let fields: Vec<(String, String)> = fields.iter().take(MAX_FIELDS).map(field).collect();
+    raw::log(level, beginning(message, MAX_LINE_BYTES), &fields);
 }
 
 /// Writes a line of a given level: `log!(Level::Info, "message", key = value)`.

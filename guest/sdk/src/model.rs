@@ -82,11 +82,13 @@ pub use request::{Request, Tool};
 /// The wait is bounded by the request's timeout, by the host's configuration and by the turn's deadline, whichever is
 /// first. The limit on other host calls does not apply.
 pub fn complete(request: &Request) -> Result<Completion, Error> {
+    request.check()?;
     Ok(raw::complete(request.raw())?.into())
 }
 
 /// Asks for an answer that comes part by part. Returns at once, with an error only if the request itself is
 /// refused. An agent may have 4 answers under way.
 pub fn stream(request: &Request) -> Result<Stream, Error> {
+    request.check()?;
     Ok(Stream::new(raw::chat(request.raw())?))
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Message, ResponseFormat, ToolChoice, raw};
+use super::{Content, Error, Message, ResponseFormat, ToolCall, ToolChoice, raw};
+use crate::host::copied_less_than;
 
 /// A tool that the model may call.
 #[derive(Debug, Clone, PartialEq)]
@@ -113,6 +114,39 @@ impl Request {
     pub(super) fn raw(&self) -> &raw::Request {
         &self.0
     }
+
+    /// Whether a call can copy it.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let bytes = request_bytes(&self.0);
+        match copied_less_than(bytes) {
+            Some(most) => Err(Error::Invalid(format!(
+                "too large: the request has {bytes} bytes, and a call copies at most {most}"
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Beside its texts, of a record.
+const RECORD_BYTES: usize = 256;
+
+/// What the host copies of it, about.
+fn request_bytes(request: &raw::Request) -> usize {
+    let tool = |tool: &raw::Tool| tool.name.len() + tool.description.len() + tool.parameters.len();
+    let tools = request.tools.iter().map(|each| tool(each) + RECORD_BYTES);
+    let messages = request.messages.iter().map(message_bytes);
+    messages.chain(tools).sum::<usize>() + request.extra.as_ref().map_or(0, String::len)
+}
+
+fn message_bytes(message: &Message) -> usize {
+    let contents = message.content.iter().map(|content| match content {
+        Content::Text(text) | Content::ImageUrl(text) => text.len(),
+        Content::Image(image) => image.data.len() + image.media_type.len(),
+    });
+    let call = |call: &ToolCall| call.id.len() + call.name.len() + call.arguments.len();
+    let calls = message.tool_calls.iter().map(|each| call(each) + RECORD_BYTES);
+    let reasoning = message.reasoning_state.as_ref().map_or(0, String::len);
+    contents.chain(calls).sum::<usize>() + reasoning + RECORD_BYTES
 }
 
 /// A request of the bindings, for what the builder cannot express.
@@ -135,6 +169,14 @@ mod tests {
         assert_eq!(raw.messages, messages);
         assert_eq!((raw.endpoint, raw.model, raw.extra), (None, None, None));
         assert!(raw.tools.is_empty() && raw.tool_choice.is_none() && raw.timeout_ms.is_none());
+    }
+
+    #[test]
+    fn the_size_of_a_request_is_that_of_its_texts() {
+        let tool = Tool::new("look", "x".repeat(1_000), json!({}));
+        let request = Request::new([Message::user("x".repeat(100_000)), Message::user("hi")]);
+        let bytes = request_bytes(request.tools([&tool]).raw());
+        assert!((101_000..103_000).contains(&bytes), "{bytes}");
     }
 
     #[test]
