@@ -162,7 +162,7 @@ impl Outcome {
         Self { reply: None, next: Next::Continue }
     }
 
-    /// A last answer: the incarnation ends as `completed`.
+    /// A last answer: the incarnation ends as `completed`, and its snapshots are removed.
     pub fn done(text: impl Into<String>) -> Self {
         Self { reply: Some(text.into()), next: Next::Done }
     }

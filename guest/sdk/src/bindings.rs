@@ -122,7 +122,7 @@ pub mod bulkhead {
         /// Another turn at once, for the same message. Between the two turns the host may stop the
         /// agent or take a snapshot, so a long task should be cut into turns this way.
         Continue,
-        /// The work is finished: the incarnation ends as `completed`.
+        /// The work is finished: the incarnation ends as `completed`, and its snapshots are removed.
         Done,
       }
       impl ::core::fmt::Debug for Next {

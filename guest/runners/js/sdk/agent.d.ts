@@ -54,7 +54,7 @@ declare module "@bulkhead/agent" {
   /** Makes an agent. A field that there is not is a `TypeError`. */
   export function agent<State extends object = Record<string, any>>(spec: AgentSpec<State>): Agent;
 
-  /** The last answer: the incarnation ends as completed. */
+  /** The last answer: the incarnation ends as completed, and its state and conversation are removed. */
   export function done(reply?: Reply): Outcome;
 
   /** Another turn at once, for the same message. Between the two the host may take a snapshot or stop the agent. */

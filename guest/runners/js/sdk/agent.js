@@ -20,7 +20,7 @@ class Outcome {
   }
 }
 
-/** The last answer: the incarnation ends as completed. */
+/** The last answer: the incarnation ends as completed, and its state is removed. */
 export const done = (reply) => new Outcome("done", reply);
 
 /** Another turn at once, for the same message. */

@@ -21,7 +21,9 @@ Outcome = agent_types.Outcome
 
 
 def done(reply: str | None = None) -> Outcome:
-    """Return it from the agent's function when the work is finished: the incarnation ends as `completed`."""
+    """Return it from the agent's function when the work is finished: the incarnation ends as `completed`, and its state is
+    removed.
+    """
     return Outcome(reply, agent_types.Next.DONE)
 
 
