@@ -91,7 +91,10 @@ declare module "@bulkhead/agent" {
     readonly attempt: number;
   }
 
-  /** What an agent may do. Its functions can be taken out: `({ emit, send }) => …`. */
+  /**
+   * What an agent may do. Its functions can be taken out: `({ emit, send }) => …`. Calls of the host block, also those that return
+   * promises (`chat`, `model`, `run`, `Child`, `workspace`, files): timers and other promises wait for them.
+   */
   export interface Context<State = Record<string, any>> {
     /** Who the agent is, and what it was asked to do. */
     readonly me: {
@@ -109,7 +112,7 @@ declare module "@bulkhead/agent" {
     emit(name: string, data?: unknown): void;
     /** Puts a message into another agent's mailbox, and returns its id. */
     send(agentId: string, body: unknown): string;
-    readonly log: Record<"trace" | "debug" | "info" | "warn" | "error", (message: string, fields?: Record<string, unknown>) => void>;
+    readonly log: Record<"trace" | "debug" | "info" | "warn" | "error", (message: unknown, fields?: Record<string, unknown>) => void>;
     /** A configuration value. */
     config(key: string): string | undefined;
     config<T>(key: string, fallback: T): string | T;
@@ -152,9 +155,9 @@ declare module "@bulkhead/agent" {
   export interface Chat {
     /** Asks, and yields the answer's text as it comes. Tools that the model calls are run on the way. */
     stream(input: string | Content[], options?: ChatOptions): AsyncGenerator<string, void>;
-    /** Asks, and returns the whole answer. */
+    /** Asks, and returns the whole answer. Several at once are asked one after the other. */
     ask(input: string | Content[], options?: ChatOptions): Promise<string>;
-    /** The last answer. */
+    /** The last answer to any of the questions. */
     readonly text: string;
     /** Whole exchanges, oldest first. In the snapshot. */
     history: ChatMessage[][];
@@ -276,7 +279,7 @@ declare module "@bulkhead/agent" {
     restore(checkpoint: number): Promise<void>;
   }
 
-  /** A failure that the agent chooses to report: the turn's caller gets `code`. `fatal` ends the incarnation. */
+  /** A failure that the agent chooses to report: the turn's caller gets `code`, in kebab case. `fatal` ends the incarnation. */
   export class AgentError extends Error {
     constructor(code: string, message: string, options?: { fatal?: boolean; cause?: unknown });
     readonly code: string;
