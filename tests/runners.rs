@@ -383,6 +383,31 @@ fn streams_do_what_those_of_others_do() {
     host.finish();
 }
 
+/// QuickJS alone has the line of a call before it: see `places.sed` of the runner.
+#[test]
+fn an_access_to_a_property_has_its_own_place() {
+    let Some(host) = JAVASCRIPT.host() else { return };
+    let dir = tempfile::tempdir().expect("make a directory");
+    let source = dir.path().join("place.js");
+    let agent = "import { agent } from \"@bulkhead/agent\";
+export default agent({ message(_, { state }) {
+  return state
+    .nothing
+    .here;
+} });
+";
+    fs::write(&source, agent).expect("write the agent");
+    let host = host.toml(&JAVASCRIPT.role("place", &source)).start();
+    compile(&host);
+    host.client().start("one", "place");
+    let answer = host.client().send_wait("one", "go").expect_error(502, &[]);
+    let path = format!("/crashes/{}", answer.crash_id.as_deref().expect("a crash"));
+    let record = host.client().get(&path).expect(200);
+    let frame = &record["exceptions"][0]["frames"][0];
+    assert_eq!((&frame["line"], &frame["column"]), (&json!(5), &json!(6)), "{record}");
+    host.finish();
+}
+
 /// A count that nobody reads would have each agent own the page.
 #[test]
 fn objects_that_agents_in_python_share_are_not_counted_and_their_own_are() {
