@@ -20,7 +20,8 @@ pub(crate) fn page(thrown: &Thrown, what: &str, base: Option<&Path>, screen: Scr
     let mut page = String::new();
     match &*thrown.exceptions {
         [] => {
-            page += &headline(&format!("{head}: {}", thrown.message), screen);
+            let code = thrown.code.iter().map(|code| format!("{code}: ")).collect::<String>();
+            page += &headline(&format!("{head}: {code}{}", thrown.message), screen);
             if let Some(location) = &thrown.location {
                 page += &frames(&[frame_of(location)], base);
             }
@@ -125,6 +126,12 @@ mod tests {
             caused by KeyError
         "#]]
         .assert_eq(&page);
+    }
+
+    #[test]
+    fn an_error_that_the_agent_chose_has_its_code() {
+        let page = page(&thrown(r#"{"code":"bad-config"}"#), "crashed", None, PLAIN);
+        assert_eq!(page, "toast crashed: bad-config: m\n");
     }
 
     #[test]

@@ -70,6 +70,9 @@ pub(crate) struct Thrown {
     /// Why it ended. Absent where it did not.
     #[serde(default)]
     pub(crate) reason: Option<String>,
+    /// The agent's own, of an error that it chose.
+    #[serde(default)]
+    pub(crate) code: Option<String>,
     pub(crate) message: String,
     #[serde(default)]
     pub(crate) location: Option<Location>,

@@ -134,6 +134,7 @@ impl Rejection {
             role: role.to_owned(),
             phase: None,
             reason: None,
+            code: None,
             exceptions: vec![exception],
             location: None,
             message,
