@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use crate::AgentError;
 use crate::bindings::bulkhead::agent::tools as raw;
+use crate::host::copied_less_than;
 
 pub use raw::{Child, End, Usage};
 
@@ -123,6 +124,12 @@ impl Command {
 
     /// Runs it to its end, whatever that is.
     pub fn run(&self) -> Result<Finished, Error> {
+        let arguments: usize = self.raw.arguments.iter().map(String::len).sum();
+        if let Some(most) = copied_less_than(self.stdin.len() + arguments) {
+            return Err(Error::Invalid(format!(
+                "stdin is too large: a call copies at most {most} bytes; spawn the program and write to it"
+            )));
+        }
         Ok(Finished(raw::run(&self.raw, &self.stdin)?))
     }
 

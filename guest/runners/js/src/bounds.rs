@@ -4,6 +4,7 @@
 use crate::bindings::bulkhead::agent::agent_types::AgentError;
 use crate::bindings::bulkhead::agent::host::{self, Event, HostError};
 use crate::bindings::bulkhead::agent::model::{ChatMessage, Content, ModelError, Request};
+use crate::bindings::bulkhead::agent::tools::{Command, ToolError};
 use bulkhead_guest::host::{
     MAX_BODY_BYTES, MAX_EVENT_BYTES, MAX_EVENT_NAME_BYTES, MAX_REPLY_BYTES, copied_bytes,
 };
@@ -33,6 +34,18 @@ pub fn ask(request: &Request) -> Result<(), ModelError> {
     match most(bytes) {
         Some(most) => Err(ModelError::Invalid(format!(
             "too large: the request has {bytes} bytes, and a call copies at most {most}"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Whether a program can be given this.
+pub fn input(command: &Command, stdin: &[u8]) -> Result<(), ToolError> {
+    let arguments: usize = command.arguments.iter().map(String::len).sum();
+    let bytes = stdin.len() + arguments + RECORD_BYTES;
+    match most(bytes) {
+        Some(most) => Err(ToolError::Invalid(format!(
+            "stdin is too large: a call copies at most {most} bytes; spawn the program and write to it"
         ))),
         None => Ok(()),
     }

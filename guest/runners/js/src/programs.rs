@@ -3,6 +3,7 @@
 use wasip2::io::streams::{InputStream, OutputStream, StreamError};
 
 use crate::bindings::bulkhead::agent::tools::{self, Child, Command, ToolError};
+use crate::bounds;
 use crate::natives::Reply;
 use crate::natives::handles::Handles;
 
@@ -24,7 +25,7 @@ struct Running {
 
 /// Runs one to its end.
 pub fn run(command: &Command, stdin: &[u8]) -> Reply {
-    match tools::run(command, stdin) {
+    match bounds::input(command, stdin).and_then(|()| tools::run(command, stdin)) {
         Ok(tools::Finished { end, usage, stdout, stderr }) => {
             Reply::new(Ok::<_, ToolError>(tools::Ended { end, usage }), [stdout, stderr])
         }

@@ -54,16 +54,17 @@ def too_large(size: int) -> int | None:
 
 def request_bytes(request: model.Request) -> int:
     """What the host copies of a question to a model, about."""
-    tools = sum(_bytes((tool.name, tool.description, tool.parameters)) for tool in request.tools)
-    return sum(map(_message_bytes, request.messages)) + tools + _bytes((request.extra,))
+    tools = sum(size_of((tool.name, tool.description, tool.parameters)) for tool in request.tools)
+    return sum(map(_message_bytes, request.messages)) + tools + size_of((request.extra,))
 
 
 def _message_bytes(message: model.ChatMessage) -> int:
-    calls = sum(_bytes((call.id, call.name, call.arguments)) for call in message.tool_calls)
+    calls = sum(size_of((call.id, call.name, call.arguments)) for call in message.tool_calls)
     contents = (content.value for content in message.content)
     parts: Iterable[Any] = (part.data if isinstance(part, model.ImageData) else part for part in contents)
-    return calls + _bytes((message.reasoning_state, *parts))
+    return calls + size_of((message.reasoning_state, *parts))
 
 
-def _bytes(parts: Iterable[str | bytes | None]) -> int:
+def size_of(parts: Iterable[str | bytes | None]) -> int:
+    """What the host copies of a record with these parts, about."""
     return _RECORD + sum(len(utf8(part)) if isinstance(part, str) else len(part or b"") for part in parts)

@@ -9,6 +9,7 @@ from typing import Any
 from componentize_py_types import Err
 from wit_world.imports import tools
 
+from . import bounds
 from .errors import ToolError, calling, case_of, refused, tool_error
 from .unicode import utf8
 
@@ -113,6 +114,9 @@ class Child:
 def run(command: tools.Command, stdin: str | bytes) -> Finished:
     """Runs a program to its end."""
     data = utf8(stdin) if isinstance(stdin, str) else stdin
+    if most := bounds.too_large(len(data) + bounds.size_of(command.arguments)):
+        text = f"stdin is too large: a call copies at most {most} bytes; spawn the program and write to it"
+        raise tool_error("run", "invalid", text)
     raw = calling(tool_error, tools.run, command, data)
     return _finished(raw.end, raw.usage, raw.stdout, raw.stderr)
 

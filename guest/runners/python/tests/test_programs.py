@@ -89,6 +89,12 @@ class Programs(unittest.TestCase):
         self.assertEqual([len(chunk) for chunk in running.pipes["in"].chunks], [4096, 904])
         self.assertFalse(running.is_alive or any(pipe.is_open for pipe in running.pipes.values()))
 
+    def test_more_input_than_a_call_copies_is_refused(self) -> None:
+        host.memory = lambda: host.MemoryUsage(0, 0, 0, 0, 64 * 1024 * 1024)
+        with self.assertRaisesRegex(ToolError, "stdin is too large: a call copies at most 4194304 bytes") as raised:
+            programs.run(programs.command("cat"), "x" * 5_000_000)
+        self.assertEqual(raised.exception.code, "invalid")
+
     def test_a_refusal_has_its_code(self) -> None:
         def run(*_: object) -> None:
             raise Err(tools.ToolError_NotFound("no program `x`"))
