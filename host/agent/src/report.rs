@@ -48,6 +48,9 @@ struct TurnEvent<'a> {
     outcome: Option<bulkhead_types::Next>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reply: Option<&'a str>,
+    /// There was more of it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    reply_cut: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
     wall_ms: u64,
@@ -136,12 +139,18 @@ impl Reporter {
         wall: Duration,
     ) {
         let outcome = result.as_ref().ok().map(|outcome| outcome.next);
-        let reply = result.as_ref().ok().and_then(|outcome| outcome.reply.as_deref());
+        let (reply, is_cut) = match result {
+            Ok(outcome) => (outcome.reply.as_deref(), outcome.reply_cut),
+            Err(_) => (None, false),
+        };
         let error =
             result.as_ref().err().map(|failure| format!("{}: {}", failure.code, failure.message));
         let wall_ms = millis(wall);
-        let reply = reply.map(|reply| &reply[..reply.floor_char_boundary(EVENT_REPLY_BYTES)]);
-        let event = TurnEvent { message_id, outcome, reply, error: error.as_deref(), wall_ms };
+        let shown = reply.map(|reply| &reply[..reply.floor_char_boundary(EVENT_REPLY_BYTES)]);
+        let reply_cut = is_cut || shown.map(str::len) < reply.map(str::len);
+        let error_text = error.as_deref();
+        let event =
+            TurnEvent { message_id, outcome, reply: shown, reply_cut, error: error_text, wall_ms };
         self.state.start.ring.push_value("agent.turn", &event);
         self.state.start.container.context.counts().turn_took(wall);
         let (agent, message_id) = (self.state.tag(), message_id.to_owned());

@@ -221,7 +221,8 @@ pub struct Choice {
     /// The next piece of it; absent otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delta: Option<Said>,
-    /// `stop`, in a stream in the last piece.
+    /// `stop`, or `length` when the agent said more than 1 MiB, of which the host kept the beginning; in a stream in the
+    /// last piece.
     pub finish_reason: Option<String>,
 }
 

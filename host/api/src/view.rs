@@ -334,9 +334,12 @@ pub struct StopAnswer {
 pub struct TurnView {
     /// `idle`, `continue`, `done`; or `pending` when the wait was over first.
     pub outcome: String,
-    /// The agent's answer.
+    /// The agent's answer, at most 1 MiB of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reply: Option<String>,
+    /// The agent said more than that, and the host kept the beginning.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reply_cut: bool,
     /// Of a role with `durable = "fleet"` and `snapshot = "turn"`: what the snapshot of the turn survives. `fleet`: the loss of
     /// the machine. `node`: the death of the process; it was not shipped in time. Absent: nothing is said of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -218,11 +218,14 @@ fn outcome(outcome: agent_types::Outcome) -> Outcome {
         agent_types::Next::Continue => Next::Continue,
         agent_types::Next::Done => Next::Done,
     };
+    let mut reply_cut = false;
     // Copied: what was truncated must not stay allocated.
-    let cut = |reply: String| match reply.floor_char_boundary(MAX_REPLY_BYTES) {
-        at if at < reply.len() => reply[..at].to_owned(),
+    let reply = outcome.reply.map(|reply| match reply.floor_char_boundary(MAX_REPLY_BYTES) {
+        at if at < reply.len() => {
+            reply_cut = true;
+            reply[..at].to_owned()
+        }
         _ => reply,
-    };
-    let reply = outcome.reply.map(cut);
-    Outcome { reply, next }
+    });
+    Outcome { reply, reply_cut, next }
 }

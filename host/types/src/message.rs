@@ -74,6 +74,8 @@ pub enum Next {
 pub struct Outcome {
     /// The answer to the sender.
     pub reply: Option<String>,
+    /// The agent said more: `reply` is the first [`MAX_BODY_BYTES`] of it.
+    pub reply_cut: bool,
     /// What comes next.
     pub next: Next,
 }

@@ -245,12 +245,15 @@ impl TurnPage {
     /// The end of it, with the reply where it was not shown.
     fn end(&mut self, turn: Option<&TurnView>) -> String {
         let mut shown = self.break_line();
-        let Some(TurnView { outcome, reply, .. }) = turn else { return shown };
+        let Some(TurnView { outcome, reply, reply_cut, .. }) = turn else { return shown };
         let reply = reply.as_deref().map(str::trim_end).unwrap_or_default();
         let is_shown = self.text.as_ref().is_some_and(|all| all.trim_end().ends_with(reply));
         if !is_shown {
             shown += &text::lines(reply);
             shown.push('\n');
+        }
+        if *reply_cut {
+            shown += &self.remark("the reply is not whole: the host keeps the first 1 MiB");
         }
         if outcome != "idle" {
             shown += &self.remark(&said(&text::line(outcome)));
@@ -383,11 +386,15 @@ mod tests {
         DeltaView::Text { text: text.to_owned() }
     }
 
+    fn turn(outcome: &str, reply: Option<String>) -> TurnView {
+        TurnView { outcome: outcome.to_owned(), reply, reply_cut: false, durable: None }
+    }
+
     fn page(deltas: &[DeltaView], outcome: &str, reply: Option<&str>) -> String {
         let mut page = TurnPage::new(PLAIN, true);
         let shown: String = deltas.iter().map(|delta| page.delta(delta)).collect();
         let reply = reply.map(str::to_owned);
-        shown + &page.end(Some(&TurnView { outcome: outcome.to_owned(), reply, durable: None }))
+        shown + &page.end(Some(&turn(outcome, reply)))
     }
 
     #[test]
@@ -399,6 +406,13 @@ mod tests {
             "thinking about it\n42\n"
         );
         assert_eq!(page(&[], "continue", Some("42")), "42\n· working on by itself\n");
+    }
+
+    #[test]
+    fn a_reply_that_was_cut_says_so() {
+        let cut = TurnView { reply_cut: true, ..turn("idle", Some("hel".to_owned())) };
+        let shown = TurnPage::new(PLAIN, false).end(Some(&cut));
+        assert_eq!(shown, "hel\n· the reply is not whole: the host keeps the first 1 MiB\n");
     }
 
     #[test]
@@ -432,8 +446,7 @@ mod tests {
     fn a_reply_is_shown_when_some_text_was_missed() {
         let mut page = TurnPage::new(PLAIN, false);
         let shown = page.delta(&text("hel")) + &page.gap();
-        let (outcome, reply) = ("idle".to_owned(), Some("hello".to_owned()));
-        let shown = shown + &page.end(Some(&TurnView { outcome, reply, durable: None }));
+        let shown = shown + &page.end(Some(&turn("idle", Some("hello".to_owned()))));
         assert_eq!(
             shown,
             "hel\n· some of the turn is not shown: it came faster than it was read\nhello\n"

@@ -13,7 +13,7 @@ use crate::args::{HostArgs, OutputArgs, parse_agent};
 use crate::failure::Failure;
 use crate::session::{Call, QUICK, Session, agent_path};
 use bulkhead_printable as text;
-use bulkhead_terminal::words::{duration, parse_duration};
+use bulkhead_terminal::words::{bytes, duration, parse_duration};
 
 /// The longest wait that the host takes.
 const MAX_WAIT: Duration = Duration::from_secs(600);
@@ -91,6 +91,9 @@ pub(crate) async fn run(args: &SendArgs, session: &Session) -> Result<(), Failur
     if let Some(warning) = not_shipped(&turn, id) {
         eprintln!("bulkhead: {warning}");
     }
+    if turn.reply_cut {
+        eprintln!("bulkhead: {}", cut(id));
+    }
     if answer.status == 202 {
         let waited = duration(args.wait.unwrap_or_default());
         eprintln!(
@@ -109,6 +112,22 @@ pub(crate) async fn run(args: &SendArgs, session: &Session) -> Result<(), Failur
     session
         .screen
         .print(&format!("{id} took message {message_id} and is {}\n{reply}", said(&outcome)))
+}
+
+/// What is said of a reply that is not all that the agent said.
+fn cut(id: &AgentId) -> String {
+    let most = bytes(MAX_BODY_BYTES as u64);
+    format!("the reply of {id} is not whole: the host keeps the first {most}")
+}
+
+/// A request without an answer may have been taken, also by a host that died since.
+fn unanswered(failure: Failure, is_sent: bool, id: &AgentId) -> Failure {
+    match failure {
+        Failure::NoAnswer(words) if is_sent => Failure::NoAnswer(format!(
+            "{words}; the message may be in the mailbox of {id}: then its turn goes on, and begins again where the host died"
+        )),
+        failure => failure,
+    }
 }
 
 /// What a role with `durable = "fleet"` wants to hear of a turn that was not shipped in time.
@@ -138,7 +157,8 @@ mod tests {
     #[test]
     fn a_turn_that_was_not_shipped_is_said_and_nothing_else() {
         let id = AgentId::parse("mayor").unwrap();
-        let turn = |durable| TurnView { outcome: "idle".into(), reply: None, durable };
+        let turn =
+            |durable| TurnView { outcome: "idle".into(), reply: None, reply_cut: false, durable };
         let said = not_shipped(&turn(Some(Durable::Node)), &id).unwrap();
         assert!(said.contains("mayor") && said.contains("was not shipped"), "{said}");
         assert_eq!(not_shipped(&turn(Some(Durable::Fleet)), &id), None);

@@ -158,7 +158,7 @@ pub(super) fn frames(turn: LiveTurn, wait: Option<Duration>, streams: Streams) -
 }
 
 fn pending() -> TurnView {
-    TurnView { outcome: "pending".to_owned(), reply: None, durable: None }
+    TurnView { outcome: "pending".to_owned(), reply: None, reply_cut: false, durable: None }
 }
 
 fn sent(
@@ -178,5 +178,6 @@ fn view(finished: FinishedTurn) -> TurnView {
         Next::Continue => "continue",
         Next::Done => "done",
     };
-    TurnView { outcome: next.to_owned(), reply: outcome.reply, durable }
+    let (reply, reply_cut) = (outcome.reply, outcome.reply_cut);
+    TurnView { outcome: next.to_owned(), reply, reply_cut, durable }
 }

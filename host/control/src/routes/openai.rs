@@ -128,7 +128,7 @@ pub(super) async fn complete<B: Backend>(
     let about = About::new(&delivery.message_id, model);
     let completion = Completion {
         usage: Some(tokens.into()),
-        ..about.completion("chat.completion", Some(said), None, true)
+        ..about.completion("chat.completion", Some(said), None, Some(end(outcome.reply_cut)))
     };
     Ok(Json(completion).into_response())
 }
@@ -163,6 +163,11 @@ fn still_working(message_id: &str) -> Refusal {
     Refusal::new(StatusCode::GATEWAY_TIMEOUT, error).kind("pending").action("ask for a stream")
 }
 
+/// Why an answer ends.
+fn end(is_cut: bool) -> &'static str {
+    if is_cut { "length" } else { "stop" }
+}
+
 /// What all pieces of an answer have in common.
 struct About {
     id: String,
@@ -181,9 +186,9 @@ impl About {
         object: &str,
         message: Option<Said>,
         delta: Option<Said>,
-        is_last: bool,
+        end: Option<&str>,
     ) -> Completion {
-        let finish_reason = is_last.then(|| "stop".to_owned());
+        let finish_reason = end.map(str::to_owned);
         Completion {
             id: self.id.clone(),
             object: object.into(),
@@ -194,8 +199,8 @@ impl About {
         }
     }
 
-    fn chunk(&self, delta: Said, is_last: bool) -> Frame {
-        let chunk = self.completion("chat.completion.chunk", None, Some(delta), is_last);
+    fn chunk(&self, delta: Said, end: Option<&str>) -> Frame {
+        let chunk = self.completion("chat.completion.chunk", None, Some(delta), end);
         data(&chunk)
     }
 }
@@ -205,7 +210,7 @@ fn usage(about: &About, tokens: TokenUsage) -> Frame {
     data(&Completion {
         choices: Vec::new(),
         usage: Some(tokens.into()),
-        ..about.completion("chat.completion.chunk", None, None, false)
+        ..about.completion("chat.completion.chunk", None, None, None)
     })
 }
 
@@ -258,7 +263,7 @@ fn chunks(turn: LiveTurn, model: String, include_usage: bool) -> Frames {
     let about = About::new(turn.message_id(), model);
     let role =
         Said { role: Some("assistant".into()), content: Some(String::new()), ..Said::default() };
-    let first = stream::iter([vec![about.chunk(role, false)]]);
+    let first = stream::iter([vec![about.chunk(role, None)]]);
     let state = Some((turn, about, Spoken::default()));
     let rest = stream::unfold(state, move |state| async move {
         let (mut turn, about, mut spoken) = state?;
@@ -271,15 +276,16 @@ fn chunks(turn: LiveTurn, model: String, include_usage: bool) -> Frames {
                             .deltas
                             .iter()
                             .filter_map(|it| said(it, &mut spoken))
-                            .map(|said| about.chunk(said, false)),
+                            .map(|said| about.chunk(said, None)),
                     );
                 }
                 Step::Gap => spoken.is_cut = true,
                 Step::Ended(Ok(FinishedTurn { outcome, tokens, .. })) => {
+                    let is_cut = outcome.reply_cut;
                     let rest = outcome.reply.and_then(|reply| spoken.rest(&reply));
                     let rest = rest.map(|text| Said { content: Some(text), ..Said::default() });
-                    frames.extend(rest.map(|said| about.chunk(said, false)));
-                    frames.push(about.chunk(Said::default(), true));
+                    frames.extend(rest.map(|said| about.chunk(said, None)));
+                    frames.push(about.chunk(Said::default(), Some(end(is_cut))));
                     frames.extend(include_usage.then(|| usage(&about, tokens)));
                     frames.push(Frame { id: None, kind: "", json: "[DONE]".into() });
                     is_over = true;

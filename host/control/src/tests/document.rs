@@ -408,8 +408,10 @@ data: {\"type\":\"delta\",\"agentId\":\"polecat-1\",\"messageId\":\"m-7\",\"delt
 const CHAT: &str = "\
 Programs that talk to OpenAI's API talk to agents: the base URL is `http://HOST/v1`, the key is the control token, a model is
 an agent. Of `messages`, messages of `user` after the last one of `assistant` are sent: the agent keeps its conversation
-itself, and has its own instructions and tools. Parts that are no text are refused; `temperature`, `tools` and other fields
-do nothing. Errors have the form `{\"error\": {\"message\", \"type\", \"param\", \"code\"}}`, with the statuses of other routes.
+itself, and has its own instructions and tools. Parts that are no text are refused, and `n` other than 1; `temperature`,
+`tools` and other fields do nothing, unless they look like one that is read (`Messages`). `finish_reason` is `length` when the
+agent said more than 1 MiB, of which the host keeps the beginning.
+Errors have the form `{\"error\": {\"message\", \"type\", \"param\", \"code\"}}`, with the statuses of other routes.
 
 ";
 const STREAMS: &str = include_str!("document/streams.md");

@@ -239,7 +239,8 @@ impl Backend for Fake {
         }
         let (sender, report) = oneshot::channel();
         let finished = |next| {
-            let outcome = Outcome { reply: Some(format!("you said {body}")), next };
+            let reply_cut = &*body == "say much";
+            let outcome = Outcome { reply: Some(format!("you said {body}")), reply_cut, next };
             let tokens = TokenUsage { input: 90, cached: 40, output: 9, reasoning: 4 };
             TurnReport::Finished(FinishedTurn { outcome, tokens, durable: None })
         };

@@ -28,6 +28,16 @@ fn an_answer_is_the_reply_of_the_agent() {
 }
 
 #[test]
+fn an_answer_that_was_cut_says_so() {
+    let rig = Rig::start();
+    let answer = ask(&rig, "a", "say much", false).json();
+    assert_eq!(answer["choices"][0]["finish_reason"], "length");
+    let stream = ask(&rig, "a", "say much", true).body;
+    assert_eq!(stream.matches(r#""finish_reason":"length""#).count(), 1, "{stream}");
+    assert!(!stream.contains(r#""finish_reason":"stop""#), "{stream}");
+}
+
+#[test]
 fn what_the_models_of_the_agent_used_is_in_the_answer() {
     let rig = Rig::start();
     let used = serde_json::json!({

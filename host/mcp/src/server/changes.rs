@@ -46,10 +46,14 @@ impl Server {
         }
         let outcome = quoted(&turn.outcome);
         Ok(match turn.reply {
-            Some(reply) => Content::with_quotes(format!(
-                "{id} ended the turn of message {message} with the outcome {outcome} and this reply:\n{}",
-                shortened(&reply)
-            )),
+            Some(reply) => {
+                let cut =
+                    if turn.reply_cut { "\n(the host kept the first 1 MiB of it)" } else { "" };
+                Content::with_quotes(format!(
+                    "{id} ended the turn of message {message} with the outcome {outcome} and this reply:\n{}{cut}",
+                    shortened(&reply)
+                ))
+            }
             None => Content::words(format!(
                 "{id} ended the turn of message {message} with the outcome {outcome} and no reply."
             )),

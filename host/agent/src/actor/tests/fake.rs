@@ -306,7 +306,7 @@ impl Instance for FakeInstance {
     fn handle(self: Box<Self>, message: &Message, limits: CallLimits) -> BoxCall<Outcome> {
         let line = format!("handle {} {} {}", self.0.number, message.id, message.attempt);
         let next = if self.0.engine.continues() { Next::Continue } else { Next::Idle };
-        self.call(Op::Handle, line, limits, Outcome { reply: None, next })
+        self.call(Op::Handle, line, limits, Outcome { reply: None, reply_cut: false, next })
     }
 
     fn snapshot(self: Box<Self>, limits: CallLimits) -> BoxCall<SnapshotBytes> {
