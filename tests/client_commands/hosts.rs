@@ -95,7 +95,15 @@ fn somebody_else_is_there() {
             let ended = Person::at(&url).says(words);
             thread.join().expect("answer");
             ended.fails(1, &[&url, named]);
-            assert!(ended.stdout.is_empty() && !ended.stderr.contains('\x1b'), "{ended:?}");
+            assert!(!(ended.stdout.clone() + &ended.stderr).contains('\x1b'), "{ended:?}");
+            match words {
+                ["ps"] => assert_eq!(ended.stdout, ""),
+                _ => {
+                    let error: serde_json::Value =
+                        serde_json::from_str(&ended.stdout).expect("JSON");
+                    assert_eq!(error["error_type"], "no-answer", "{ended:?}");
+                }
+            }
         }
     }
 }

@@ -44,7 +44,8 @@ pub struct HostArgs {
 /// Output format.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct OutputArgs {
-    /// Print the response of the host as one JSON document. Errors are JSON as well.
+    /// Print the response of the host as one JSON document. Errors are JSON as well; those without
+    /// `status` are of this program, for example that the host does not answer (`no-answer`).
     #[arg(long)]
     pub json: bool,
 }

@@ -1,5 +1,6 @@
 //! Why a command did not do what it was asked to do, and the exit code for it.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -78,12 +79,22 @@ impl Failure {
         }
     }
 
-    /// The host's own words, when it gave some.
-    pub(crate) fn json(&self) -> Option<&str> {
-        match self {
-            Self::Refused(refusal) | Self::Failed(refusal) => Some(&refusal.json),
-            _ => None,
-        }
+    /// The host's own words, when it gave some, else the same in its form: what is not the host's has no `status`.
+    pub(crate) fn json(&self) -> Option<Cow<'_, str>> {
+        let kind = match self {
+            Self::Refused(refusal) | Self::Failed(refusal) => return Some((&*refusal.json).into()),
+            // Who ends a command that follows something by Ctrl-C has seen no error.
+            Self::NobodyReads | Self::Unfinished | Self::Reported(_) | Self::Interrupted(_) => {
+                return None;
+            }
+            Self::NoAnswer(_) => "no-answer",
+            Self::Usage(_) => "usage",
+            Self::NotThere(_) => "not-there",
+        };
+        let error_type = Some(kind.to_owned());
+        let body = ErrorBody { error_type, ..ErrorBody::new(self.words()?) };
+        let json = serde_json::to_string(&body).ok()?;
+        Some(text::json(&json).into_owned().into())
     }
 }
 
@@ -176,6 +187,20 @@ mod tests {
              do        read the record\n  \
              again     in 5 s";
         assert_eq!(failure.words().unwrap(), expected);
+    }
+
+    #[test]
+    fn a_host_that_says_nothing_is_an_error_for_a_program_as_well() {
+        let json = |failure: Failure| failure.json().map(Cow::into_owned);
+        let expected = r#"{"error":"cannot connect \\u{1b}","error_type":"no-answer"}"#;
+        assert_eq!(json(Failure::NoAnswer("cannot connect \x1b".into())).unwrap(), expected);
+        let expected = r#"{"error":"no file","error_type":"usage"}"#;
+        assert_eq!(json(Failure::Usage("no file".into())).unwrap(), expected);
+        let interrupted = Failure::Interrupted("interrupted".into());
+        for other in [Failure::NobodyReads, Failure::Unfinished, Failure::Reported(3), interrupted]
+        {
+            assert_eq!(json(other), None);
+        }
     }
 
     #[test]

@@ -75,7 +75,8 @@ pub(crate) async fn run(args: &SendArgs, session: &Session) -> Result<(), Failur
     let goes_on = format!("the message stays in the mailbox of {id}, and its turn continues");
     let answer = {
         let _over = session.waiting.begin(format!("the {asked}"), Some(goes_on));
-        session.ask(Call::post(path, asked.clone(), body).within(patience)).await?
+        let answer = session.ask(Call::post(path, asked.clone(), body).within(patience)).await;
+        answer.map_err(|failure| unanswered(failure, session.waiting.sent.get(), id))?
     };
     let sent: MessageAnswer = session.read(&answer)?;
     if session.json {
@@ -153,6 +154,16 @@ pub(super) fn said(outcome: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_whose_answer_did_not_come_may_be_there_if_it_was_sent() {
+        let id = AgentId::parse("mayor").unwrap();
+        let said = |failure, is_sent| unanswered(failure, is_sent, &id).words().unwrap();
+        let lost = || Failure::NoAnswer("connection closed".to_owned());
+        assert_eq!(said(lost(), false), "connection closed");
+        assert!(said(lost(), true).starts_with("connection closed; the message may be in"));
+        assert_eq!(said(Failure::Usage("no".to_owned()), true), "no");
+    }
 
     #[test]
     fn a_turn_that_was_not_shipped_is_said_and_nothing_else() {

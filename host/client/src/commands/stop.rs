@@ -78,10 +78,10 @@ pub(crate) async fn run(args: &StopArgs, session: &Session) -> Result<(), Failur
         }
         if let (true, Some(json)) = (session.json, failure.json()) {
             let status = match &failure {
-                Failure::Refused(refusal) | Failure::Failed(refusal) => refusal.status,
-                _ => continue,
+                Failure::Refused(refusal) | Failure::Failed(refusal) => Some(refusal.status),
+                _ => None,
             };
-            line(id, status, json, session)?;
+            line(id, status, &json, session)?;
         }
         // That nobody answers, code 1, is worse than any answer.
         let code = failure.code();
@@ -96,12 +96,14 @@ pub(crate) async fn run(args: &StopArgs, session: &Session) -> Result<(), Failur
 fn show(id: &AgentId, answer: &Answer, session: &Session) -> Result<(), Failure> {
     let StopAnswer { exit_reason, .. } = session.read(answer)?;
     if session.json {
-        return line(id, answer.status, &session.json_of(answer)?, session);
+        return line(id, Some(answer.status), &session.json_of(answer)?, session);
     }
     session.screen.print(&format!("{id} stopped: {}\n", text::line(&exit_reason)))
 }
 
-fn line(id: &AgentId, status: u16, json: &str, session: &Session) -> Result<(), Failure> {
+/// `status` is `None` where the host did not answer.
+fn line(id: &AgentId, status: Option<u16>, json: &str, session: &Session) -> Result<(), Failure> {
+    let status = status.map_or_else(|| "null".to_owned(), |status| status.to_string());
     // An id has no character that JSON would escape.
     session
         .screen
