@@ -26,7 +26,8 @@ pub struct HostArgs {
     #[arg(long, value_name = "URL", env = "BULKHEAD_URL", hide_env_values = true)]
     pub url: Option<String>,
     /// File with the control token [default: BULKHEAD_CONTROL_TOKEN, else `token` of the configuration, else
-    /// the one in the host's state directory; the last two are only sent to the host's own address].
+    /// the one in the host's state directory; the last two are only sent to the address where the configuration has
+    /// the host listen, also if --url names it].
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// PEM file with the CA certificates to trust for https:// [default: SSL_CERT_FILE and SSL_CERT_DIR,

@@ -153,7 +153,7 @@ impl Refusal {
             line("again", &format!("in {}", words::duration(after)));
         }
         if self.status == 401 {
-            let ways = "set BULKHEAD_CONTROL_TOKEN, or name a file with --token-file; a host without a configured token generates one in its state directory, which --config FILE locates";
+            let ways = "set BULKHEAD_CONTROL_TOKEN, or name a file with --token-file; a host without a configured token generates one in its state directory, which --config FILE locates unless --url names another address than FILE";
             line("do", ways);
         }
         page

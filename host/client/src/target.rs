@@ -6,7 +6,8 @@
 //! | token | `--token-file`, `BULKHEAD_CONTROL_TOKEN`, `BULKHEAD_CONTROL_TOKEN_FILE`, `[server] token` or `token_file` of the configuration, the file that a host without one leaves in its state directory |
 //!
 //! A token is never an argument, because everybody on a machine sees arguments. The configuration's, and that of
-//! the state directory, go only to the address of this host, never to one that `--url` or `BULKHEAD_URL` names.
+//! the state directory, go only to the address where this host listens, also when `--url` or `BULKHEAD_URL` names it, and
+//! never to another.
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -83,11 +84,47 @@ pub(crate) fn find(
         Some(path) => Some(read_secret(path)?),
         None => token_of(&variable)?,
     };
-    let mut is_default = false;
-    let api = if let Some(url) = &args.url {
-        parse(url)?
-    } else {
-        let mut listen = match text(&variable, "BULKHEAD_LISTEN")? {
+    let named = args.url.as_deref().map(parse).transpose()?;
+    let own = || Own::of(args, &variable, read_config, token.is_none());
+    let (api, is_default) = match named {
+        None => {
+            let own = own()?;
+            let (api, is_default) = (own.api()?, own.listen.is_none());
+            token = token.or_else(|| own.token());
+            (api, is_default)
+        }
+        Some(api) => {
+            // What is wrong with the configuration of this host does not matter to another.
+            if token.is_none()
+                && let Ok(own) = own()
+                && own.api().is_ok_and(|own| own.to_string() == api.to_string())
+            {
+                token = own.token();
+            }
+            (api, false)
+        }
+    };
+    let connector = connector(&api, args, &variable)?;
+    let url = api.to_string();
+    let authorization = token.as_ref().map(authorization).transpose()?;
+    Ok(Target { url, api, connector, authorization, is_default })
+}
+
+/// The host of this machine, as the environment and the configuration say.
+struct Own {
+    listen: Option<SocketAddr>,
+    token: Option<Secret>,
+    state_dir: Option<PathBuf>,
+}
+
+impl Own {
+    fn of(
+        args: &HostArgs,
+        variable: &impl Fn(&str) -> Option<OsString>,
+        read_config: ReadConfig,
+        wants_token: bool,
+    ) -> Result<Self, String> {
+        let mut listen = match text(variable, "BULKHEAD_LISTEN")? {
             None => None,
             Some(text) => {
                 let wrong = |_| format!("BULKHEAD_LISTEN: {text:?} is not an address");
@@ -95,22 +132,25 @@ pub(crate) fn find(
             }
         };
         let mut state_dir = variable("BULKHEAD_STATE_DIR").map(PathBuf::from);
-        if (listen.is_none() || token.is_none())
+        let mut token = None;
+        if (listen.is_none() || wants_token)
             && let Some(configured) = configured(args, read_config)?
         {
             listen = listen.or(Some(configured.listen));
-            token = token.or(configured.token);
+            token = configured.token;
             state_dir = state_dir.or(Some(configured.state_dir));
         }
-        // Where it is not there, or not for this user, the host says whether it wants one.
-        token = token.or_else(|| read_secret(&state_dir?.join(TOKEN_FILE)).ok());
-        is_default = listen.is_none();
-        of_listener(listen.unwrap_or(DEFAULT_LISTEN))?
-    };
-    let connector = connector(&api, args, &variable)?;
-    let url = api.to_string();
-    let authorization = token.as_ref().map(authorization).transpose()?;
-    Ok(Target { url, api, connector, authorization, is_default })
+        Ok(Self { listen, token, state_dir })
+    }
+
+    fn api(&self) -> Result<BaseUrl, String> {
+        of_listener(self.listen.unwrap_or(DEFAULT_LISTEN))
+    }
+
+    /// Where that of the state directory is not there, or not for this user, the host says whether it wants one.
+    fn token(self) -> Option<Secret> {
+        self.token.or_else(|| read_secret(&self.state_dir?.join(TOKEN_FILE)).ok())
+    }
 }
 
 /// A host that this process started, which listens there and has the same environment.

@@ -31,7 +31,8 @@ pub struct CrashesArgs {
     /// whether a host is running or not. BULKHEAD_URL is ignored.
     #[arg(long, value_name = "URL", global = true, help_heading = "Host")]
     pub url: Option<String>,
-    /// With --url: file with the control token [default: BULKHEAD_CONTROL_TOKEN].
+    /// With --url: file with the control token [default: BULKHEAD_CONTROL_TOKEN, else the host's own where --url is
+    /// the address of the configuration].
     #[arg(long, value_name = "FILE", global = true, requires = "url", help_heading = "Host")]
     pub token_file: Option<PathBuf>,
     /// With --url: PEM file with the CA certificates to trust for https:// [default: SSL_CERT_FILE and
@@ -41,7 +42,7 @@ pub struct CrashesArgs {
     /// With --url: timeout of a request [default: 10s].
     #[arg(long, value_name = "TIME", global = true, requires = "url", value_parser = parse_some_time, help_heading = "Host")]
     pub timeout: Option<Duration>,
-    /// Without --url: the configuration file that names the state directory.
+    /// The configuration file that names the state directory; with --url: that names the host's own token.
     #[arg(
         long,
         short,
@@ -103,7 +104,7 @@ impl CrashesArgs {
             url: self.url.clone(),
             token_file: self.token_file.clone(),
             ca_file: self.ca_file.clone(),
-            config: None,
+            config: Some(self.config.clone()),
             timeout: self.timeout,
         }
     }

@@ -87,6 +87,24 @@ fn the_token_of_the_configuration_goes_to_no_other_host() {
     assert_eq!(token(&other, &[]), Ok(None));
     assert_eq!(token(&other, &variable), Ok(bearer("of-the-variable")));
 
+    // The very address where the configuration has the host listen is no other host.
+    let named = |url| args(Some(url), Some("x"));
+    assert_eq!(token(&named("http://127.0.0.1:9000/"), &[]), Ok(bearer("of-the-file")));
+    for url in [
+        "https://127.0.0.1:9000",
+        "http://127.0.0.1:9001",
+        "http://127.0.0.2:9000",
+        "http://localhost:9000",
+        "http://127.0.0.1:9000/api",
+    ] {
+        assert_eq!(token(&named(url), &[]), Ok(None), "{url}");
+    }
+    let listen = [("BULKHEAD_LISTEN", "127.0.0.1:7000")];
+    assert_eq!(token(&named("http://127.0.0.1:9000"), &listen), Ok(None));
+    assert_eq!(token(&named("http://127.0.0.1:7000"), &listen), Ok(bearer("of-the-file")));
+    let broken = find_in(&named("http://127.0.0.1:9000"), &[], NO_FILE);
+    assert_eq!(broken, Ok(("http://127.0.0.1:9000".to_owned(), None)));
+
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("token");
     let with_file =
