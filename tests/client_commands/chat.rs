@@ -139,6 +139,50 @@ fn within(script: &Running) -> Pid {
 }
 
 #[test]
+fn what_a_person_types_ahead_is_sent_line_by_line_and_whole() {
+    let host = Host::builder().guest("puppet").start().ready();
+    let person = Person::of(&host);
+    host.client().start("one", "puppet");
+    let mut chat = on_a_terminal(&person, 80, "chat one", Stdio::piped());
+    let mut keys = chat.child.stdin.take().expect("stdin is a pipe");
+    chat.shows("one> ");
+    keys.write_all(b"first\rsecond\rwait here\r").expect("type");
+    chat.shows("\nfirst\r\n");
+    chat.shows("\nsecond\r\n");
+    wait_until("the turn is under way", || host.client().status("one").busy);
+    // Longer than a line of a terminal.
+    let long = "x".repeat(5000);
+    keys.write_all(format!("\x1b[200~{long}\x1b[201~\r").as_bytes()).expect("paste");
+    host.release("one");
+    chat.shows(&format!("\n{long}\r\n"));
+    chat.shows("one> ");
+    keys.write_all(b"caf\xe9 au lait\r").expect("type");
+    chat.shows("what was typed is not UTF-8: it was thrown away");
+    chat.shows("one> ");
+    keys.write_all(b"wait again\r").expect("type");
+    wait_until("the turn is under way", || host.client().status("one").busy);
+    keys.write_all(b"never sent\r\x03").expect("type");
+    chat.shows("stopped waiting; the turn of one continues");
+    chat.shows("one> ");
+    host.release("one");
+    keys.write_all(b"\x04").expect("type");
+    let ended = chat.ends();
+    assert!(ended.code == 0 && !ended.stdout.contains("never"), "{ended:?}");
+    host.finish();
+}
+
+#[test]
+fn a_line_without_end_is_refused() {
+    let host = Host::builder().guest("puppet").start().ready();
+    let person = Person::of(&host);
+    host.client().start("one", "puppet");
+    let mut command = person.command(&["chat", "one"]);
+    command.stdin(std::fs::File::open("/dev/zero").expect("open a device"));
+    Running::of(command).ends().fails(2, &["the message is longer than 1 MiB"]);
+    host.finish();
+}
+
+#[test]
 fn a_person_writes_at_a_prompt() {
     let host = Host::builder().guest("puppet").start().ready();
     let person = Person::of(&host);

@@ -26,6 +26,7 @@ mod following;
 mod http;
 mod mcp;
 mod percent;
+mod prompt;
 mod screen;
 mod session;
 mod sparkline;

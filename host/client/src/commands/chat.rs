@@ -1,22 +1,20 @@
 //! `bulkhead chat AGENT`: a conversation, with each answer as it comes.
 
 use std::cell::RefCell;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use bulkhead_api::{DeltaView, GapFrame, StreamFrame, TurnView};
 use bulkhead_types::AgentId;
 use bulkhead_types::message::MAX_BODY_BYTES;
 use clap::Args;
 use futures_util::FutureExt;
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
-use rustyline::DefaultEditor;
-use rustyline::error::ReadlineError;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_blocking;
 
 use super::send::said;
 use crate::args::{HostArgs, parse_agent};
 use crate::failure::{Failure, Refusal};
+use crate::prompt::{Prompt, Terminal, read_line, unreadable};
 use crate::screen::Screen;
 use crate::session::{Call, Session, agent_path};
 use crate::table::truncated;
@@ -45,13 +43,14 @@ pub struct ChatArgs {
 const CHAT_HELP: &str = "\
 Sends each line as a message and prints the text of the turn as it comes; lines that begin with · are tools. On a
 terminal Ctrl-C during a turn stops waiting for it; Ctrl-C or Ctrl-D at the prompt ends. There a message that is
-refused, a turn that fails, and a host that does not answer any more are reported, and the conversation goes on.
-Without a terminal each line of stdin is a message, and the first that fails ends the command.
+refused, a turn that fails, a host that does not answer any more, and a text that is not UTF-8 are reported, and the
+conversation goes on. What is typed during a turn waits for the next prompt, unless Ctrl-C ends the wait. Without a
+terminal each line of stdin, at most 1 MiB, is a message, and the first that fails ends the command.
 
 Exit codes:
   0    the conversation ended; on a terminal whatever came of its messages
   1    the host is unreachable, timed out, or sent an invalid response; on a terminal only at the beginning
-  2    invalid command line
+  2    invalid command line; without a terminal also: a line is too long, or is not UTF-8
   3    the host refused: no such agent, invalid token; without a terminal also: not running, mailbox full
   4    without a terminal: a turn failed, or the agent ended first
   130  interrupted with Ctrl-C at the beginning; without a terminal at any time, and the turn continues
@@ -79,7 +78,10 @@ pub(crate) async fn run(args: &ChatArgs, session: &Session) -> Result<(), Failur
                 };
                 match heard {
                     Heard::End(failure) => return Err(failure),
-                    Heard::Interrupt if lines.is_typed() => Err(Failure::NoAnswer(words)),
+                    Heard::Interrupt if lines.is_typed() => {
+                        lines.forget()?;
+                        Err(Failure::NoAnswer(words))
+                    }
                     Heard::Interrupt => Err(Failure::Interrupted(words)),
                 }
             }
@@ -295,8 +297,8 @@ impl TurnPage {
 
 /// Where messages come from.
 enum Lines {
-    /// A person writes them. `None` while one is being written.
-    Typed { editor: Option<Box<DefaultEditor>>, prompt: String },
+    /// A person writes them. `prompt` is `None` while one is being written.
+    Typed { prompt: Option<Box<Prompt>>, words: String, terminal: Box<Terminal> },
     /// A program, or a file.
     Piped,
 }
@@ -306,8 +308,8 @@ impl Lines {
         if !std::io::stdin().is_terminal() || !screen.is_terminal {
             return Ok(Self::Piped);
         }
-        let editor = DefaultEditor::new().map_err(unreadable)?;
-        Ok(Self::Typed { editor: Some(Box::new(editor)), prompt: format!("{id}> ") })
+        let (prompt, terminal) = (Box::new(Prompt::new()?), Box::new(Terminal::enter()?));
+        Ok(Self::Typed { prompt: Some(prompt), words: format!("{id}> "), terminal })
     }
 
     fn is_typed(&self) -> bool {
@@ -316,7 +318,7 @@ impl Lines {
 
     /// The next message. `None`: there are no more.
     async fn next(&mut self, signals: &mut Signals) -> Result<Option<String>, Failure> {
-        let Self::Typed { editor, prompt } = self else {
+        let Self::Typed { prompt, words, terminal } = self else {
             return tokio::select! {
                 line = spawn_blocking(read_line) => line.map_err(unreadable)?,
                 heard = signals.next() => Err(match heard {
@@ -325,55 +327,38 @@ impl Lines {
                 }),
             };
         };
-        let Some(mut writer) = editor.take() else { return Ok(None) };
-        let prompt = prompt.clone();
-        // As it is now: the editor changes it while it reads.
-        let modes = tcgetattr(std::io::stdin()).map_err(unreadable)?;
+        let Some(mut writer) = prompt.take() else { return Ok(None) };
+        let words = words.clone();
+        // The editor leaves the terminal as it finds it, which another program may have changed meanwhile.
+        terminal.keep();
         let written = spawn_blocking(move || {
-            let line = writer.readline(&prompt);
+            let line = writer.read(&words);
             (writer, line)
         });
-        let (mut writer, line) = tokio::select! {
+        let (writer, line) = tokio::select! {
             written = written => written.map_err(unreadable)?,
-            failure = signals.end() => {
-                leave_prompt(&modes);
-                return Err(failure);
-            }
+            failure = signals.end() => return Err(failure),
         };
+        *prompt = Some(writer);
         signals.forget_interrupts();
-        match line {
-            Ok(line) => {
-                let _ = writer.add_history_entry(&line);
-                *editor = Some(writer);
-                Ok(Some(line))
-            }
-            Err(ReadlineError::Eof | ReadlineError::Interrupted) => Ok(None),
-            Err(error) => Err(unreadable(error)),
+        line
+    }
+
+    /// Throws away what was typed ahead.
+    fn forget(&mut self) -> Result<(), Failure> {
+        match self {
+            Self::Typed { prompt: Some(prompt), .. } => prompt.forget(),
+            _ => Ok(()),
         }
     }
 }
 
-/// Undoes what the editor did to the terminal, as it still reads.
-pub(crate) fn leave_prompt(modes: &Termios) {
-    let is_raw =
-        tcgetattr(std::io::stdin()).is_ok_and(|now| !now.local_modes.contains(LocalModes::ICANON));
-    let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, modes);
-    if is_raw {
-        // Bracketed paste off, and what comes next begins a line.
-        let _ = std::io::stdout().write_all(b"\x1b[?2004l\n");
-        let _ = std::io::stdout().flush();
+impl Drop for Lines {
+    fn drop(&mut self) {
+        if let Self::Typed { prompt, terminal, .. } = self {
+            terminal.leave(prompt.is_none());
+        }
     }
-}
-
-pub(crate) fn read_line() -> Result<Option<String>, Failure> {
-    let mut line = String::new();
-    let read = std::io::stdin().read_line(&mut line).map_err(unreadable)?;
-    line.truncate(line.trim_end_matches(['\n', '\r']).len());
-    Ok((read > 0).then_some(line))
-}
-
-pub(crate) fn unreadable(error: impl std::fmt::Display) -> Failure {
-    Failure::NoAnswer(format!("cannot read the message: {error}"))
 }
 
 #[cfg(test)]

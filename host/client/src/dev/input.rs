@@ -3,14 +3,11 @@
 use std::io::IsTerminal;
 
 use bulkhead_terminal::Colour;
-use rustix::termios::{Termios, tcgetattr};
-use rustyline::DefaultEditor;
-use rustyline::error::ReadlineError;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::output::Output;
-use crate::commands::chat::{leave_prompt, read_line, unreadable};
 use crate::failure::Failure;
+use crate::prompt::{Prompt, Terminal, read_line, unreadable};
 
 /// What is read next.
 pub(super) enum Typed {
@@ -21,32 +18,29 @@ pub(super) enum Typed {
     Nobody,
 }
 
-type Read = (Option<DefaultEditor>, Result<Option<String>, Failure>);
+type Read = (Option<Prompt>, Result<Option<String>, Failure>);
 
 /// Stdin.
 pub(super) struct Input {
     /// Of a terminal, while no line is read.
-    editor: Option<DefaultEditor>,
-    /// How the terminal was; the editor changes it while it reads.
-    modes: Option<Termios>,
+    prompt: Option<Prompt>,
+    terminal: Option<Terminal>,
     /// The line that is being read.
     reading: Option<JoinHandle<Read>>,
-    is_terminal: bool,
     had_some: bool,
     is_over: bool,
 }
 
 impl Input {
     pub(super) fn open(output: &Output) -> Result<Self, Failure> {
-        let is_terminal = std::io::stdin().is_terminal() && output.screen.is_terminal;
-        let (mut editor, mut modes) = (None, None);
-        if is_terminal {
-            let mut new = DefaultEditor::new().map_err(unreadable)?;
-            output.print_above(Box::new(new.create_external_printer().map_err(unreadable)?));
-            editor = Some(new);
-            modes = tcgetattr(std::io::stdin()).ok();
+        let (mut prompt, mut terminal) = (None, None);
+        if std::io::stdin().is_terminal() && output.screen.is_terminal {
+            let mut new = Prompt::new()?;
+            output.print_above(Box::new(new.0.create_external_printer().map_err(unreadable)?));
+            prompt = Some(new);
+            terminal = Some(Terminal::enter()?);
         }
-        Ok(Self { editor, modes, reading: None, is_terminal, had_some: false, is_over: false })
+        Ok(Self { prompt, terminal, reading: None, had_some: false, is_over: false })
     }
 
     /// The next line, with this prompt before it on a terminal. Cancelled, it goes on with the same line. Never returns
@@ -56,19 +50,19 @@ impl Input {
             return std::future::pending().await;
         }
         let reading = self.reading.get_or_insert_with(|| {
-            let prompt = output.screen.paint(prompt, Colour::Bold);
-            let editor = self.editor.take();
-            spawn_blocking(move || read(editor, &prompt))
+            let words = output.screen.paint(prompt, Colour::Bold);
+            let prompt = self.prompt.take();
+            spawn_blocking(move || read(prompt, &words))
         });
         let read = reading.await;
         self.reading = None;
-        let (editor, line) = read.map_err(unreadable)?;
-        self.editor = editor;
+        let (prompt, line) = read.map_err(unreadable)?;
+        self.prompt = prompt;
         let line = line?;
         self.is_over = line.is_none();
         let typed = match line {
             Some(line) => Typed::Line(line),
-            None if self.is_terminal || self.had_some => Typed::End,
+            None if self.terminal.is_some() || self.had_some => Typed::End,
             None => Typed::Nobody,
         };
         self.had_some = true;
@@ -77,21 +71,14 @@ impl Input {
 
     /// Gives the terminal back as it was.
     pub(super) fn leave(&mut self) {
-        if let (Some(modes), Some(_)) = (&self.modes, &self.reading) {
-            leave_prompt(modes);
+        if let Some(terminal) = self.terminal.take() {
+            terminal.leave(self.reading.is_some());
         }
     }
 }
 
-fn read(editor: Option<DefaultEditor>, prompt: &str) -> Read {
-    let Some(mut editor) = editor else { return (None, read_line()) };
-    let line = match editor.readline(prompt) {
-        Ok(line) => {
-            let _ = editor.add_history_entry(&line);
-            Ok(Some(line))
-        }
-        Err(ReadlineError::Eof | ReadlineError::Interrupted) => Ok(None),
-        Err(error) => Err(unreadable(error)),
-    };
-    (Some(editor), line)
+fn read(prompt: Option<Prompt>, words: &str) -> Read {
+    let Some(mut prompt) = prompt else { return (None, read_line()) };
+    let line = prompt.read(words);
+    (Some(prompt), line)
 }

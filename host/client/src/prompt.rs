@@ -1,0 +1,260 @@
+//! Lines that are typed at a prompt, and those that come from a pipe.
+
+use std::io::{BufRead, ErrorKind, Write};
+
+use bulkhead_terminal::words::bytes;
+use bulkhead_types::message::MAX_BODY_BYTES;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::termios::{
+    LocalModes, OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcsetattr,
+};
+use rustyline::error::ReadlineError;
+use rustyline::{Config, DefaultEditor};
+
+use crate::failure::Failure;
+
+/// How long nothing may come of a text until the rest of it is taken to be over.
+const QUIET: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+
+/// Reads thrown away at most after a text that nobody can read: a terminal may send without end.
+const MOST_READS: usize = 1000;
+
+/// An editor of lines. What is typed or pasted ahead of a line stays in it for the next.
+pub(crate) struct Prompt(pub(crate) DefaultEditor);
+
+impl Prompt {
+    pub(crate) fn new() -> Result<Self, Failure> {
+        // `Terminal` switches it on, also for the time between two prompts.
+        let config = Config::builder().bracketed_paste(false).build();
+        DefaultEditor::with_config(config).map(Self).map_err(unreadable)
+    }
+
+    /// The next line. `None`: there are no more.
+    pub(crate) fn read(&mut self, prompt: &str) -> Result<Option<String>, Failure> {
+        loop {
+            match self.0.readline(prompt) {
+                Ok(line) => {
+                    let _ = self.0.add_history_entry(&line);
+                    return Ok(Some(line));
+                }
+                Err(ReadlineError::Eof | ReadlineError::Interrupted) => return Ok(None),
+                Err(ReadlineError::Io(error)) if error.kind() == ErrorKind::InvalidData => {
+                    // The editor forgot what it had; the rest would be a text without its beginning.
+                    forget_the_rest();
+                    eprintln!("bulkhead: what was typed is not UTF-8: it was thrown away");
+                }
+                Err(error) => return Err(unreadable(error)),
+            }
+        }
+    }
+
+    /// Throws away what was typed ahead.
+    pub(crate) fn forget(&mut self) -> Result<(), Failure> {
+        let mut new = Self::new()?;
+        std::mem::swap(new.0.history_mut(), self.0.history_mut());
+        *self = new;
+        let _ = tcflush(std::io::stdin(), QueueSelector::IFlush);
+        Ok(())
+    }
+}
+
+fn forget_the_rest() {
+    let stdin = std::io::stdin();
+    for _ in 0..MOST_READS {
+        let _ = tcflush(&stdin, QueueSelector::IFlush);
+        let mut polled = [PollFd::new(&stdin, PollFlags::IN)];
+        if poll(&mut polled, Some(&QUIET)).unwrap_or(0) == 0 {
+            return;
+        }
+    }
+}
+
+/// The terminal, as long as lines are typed there.
+pub(crate) struct Terminal {
+    /// As it was.
+    modes: Termios,
+}
+
+impl Terminal {
+    pub(crate) fn enter() -> Result<Self, Failure> {
+        let modes = tcgetattr(std::io::stdin()).map_err(unreadable)?;
+        let terminal = Self { modes };
+        terminal.keep();
+        // A text of several lines is one message, also when it is pasted between two prompts.
+        say(b"\x1b[?2004h");
+        Ok(terminal)
+    }
+
+    /// Has the terminal keep what is typed between two prompts, all of it and as it is: one that makes lines of it
+    /// throws away what is longer than 4,095 bytes. Ctrl-C is a signal all the same.
+    pub(crate) fn keep(&self) {
+        let mut modes = self.modes.clone();
+        modes.local_modes -= LocalModes::ICANON | LocalModes::ECHO | LocalModes::IEXTEN;
+        let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &modes);
+    }
+
+    /// Gives it back. Also when a prompt stands there, which still reads.
+    pub(crate) fn leave(&self, is_at_prompt: bool) {
+        let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &self.modes);
+        say(b"\x1b[?2004l");
+        if is_at_prompt {
+            // What comes next begins a line.
+            say(b"\n");
+        }
+    }
+}
+
+fn say(bytes: &[u8]) {
+    let _ = std::io::stdout().write_all(bytes);
+    let _ = std::io::stdout().flush();
+}
+
+/// A line of stdin, where nobody types. `None`: there are no more.
+pub(crate) fn read_line() -> Result<Option<String>, Failure> {
+    line_of(std::io::stdin().lock(), MAX_BODY_BYTES)
+}
+
+fn line_of(from: impl BufRead, most: usize) -> Result<Option<String>, Failure> {
+    // With the longest end of a line.
+    let bound = most + 2;
+    let mut line = Vec::new();
+    let read = from.take(bound as u64).read_until(b'\n', &mut line).map_err(unreadable)?;
+    let is_whole = read < bound || line.ends_with(b"\n");
+    while matches!(line.last(), Some(b'\n' | b'\r')) {
+        line.pop();
+    }
+    if !is_whole || line.len() > most {
+        return Err(Failure::Usage(format!("the message is longer than {}", bytes(most as u64))));
+    }
+    let line = String::from_utf8(line)
+        .map_err(|_| Failure::Usage("the message is not UTF-8".to_owned()))?;
+    Ok((read > 0).then_some(line))
+}
+
+pub(crate) fn unreadable(error: impl std::fmt::Display) -> Failure {
+    Failure::NoAnswer(format!("cannot read the message: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{File, OpenOptions};
+    use std::io::{self, BufReader, Read};
+    use std::os::unix::ffi::OsStrExt;
+    use std::path::Path;
+    use std::process::{Child, Command};
+    use std::thread::sleep;
+    use std::time::Duration;
+
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+    use super::*;
+
+    /// Makes [`reads_lines`] read them.
+    const ON_A_TERMINAL: &str = "BULKHEAD_TEST_ON_A_TERMINAL";
+
+    /// The other side of a terminal on which lines are read.
+    struct Person {
+        terminal: File,
+        child: Child,
+    }
+
+    impl Person {
+        fn new() -> Self {
+            let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+            grantpt(&terminal).unwrap();
+            unlockpt(&terminal).unwrap();
+            let name = ptsname(&terminal, Vec::new()).unwrap();
+            let name = Path::new(std::ffi::OsStr::from_bytes(name.as_bytes()));
+            let side = || OpenOptions::new().read(true).write(true).open(name).unwrap();
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            command.args(["--exact", "prompt::tests::reads_lines", "--nocapture"]);
+            command.env(ON_A_TERMINAL, "1").env("TERM", "xterm");
+            let command = command.stdin(side()).stdout(side()).stderr(side());
+            Self { terminal: terminal.into(), child: command.spawn().unwrap() }
+        }
+
+        fn types(&mut self, keys: &[u8]) {
+            self.terminal.write_all(keys).unwrap();
+        }
+
+        /// Reads until the terminal shows this.
+        fn sees(&mut self, words: &str) {
+            let (mut shown, mut byte) = (Vec::new(), [0]);
+            while !shown.ends_with(words.as_bytes()) {
+                let read = self.terminal.read(&mut byte).unwrap_or(0);
+                assert!(read > 0, "{words}: {}", String::from_utf8_lossy(&shown));
+                shown.extend(byte);
+            }
+        }
+    }
+
+    /// Says the length of each line, and takes its time.
+    #[test]
+    fn reads_lines() {
+        if std::env::var_os(ON_A_TERMINAL).is_none() {
+            return;
+        }
+        let (terminal, mut prompt) = (Terminal::enter().unwrap(), Prompt::new().unwrap());
+        terminal.keep();
+        while let Some(line) = prompt.read("> ").unwrap() {
+            println!("took {} of {}.", line.len(), &line[..1]);
+            sleep(Duration::from_millis(500));
+            if line == "forget" {
+                prompt.forget().unwrap();
+                println!("forgot");
+            }
+            terminal.keep();
+        }
+        terminal.leave(false);
+    }
+
+    #[test]
+    fn what_is_typed_or_pasted_ahead_is_taken_whole_and_in_order() {
+        let mut person = Person::new();
+        person.sees("> ");
+        person.types(b"a\nbb\rccc\n");
+        for line in ["took 1 of a.", "took 2 of b.", "took 3 of c."] {
+            person.sees(line);
+        }
+        // Longer than a line that a terminal makes.
+        person.types(&[b"\x1b[200~", &[b'd'; 6000][..], b"\x1b[201~\r"].concat());
+        person.sees("took 6000 of d.");
+        person.sees("> ");
+        person.types(b"\x04");
+        assert!(person.child.wait().unwrap().success());
+    }
+
+    #[test]
+    fn what_is_thrown_away_is_thrown_away_whole() {
+        let mut person = Person::new();
+        person.sees("> ");
+        person.types(b"caf\xe9 \rits rest\r");
+        person.sees("what was typed is not UTF-8");
+        person.types(b"forget\rahead\rmore ahead");
+        person.sees("took 6 of f.");
+        person.sees("forgot");
+        person.sees("> ");
+        person.types(b"z\r");
+        person.sees("took 1 of z.");
+        person.sees("> ");
+        person.types(b"\x04");
+        assert!(person.child.wait().unwrap().success());
+    }
+
+    #[test]
+    fn a_line_has_a_bound_wherever_it_comes_from() {
+        let line = |bytes: &[u8]| line_of(bytes, 4).map_err(|failure| failure.words().unwrap());
+        assert_eq!(line(b"four\nmore"), Ok(Some("four".to_owned())));
+        assert_eq!(line(b"four\r\n"), Ok(Some("four".to_owned())));
+        assert_eq!(line(b"four"), Ok(Some("four".to_owned())));
+        assert_eq!(line(b"\n"), Ok(Some(String::new())));
+        assert_eq!(line(b""), Ok(None));
+        let long = || Err("the message is longer than 4 bytes".to_owned());
+        for bytes in [&b"fives\n"[..], b"fives", b"four\r\r\n", b"four\r\rx", b"much longer\n"] {
+            assert_eq!(line(bytes), long(), "{bytes:?}");
+        }
+        assert_eq!(line(b"\xff\n"), Err("the message is not UTF-8".to_owned()));
+        let endless = line_of(BufReader::new(io::repeat(0)), 1 << 20).unwrap_err();
+        assert_eq!(endless.words().unwrap(), "the message is longer than 1 MiB");
+    }
+}
