@@ -8,6 +8,7 @@
 //! ```
 
 mod app;
+mod draft;
 mod log;
 mod rows;
 #[cfg(test)]

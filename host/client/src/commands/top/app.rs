@@ -14,8 +14,9 @@ use bulkhead_api::{AgentList, AgentView, ContainerMemoryView, StreamFrame, Usage
 use bulkhead_types::{AgentId, Timestamp};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
+use super::draft::Draft;
 use super::log::Log;
-use super::rows::crash_rows;
+use super::rows::{HELP, rows_in_window};
 use crate::commands::status::{is_active, is_alive};
 use bulkhead_printable as text;
 
@@ -30,9 +31,6 @@ const NOTICE_POLLS: u32 = 8;
 
 /// Lines of a page that a key passes.
 const PAGE: usize = 10;
-
-/// Longest message that is written here, in characters.
-const MAX_MESSAGE: usize = 16 * 1024;
 
 /// What one poll brings.
 #[derive(Debug)]
@@ -82,13 +80,15 @@ pub(super) struct Start {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Over {
     Nothing,
-    Help,
+    /// `first`, as of a crash: the row at the top.
+    Help {
+        first: usize,
+    },
     Message {
         agent: AgentId,
-        text: String,
+        draft: Draft,
     },
     Confirm(Order),
-    /// `first`: the row at the top.
     Crash {
         lines: Vec<String>,
         first: usize,
@@ -233,9 +233,8 @@ impl App {
 
     /// A text that was pasted.
     pub(super) fn paste(&mut self, pasted: &str) {
-        if let Over::Message { text, .. } = &mut self.over {
-            let room = MAX_MESSAGE.saturating_sub(text.chars().count());
-            text.extend(pasted.replace("\r\n", "\n").replace('\r', "\n").chars().take(room));
+        if let Over::Message { draft, .. } = &mut self.over {
+            draft.paste(pasted);
         }
     }
 
@@ -247,11 +246,17 @@ impl App {
         }
         match std::mem::replace(&mut self.over, Over::Nothing) {
             Over::Nothing => self.key_of_page(key),
-            Over::Help => None,
-            Over::Message { agent, text } => self.key_of_message(key, agent, text),
+            Over::Help { first } => {
+                let last = rows_in_window(&HELP, self.columns).count().saturating_sub(1);
+                if let Some(by) = moved(key.code) {
+                    self.over = Over::Help { first: first.saturating_add_signed(by).min(last) };
+                }
+                None
+            }
+            Over::Message { agent, draft } => self.key_of_message(key, agent, draft),
             Over::Confirm(order) => (key.code == KeyCode::Char('y')).then_some(order),
             Over::Crash { lines, first } => {
-                let last = crash_rows(&lines, self.columns).count().saturating_sub(1);
+                let last = rows_in_window(&lines, self.columns).count().saturating_sub(1);
                 let first = match (moved(key.code), key.code) {
                     (Some(by), _) => first.saturating_add_signed(by).min(last),
                     (None, KeyCode::Char('?')) => first,
@@ -277,7 +282,7 @@ impl App {
         }
         match key.code {
             KeyCode::Char('q') => return Some(Order::Quit),
-            KeyCode::Char('?' | 'h') => self.over = Over::Help,
+            KeyCode::Char('?' | 'h') => self.over = Over::Help { first: 0 },
             KeyCode::Esc | KeyCode::Left | KeyCode::Backspace if self.detail.is_some() => {
                 self.detail = None;
                 return Some(Order::Unfollow);
@@ -290,7 +295,7 @@ impl App {
             }
             KeyCode::Char('m') => {
                 let agent = self.current()?.agent_id.clone();
-                self.over = Over::Message { agent, text: String::new() };
+                self.over = Over::Message { agent, draft: Draft::default() };
             }
             KeyCode::Char('s') => self.over = Over::Confirm(start_or_stop(self.current()?)),
             KeyCode::Char('c') => {
@@ -307,24 +312,14 @@ impl App {
         None
     }
 
-    fn key_of_message(&mut self, key: KeyEvent, agent: AgentId, mut text: String) -> Option<Order> {
-        let is_control = key.modifiers.contains(KeyModifiers::CONTROL);
+    fn key_of_message(&mut self, key: KeyEvent, agent: AgentId, mut draft: Draft) -> Option<Order> {
         match key.code {
             KeyCode::Esc => return None,
-            KeyCode::Enter if text.trim().is_empty() => return None,
-            KeyCode::Enter => return Some(Order::Send { agent, text }),
-            KeyCode::Backspace => _ = text.pop(),
-            KeyCode::Char('u') if is_control => text.clear(),
-            KeyCode::Char('w') if is_control => {
-                let end = text.trim_end().rfind(char::is_whitespace).map_or(0, |at| at + 1);
-                text.truncate(end);
-            }
-            KeyCode::Char(character) if !is_control && text.chars().count() < MAX_MESSAGE => {
-                text.push(character);
-            }
-            _ => {}
+            KeyCode::Enter if draft.is_blank() => return None,
+            KeyCode::Enter => return Some(Order::Send { agent, text: draft.into_text() }),
+            _ => draft.key(key),
         }
-        self.over = Over::Message { agent, text };
+        self.over = Over::Message { agent, draft };
         None
     }
 

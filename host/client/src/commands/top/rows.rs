@@ -5,9 +5,30 @@ use ratatui::text::Span;
 /// Columns of a window beside its text.
 pub(super) const FRAME: usize = 4;
 
-/// A crash page as rows of its window on a screen with so many columns.
-pub(super) fn crash_rows(lines: &[String], columns: usize) -> impl Iterator<Item = String> {
-    lines.iter().flat_map(move |line| wrapped(line, columns.saturating_sub(FRAME)))
+/// What keys do, and what is seen.
+pub(super) const HELP: [&str; 14] = [
+    "↑ ↓ PgUp PgDn Home End   select an agent, or scroll",
+    "Enter                    open the agent: events, and turns as they happen",
+    "Esc                      back",
+    "m                        send a message to the agent",
+    "s                        stop the agent, or start it",
+    "c                        show the last crash of the agent",
+    "?                        this help",
+    "q, Ctrl-C                quit",
+    "",
+    "Agents that need attention come first: quarantined or failed, in backoff,",
+    "above 90 % of their memory limit. Then those that work, wait, and are over.",
+    "",
+    "Bars are the last seconds, newest on the right: memory of the limit,",
+    "CPU of one core, tokens of the most in a second.",
+];
+
+/// Lines as rows of a window on a screen with so many columns.
+pub(super) fn rows_in_window(
+    lines: &[impl AsRef<str>],
+    columns: usize,
+) -> impl Iterator<Item = String> {
+    lines.iter().flat_map(move |line| wrapped(line.as_ref(), columns.saturating_sub(FRAME)))
 }
 
 /// A text as lines that fit.

@@ -260,6 +260,36 @@ fn a_message_is_written_and_sent() {
 }
 
 #[test]
+fn a_long_message_is_sent_whole_or_refused_in_its_box() {
+    let mut app = watching();
+    press(&mut app, KeyCode::Char('m'));
+    let long = "x".repeat(300 * 1024);
+    app.paste(&long);
+    app.paste(&"y".repeat(1 << 20));
+    let text = text_of(&drawn(&app, 80, 24, false));
+    assert!(text.contains("not taken: 1 MiB; a message has at most 1 MiB"), "{text}");
+    press(&mut app, KeyCode::Home);
+    write(&mut app, "begin");
+    let text = text_of(&drawn(&app, 80, 24, false));
+    assert!(text.contains("begin▏xxx") && !text.contains("not taken"), "{text}");
+    let sent = Order::Send { agent: id("zombie"), text: format!("begin{long}") };
+    assert_eq!(press(&mut app, KeyCode::Enter), Some(sent));
+}
+
+#[test]
+fn the_help_is_read_on_a_small_screen() {
+    let mut app = watching();
+    app.columns = 40;
+    press(&mut app, KeyCode::Char('?'));
+    let seen = |app: &App| text_of(&drawn(app, 40, 10, false));
+    assert!(seen(&app).contains("scroll") && !seen(&app).contains("in a second."));
+    press(&mut app, KeyCode::End);
+    assert!(seen(&app).contains("in a second."), "{}", seen(&app));
+    press(&mut app, KeyCode::Esc);
+    assert_eq!(app.over, Over::Nothing);
+}
+
+#[test]
 fn starts_and_stops_are_asked_for_first() {
     let mut app = watching();
     app.selected = Some(id("worker"));
@@ -307,7 +337,7 @@ fn a_crash_that_comes_late_takes_nothing_away() {
     write(&mut app, "half a wo");
     app.crash("boom");
     write(&mut app, "rd");
-    assert!(matches!(&app.over, Over::Message { text, .. } if text == "half a word"));
+    assert!(matches!(&app.over, Over::Message { draft, .. } if draft.parts().0 == "half a word"));
     assert!(app.notice.as_ref().unwrap().text.contains("press c again"));
 }
 

@@ -13,7 +13,7 @@ use ratatui::widgets::{Block, Clear, Paragraph};
 
 use super::app::{App, Detail, History, Order, Over, Poll, is_near_limit, rank};
 use super::log::Voice;
-use super::rows::{FRAME, crash_rows, width_of, wrapped};
+use super::rows::{FRAME, HELP, rows_in_window, width_of, wrapped};
 use super::theme::Theme;
 use crate::commands::memory;
 use crate::commands::ps::{last_exit, restarts};
@@ -30,23 +30,6 @@ const CORE: u64 = 1000;
 const KEYS: &str = "↑↓ select  Enter detail  m message  s start/stop  c crash  ? help  q quit";
 const KEYS_OF_DETAIL: &str =
     "↑↓ scroll  Esc back  m message  s start/stop  c crash  ? help  q quit";
-
-const HELP: [&str; 14] = [
-    "↑ ↓ PgUp PgDn Home End   select an agent, or scroll",
-    "Enter                    open the agent: events, and turns as they happen",
-    "Esc                      back",
-    "m                        send a message to the agent",
-    "s                        stop the agent, or start it",
-    "c                        show the last crash of the agent",
-    "?                        this help",
-    "q, Ctrl-C                quit",
-    "",
-    "Agents that need attention come first: quarantined or failed, in backoff,",
-    "above 90 % of their memory limit. Then those that work, wait, and are over.",
-    "",
-    "Bars are the last seconds, newest on the right: memory of the limit,",
-    "CPU of one core, tokens of the most in a second.",
-];
 
 /// Draws all of it.
 pub(super) fn draw(app: &App, theme: Theme, frame: &mut Frame<'_>) {
@@ -513,24 +496,31 @@ fn over(app: &App, theme: Theme, frame: &mut Frame<'_>) {
     let area = frame.area();
     match &app.over {
         Over::Nothing => {}
-        Over::Help => {
-            let lines: Vec<_> = HELP.into_iter().map(Line::raw).collect();
-            window(frame, "help", lines);
+        Over::Help { first } => {
+            let height = usize::from(area.height.saturating_sub(2));
+            let mut rows: Vec<_> = rows_in_window(&HELP, usize::from(area.width)).collect();
+            let title = if rows.len() > height { "help: ↑↓ scroll" } else { "help" };
+            let first = (*first).min(rows.len().saturating_sub(height));
+            let rows = rows.drain(first..).take(height).map(Line::raw).collect();
+            window(frame, title, rows);
         }
         Over::Confirm(order) => {
-            let mut lines: Vec<_> = question(order).into_iter().map(Line::raw).collect();
+            let columns = usize::from(area.width);
+            let rows = question(order);
+            let mut lines: Vec<_> = rows_in_window(&rows, columns).map(Line::raw).collect();
             lines.extend([Line::raw(""), Line::raw("y yes   any other key no")]);
             window(frame, "sure?", lines);
         }
-        Over::Message { agent, text: message } => {
-            let width = usize::from(area.width.saturating_sub(4)).min(100);
-            let shown = format!("{}▏", text::line(message));
-            let mut lines = wrapped(&shown, width.saturating_sub(2));
+        Over::Message { agent, draft } => {
+            let width = usize::from(area.width.saturating_sub(4)).min(100).saturating_sub(2);
             let most = usize::from(area.height.saturating_sub(6)).max(1);
-            // What is written is at the end.
-            lines.drain(..lines.len().saturating_sub(most));
-            let mut lines: Vec<_> = lines.into_iter().map(Line::raw).collect();
-            let keys = fitted("Enter send   Esc cancel", width.saturating_sub(2), false);
+            let mut lines: Vec<_> =
+                around(draft.parts(), width, most).into_iter().map(Line::raw).collect();
+            if let Some(refused) = &draft.refused {
+                let rows = wrapped(refused, width).into_iter();
+                lines.extend(rows.map(|row| Line::styled(row, theme.alarm())));
+            }
+            let keys = fitted("Enter send   Esc cancel", width, false);
             lines.push(Line::styled(keys, theme.of(Colour::Grey)));
             window(frame, &format!("message to {agent}"), lines);
         }
@@ -538,7 +528,7 @@ fn over(app: &App, theme: Theme, frame: &mut Frame<'_>) {
             let height = usize::from(area.height.saturating_sub(4));
             let columns = usize::from(area.width);
             let width = columns.saturating_sub(FRAME);
-            let rows = crash_rows(lines, columns).skip(*first).take(height);
+            let rows = rows_in_window(lines, columns).skip(*first).take(height);
             let mut rows: Vec<_> = rows.map(Line::raw).collect();
             rows.resize(height, Line::raw(""));
             if let Some(row) = rows.first_mut() {
@@ -549,6 +539,20 @@ fn over(app: &App, theme: Theme, frame: &mut Frame<'_>) {
     }
 }
 
+/// The rows of a message around the place where it is written, at most so many.
+fn around((before, after): (&str, &str), width: usize, most: usize) -> Vec<String> {
+    // More is never seen, and a message may have 1 MiB.
+    let room = width * most;
+    let start = before.char_indices().rev().nth(room).map_or(0, |(at, _)| at);
+    let end = after.char_indices().nth(room).map_or(after.len(), |(at, _)| at);
+    let before = format!("{}▏", text::line(&before[start..]));
+    let here = wrapped(&before, width).len();
+    let mut rows = wrapped(&(before + &text::line(&after[..end])), width);
+    rows.truncate(here.max(most));
+    rows.drain(..rows.len().saturating_sub(most));
+    rows
+}
+
 fn question(order: &Order) -> Vec<String> {
     match order {
         Order::Stop(agent) => vec![format!("stop {agent}?")],
@@ -557,7 +561,9 @@ fn question(order: &Order) -> Vec<String> {
             let role = text::line(&start.role);
             vec![
                 format!("start {}{quarantined} with role {role}?", start.agent),
-                "It gets no prompt, variables or secrets.".to_owned(),
+                "It keeps its name, town, rig and model. The rest is the role's default,"
+                    .to_owned(),
+                "also the memory limit; there is no prompt, variable or secret.".to_owned(),
             ]
         }
         _ => Vec::new(),
