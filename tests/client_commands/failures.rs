@@ -44,7 +44,7 @@ fn a_wrong_command_line_asks_nobody() {
     assert_eq!(person.types(&["send", "one", "-"], "").code, 2, "nothing on stdin");
     let long = "x".repeat(1024 * 1024 + 1);
     person.types(&["send", "one", "-"], &long).fails(2, &["longer than 1 MiB"]);
-    person.types(&["nudge", "one", "-"], &long[..20_000]).fails(2, &["at most 16 KiB"]);
+    person.types(&["nudge", "one", "-"], &long[..20_000]).fails(2, &["longer than 16 KiB"]);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! `bulkhead nudge`: leaves a message that comes when no other does.
 
+use bulkhead_api::nudge::MAX_NUDGE_BYTES;
 use bulkhead_api::{Issue, NudgeAnswer, NudgeRequest};
 use bulkhead_types::AgentId;
-use bulkhead_types::message::MAX_BODY_BYTES;
 use clap::Args;
 
 use super::input::text_or_stdin;
@@ -46,7 +46,7 @@ Exit codes:
 
 impl NudgeArgs {
     pub(crate) fn prepare(&mut self) -> Result<(), String> {
-        let message = text_or_stdin(&self.text, "the nudge", MAX_BODY_BYTES)?;
+        let message = text_or_stdin(&self.text, "the nudge", MAX_NUDGE_BYTES)?;
         let request = serde_json::json!({ "message": message, "source": self.source });
         self.request = request.to_string().into_bytes();
         let problem = |issues: Vec<Issue>| {
