@@ -60,12 +60,24 @@ impl Output {
 
     /// Lines about something that is wrong.
     pub(super) fn wrong(&self, what: &str) -> Result<(), Failure> {
-        let lines = text::lines(what);
-        let painted = lines.lines().map(|line| self.screen.paint(line, Colour::Red) + "\n");
-        self.lines(&painted.collect::<String>())
+        self.painted(text::lines(what).lines(), Colour::Red)
     }
 
     fn line(&self, what: &str, colour: Colour) -> Result<(), Failure> {
-        self.lines(&(self.screen.paint(&text::line(what), colour) + "\n"))
+        self.painted([&*text::line(what)], colour)
+    }
+
+    /// What an agent logged. A text of several lines, as a traceback, is one block.
+    pub(super) fn logged(&self, what: &str) -> Result<(), Failure> {
+        self.painted(text::lines(what).replace('\n', "\n  ").lines(), Colour::Grey)
+    }
+
+    fn painted<'a>(
+        &self,
+        lines: impl IntoIterator<Item = &'a str>,
+        colour: Colour,
+    ) -> Result<(), Failure> {
+        let painted = lines.into_iter().map(|line| self.screen.paint(line, colour) + "\n");
+        self.lines(&painted.collect::<String>())
     }
 }

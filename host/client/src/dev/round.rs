@@ -371,7 +371,7 @@ impl<'a> Round<'a> {
             return Ok(());
         }
         self.last_log.replace(line.clone());
-        self.output.aside(&line)
+        self.output.logged(&line)
     }
 }
 
