@@ -127,7 +127,12 @@ pub(crate) fn read_json<T: DeserializeOwned>(
     };
     let noting = serde_ignored::Deserializer::new(&mut json, &mut note);
     let value = serde_path_to_error::deserialize(noting).map_err(|error| {
-        vec![Issue::new(error.path().to_string(), without_values(error.inner()))]
+        // Of what is no JSON there are no fields.
+        let path = match error.inner().is_data() {
+            true => error.path().to_string(),
+            false => ".".to_owned(),
+        };
+        vec![Issue::new(path, without_values(error.inner()))]
     })?;
     json.end().map_err(|error| vec![Issue::new(".", error.to_string())])?;
     Ok((value, unknown))
@@ -230,6 +235,9 @@ mod tests {
             (r#""x""#, ".", "expected an object, found a string"),
             ("7", ".", "expected an object"),
             ("[]", ".", "expected an object, found an array"),
+            ("", ".", "EOF while parsing a value at line 1 column 0"),
+            (r#"{"size": 1"#, ".", "EOF while parsing an object at line 1 column 10"),
+            (r#"{"size" 1}"#, ".", "expected `:` at line 1 column 9"),
         ] {
             let issues = parse_json::<Raw>(body.as_bytes()).unwrap_err();
             assert_eq!(issues, [Issue::new(path, expected)], "{body}");

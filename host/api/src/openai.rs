@@ -1,12 +1,17 @@
 //! The face that chat clients know: `GET /v1/models`, `POST /v1/chat/completions`, in the form of OpenAI's API. A model
 //! is an agent.
 
+use std::fmt;
+
 use bulkhead_types::TokenUsage;
 use bulkhead_types::message::MAX_BODY_BYTES;
 use schemars::JsonSchema;
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{ErrorBody, Issue, parse_json, required};
+use crate::error::{ErrorBody, Issue, required};
+use crate::unknown::parse_shared;
 
 /// A request for a completion.
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
@@ -61,12 +66,40 @@ struct RawMessage {
     content: Option<Content>,
 }
 
-#[derive(Deserialize, JsonSchema)]
-#[serde(untagged)]
-#[schemars(rename = "ChatContent")]
+#[derive(JsonSchema)]
+#[schemars(rename = "ChatContent", untagged)]
 enum Content {
     Text(String),
     Parts(Vec<Part>),
+}
+
+// By hand: serde says of one that is untagged neither what is expected nor where.
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Content;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or an array of parts")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Content, E> {
+                Ok(Content::Text(text.to_owned()))
+            }
+
+            fn visit_string<E: serde::de::Error>(self, text: String) -> Result<Content, E> {
+                Ok(Content::Text(text))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, parts: A) -> Result<Content, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(parts)).map(Content::Parts)
+            }
+        }
+
+        from.deserialize_any(Either)
+    }
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -78,13 +111,14 @@ struct Part {
 }
 
 impl ChatRequest {
-    /// Parses and checks a body. Fields that an agent has no use for (`temperature`, `tools`, ...) do nothing.
+    /// Parses and checks a body. Fields that an agent has no use for (`temperature`, `tools`, ...) do nothing, unless they
+    /// look like one that it has.
     ///
     /// # Errors
     ///
     /// The fields that break a rule.
     pub fn parse(body: &[u8]) -> Result<Self, Vec<Issue>> {
-        let Raw { model, messages, stream, stream_options, n } = parse_json(body)?;
+        let Raw { model, messages, stream, stream_options, n } = parse_shared(body, &[])?.request;
         if let Some(issue) = required("model", model.as_deref()) {
             return Err(vec![issue]);
         }
@@ -254,7 +288,7 @@ pub struct OpenAiErrorBody {
     pub message: String,
     /// `invalid_request_error`, `rate_limit_error`, or `server_error` from status 500 on.
     pub r#type: String,
-    /// The first field at fault.
+    /// The first field at fault; `null` when it is the body itself.
     pub param: Option<String>,
     /// Stable name of the failure, as `error_type` of other routes.
     pub code: Option<String>,
@@ -269,12 +303,15 @@ impl From<ErrorBody> for OpenAiError {
             _ => "invalid_request_error",
         };
         let issue = body.issues.first();
-        let detail = issue.map(|issue| format!(": {} {}", issue.path, issue.message));
+        // `.` is the body itself, which is no parameter.
+        let param = issue.map(|issue| issue.path.clone()).filter(|path| path != ".");
+        let place = param.as_ref().map(|path| format!("{path} ")).unwrap_or_default();
+        let detail = issue.map(|issue| format!(": {place}{}", issue.message));
         Self {
             error: OpenAiErrorBody {
                 message: body.error + &detail.unwrap_or_default(),
                 r#type: kind.to_owned(),
-                param: issue.map(|issue| issue.path.clone()),
+                param,
                 code: body.error_type,
             },
         }
@@ -302,6 +339,18 @@ mod tests {
     }
 
     #[test]
+    fn a_body_that_is_no_object_is_no_parameter() {
+        for body in ["", "{", "[]", "7"] {
+            let issues = ChatRequest::parse(body.as_bytes()).unwrap_err();
+            let said = OpenAiError::from(ErrorBody { issues, ..ErrorBody::new("invalid") }).error;
+            assert_eq!(said.param, None, "{body}: {said:?}");
+            assert!(
+                said.message.starts_with("invalid: e") || said.message.starts_with("invalid: EOF")
+            );
+        }
+    }
+
+    #[test]
     fn what_an_agent_cannot_take_is_named() {
         assert_eq!(prompt("[]").unwrap_err(), "messages");
         assert_eq!(prompt(r#"[{"role":"user","content":" "}]"#).unwrap_err(), "messages");
@@ -309,6 +358,12 @@ mod tests {
         let image = r#"[{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}]"#;
         assert_eq!(prompt(image).unwrap_err(), "messages[0].content[].type");
         assert_eq!(prompt(r#"[{"content":"x"}]"#).unwrap_err(), "messages[0]");
+        let issue = |body: &str| ChatRequest::parse(body.as_bytes()).unwrap_err().remove(0);
+        let content = issue(r#"{"model":"a","messages":[{"role":"user","content":5}]}"#);
+        let expected = "expected a string or an array of parts";
+        assert_eq!(content, Issue::new("messages[0].content", expected));
+        let case = issue(r#"{"model":"a","Messages":[]}"#);
+        assert_eq!(case, Issue::new("Messages", "is not known here; did you mean messages?"));
         let issues = ChatRequest::parse(br#"{"messages":[]}"#).unwrap_err();
         assert_eq!(issues[0].path, "model");
         let issues = ChatRequest::parse(br#"{"model":"a","n":2}"#).unwrap_err();
