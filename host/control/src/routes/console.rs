@@ -64,12 +64,18 @@ pub(crate) fn router<B: Backend>(sessions: Sessions) -> Router<B> {
     pages.merge(entrance).layer(from_fn(as_page))
 }
 
-/// Where somebody goes who asked for a page of the console and has no session. A form is not sent again.
+/// Where somebody goes who asked for a page of the console and has no session. A form is not sent again: then the way
+/// leads to the page that it is of, and the login says so.
 pub(crate) fn to_login(method: &Method, asked: &Uri) -> Response {
-    let asked = asked.path_and_query().filter(|_| *method == Method::GET);
-    let page = asked.map_or("/console", |page| page.as_str());
+    let is_form = *method != Method::GET;
+    let page = match asked.path().rsplit_once('/') {
+        Some((page, _)) if is_form && page.starts_with("/console/agents/") => page,
+        _ if is_form => "/console",
+        _ => asked.path_and_query().map_or("/console", |page| page.as_str()),
+    };
     let next: String = form_urlencoded::byte_serialize(page.as_bytes()).collect();
-    let mut response = Redirect::to(&format!("/console/login?next={next}")).into_response();
+    let unsent = if is_form { "&unsent=true" } else { "" };
+    let mut response = Redirect::to(&format!("/console/login?next={next}{unsent}")).into_response();
     guard(response.headers_mut());
     response
 }

@@ -87,7 +87,11 @@ fn without_a_session_there_is_only_the_login() {
     assert_eq!(page.status, 200);
     is_a_guarded_page(&page);
     assert!(page.body.contains("value=\"/console/crashes\""), "{}", page.body);
-    assert_eq!(client.ask("POST", "/console/agents/a1/stop", FORM, "form_token=").status, 303);
+    let answer = client.ask("POST", "/console/agents/a1/stop", FORM, "form_token=");
+    let to_login = "/console/login?next=%2Fconsole%2Fagents%2Fa1&unsent=true";
+    assert_eq!((answer.status, answer.header("location")), (303, Some(to_login)));
+    let page = client.get(to_login).body;
+    assert!(page.contains("thrown away") && page.contains("\"/console/agents/a1\""), "{page}");
     assert!(done(&rig).is_empty());
 }
 

@@ -19,17 +19,23 @@ const FIRST: &str = "/console";
 
 const NEXT: Param = Param::new("next", Kind::Text, "The page to go to.");
 
+const UNSENT: Param = Param::new("unsent", Kind::Flag, "A form came without a session.");
+
+/// What the login says then.
+const NOT_SENT: &str =
+    "The session had ended: what you sent was thrown away. Send it again after the login.";
+
 pub(super) async fn form(
     State(sessions): State<Sessions>,
     visitor: Option<Extension<Visitor>>,
     params: Params,
 ) -> Result<Response, Refusal> {
-    let params = params.only(&[NEXT])?;
+    let params = params.only(&[NEXT, UNSENT])?;
     let next = page(params.text(&NEXT));
     if visitor.is_some() || sessions.are_needless() {
         return Ok(Redirect::to(&next).into_response());
     }
-    Ok(html(login(&next, None)))
+    Ok(html(login(&next, params.flag(&UNSENT)?.then_some(NOT_SENT))))
 }
 
 pub(super) async fn log_in(
