@@ -73,7 +73,7 @@ pub struct StartRequest {
     /// The town that it belongs to.
     #[schemars(length(max = MAX_NAME_BYTES))]
     pub town_id: Option<String>,
-    /// The repository that it works on.
+    /// The repository that it belongs to, and works on if its role says `git = true`.
     #[schemars(length(max = MAX_NAME_BYTES))]
     pub rig_id: Option<String>,
     /// What it says of that repository.

@@ -49,7 +49,7 @@ pub struct StartArgs {
     /// Id of its town.
     #[arg(long)]
     pub town: Option<String>,
-    /// Id of its rig, the repository that it works on.
+    /// Id of its rig, the repository that it works on if its role says `git = true`.
     #[arg(long)]
     pub rig: Option<String>,
     /// Memory limit in MiB instead of the role's.
