@@ -193,6 +193,49 @@ fn what_takes_the_place_of_a_signed_component_has_to_be_signed_as_well() {
 }
 
 #[test]
+fn a_component_that_is_not_signed_as_it_has_to_be_does_not_start() {
+    let registry = Registry::start();
+    let dir = tempfile::tempdir().expect("make a directory");
+    let key = dir.path().join("key.pem");
+    std::fs::write(&key, KEY).expect("write a key");
+    let wanted = format!("[components.fetched]\npublic_key_file = {key:?}");
+    let host = host_with(&registry.reference()).toml(&wanted).start();
+    host.client().start_with("one", "fetched", json!({})).expect_error(422, &["not signed"]);
+    let kept = std::fs::read_dir(host.state_dir().join("components"));
+    assert!(kept.map_or(0, Iterator::count) == 0, "nothing of it is kept");
+    host.finish();
+
+    // Kept without a key, which the configuration has later: of a component, and of its registry.
+    let of_registry = format!("[registries.\"*\"]\npublic_key_file = {key:?}");
+    for wanted in [wanted, of_registry] {
+        // It is there when the host begins.
+        let mut host = host_with(&registry.reference()).start();
+        host.signal(rustix::process::Signal::KILL);
+        host.wait();
+        let config = host_with(&registry.reference()).toml(&wanted).render(&host.state_dir());
+        std::fs::write(host.dir().join("bulkhead.toml"), config).expect("write it");
+        let host = host.restart().ready();
+        host.client().start_with("two", "fetched", json!({})).expect_error(422, &["not signed"]);
+        host.finish();
+    }
+}
+
+#[test]
+fn what_is_kept_of_a_registry_is_believed_for_its_digest_at_every_start() {
+    let registry = Registry::start();
+    let host = host_with(&registry.reference()).start();
+    host.client().start("one", "fetched");
+    let entry = registry.digest.replace("sha256:", "");
+    let file = host.state_dir().join("components").join(entry).join("component.wasm");
+    std::fs::write(&file, files::echo_with(b"\0asm\x01\0\0\0")).expect("write another one");
+    let refused = host.client().start_with("two", "fetched", json!({}));
+    let refused = refused.expect_error(422, &["not what its reference names"]);
+    assert_eq!(refused.error_type.as_deref(), Some("component-invalid"), "{refused:?}");
+    assert_eq!(host.client().ask("one", "hi"), "hi");
+    host.finish();
+}
+
+#[test]
 fn a_registry_that_is_away_keeps_nobody_else_from_starting() {
     // Nobody listens there.
     let address = support::free_address();
@@ -206,6 +249,22 @@ fn a_registry_that_is_away_keeps_nobody_else_from_starting() {
     let named = |line: &harness::Value| line.to_string().contains(&address.to_string());
     assert!(said.iter().any(named), "the log says which registry: {said:?}");
     host.finish();
+}
+
+#[test]
+fn a_check_reads_files_of_credentials() {
+    let dir = tempfile::tempdir().expect("make a directory");
+    let file = dir.path().join("config.json");
+    let host =
+        || Host::builder().toml(&format!("[registries.\"ghcr.io\"]\ncredentials_file = {file:?}"));
+    for (text, is_good) in [("hunter2", false), ("{\"auths\": {}}", true)] {
+        std::fs::write(&file, text).expect("write it");
+        let output = check(host());
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.success(), is_good, "{output:?}");
+        assert_eq!(said.contains("registries.ghcr.io.credentials_file"), !is_good, "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
 }
 
 #[test]

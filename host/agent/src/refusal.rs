@@ -163,7 +163,7 @@ impl StartFailure {
                 "raise limits.compile_ms, or fill the cache with `bulkhead compile`"
             }
             Self::ComponentUnreadable => {
-                "check the path and the permissions of the component's file"
+                "check the path and the permissions of the component's file, or its reference and its registry"
             }
             Self::ComponentTooLarge => "strip the component, or raise limits.component_mb",
             Self::ComponentUnsupported => "build the component without the named features",
@@ -171,7 +171,9 @@ impl StartFailure {
                 "restart the host if the file changed since: the pool is made for the components of the \
                  configuration; else set limits.memory_pool = false"
             }
-            Self::ComponentInvalid => "rebuild the component for the target wasm32-wasip2",
+            Self::ComponentInvalid => {
+                "rebuild the component for the target wasm32-wasip2; restart the host to fetch one with a reference again"
+            }
             Self::ComponentTooComplex => {
                 "split the component's functions, or raise the setting that the error names"
             }

@@ -109,7 +109,7 @@ fn fetch_all(settings: &Settings) -> Result<usize, Failure> {
     if settings.components.wanted.is_empty() {
         return Ok(0);
     }
-    let components = Components::of(&settings.components);
+    let components = Components::of(settings);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -2,7 +2,8 @@
 //! upgrades, fetched when somebody asks for one.
 //!
 //! A path stands for each of them ([`bulkhead_oci::Settings::place`]), so nothing else of the host knows of registries:
-//! an agent whose component is not there yet fails to start as if its file were missing, and the others start.
+//! an agent whose component is not there yet, or not signed as it should be, fails to start as if its file were missing,
+//! and the others start. What is kept counts once it was verified, with today's keys ([`Vouched`]).
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_oci::{Component, Reference, Registries};
+use bulkhead_runtime::Vouched;
 use bulkhead_supervisor::{BroughtComponent, ComponentSource, Incoming, UpgradeRefusal};
 use bulkhead_types::backoff::Backoff;
 use futures_util::future::{BoxFuture, join_all};
@@ -18,7 +20,7 @@ use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
-use crate::config::{ComponentSettings, Wanted};
+use crate::config::{ComponentSettings, Settings, Wanted};
 
 /// What a boot waits for components that are not kept.
 pub const FETCH_AT_BOOT: Duration = Duration::from_secs(10);
@@ -30,6 +32,7 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_secs(10), Duration::from_se
 pub struct Components {
     registries: Registries,
     wanted: BTreeMap<Arc<str>, Wanted>,
+    vouched: Vouched,
     /// Those that are there. What is held is not removed for another.
     held: Mutex<BTreeMap<Arc<str>, Component>>,
 }
@@ -42,10 +45,11 @@ pub struct Missing {
 
 impl Components {
     /// Asks nobody yet.
-    pub fn of(settings: &ComponentSettings) -> Arc<Self> {
-        let ComponentSettings { registries, wanted, .. } = settings.clone();
+    pub fn of(settings: &Settings) -> Arc<Self> {
+        let ComponentSettings { registries, wanted, .. } = settings.components.clone();
+        let vouched = settings.runtime.vouched.clone();
         let registries = Registries::open(registries);
-        Arc::new(Self { registries, wanted, held: Mutex::default() })
+        Arc::new(Self { registries, wanted, vouched, held: Mutex::default() })
     }
 
     /// Fetches what is not there, all at once, each within its deadline and this one. Returns what is still missing.
@@ -84,6 +88,7 @@ impl Components {
         let got = self.registries.get(&wanted.reference, wanted.public_key.as_ref());
         let reason = match timeout(within, got).await {
             Ok(Ok(component)) => {
+                self.vouched.give(name, Ok(component.digest));
                 let mut held = self.held.lock();
                 held.insert(Arc::clone(name), component);
                 return None;
@@ -91,6 +96,7 @@ impl Components {
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("{} was not there after {within:?}", wanted.reference),
         };
+        self.vouched.give(name, Err(reason.clone()));
         Some(Missing { name: Arc::clone(name), reason })
     }
 

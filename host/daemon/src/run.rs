@@ -172,7 +172,7 @@ fn lay_ground(settings: &Settings, state_dir: StateDir) -> Result<Ground, Failur
     let launcher = tools::start(settings)?;
     // Before there is a thread that it would not hold for.
     let (confinement, problems) = hardening::confine(settings.security, &allowed_paths(settings))?;
-    let components = Components::of(&settings.components);
+    let components = Components::of(settings);
     Ok(Ground { state_dir, confinement, problems, launcher, components, shipping: None })
 }
 

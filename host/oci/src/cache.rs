@@ -144,12 +144,18 @@ impl Cache {
         digest: Digest,
         making: Making,
         documents: &[Vec<u8>],
+        signature: Option<&Signature>,
         layer_bytes: u64,
     ) -> Result<(), Cause> {
         let entry = self.place(digest);
         let failed = |error: io::Error| Cause::disk(format!("write {}", entry.display()), &error);
         for (name, document) in DOCUMENTS.iter().zip(documents) {
             write(&making.dir.path().join(name), document).map_err(failed)?;
+        }
+        if let Some(signature) = signature {
+            let place = making.dir.path().join(SIGNATURE);
+            let written = serde_json::to_vec(signature).map_err(io::Error::from);
+            written.and_then(|bytes| write(&place, &bytes)).map_err(failed)?;
         }
         let beside: usize = documents.iter().map(Vec::len).sum();
         self.make_room(layer_bytes + beside as u64)?;

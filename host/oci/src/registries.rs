@@ -18,6 +18,7 @@ use crate::download;
 use crate::failure::Cause;
 use crate::session::Session;
 use crate::settings::Settings;
+use crate::signature::Signature;
 use crate::{FetchError, PublicKey, Reference};
 
 /// Components of registries, and those that are kept of them. Cheap to clone.
@@ -27,9 +28,11 @@ pub struct Registries(Arc<Inner>);
 struct Inner {
     settings: Arc<Settings>,
     cache: Cache,
-    /// Downloads that somebody waits for, one for each reference.
-    under_way: Mutex<HashMap<Reference, WeakShared<Download>>>,
+    /// Downloads that somebody waits for, one for each reference and each key that it has to be signed by.
+    under_way: Mutex<HashMap<Wanted, WeakShared<Download>>>,
 }
+
+type Wanted = (Reference, Option<PublicKey>);
 
 type Download = Boxed<'static, Result<(), Cause>>;
 
@@ -67,7 +70,7 @@ impl Registries {
     }
 
     /// The component, from the disk if it is kept, else from its registry, within [`Times::fetch`]. It has to be signed
-    /// by `key`; without one by the key of the settings, if there is one.
+    /// by `key`; without one by the key of the settings, if there is one. What is not is not kept.
     ///
     /// Callers that want the same at the same time share one download, which ends when the last of them is dropped.
     ///
@@ -84,7 +87,7 @@ impl Registries {
     #[cfg(test)]
     pub(crate) fn waiting(&self, reference: &Reference) -> usize {
         let under_way = self.0.under_way.lock();
-        let shared = under_way.get(reference).and_then(WeakShared::upgrade);
+        let shared = under_way.get(&(reference.clone(), None)).and_then(WeakShared::upgrade);
         // One is this one.
         shared.and_then(|it| it.strong_count()).map_or(0, |count| count - 1)
     }
@@ -97,10 +100,11 @@ impl Inner {
         key: Option<&PublicKey>,
     ) -> Result<Component, Cause> {
         let until = Instant::now() + self.settings.times.fetch;
+        let key = key.or_else(|| self.settings.public_key(reference));
         let entry = match self.find(reference).await? {
             Some(entry) => entry,
             None => {
-                self.download(reference).await?;
+                self.download((reference.clone(), key.cloned())).await?;
                 let found = self.find(reference).await?;
                 found.ok_or_else(|| Cause::Disk {
                     doing: "read the component that was just written".into(),
@@ -108,7 +112,7 @@ impl Inner {
                 })?
             }
         };
-        if let Some(key) = key.or_else(|| self.settings.public_key(reference)) {
+        if let Some(key) = key {
             self.verify(reference, key, until).await?;
         }
         Ok(Component::of(entry))
@@ -120,32 +124,38 @@ impl Inner {
     }
 
     /// Joins the download of a reference, or begins it.
-    async fn download(self: &Arc<Self>, reference: &Reference) -> Result<(), Cause> {
+    async fn download(self: &Arc<Self>, wanted: Wanted) -> Result<(), Cause> {
         let shared = {
             let mut under_way = self.under_way.lock();
             // What is over, or wanted by nobody.
             under_way.retain(|_, it| it.upgrade().is_some_and(|it| it.peek().is_none()));
-            under_way.get(reference).and_then(WeakShared::upgrade).unwrap_or_else(|| {
-                let shared = self.begin(reference);
-                under_way.extend(shared.downgrade().map(|it| (reference.clone(), it)));
+            under_way.get(&wanted).and_then(WeakShared::upgrade).unwrap_or_else(|| {
+                let shared = self.begin(wanted.clone());
+                under_way.extend(shared.downgrade().map(|it| (wanted, it)));
                 shared
             })
         };
         shared.await
     }
 
-    fn begin(self: &Arc<Self>, reference: &Reference) -> Shared<Download> {
-        let (inner, reference) = (Arc::clone(self), reference.clone());
+    fn begin(self: &Arc<Self>, (reference, key): Wanted) -> Shared<Download> {
+        let inner = Arc::clone(self);
         let within = self.settings.times.fetch;
         let download: Download = Box::pin(async move {
             let until = Instant::now() + within;
-            let fetched = timeout_at(until, inner.fetch(&reference, until)).await;
+            let fetched = timeout_at(until, inner.fetch(&reference, key.as_ref(), until)).await;
             fetched.unwrap_or_else(|_| Err(late(&inner.settings)))
         });
         download.shared()
     }
 
-    async fn fetch(self: &Arc<Self>, reference: &Reference, until: Instant) -> Result<(), Cause> {
+    /// Puts the component in its place, with the signature that it has to have.
+    async fn fetch(
+        self: &Arc<Self>,
+        reference: &Reference,
+        key: Option<&PublicKey>,
+        until: Instant,
+    ) -> Result<(), Cause> {
         let session = Session::new(Arc::clone(&self.settings), reference.clone());
         let found = download::manifest(&session, until).await?;
         let (layer, max_bytes) = (found.layer, self.settings.bounds.max_component_bytes);
@@ -153,10 +163,17 @@ impl Inner {
             let what = format!("layer sha256:{}", layer.digest);
             return Err(Cause::TooLarge { what, bytes: layer.bytes, max_bytes });
         }
+        let signature = match key {
+            Some(key) => Some(signed(&session, key, until).await?),
+            None => None,
+        };
         let (making, file) = self.on_disk(Cache::begin).await?;
         download::layer(&session, layer, file.into(), until).await?;
         let digest = reference.digest();
-        self.on_disk(move |cache| cache.keep(digest, making, &found.documents, layer.bytes)).await
+        self.on_disk(move |cache| {
+            cache.keep(digest, making, &found.documents, signature.as_ref(), layer.bytes)
+        })
+        .await
     }
 
     /// Whether the signature that is kept is by this key.
@@ -177,25 +194,10 @@ impl Inner {
             return Ok(());
         }
         let session = Session::new(Arc::clone(&self.settings), reference.clone());
-        let asked = timeout_at(until, download::signatures(&session, until)).await;
-        let found = asked.map_err(|_| late(&self.settings))??;
-        let (count, mut reason) = (found.len(), None);
+        let asked = timeout_at(until, signed(&session, key, until)).await;
+        let signature = asked.map_err(|_| late(&self.settings))??;
         let digest = reference.digest();
-        for signature in found {
-            match key.verify(&signature, digest) {
-                Ok(()) => {
-                    return self.on_disk(move |it| it.keep_signature(digest, &signature)).await;
-                }
-                Err(why) => reason = Some(why),
-            }
-        }
-        Err(match reason {
-            Some(reason) => Cause::WrongSignature { count, reason },
-            None => {
-                let repository = reference.repository().to_owned();
-                Cause::Unsigned { at: session.at(), repository, digest }
-            }
-        })
+        self.on_disk(move |cache| cache.keep_signature(digest, &signature)).await
     }
 
     /// On another thread, which a disk may block.
@@ -218,6 +220,26 @@ impl Component {
         let Entry { path, digest, bytes, lock } = entry;
         Self { path: path.into(), digest, bytes, _lock: Arc::new(lock) }
     }
+}
+
+/// Asks for the signatures of a component, and finds one by this key.
+async fn signed(session: &Session, key: &PublicKey, until: Instant) -> Result<Signature, Cause> {
+    let found = download::signatures(session, until).await?;
+    let (count, mut reason) = (found.len(), None);
+    let reference = session.reference();
+    for signature in found {
+        match key.verify(&signature, reference.digest()) {
+            Ok(()) => return Ok(signature),
+            Err(why) => reason = Some(why),
+        }
+    }
+    Err(match reason {
+        Some(reason) => Cause::WrongSignature { count, reason },
+        None => {
+            let (repository, digest) = (reference.repository().to_owned(), reference.digest());
+            Cause::Unsigned { at: session.at(), repository, digest }
+        }
+    })
 }
 
 fn late(settings: &Settings) -> Cause {

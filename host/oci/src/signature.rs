@@ -36,7 +36,7 @@ const P256: [u8; 26] = [
 ];
 
 /// A public key that a component has to be signed by: `cosign.pub`.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct PublicKey([u8; 65]);
 
 /// A text that is no [`PublicKey`].

@@ -11,7 +11,7 @@ use bulkhead_types::Limits;
 use bulkhead_workspace::Workspaces;
 
 use crate::interfaces::tools::Tools;
-use crate::{CodeBounds, Cpu, DiskFloor, HttpSecrets, InstanceBounds};
+use crate::{CodeBounds, Cpu, DiskFloor, HttpSecrets, InstanceBounds, Vouched};
 
 /// Settings of the engine and of what surrounds it.
 #[derive(Debug, Clone)]
@@ -20,6 +20,8 @@ pub struct RuntimeConfig {
     pub max_agents: usize,
     /// Files of the components that are configured. The pool has room for the largest of them.
     pub components: Vec<PathBuf>,
+    /// Which of them are loaded only with the bytes that somebody vouches for.
+    pub vouched: Vouched,
     /// File descriptors that each agent takes.
     pub files_per_agent: usize,
     /// What agents leave free on the disk of their workspaces.
@@ -82,6 +84,7 @@ impl Default for RuntimeConfig {
         Self {
             max_agents: 1000,
             components: Vec::new(),
+            vouched: Vouched::default(),
             files_per_agent: 2,
             disk_floor: DiskFloor::default(),
             pooling: true,

@@ -13,6 +13,7 @@
 //! - `engine`, `needs`, `bounds`, `ceilings`: engine settings, the pool, what a component needs of it and may be made
 //!   of, how many agents fit
 //! - [`loader`], `loading`, `names`, `aot`, `world`: from a file to something that can be instantiated
+//! - [`Vouched`]: which files need somebody's word
 //! - `cpu`: which processors machine code is for
 //! - `compile`: machine code from a process of its own, which has bounds
 //! - `pool`: gives back what unused slots of the pool keep
@@ -81,6 +82,7 @@ pub mod symbolizer;
 mod tests;
 mod throttle_wait;
 mod ticker;
+mod vouched;
 mod world;
 
 pub use bounds::InstanceBounds;
@@ -111,3 +113,4 @@ pub use runtime::{Runtime, RuntimeError};
 pub use symbolizer::{
     Symbolization, Symbolizer, SymbolizerConfig, SymbolizerFigures, Symbolizing, Unavailable,
 };
+pub use vouched::Vouched;

@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bulkhead_types::Digest;
+
 use crate::compile::{CompileError, Stopped};
 
 /// Why a component cannot be loaded.
@@ -18,6 +20,24 @@ pub enum LoadError {
         path: PathBuf,
         /// The system's words.
         reason: String,
+    },
+    /// The component of a registry is not fetched, or not signed as it should be.
+    #[error("component {name}: {reason}")]
+    NotThere {
+        /// The component.
+        name: Arc<str>,
+        /// Why.
+        reason: String,
+    },
+    /// The file has other bytes than the reference names.
+    #[error("component {name}: {} is not what its reference names: it has sha256:{got}", path.display())]
+    WrongDigest {
+        /// The component.
+        name: Arc<str>,
+        /// Its file.
+        path: PathBuf,
+        /// The digest of what is there.
+        got: Digest,
     },
     /// The file is larger than allowed.
     #[error("component {name}: {} has {bytes} bytes, at most {max_bytes} are allowed", path.display())]
@@ -162,13 +182,15 @@ impl LoadError {
     /// Whether it stays so until the file changes. Anything else may have been the machine's fault.
     pub(crate) fn is_lasting(&self) -> bool {
         match self {
-            Self::WrongWorld { .. }
+            Self::WrongDigest { .. }
+            | Self::WrongWorld { .. }
             | Self::TooLarge { .. }
             | Self::TooComplex { .. }
             | Self::CompileMemory { .. }
             | Self::CompileTime { .. }
             | Self::CompilerCrashed { .. } => true,
             Self::Unreadable { .. }
+            | Self::NotThere { .. }
             | Self::Invalid { .. }
             | Self::Unsupported { .. }
             | Self::DoesNotFit { .. }

@@ -19,11 +19,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use bulkhead_log::SharedSink;
+use bulkhead_types::Digest;
 use parking_lot::Mutex;
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
-use crate::RuntimeConfig;
 use crate::compile::Stopped;
 use crate::engine::CodeSettings;
 pub use crate::load_error::LoadError;
@@ -31,10 +31,12 @@ use crate::loaded::Outcome;
 use crate::loading::{Job, Shared};
 use crate::needs::Needs;
 use crate::state::State;
+use crate::{RuntimeConfig, Vouched};
 
 /// Loads components, each file once.
 pub(crate) struct Loader {
     shared: Arc<Shared>,
+    vouched: Vouched,
     known: Mutex<HashMap<PathBuf, Known>>,
 }
 
@@ -87,25 +89,36 @@ impl Loader {
         sink: SharedSink,
     ) -> io::Result<Self> {
         let shared = Shared::new(config, engine, linker, code, room, sink)?;
-        Ok(Self { shared: Arc::new(shared), known: Mutex::default() })
+        let (shared, vouched) = (Arc::new(shared), config.vouched.clone());
+        Ok(Self { shared, vouched, known: Mutex::default() })
     }
 
     /// Loads the component in `path`, or joins the load that is under way. A job that nobody waits for any more is
     /// ended, and the process that compiles for it is killed.
     pub(crate) async fn load(&self, name: &Arc<str>, path: &Path) -> Outcome {
+        let vouched = self.vouched.digest(name, path);
+        let vouched =
+            vouched.map_err(|reason| LoadError::NotThere { name: Arc::clone(name), reason })?;
         // A `stat` of a local file takes microseconds, a trip to another thread takes more.
         let file =
             FileIdentity::of(path).map_err(|error| LoadError::unreadable(name, path, &error))?;
-        self.wait_for(name, path, file).job.outcome().await
+        self.wait_for(name, path, file, vouched).job.outcome().await
     }
 
     /// The job for this very file, done or under way.
-    fn wait_for<'a>(&'a self, name: &Arc<str>, path: &'a Path, file: FileIdentity) -> Waiting<'a> {
+    fn wait_for<'a>(
+        &'a self,
+        name: &Arc<str>,
+        path: &'a Path,
+        file: FileIdentity,
+        vouched: Option<Digest>,
+    ) -> Waiting<'a> {
         let mut known = self.known.lock();
-        let found = known.get(path).filter(|known| known.file == file);
+        let is_same = |known: &&Known| known.file == file && known.job.vouched == vouched;
+        let found = known.get(path).filter(is_same);
         let (job, is_new) = match found {
             Some(known) => (Arc::clone(&known.job), false),
-            None => (Arc::new(Job::new(name, path)), true),
+            None => (Arc::new(Job::new(name, path, vouched)), true),
         };
         job.waiting.fetch_add(1, Relaxed);
         if is_new {

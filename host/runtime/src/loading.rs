@@ -63,6 +63,8 @@ pub(crate) struct Shared {
 pub(crate) struct Job {
     name: Arc<str>,
     path: PathBuf,
+    /// The digest that the file has to have, if somebody vouched for one.
+    pub(crate) vouched: Option<Digest>,
     began: Instant,
     outcome: watch::Sender<Option<Outcome>>,
     compiling: OnceLock<Instant>,
@@ -93,10 +95,11 @@ enum Step {
 }
 
 impl Job {
-    pub(crate) fn new(name: &Arc<str>, path: &Path) -> Self {
+    pub(crate) fn new(name: &Arc<str>, path: &Path, vouched: Option<Digest>) -> Self {
         Self {
             name: Arc::clone(name),
             path: path.to_owned(),
+            vouched,
             began: Instant::now(),
             outcome: watch::Sender::new(None),
             compiling: OnceLock::new(),
@@ -229,12 +232,16 @@ impl Shared {
             }
             Err(error) => return Err(LoadError::unreadable(name, path, &error)),
         };
+        let digest = Digest(Sha256::digest(&bytes).into());
+        if job.vouched.is_some_and(|vouched| vouched != digest) {
+            let (name, path) = (Arc::clone(name), path.clone());
+            return Err(LoadError::WrongDigest { name, path, got: digest });
+        }
         check_preamble(&bytes).map_err(|reason| {
             let (name, path) = (Arc::clone(name), path.clone());
             LoadError::Invalid { name, path, reason: reason.into() }
         })?;
         let record_bytes = self.check_room(name, path, &bytes)?.record_bytes;
-        let digest = Digest(Sha256::digest(&bytes).into());
         let file = Read { digest, bytes: bytes.len(), record_bytes };
         if let Some((component, source)) = self.find(&digest) {
             return Ok(Step::Done(self.link(job, &component, file, source)?));

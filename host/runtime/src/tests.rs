@@ -233,6 +233,32 @@ fn what_is_wrong_with_a_file_is_remembered_until_the_file_changes() {
 }
 
 #[test]
+fn a_file_that_somebody_has_to_vouch_for_is_loaded_with_those_bytes_alone() {
+    let vouched = Vouched::default();
+    let rig = Rig::with(1, tempfile::tempdir().unwrap(), |config| config.vouched = vouched.clone());
+    let path = rig.write(&command(1, OK));
+    let free = rig.load(&path).unwrap();
+    vouched.demand("test".into(), path.clone());
+    let error = rig.load(&path).err().unwrap();
+    assert!(matches!(error, LoadError::NotThere { .. }), "{error}");
+    vouched.give("test", Err("it is not signed".into()));
+    let error = rig.load(&path).err().unwrap().to_string();
+    assert_eq!(error, "component test: it is not signed");
+    vouched.give("test", Ok(free.digest));
+    assert_eq!(rig.load(&path).unwrap().digest, free.digest);
+    rig.write(b"of another size");
+    let error = rig.load(&path).err().unwrap();
+    assert!(matches!(error, LoadError::WrongDigest { .. }), "{error}");
+    rig.write(&command(1, OK));
+    rig.load(&path).unwrap();
+    // Of another file of the same name it was not said, as of an upgrade.
+    let other = rig.dir.path().join("other.wasm");
+    std::fs::write(&other, command(2, OK)).unwrap();
+    rig.load(&other).unwrap();
+    rig.end();
+}
+
+#[test]
 fn a_load_that_failed_for_now_is_forgotten_also_if_nobody_heard_of_it() {
     let rig = Rig::new(1);
     let functions = "(func (drop (i32.const 1)))".repeat(5000);

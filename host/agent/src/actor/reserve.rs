@@ -261,7 +261,10 @@ fn superseded() -> StartError {
 
 fn load_failed(error: LoadError) -> StartError {
     let (phase, kind) = match &error {
-        LoadError::Unreadable { .. } => (StartPhase::Component, StartFailure::ComponentUnreadable),
+        LoadError::Unreadable { .. } | LoadError::NotThere { .. } => {
+            (StartPhase::Component, StartFailure::ComponentUnreadable)
+        }
+        LoadError::WrongDigest { .. } => (StartPhase::Component, StartFailure::ComponentInvalid),
         LoadError::TooLarge { .. } => (StartPhase::Component, StartFailure::ComponentTooLarge),
         LoadError::WrongWorld { .. } => (StartPhase::Component, StartFailure::WrongWorld),
         LoadError::Unsupported { .. } => (StartPhase::Compile, StartFailure::ComponentUnsupported),

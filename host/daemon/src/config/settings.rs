@@ -209,6 +209,10 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
         http_secrets,
         ..engine(&file.limits, &file.state, &catalog, base)
     };
+    for (name, wanted) in &from_registries.wanted {
+        let place = from_registries.registries.place(&wanted.reference);
+        runtime.vouched.demand(Arc::clone(name), place);
+    }
     let lease = check_lease(file.lease, file.town.id.as_deref(), base, outside)?;
     let ship = check_ship(file.ship, lease.as_ref(), base, outside)?;
     let fleet = catalog.roles.iter().find(|(_, role)| role.durable_in_fleet);

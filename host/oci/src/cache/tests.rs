@@ -25,7 +25,7 @@ fn keep(cache: &Cache, component: &[u8]) -> Result<Digest, Cause> {
     let manifest = manifest_of(component);
     let (digest, bytes) = (digest_of(&manifest), component.len() as u64);
     let making = begin(cache, component);
-    cache.keep(digest, making, &[manifest], bytes).map(|()| digest)
+    cache.keep(digest, making, &[manifest], None, bytes).map(|()| digest)
 }
 
 fn age(cache: &Cache, digest: Digest, seconds: u64) {
@@ -54,7 +54,7 @@ fn an_index_leads_to_a_component_by_its_manifest() {
     let inner = digest_of(&manifest);
     let index = format!(r#"{{"manifests":[{{"digest":"sha256:{inner}","size":1}}]}}"#).into_bytes();
     let digest = digest_of(&index);
-    cache.keep(digest, begin(&cache, b"wasm"), &[index, manifest], 4).unwrap();
+    cache.keep(digest, begin(&cache, b"wasm"), &[index, manifest], None, 4).unwrap();
     assert_eq!(cache.find(digest).unwrap().unwrap().digest, digest_of(b"wasm"));
     fs::write(cache.place(digest).join("1.json"), manifest_of(b"evil")).unwrap();
     assert!(cache.find(digest).unwrap().is_none());
