@@ -75,9 +75,10 @@ pub struct Page {
 }
 
 impl Bucket {
-    /// Nothing is called yet.
+    /// Nothing is called yet. Options that make no URL are a fault.
     pub fn new(s3: &S3, connector: Connector, limits: Limits) -> Result<Self, Fault> {
         let Limits { patience, retries, max_bytes } = limits;
+        s3.check().map_err(|error| Fault { cause: Cause::Protocol, message: error.to_string() })?;
         let backoff = BackoffConfig::default();
         let retry = RetryConfig { backoff, max_retries: retries, retry_timeout: patience };
         let exchanges = Exchanges::new(connector, patience, max_bytes);

@@ -16,7 +16,7 @@ mod bucket;
 mod directory;
 mod fault;
 
-pub use address::{Name, NameError, S3, S3Error};
+pub use address::{Name, NameError, OptionError, S3, S3Error};
 pub use bucket::{Bucket, Limits, Object, Page, Put};
 pub use directory::{Directory, DirectoryRules};
 pub use fault::{Cause, Fault};

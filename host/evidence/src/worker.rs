@@ -104,9 +104,7 @@ impl Evidence {
         let left = match is_fetched.recv_timeout(patience) {
             Ok(left) => left,
             Err(RecvTimeoutError::Timeout) => Err(too_late(patience)),
-            Err(RecvTimeoutError::Disconnected) => {
-                Err(Fault::new(Cause::Protocol, "the thread that fetches evidence ended"))
-            }
+            Err(RecvTimeoutError::Disconnected) => Err(thread_ended()),
         };
         Ok((Self { outbox, begins: Arc::new(Mutex::new(Some(begins))) }, left))
     }
@@ -121,8 +119,10 @@ impl Evidence {
         let begins = self.begins.lock().take();
         if let Some(begins) = begins {
             let (content, notice) = (Box::new(content), Box::new(notice));
-            // A thread that is gone has said so.
-            let _ = begins.send(Begun { run, content, notice });
+            // One that panicked before this run had a log has told nobody.
+            if let Err(Begun { notice, .. }) = begins.send(Begun { run, content, notice }) {
+                notice(Notice::Failed { doing: "fetch", fault: thread_ended() });
+            }
         }
     }
 
@@ -201,6 +201,10 @@ async fn work(
 /// Hands an answer over to a caller that still waits. It keeps none that nobody takes.
 fn handover() -> (SyncSender<Fetched>, Receiver<Fetched>) {
     sync_channel(0)
+}
+
+fn thread_ended() -> Fault {
+    Fault::new(Cause::Protocol, "the thread that fetches evidence ended: nothing is stored")
 }
 
 fn too_late(waited: Duration) -> Fault {

@@ -72,7 +72,7 @@ pub(super) fn check_evidence(
         Address::S3(s3) => {
             refuse("evidence", &of_http(&evidence), "is for a sink by HTTP")?;
             files.extend(token_files(&evidence));
-            of_s3(&evidence).set(s3).map_err(problem)?;
+            of_s3(&evidence).set(s3, problem)?;
         }
         Address::File(_) => {
             refuse("evidence", &of_s3(&evidence).given(), "is for a sink in S3")?;

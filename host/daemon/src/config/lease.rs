@@ -58,7 +58,7 @@ pub(super) fn check_lease(
     match &mut address {
         // A directory that is away may come back, and is waited for.
         Address::File(_) => {}
-        Address::S3(s3) => of_s3(&lease).set(s3).map_err(problem)?,
+        Address::S3(s3) => of_s3(&lease).set(s3, problem)?,
         Address::Etcd(etcd) => etcd.login = of_nats(&lease).user().map_err(problem)?,
         Address::Kubernetes(at) => {
             at.object(&town).map_err(|error| {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use bulkhead_bucket::S3;
+use bulkhead_bucket::{OptionError, S3};
 use bulkhead_types::Secret;
 use toml::Spanned;
 
@@ -32,8 +32,8 @@ impl S3Keys<'_> {
         ]
     }
 
-    /// Hands them to a bucket, or says what is missing.
-    pub fn set(&self, s3: &mut S3) -> Result<(), String> {
+    /// Hands them to a bucket, or says what is wrong or missing. `problem` is one with the bucket.
+    pub fn set(&self, s3: &mut S3, problem: impl Fn(String) -> Problem) -> Result<(), Problem> {
         s3.options = self.aws.to_vec();
         let text = |text: &Option<Spanned<String>>| {
             text.clone().map(|text| Secret::from(text.into_inner()))
@@ -49,11 +49,23 @@ impl S3Keys<'_> {
         ];
         s3.options.extend(given.into_iter().filter_map(|(name, value)| Some((name, value?))));
         let has = |name: &str| s3.options.iter().any(|(it, _)| *it == name);
-        if has("AWS_ACCESS_KEY_ID") == has("AWS_SECRET_ACCESS_KEY") {
-            return Ok(());
-        }
         let table = self.table;
-        Err(format!("needs both {table}.access_key_id and {table}.secret_access_key, or neither"))
+        if has("AWS_ACCESS_KEY_ID") != has("AWS_SECRET_ACCESS_KEY") {
+            return Err(problem(format!(
+                "needs both {table}.access_key_id and {table}.secret_access_key, or neither"
+            )));
+        }
+        s3.check().map_err(|OptionError { name, message }| {
+            let given = match name {
+                "AWS_ENDPOINT_URL_S3" => self.endpoint.as_ref().map(|it| ("endpoint", it.span())),
+                "AWS_REGION" => self.region.as_ref().map(|it| ("region", it.span())),
+                _ => None,
+            };
+            match given {
+                Some((key, span)) => Problem::at(span, format!("{table}.{key}"), message),
+                None => Problem::at(0..0, name.to_owned(), message),
+            }
+        })
     }
 }
 

@@ -79,7 +79,7 @@ pub(super) fn check_ship(
     }
     match &mut address {
         Address::File(_) => {}
-        Address::S3(s3) => keys.set(s3).map_err(problem)?,
+        Address::S3(s3) => keys.set(s3, problem)?,
         Address::Nats(nats) => of_nats.set(nats, base, problem)?,
     }
     let mut connector = outside.clone();
