@@ -170,6 +170,17 @@ fn one_that_cannot_take_the_state_over_brings_all_back() {
 }
 
 #[test]
+fn a_program_does_not_take_the_place_of_agents_that_take_messages() {
+    let town = Town::start();
+    town.host.client().start("a", "worker");
+    let ended = town.upgrade(&files::component("command"), &[]);
+    assert_eq!(ended.code, 4, "{ended:?}");
+    assert!(ended.stdout.contains("is a program"), "{ended:?}");
+    assert_eq!((town.incarnation("a"), town.host.client().ask("a", "hi").as_str()), (1, "hi"));
+    town.host.finish();
+}
+
+#[test]
 fn what_is_no_component_changes_nothing() {
     let town = Town::start();
     town.host.client().start("a", "worker");

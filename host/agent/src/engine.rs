@@ -101,6 +101,9 @@ pub trait Component: Send + Sync {
         }
     }
 
+    /// Whether it is a stock program, which runs from its start to its end and has no turns.
+    fn is_program(&self) -> bool;
+
     /// Memory that an instance has from the beginning, in bytes.
     fn initial_memory_bytes(&self) -> u64;
 

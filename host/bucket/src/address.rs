@@ -132,7 +132,8 @@ mod tests {
                 options.iter().map(|(name, value)| (*name, Secret::from((*value).to_owned())));
             S3 { options: options.collect(), ..S3::parse("bucket").unwrap() }.check()
         };
-        let bad = ["minio:9000", "127.0.0.1:1", "http://", "http:///x", "https://x y", "", "ftp://x"];
+        let bad =
+            ["minio:9000", "127.0.0.1:1", "http://", "http:///x", "https://x y", "", "ftp://x"];
         for name in ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_STS"] {
             for bad in bad {
                 assert_eq!(with(&[(name, bad)]).unwrap_err().name, name, "{bad}");

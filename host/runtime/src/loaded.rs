@@ -44,4 +44,11 @@ impl Source {
     }
 }
 
+impl Loaded {
+    /// Whether it is a stock program, which runs from its start to its end and has no turns.
+    pub fn is_program(&self) -> bool {
+        matches!(self.world, World::Command(_))
+    }
+}
+
 pub(crate) type Outcome = Result<Arc<Loaded>, LoadError>;

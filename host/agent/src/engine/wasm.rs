@@ -95,6 +95,10 @@ impl Component for WasmComponent {
         self.source.as_ref().map(|source| source.digest())
     }
 
+    fn is_program(&self) -> bool {
+        self.loaded.is_program()
+    }
+
     fn initial_memory_bytes(&self) -> u64 {
         self.loaded.initial_memory_bytes
     }

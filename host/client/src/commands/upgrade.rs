@@ -168,7 +168,7 @@ fn progress(view: &UpgradeView) -> String {
         UpgradePhase::Rolling => format!("{of_all} upgraded{waits}"),
         UpgradePhase::Proving => format!("{of_all} upgraded, {proven} proven{waits}"),
         UpgradePhase::Reverting => format!("going back, {upgraded} left{waits}"),
-        UpgradePhase::Done if *agents == 0 => format!("done, no agent had other code than {code}"),
+        UpgradePhase::Done if *agents == 0 => format!("done, no agent has other code than {code}"),
         UpgradePhase::Done => format!("done, {of_all} upgraded to {code}"),
         UpgradePhase::Failed => "failed; all agents have the code before".to_owned(),
         UpgradePhase::Aborted => "taken back; all agents have the code before".to_owned(),
@@ -212,7 +212,7 @@ mod tests {
         let done = view(UpgradePhase::Done);
         assert_eq!(progress(&done), "polecat: done, 2 of 3 agents upgraded to abababababab");
         let nobody = UpgradeView { agents: 0, upgraded: 0, ..view(UpgradePhase::Done) };
-        assert_eq!(progress(&nobody), "polecat: done, no agent had other code than abababababab");
+        assert_eq!(progress(&nobody), "polecat: done, no agent has other code than abababababab");
         let failed = UpgradeView { problem: Some("no\nplan".into()), ..view(UpgradePhase::Failed) };
         assert!(
             progress(&failed).starts_with("polecat: failed; all agents have the code before: no")

@@ -190,6 +190,7 @@ impl Rollout {
             if self.looks_done(sweep, left.len()) {
                 break;
             }
+            fits(&*component, &left)?;
             for agent in left {
                 self.move_one(inner, agent, &component).await?;
                 // Those before may have failed meanwhile.
@@ -481,6 +482,21 @@ impl Rollout {
             upgraded,
             problem,
         });
+    }
+}
+
+/// A program in the place of an agent would run to its end, and nobody would have the agent's messages.
+fn fits(component: &dyn Component, left: &[AgentHandle]) -> Result<(), Stop> {
+    let has_turns =
+        |agent: &&AgentHandle| agent.made_from().is_some_and(|component| !component.is_program());
+    match left.iter().find(has_turns).filter(|_| component.is_program()) {
+        None => Ok(()),
+        Some(agent) => {
+            let id = &agent.spec().id;
+            Err(Stop::Failed(format!(
+                "the new code is a program, which runs to its end, and agent {id} takes messages"
+            )))
+        }
     }
 }
 

@@ -244,6 +244,10 @@ impl Component for FakeComponent {
         None
     }
 
+    fn is_program(&self) -> bool {
+        false
+    }
+
     fn initial_memory_bytes(&self) -> u64 {
         64 * 1024
     }
