@@ -8,6 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bulkhead_evidence::Left;
 use bulkhead_lease::{Holder, RegisterError};
 use bulkhead_net::{
     Addresses, BaseUrl, Boxed, ConnectError, Connector, Destination, Judged, Step, System,
@@ -118,13 +119,24 @@ async fn shipped(settings: &bulkhead_ship::Settings) -> Finding {
 async fn sunk(EvidenceSettings { settings, .. }: &EvidenceSettings) -> Finding {
     let what = format!("evidence of {}", settings.name.as_str());
     match timeout(PATIENCE, bulkhead_evidence::look(settings)).await {
-        Ok(Ok(0)) => Finding::Fine(format!("{what}: ok, of no run yet")),
-        Ok(Ok(runs)) => Finding::Fine(format!("{what}: ok, last of run {runs}")),
+        Ok(Ok(left)) => at_sink(&what, &left),
         Ok(Err(fault)) if fault.cause == bulkhead_evidence::Cause::Refused => {
             Finding::Wrong(format!("{what}: {fault}"))
         }
         Ok(Err(fault)) => Finding::Warning(format!("{what}: {fault}")),
         Err(_) => Finding::Warning(format!("{what}: no answer after {} s", PATIENCE.as_secs())),
+    }
+}
+
+/// What the sink has. One of which nothing can be read answers, and is no sink.
+fn at_sink(what: &str, left: &Left) -> Finding {
+    match (&left.damaged[..], left.epoch) {
+        ([], 0) => Finding::Fine(format!("{what}: ok, of no run yet")),
+        ([], run) => Finding::Fine(format!("{what}: ok, last of run {run}")),
+        (damaged, 0) => Finding::Wrong(format!("{what}: {}", damaged.join("; "))),
+        (damaged, run) => {
+            Finding::Warning(format!("{what}: last of run {run}; {}", damaged.join("; ")))
+        }
     }
 }
 
@@ -175,5 +187,23 @@ impl Seen {
         let found = self.last.lock();
         let found: Vec<_> = found.iter().map(|address| address.ip().to_string()).collect();
         if found.is_empty() { String::new() } else { format!(", at {}", found.join(" or ")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sink_of_which_nothing_can_be_read_is_none() {
+        let left = |damaged: &[&str], epoch| {
+            let damaged = damaged.iter().map(|it| (*it).to_owned()).collect();
+            at_sink("evidence of a", &Left { damaged, epoch, ..Left::default() })
+        };
+        assert!(matches!(left(&[], 0), Finding::Fine(_)));
+        assert!(matches!(left(&[], 3), Finding::Fine(_)));
+        assert!(matches!(left(&["run-1.json is torn"], 3), Finding::Warning(_)));
+        let wrong = Finding::Wrong("evidence of a: run-0.json is torn; run-1.json is torn".into());
+        assert_eq!(left(&["run-0.json is torn", "run-1.json is torn"], 0), wrong);
     }
 }

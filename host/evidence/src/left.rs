@@ -147,7 +147,8 @@ fn merged(records: impl Iterator<Item = Arc<CrashRecord>>) -> Vec<Arc<CrashRecor
     records
 }
 
-/// Asks the sink for what a boot asks it, and changes nothing. The number of the newest run there; 0 without any.
-pub async fn look(settings: &Settings) -> Result<u64, Fault> {
-    Ok(Left::fetch(&Sink::new(settings)?, &settings.name).await?.epoch)
+/// Asks the sink for what a boot asks it, and changes nothing. What is there of which run: [`Left::epoch`] and
+/// [`Left::damaged`].
+pub async fn look(settings: &Settings) -> Result<Left, Fault> {
+    Left::fetch(&Sink::new(settings)?, &settings.name).await
 }
