@@ -106,6 +106,8 @@ pub struct Etcd {
 }
 
 const MAX_SERVERS: usize = 16;
+/// Of a server that names none, as etcd's own client has it.
+const ETCD_PORT: u16 = 2379;
 const DEFAULT_PREFIX: &str = "bulkhead/lease";
 const DEFAULT_OBJECT_PREFIX: &str = "bulkhead";
 /// Longest label of a name, and longest name, of Kubernetes.
@@ -212,7 +214,12 @@ impl Etcd {
             if has_end {
                 return Err(AddressError::Etcd);
             }
-            Ok(BaseUrl::parse(&format!("{scheme}://{server}"))?)
+            let mut url = BaseUrl::parse(&format!("{scheme}://{server}"))?;
+            let authority = server.rsplit_once(']').map_or(server, |(_, after)| after);
+            if !authority.contains(':') {
+                url.destination.port = ETCD_PORT;
+            }
+            Ok(url)
         });
         let servers = servers.collect::<Result<Vec<_>, AddressError>>()?;
         if servers.len() > MAX_SERVERS {
@@ -257,12 +264,13 @@ mod tests {
             "s3://bucket/a",
             "etcd://a:2379,[::1]:2379/towns",
             "etcds://etcd.example:443/a/b",
+            "etcd://[::1]:2379/a",
             "kubernetes://towns/of-us",
             "nats://a:4222,[::1]:4222/towns",
         ] {
             assert_eq!(Address::parse(text).unwrap().to_string(), text);
         }
-        let short = Address::parse("etcd://a:2379").unwrap();
+        let short = Address::parse("etcd://a").unwrap();
         assert_eq!(short.to_string(), "etcd://a:2379/bulkhead/lease");
     }
 

@@ -7,9 +7,9 @@ pub const LEASE: &[Key] = &[
         "register",
         "none: this host is the only copy of its town",
         "where it is written which copy of the town runs, see [operating.md](operating.md#lease): \
-         `file:///directory` (a directory that all copies share, on a filesystem with working locks; it must exist), \
+         `file:///directory` (a directory that all copies share, on a filesystem with working locks; one that is not there is waited for), \
          `s3://bucket/prefix` (S3, or what speaks it and honours conditional writes), \
-         `etcd://host:2379,host:2379/prefix` (`etcds://` with TLS), `kubernetes://namespace/prefix` (Lease objects, by the service \
+         `etcd://host:2379,host:2379/prefix` (`etcds://` with TLS; 2379 where no port is named), `kubernetes://namespace/prefix` (Lease objects, by the service \
          account of the pod; the prefix of their names is `bulkhead` by default), `nats://host:4222,host:4222/bucket` (`tls://` with \
          TLS; a key-value bucket of JetStream, which must exist). The variable discards the file's keys, which belong to \
          another register",
