@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::HeaderValue;
@@ -36,6 +37,16 @@ pub enum ProxyError {
     Scheme {
         /// Which variable.
         variable: String,
+    },
+    /// No name, address or network that needs none.
+    #[error(
+        "{variable}: entry {entry} is no name, address or network; write a.example, 10.0.0.1 or 10.0.0.0/8"
+    )]
+    Excepted {
+        /// Which variable.
+        variable: String,
+        /// Which entry of its list, from 1.
+        entry: usize,
     },
     /// No address of a proxy.
     #[error("{variable} is no address of a proxy: {problem}; write http://host:port")]
@@ -71,7 +82,11 @@ impl Proxies {
             builder = set(builder, proxy);
             has_any = true;
         }
-        let matcher = builder.no(value(first("NO_PROXY")?)).build();
+        let excepted = first("NO_PROXY")?;
+        if let Some((variable, list)) = excepted.as_ref().filter(|_| has_any) {
+            check_excepted(variable, list)?;
+        }
+        let matcher = builder.no(value(excepted)).build();
         Ok(Self(has_any.then(|| Arc::new(matcher))))
     }
 
@@ -108,6 +123,30 @@ fn check(variable: &str, proxy: &str) -> Result<(), ProxyError> {
         Err(UrlError::Scheme) => Err(scheme()),
         Err(error) => Err(bad(error.to_string())),
     }
+}
+
+/// Whether each entry can be somebody's: the matcher takes what is no address and no network for a name.
+fn check_excepted(variable: &str, list: &str) -> Result<(), ProxyError> {
+    let mut entries = list.split(',').map(str::trim);
+    let bad = entries.position(|entry| entry.contains('/') && !is_network(entry));
+    match bad {
+        None => Ok(()),
+        Some(index) => {
+            Err(ProxyError::Excepted { variable: variable.to_owned(), entry: index + 1 })
+        }
+    }
+}
+
+/// `10.0.0.0/8`, `fd00::/8`.
+fn is_network(text: &str) -> bool {
+    let Some((address, bits)) = text.split_once('/') else { return false };
+    let most = match address.parse::<IpAddr>() {
+        Ok(IpAddr::V4(_)) => 32,
+        Ok(IpAddr::V6(_)) => 128,
+        Err(_) => return false,
+    };
+    bits.bytes().all(|byte| byte.is_ascii_digit())
+        && bits.parse().is_ok_and(|bits: u8| bits <= most)
 }
 
 impl fmt::Debug for Proxies {
