@@ -89,10 +89,22 @@ pub enum RuntimeError {
     },
 }
 
+/// What was being done. No disk says that it should be tried again: a limit of processes does, to who wants a thread.
+fn failed(what: &'static str, error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => {
+            "start a thread; a limit of processes is reached (the container's pids, RLIMIT_NPROC)"
+        }
+        _ => what,
+    }
+}
+
 impl Runtime {
     /// Builds the engine and starts the lanes and the ticker.
     pub fn new(config: &RuntimeConfig, sink: SharedSink) -> Result<Self, RuntimeError> {
-        let io = |what| move |source| RuntimeError::Io { what, source };
+        let io = |what| {
+            move |source: io::Error| RuntimeError::Io { what: failed(what, &source), source }
+        };
         let Built { engine, capacity, room, code, guest_files } = engine::build(config)?;
         let linker = link(&engine);
         let pool = Pool::of(&engine, &capacity);
