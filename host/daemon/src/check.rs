@@ -15,6 +15,7 @@ use bulkhead_source::{Source, SourceCode};
 use bulkhead_types::Event;
 use bulkhead_types::error::chain;
 use parking_lot::Mutex;
+use tokio::time::timeout;
 
 use crate::cli::{CheckArgs, CompileArgs};
 use crate::components::{Components, Missing};
@@ -25,6 +26,9 @@ use crate::model_calls;
 use crate::places;
 use crate::reach::{self, Finding};
 use crate::state_dir::foreign;
+
+/// How long a registry may take before a person is told what is waited for.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// Checks the configuration and every component, and with `--models` that each model endpoint answers.
 pub fn check(args: &CheckArgs) -> Result<Exit, Failure> {
@@ -54,7 +58,7 @@ pub fn check(args: &CheckArgs) -> Result<Exit, Failure> {
         true => (Cache::Welcome, fetch_all(&settings)?),
         false => (Cache::None, 0),
     };
-    let wrong = wrong + found.len() + missing;
+    let wrong = wrong + found.len() + missing + look_at_logins(&settings)?;
     let exit = load_all(&settings, cache)?;
     match wrong {
         0 => Ok(exit),
@@ -114,7 +118,17 @@ fn fetch_all(settings: &Settings) -> Result<usize, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::cannot_run("cannot ask registries", &error))?;
-    let missing = runtime.block_on(components.fetch(Duration::MAX));
+    let missing = runtime.block_on(async {
+        let fetched = components.fetch(Duration::MAX);
+        tokio::pin!(fetched);
+        match timeout(QUIET, &mut fetched).await {
+            Ok(missing) => Ok::<_, Failure>(missing),
+            Err(_) => {
+                say("components are being fetched; a registry that does not answer is tried for two minutes")?;
+                Ok(fetched.await)
+            }
+        }
+    })?;
     for line in components.there() {
         say(&line)?;
     }
@@ -126,7 +140,21 @@ fn fetch_all(settings: &Settings) -> Result<usize, Failure> {
     Ok(missing.len())
 }
 
-/// The same for a command that is of no use without them.
+/// Reads files of credentials, which a host reads when a registry wants some. Returns how many are none.
+fn look_at_logins(settings: &Settings) -> Result<usize, Failure> {
+    let registries = &settings.components.registries;
+    let listed = registries.registries.iter().map(|(name, access)| (&**name, access));
+    let mut wrong = 0;
+    for (name, access) in listed.chain([("*", &registries.others)]) {
+        if let Err(error) = access.login.check() {
+            wrong += 1;
+            say(&format!("registries.{name}.credentials_file: {error}"))?;
+        }
+    }
+    Ok(wrong)
+}
+
+/// Fetches them for a command that is of no use without them.
 fn fetch_needed(settings: &Settings) -> Result<(), Failure> {
     match fetch_all(settings)? {
         0 => Ok(()),

@@ -70,6 +70,17 @@ struct Auth {
 }
 
 impl Login {
+    /// Whether a registry could be shown something: of a file, whether it is one of credentials. The error is a fragment
+    /// that quotes nothing of them.
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            Self::File(path) => {
+                read(path).map(drop).map_err(|reason| format!("{}: {reason}", path.display()))
+            }
+            Self::Anonymous | Self::User { .. } => Ok(()),
+        }
+    }
+
     /// What to present for a repository. The error is a fragment that quotes nothing of the credentials.
     pub(crate) fn presented(&self, reference: &Reference) -> Result<Presented, String> {
         match self {
@@ -114,6 +125,10 @@ fn sensitive(mut value: HeaderValue) -> HeaderValue {
 }
 
 fn in_file(path: &Path, reference: &Reference) -> Result<Presented, String> {
+    read(path)?.of(reference)
+}
+
+fn read(path: &Path) -> Result<Config, String> {
     let mut text = Vec::new();
     let file = File::open(path).map_err(|error| error.to_string())?;
     let read = file.take(MAX_BYTES + 1).read_to_end(&mut text);
@@ -122,10 +137,9 @@ fn in_file(path: &Path, reference: &Reference) -> Result<Presented, String> {
         return Err(format!("it is larger than {MAX_BYTES} bytes"));
     }
     // The parser's own text may quote a password.
-    let config: Config = serde_json::from_slice(&text).map_err(|error| {
+    serde_json::from_slice(&text).map_err(|error| {
         format!("it is no config.json of Docker (line {}, column {})", error.line(), error.column())
-    })?;
-    config.of(reference)
+    })
 }
 
 impl Config {
