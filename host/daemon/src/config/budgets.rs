@@ -63,14 +63,13 @@ fn check_prices(name: &str, model: &file::Model) -> Result<PriceList, Problem> {
     let of_all = [("price_input", input), ("price_cached", cached), ("price_output", output)];
     let mut list = prices(&table, of_all)?.map(PriceList::from).unwrap_or_default();
     for (pattern, given) in &model.prices {
-        let table = format!("{table}.prices.{:?}", pattern.get_ref());
-        let problem =
-            |message: &str| Problem::at(pattern.span(), table.clone(), message.to_owned());
+        let table = format!("{table}.prices.{pattern:?}");
+        let problem = |message: &str| Problem::at(0..0, table.clone(), message.to_owned());
         let of_some =
             [("input", &given.input), ("cached", &given.cached), ("output", &given.output)];
         let prices = prices(&table, of_some)?;
         let prices = prices.ok_or_else(|| problem("has none of input, cached and output"))?;
-        match Pattern::parse(pattern.get_ref()) {
+        match Pattern::parse(pattern) {
             Ok(Pattern::Name(name)) => list.set(&name, prices),
             Ok(Pattern::Prefix(prefix)) => list.set_prefix(&prefix, prices),
             Err(PatternError::Empty) => return Err(problem("an empty text names no model")),

@@ -135,9 +135,13 @@ fn of_s3(evidence: &file::Evidence) -> S3Keys<'_> {
 }
 
 fn without_a_sink(evidence: &file::Evidence) -> Result<(), Problem> {
-    let others: [Given; 2] = [
+    let given = |is_given: bool| is_given.then_some(0..0);
+    let others: [Given; 5] = [
         ("name", evidence.name.as_ref().map(Spanned::span)),
         ("ca_file", evidence.ca_file.as_ref().map(Spanned::span)),
+        ("heartbeat_ms", given(evidence.heartbeat_ms.is_some())),
+        ("fetch_ms", given(evidence.fetch_ms.is_some())),
+        ("call_ms", given(evidence.call_ms.is_some())),
     ];
     let why = "is set without a sink; set evidence.sink (BULKHEAD_EVIDENCE_SINK)";
     refuse("evidence", &others, why)?;

@@ -8,6 +8,7 @@ use bulkhead_client::line_of;
 use bulkhead_net::Trust;
 use bulkhead_types::error::chain;
 use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 use super::keys::SECTIONS;
 
@@ -32,14 +33,19 @@ impl Problem {
     /// may be a secret, or the rest of one that was broken over two lines.
     pub fn show(&self, file: &str, text: &str) -> String {
         let Self { key, message, span } = self;
+        let mut at = span.start;
         if span.is_empty() && !key.is_empty() {
             // Variables of the environment have no dot in their names.
-            return match key.contains('.') {
-                true => format!("the configuration {file} is wrong, {key}: {message}"),
-                false => format!("{key}: {message}"),
+            let variable = if key.contains('.') { variable_of(key) } else { Some(&**key) };
+            if let Some(variable) = variable {
+                return format!("{variable}: {message}");
+            }
+            let Some(place) = place_of(key, text) else {
+                return format!("the configuration {file} is wrong, {key}: {message}");
             };
+            at = place;
         }
-        let line = line_of(text, span.start);
+        let line = line_of(text, at);
         let source = text.lines().nth(line - 1).unwrap_or_default();
         let known = |key: &&str| SECTIONS.iter().any(|it| it.keys.iter().any(|it| it.name == *key));
         let shown = source.split_once('=').map(|(key, _)| key.trim()).filter(known);
@@ -49,6 +55,40 @@ impl Problem {
             ("", Some(key)) | (key, _) => format!("{place}, {key}: {message}"),
         }
     }
+}
+
+/// The variable that a value came from that has no place in the file.
+fn variable_of(key: &str) -> Option<&'static str> {
+    let (table, name) = key.rsplit_once('.')?;
+    let keys = SECTIONS.iter().filter(|it| it.of_variables == table).flat_map(|it| it.keys);
+    keys.filter(|it| it.name == name).find_map(|it| it.variable.as_ref()).map(|it| it.name)
+}
+
+/// Where a key stands in the file, or else the table that lacks it.
+fn place_of(key: &str, text: &str) -> Option<usize> {
+    let document = DeTable::parse(text).ok()?;
+    let (mut table, mut rest, mut place) = (document.get_ref(), key, None);
+    while let Some((name, value, after)) =
+        table.iter().find_map(|(name, value)| Some((name, value, after(name.get_ref(), rest)?)))
+    {
+        place = Some(name.span().start);
+        match value.get_ref() {
+            DeValue::Table(inner) => (table, rest) = (inner, after),
+            _ => break,
+        }
+    }
+    place
+}
+
+/// What follows a name in a key, if the key begins with it.
+fn after<'a>(name: &str, key: &'a str) -> Option<&'a str> {
+    [name, &format!("{name:?}")].into_iter().find_map(|name| {
+        let rest = key.strip_prefix(name)?;
+        match rest.strip_prefix('.') {
+            Some(rest) => Some(rest),
+            None => (rest.is_empty() || rest.starts_with('[')).then_some(rest),
+        }
+    })
 }
 
 /// The number, unless it is out of its bounds.

@@ -42,8 +42,13 @@ pub(super) fn check_rigs(
         };
         let (url, span) = (rig.url.get_ref().clone(), rig.url.span());
         let default_branch = rig.default_branch.unwrap_or_else(|| "main".to_owned());
-        check_rig(&name, &url, &default_branch)
-            .map_err(|error| problem("url", span, error.to_string()))?;
+        check_rig(&name, &url, &default_branch).map_err(|error| match error {
+            // The name of the rig is in the key of everything about it.
+            bulkhead_workspace::Error::Invalid { what: "branch", .. } => {
+                problem("default_branch", 0..0, error.to_string())
+            }
+            error => problem("url", span, error.to_string()),
+        })?;
         let token = match (rig.token, rig.token_file) {
             (Some(token), Some(_)) => {
                 let message = "token and token_file are both set; remove one".to_owned();

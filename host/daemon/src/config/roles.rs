@@ -40,6 +40,10 @@ pub(super) fn check_role(
         }
         None => 100,
     };
+    if role.git && !role.workspace {
+        let message = "a repository is a workspace, and this role has workspace = false".to_owned();
+        return Err(Problem::at(0..0, format!("roles.{name}.git"), message));
+    }
     if role.git_save && !role.git {
         let message = "is of no use without `git = true`".to_owned();
         return Err(Problem::at(0..0, format!("roles.{name}.git_save"), message));

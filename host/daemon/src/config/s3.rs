@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::problem::Problem;
 
-/// A key of a table, and where it stands if it is given.
+/// A key of a table, and where it stands if it is given. An empty range is looked up when it is shown.
 pub(super) type Given = (&'static str, Option<Range<usize>>);
 
 /// What one table says of its bucket.

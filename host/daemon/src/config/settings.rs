@@ -214,7 +214,7 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
         runtime.vouched.demand(Arc::clone(name), place);
     }
     let lease = check_lease(file.lease, file.town.id.as_deref(), base, outside)?;
-    let ship = check_ship(file.ship, lease.as_ref(), base, outside)?;
+    let ship = check_ship(file.ship, lease.as_ref(), &state_dir, base, outside)?;
     let fleet = catalog.roles.iter().find(|(_, role)| role.durable_in_fleet);
     if let (Some((name, _)), None) = (fleet, &ship) {
         let message = "is \"fleet\", and nothing is shipped; set ship.to".to_owned();

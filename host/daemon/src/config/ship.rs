@@ -32,6 +32,7 @@ const WORKSPACE_BYTES: u64 = 64 * 1024 * 1024;
 pub(super) fn check_ship(
     ship: file::Ship,
     lease: Option<&LeaseSettings>,
+    state_dir: &Path,
     base: &Path,
     outside: &Connector,
 ) -> Result<Option<Settings>, Problem> {
@@ -53,8 +54,17 @@ pub(super) fn check_ship(
     let [users, others] = [of_nats.given_of_users(), of_nats.given()];
     let Some(to) = &ship.to else {
         let why = "is set without a place; set ship.to (BULKHEAD_SHIP_TO)";
-        let ca_file: Given = ("ca_file", ship.ca_file.as_ref().map(Spanned::span));
-        refuse("ship", &[ca_file], why)?;
+        let given = |is_given: bool| is_given.then_some(0..0);
+        let of_any: [Given; 7] = [
+            ("ca_file", ship.ca_file.as_ref().map(Spanned::span)),
+            ("restore_ms", given(ship.restore_ms.is_some())),
+            ("interval_ms", given(ship.interval_ms.is_some())),
+            ("call_ms", given(ship.call_ms.is_some())),
+            ("wait_ms", given(ship.wait_ms.is_some())),
+            ("workspaces", given(ship.workspaces.is_some())),
+            ("workspace_mb", given(ship.workspace_mb.is_some())),
+        ];
+        refuse("ship", &of_any, why)?;
         refuse("ship", &users, why)?;
         refuse("ship", &others, why)?;
         return refuse("ship", &keys.given(), why).map(|()| None);
@@ -78,6 +88,9 @@ pub(super) fn check_ship(
         refuse("ship", &others, "is for a place in NATS")?;
     }
     match &mut address {
+        Address::File(dir) if dir.starts_with(state_dir) => {
+            return Err(problem("is in the state directory, and would be lost with it".into()));
+        }
         Address::File(_) => {}
         Address::S3(s3) => keys.set(s3, problem)?,
         Address::Nats(nats) => of_nats.set(nats, base, problem)?,

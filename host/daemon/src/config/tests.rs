@@ -13,6 +13,7 @@ mod http_secrets;
 mod lease;
 mod models;
 mod pages;
+mod places;
 mod ship;
 
 const BASE: &str = r#"

@@ -41,7 +41,7 @@ pub(super) fn check_tools(tools: file::Tools) -> Result<ToolSettings, Problem> {
     if let Some(name) = tools.env.keys().find(|name| name.is_empty() || name.contains(['=', '\0']))
     {
         let message = format!("{name:?} is no name of a variable");
-        return Err(Problem { key: "tools.env".into(), message, span: 0..0 });
+        return Err(Problem::at(0..0, format!("tools.env.{name}"), message));
     }
     let read = absolute("read", tools.read)?;
     Ok(ToolSettings { path, read, env: tools.env, require: tools.require })

@@ -75,7 +75,7 @@ pub struct Model {
     pub price_cached: Option<Spanned<f64>>,
     pub price_output: Option<Spanned<f64>>,
     #[serde(default)]
-    pub prices: BTreeMap<Spanned<String>, ModelPrices>,
+    pub prices: BTreeMap<String, ModelPrices>,
 }
 
 /// `[models.NAME.prices."MODEL"]`: what the tokens of some of an endpoint's models cost.

@@ -74,7 +74,7 @@ pub const LIMITS: &[Key] = &[
         "shutdown_ms",
         "20000",
         "the final part of `drain_ms`, in which agents are asked to stop, each with its role's grace period. Afterwards \
-         they are killed",
+         they are killed. Of a larger one as much as `drain_ms` counts",
     ),
     key(
         "drain_ms",
