@@ -18,8 +18,8 @@ pub enum Fields<'a> {
     /// The line is no JSON, because it ends early or something is in the middle of it: what is there is looked
     /// for by name.
     Cut(&'a str),
-    /// The line begins with an object and goes on behind it with a field: it is the end of another line, and the object
-    /// is a value in that, which anybody may have chosen.
+    /// The line begins with an object and goes on behind it within another one or within a list: it is the end of another
+    /// line, and the object is a value in that, which anybody may have chosen.
     Tail,
 }
 
@@ -76,8 +76,19 @@ impl<'a> Fields<'a> {
     pub fn inner(&self, name: &str) -> Option<Inner<'a>> {
         match self {
             Self::Whole(fields) => Inner::read(find(fields, name)?.get()),
-            Self::Cut(text) => scavenge(text, name).map(Inner::Text),
-            Self::Tail => None,
+            // What is cut at its beginning as well may be a value of an object that guests chose.
+            Self::Cut(_) | Self::Tail => None,
+        }
+    }
+
+    /// Whether there is a field of this name.
+    pub fn has(&self, name: &str) -> bool {
+        match self {
+            Self::Whole(fields) => find(fields, name).is_some(),
+            Self::Cut(text) => {
+                memmem::find(text.as_bytes(), format!("\"{name}\":").as_bytes()).is_some()
+            }
+            Self::Tail => false,
         }
     }
 
@@ -124,7 +135,7 @@ impl<'a> Inner<'a> {
 fn is_tail(text: &str) -> bool {
     let mut objects = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
     let is_whole = matches!(objects.next(), Some(Ok(_)));
-    is_whole && text[objects.byte_offset()..].starts_with(",\"")
+    is_whole && text[objects.byte_offset()..].trim_ascii_start().starts_with([',', ']', '}'])
 }
 
 fn find<'a>(fields: &[(Cow<'a, str>, &'a RawValue)], name: &str) -> Option<&'a RawValue> {

@@ -127,7 +127,8 @@ impl<'a> Kept<'a> {
         // Where the text of another line ends with a brace, no name follows that.
         let rest = self.data.strip_prefix("{\"").filter(|_| self.is_the_hosts)?;
         let fields = rest.starts_with(|first: char| first.is_ascii_alphabetic());
-        let fields = fields.then(|| Fields::read(self.data))?;
+        // As an item of a list that has one on each line.
+        let fields = fields.then(|| Fields::read(self.data.trim_end().trim_end_matches(',')))?;
         (!matches!(fields, Fields::Tail)).then_some(fields)
     }
 }

@@ -12,16 +12,17 @@ use serde_json::value::RawValue;
 use super::bounds::{LINE_PART, NAME_BYTES};
 use super::fields::{Fields, Inner};
 use super::kept::Kept;
+use super::prefix::{BYTE_ORDER_MARK, PREFIX_BYTES, Place, brace, is_of_a_page};
 use super::stamp::{self, Stamp};
 use super::tables::tables;
 use super::{join, kept, pretty, quick};
 use crate::rules::{Sign, SignSpec, Source};
 
-/// How many levels below a line a record is searched for. `logs[].message[]` are two.
-const MAX_DEPTH: u32 = 3;
+/// How many levels below a line a record is searched for. `data.result[].values[][]` are four.
+const MAX_DEPTH: u32 = 6;
 
 /// Where pipelines put a line, a record, or several of them.
-const INNER: [&str; 10] = [
+const INNER: [&str; 20] = [
     "message",
     "log",
     "msg",
@@ -32,6 +33,16 @@ const INNER: [&str; 10] = [
     "MESSAGE",
     "data",
     "logs",
+    "logEvents",
+    "values",
+    "result",
+    "hits",
+    "source",
+    "_source",
+    "_raw",
+    "attributes",
+    "Log_s",
+    "LogMessage",
 ];
 
 /// Where pipelines and records put their time.
@@ -40,9 +51,6 @@ const TIMES: [&str; 7] =
 
 /// What a text of a line may come to in a report, in bytes.
 const DETAIL_BYTES: usize = 160;
-
-/// How far a brace may be from the beginning of a line that a pipeline put something before.
-const PREFIX_BYTES: usize = 96;
 
 /// A sample of memory, in MB.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -96,8 +104,10 @@ pub enum Line {
 /// What came of looking into something.
 #[derive(Clone, Copy)]
 struct Seen {
-    /// It was a record of a container, or showed a sign.
+    /// Nothing else is looked for: it was something of a container's, or showed a sign.
     spoke: bool,
+    /// It was a record of a container, or showed a sign.
+    is_read: bool,
     /// It was there to its end.
     whole: bool,
 }
@@ -111,13 +121,53 @@ pub enum Form {
     Binary,
 }
 
-/// Reads a line without its end, and gives each thing that it shows.
-pub fn read(line: &[u8], each: &mut dyn FnMut(Line)) -> Form {
+/// Where a line shows what it has.
+pub fn place(line: &[u8]) -> Place {
+    let line = bare(line);
+    let content = join::cri(line).map_or(line, |piece| piece.text);
+    if is_for_people(content) {
+        Place::Text
+    } else if str::from_utf8(content).ok().and_then(kept::line).is_some() {
+        Place::Kept
+    } else if string(content).is_some() {
+        Place::Quoted
+    } else {
+        match brace(content) {
+            Some(0) => Place::Start,
+            Some(_) => Place::Behind,
+            None => Place::Text,
+        }
+    }
+}
+
+/// Without its end, and without what a file begins with.
+fn bare(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
+    line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line)
+}
+
+/// Whether a line is one that the host prints for people: what guests say in it counts for nothing.
+fn is_for_people(line: &[u8]) -> bool {
+    pretty::is_ours(line) || is_of_a_page(line)
+}
+
+/// What a line says that is all of it a text of JSON, when that may be a record.
+fn string(line: &[u8]) -> Option<String> {
+    let quoted = line.strip_prefix(b"\"{\\\"").map(|_| line.trim_ascii_end())?;
+    serde_json::from_slice(quoted).ok()
+}
+
+/// Reads a line without its end, and gives each thing that it shows. Also says whether one of them is a record or a
+/// sign.
+pub fn read(line: &[u8], each: &mut dyn FnMut(Line)) -> (Form, bool) {
+    let line = bare(line);
     let content = join::cri(line).map_or(line, |piece| piece.text);
     if let Some(alive) = quick::alive(content) {
         each(Line::Alive(alive));
-        return Form::Json;
+        return (Form::Json, true);
+    }
+    if is_for_people(content) {
+        return (Form::Text, false);
     }
     let mut hash = None;
     let mut each = |mut shown: Line| {
@@ -130,39 +180,28 @@ pub fn read(line: &[u8], each: &mut dyn FnMut(Line)) -> Form {
         each(shown);
     };
     let head = line.len() - content.len();
-    let is_pretty = pretty::is_ours(content);
-    if let Some(kept) = str::from_utf8(content).ok().filter(|_| !is_pretty).and_then(kept::line) {
+    if let Some(kept) = str::from_utf8(content).ok().and_then(kept::line) {
         each(event(&kept, &Stamp::default()));
-        return Form::Text;
+        return (Form::Text, true);
     }
-    let brace = if is_pretty { None } else { brace(content) };
-    let Some(at) = brace else {
+    if let Some(text) = string(content) {
+        let seen = text_in(&text, &Stamp::default(), 1, &mut each);
+        return (Form::Json, seen.is_read);
+    }
+    let Some(at) = brace(content) else {
         if is_binary(content) {
-            return Form::Binary;
+            return (Form::Binary, false);
         }
         let stamp = Stamp { ts: prefix_time(line), ..Stamp::default() };
-        plain(content, stamp).into_iter().for_each(each);
-        return Form::Text;
+        let shown = plain(content, stamp);
+        let spoke = matches!(shown, Some(Line::Found(_)));
+        shown.into_iter().for_each(each);
+        return (Form::Text, spoke);
     };
-    let Ok(text) = utf8(&content[at..]) else { return Form::Binary };
+    let Ok(text) = utf8(&content[at..]) else { return (Form::Binary, false) };
     let outer = Stamp { ts: prefix_time(&line[..head + at]), ..Stamp::default() };
     let seen = object(&text, &outer, 0, &mut each);
-    if seen.whole { Form::Json } else { Form::Cut }
-}
-
-/// Where the object begins that a line holds, when it holds one. An array or an object inside of a text is none, nor is
-/// the value of a field: that line is the end of another one.
-fn brace(line: &[u8]) -> Option<usize> {
-    let brace = memchr::memchr(b'{', &line[..line.len().min(PREFIX_BYTES)])?;
-    let is_value = || {
-        let key = line[..brace].trim_ascii_end().strip_suffix(b":");
-        key.is_some_and(|key| key.trim_ascii_end().ends_with(b"\""))
-    };
-    // A text that ends with a brace is followed by no name.
-    let is_name = |first: &u8| first.is_ascii_alphanumeric() || b"_@$".contains(first);
-    let begins =
-        line[brace..].strip_prefix(b"{\"").is_some_and(|name| name.first().is_none_or(is_name));
-    (begins && !is_value()).then_some(brace)
+    (if seen.whole { Form::Json } else { Form::Cut }, seen.is_read)
 }
 
 fn short(text: &str, bytes: usize) -> Box<str> {
@@ -210,35 +249,51 @@ fn object(text: &str, outer: &Stamp, depth: u32, each: &mut dyn FnMut(Line)) -> 
     let text = text.trim_end().trim_end_matches(',');
     let fields = Fields::read(text);
     if matches!(fields, Fields::Tail) {
-        return Seen { spoke: true, whole: false };
+        return Seen { spoke: true, is_read: false, whole: false };
     }
     if let Some(kept) = kept::frame(&fields) {
         each(event(&kept, outer));
-        return Seen { spoke: true, whole: true };
+        return Seen { spoke: true, is_read: true, whole: true };
     }
     let (stamp, whole) = (stamp_of(&fields, outer), fields.is_whole());
     if let Some(name) = record_name(&fields) {
         each(record(&fields, stamp, name.as_bytes()));
-        return Seen { spoke: true, whole };
+        return Seen { spoke: true, is_read: true, whole };
     }
-    let mut seen = Seen { spoke: false, whole };
+    if is_of_an_answer(&fields) {
+        return Seen { spoke: true, is_read: false, whole };
+    }
+    let mut seen = Seen { spoke: false, is_read: false, whole };
     if depth < MAX_DEPTH {
         INNER.iter().filter_map(|key| fields.inner(key)).for_each(|inner| {
             let found = nested(inner, &stamp, depth + 1, each);
             seen.spoke |= found.spoke;
+            seen.is_read |= found.is_read;
             seen.whole &= found.whole;
         });
     }
     // Only the line as a whole is a text as well.
     if depth == 0 && !seen.spoke {
-        plain(text.as_bytes(), stamp).into_iter().for_each(each);
+        let shown = plain(text.as_bytes(), stamp);
+        seen.is_read = matches!(shown, Some(Line::Found(_)));
+        shown.into_iter().for_each(each);
     }
     seen
 }
 
+/// Whether an object is one that the host's control API sends, or holds some: of agents and of their crashes. They hold
+/// what guests say, and no pipeline writes one.
+fn is_of_an_answer(fields: &Fields<'_>) -> bool {
+    // A crash, an agent, and what a program threw.
+    const OURS: [(&str, &str); 3] =
+        [("crashId", "crashId"), ("agentId", "incarnation"), ("kind", "frames")];
+    let has = |name| fields.has(name);
+    OURS.iter().any(|(one, other)| has(one) && has(other))
+}
+
 /// Reads what a pipeline put into a field.
 fn nested(inner: Inner<'_>, outer: &Stamp, depth: u32, each: &mut dyn FnMut(Line)) -> Seen {
-    let nothing = Seen { spoke: false, whole: true };
+    let nothing = Seen { spoke: false, is_read: false, whole: true };
     match inner {
         Inner::Object(text) => object(text, outer, depth, each),
         Inner::Text(text) => text_in(&text, outer, depth, each),
@@ -246,7 +301,11 @@ fn nested(inner: Inner<'_>, outer: &Stamp, depth: u32, each: &mut dyn FnMut(Line
         Inner::List(items) if depth <= MAX_DEPTH => items.iter().fold(nothing, |all, item| {
             let Some(inner) = Inner::read(item.get()) else { return all };
             let seen = nested(inner, outer, depth + 1, each);
-            Seen { spoke: all.spoke | seen.spoke, whole: all.whole & seen.whole }
+            Seen {
+                spoke: all.spoke | seen.spoke,
+                is_read: all.is_read | seen.is_read,
+                whole: all.whole & seen.whole,
+            }
         }),
         Inner::List(_) => nothing,
     }
@@ -255,14 +314,14 @@ fn nested(inner: Inner<'_>, outer: &Stamp, depth: u32, each: &mut dyn FnMut(Line
 /// Reads a text that a pipeline passes on: a line.
 fn text_in(text: &str, outer: &Stamp, depth: u32, each: &mut dyn FnMut(Line)) -> Seen {
     let text = text.trim_matches(['\0', '\n', '\r']);
-    if pretty::is_ours(text.as_bytes()) {
-        return Seen { spoke: true, whole: true };
+    if is_for_people(text.as_bytes()) {
+        return Seen { spoke: true, is_read: false, whole: true };
     }
     let outer = Stamp { ts: outer.ts.or_else(|| prefix_time(text.as_bytes())), ..outer.clone() };
     let content = join::cri(text.as_bytes()).map_or(text, |piece| &text[piece.head.len()..]);
     if let Some(kept) = kept::line(content) {
         each(event(&kept, &outer));
-        return Seen { spoke: true, whole: true };
+        return Seen { spoke: true, is_read: true, whole: true };
     }
     if let Some(at) = brace(content.as_bytes()) {
         return object(&content[at..], &outer, depth, each);
@@ -271,7 +330,7 @@ fn text_in(text: &str, outer: &Stamp, depth: u32, each: &mut dyn FnMut(Line)) ->
     if spoke {
         plain(text.as_bytes(), outer).into_iter().for_each(each);
     }
-    Seen { spoke, whole: true }
+    Seen { spoke, is_read: spoke, whole: true }
 }
 
 /// journald writes a text with unprintable characters as a list of its bytes.
@@ -415,7 +474,7 @@ fn detail(fields: &Fields<'_>) -> Box<str> {
 fn plain(line: &[u8], stamp: Stamp) -> Option<Line> {
     let mut specs = tables().of_text(line);
     let own_time = stamp.ts.is_some();
-    if !specs.is_empty() && (pretty::is_ours(line) || names_event(line)) {
+    if !specs.is_empty() && (is_for_people(line) || names_event(line) || is_an_answer(line)) {
         specs.clear();
     }
     if specs.is_empty() {
@@ -452,6 +511,14 @@ fn names_event(text: &[u8]) -> bool {
             rest.by_ref().take(64).take_while(|byte| !b"\\\"".contains(byte)).collect();
         is_quoted && is_name(&name)
     })
+}
+
+/// Whether a line of JSON holds something that the control API says of agents, which is what guests said.
+fn is_an_answer(text: &[u8]) -> bool {
+    text.starts_with(b"{")
+        && ["\"crashId\":", "\"incarnation\":", "\"crashedAt\":"]
+            .iter()
+            .any(|name| memmem::find(text, name.as_bytes()).is_some())
 }
 
 /// The word behind a mark.

@@ -13,6 +13,7 @@ mod fields;
 mod join;
 mod kept;
 pub mod line;
+mod prefix;
 mod pretty;
 mod quick;
 pub mod scan;

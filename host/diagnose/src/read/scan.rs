@@ -2,8 +2,12 @@
 
 use super::bounds::LINE_BYTES;
 use super::line::{self, Finding, Form, Line, Part};
+use super::prefix::Place;
 use super::source::Piece;
 use super::stamp::Stamp;
+
+/// Lines that show how the first one of an input begins.
+const NEXT_LINES: usize = 50;
 
 /// Heartbeat of a run that names itself, of the lines in one piece.
 #[derive(Debug)]
@@ -78,19 +82,30 @@ pub fn scan(piece: &Piece) -> Scanned {
     let mut scanned = Scanned::default();
     scanned.counts.bytes = piece.size as u64;
     scanned.counts.overlong = u64::from(piece.overlong);
-    let mut from = 0;
-    for end in memchr::memchr_iter(b'\n', &piece.bytes) {
-        scanned.line(&piece.bytes[from..end]);
-        from = end + 1;
+    let mut lines = piece.bytes.split(|byte| *byte == b'\n');
+    if piece.bytes.is_empty() || piece.bytes.ends_with(b"\n") {
+        lines.next_back();
     }
-    if from < piece.bytes.len() {
-        scanned.line(&piece.bytes[from..]);
+    let doubtful = Some(1).filter(|_| piece.is_first && lacks_its_beginning(lines.clone()));
+    for line in lines {
+        scanned.line(line, doubtful);
     }
     scanned
 }
 
+/// Whether the first line of an input may be the rest of one: of many things that hold a record of a guest's, what is
+/// left may be that record. Other lines begin as the first one does when it is whole. Nothing is said of a line that is
+/// alone.
+fn lacks_its_beginning<'a>(mut lines: impl Iterator<Item = &'a [u8]>) -> bool {
+    let first = lines.next().unwrap_or_default();
+    let place = line::place(first);
+    let others = lines.filter(|line| !line.trim_ascii().is_empty()).take(NEXT_LINES);
+    let mut others = others.map(line::place).peekable();
+    others.peek().is_some() && (place == Place::Text || !others.any(|other| other == place))
+}
+
 impl Scanned {
-    fn line(&mut self, bytes: &[u8]) {
+    fn line(&mut self, bytes: &[u8], doubtful: Option<u64>) {
         self.counts.lines += 1;
         let number = self.counts.lines;
         let bytes = if bytes.len() > LINE_BYTES {
@@ -102,7 +117,12 @@ impl Scanned {
         if bytes.trim_ascii().is_empty() {
             return;
         }
-        let form = line::read(bytes, &mut |line| self.take(line, number));
+        let is_doubtful = doubtful == Some(number);
+        let (form, _) = line::read(bytes, &mut |line| {
+            if !is_doubtful {
+                self.take(line, number);
+            }
+        });
         *match form {
             Form::Json => &mut self.counts.json,
             Form::Cut => &mut self.counts.cut,

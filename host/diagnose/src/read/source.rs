@@ -35,6 +35,8 @@ pub struct Piece {
     pub size: usize,
     /// Its last line goes on, and the rest of it was passed over.
     pub overlong: bool,
+    /// Nothing of its input comes before it.
+    pub is_first: bool,
 }
 
 /// Cuts an input into pieces.
@@ -47,6 +49,7 @@ pub struct Pieces {
     /// The line at hand is too long; what follows until its end is passed over.
     skipping: bool,
     done: bool,
+    begun: bool,
 }
 
 impl Pieces {
@@ -66,12 +69,28 @@ impl Pieces {
             Box::new(reader)
         };
         let join = Join::default();
-        Ok(Self { input, reader, rest: Vec::new(), join, skipping: false, done: false })
+        Ok(Self {
+            input,
+            reader,
+            rest: Vec::new(),
+            join,
+            skipping: false,
+            done: false,
+            begun: false,
+        })
     }
 
     /// The next piece; none at the end. After an error there is one more piece when something had been read
     /// before it, and then none.
-    pub fn next(&mut self, mut bytes: Vec<u8>) -> (Option<Piece>, Option<io::Error>) {
+    pub fn next(&mut self, bytes: Vec<u8>) -> (Option<Piece>, Option<io::Error>) {
+        let (mut piece, error) = self.cut(bytes);
+        if let Some(piece) = &mut piece {
+            piece.is_first = !std::mem::replace(&mut self.begun, true);
+        }
+        (piece, error)
+    }
+
+    fn cut(&mut self, mut bytes: Vec<u8>) -> (Option<Piece>, Option<io::Error>) {
         bytes.clear();
         bytes.append(&mut self.rest);
         let mut error = None;
@@ -80,7 +99,8 @@ impl Pieces {
                 let size = bytes.len();
                 self.join.lines(&mut bytes);
                 self.join.finish(&mut bytes);
-                let piece = Piece { input: self.input, bytes, size, overlong: false };
+                let piece =
+                    Piece { input: self.input, bytes, size, overlong: false, is_first: false };
                 return ((!piece.bytes.is_empty()).then_some(piece), error);
             }
             let from = bytes.len();
@@ -124,7 +144,8 @@ impl Pieces {
                     bytes.truncate(end + 1);
                     let size = bytes.len();
                     self.join.lines(&mut bytes);
-                    let piece = Piece { input: self.input, bytes, size, overlong: false };
+                    let piece =
+                        Piece { input: self.input, bytes, size, overlong: false, is_first: false };
                     return (Some(piece), error);
                 }
                 None if bytes.is_empty() => {}
@@ -132,7 +153,10 @@ impl Pieces {
                     bytes.truncate(LINE_BYTES);
                     self.skipping = true;
                     let (input, size) = (self.input, bytes.len());
-                    return (Some(Piece { input, bytes, size, overlong: true }), error);
+                    return (
+                        Some(Piece { input, bytes, size, overlong: true, is_first: false }),
+                        error,
+                    );
                 }
             }
         }

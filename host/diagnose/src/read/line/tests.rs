@@ -3,7 +3,7 @@ use super::*;
 /// Everything that a line shows.
 fn shown(line: &str) -> (Vec<Line>, Form) {
     let mut lines = Vec::new();
-    let form = read(line.as_bytes(), &mut |line| lines.push(line));
+    let (form, _) = read(line.as_bytes(), &mut |line| lines.push(line));
     (lines, form)
 }
 
