@@ -22,13 +22,11 @@ impl Actor<'_> {
         self.acquire_workspace().await?;
         self.receive_workspace().await?;
         self.prepare_workspace().await?;
-        let began = Instant::now();
         self.mark_in_flight(Phase::Instantiate.as_str(), None);
         let (instance_context, limits) =
             (Arc::clone(&self.state.instance_context), self.start_limits());
         let call = loaded.instantiate(instance_context, limits);
         let (instance, ()) = self.begin(call, Phase::Instantiate).await?;
-        self.timings.instantiate_us = micros(began.elapsed());
         self.queue_first().map_err(no_room_for_prompt)?;
         let (instance, restored) = self.restore(instance).await?;
         self.mark_in_flight(Phase::Start.as_str(), None);
@@ -52,12 +50,16 @@ impl Actor<'_> {
 
     /// Drives a call of the start. A stop order ends it at once: there is nothing to save yet.
     pub(super) async fn begin(&mut self, call: BoxCall<()>, phase: Phase) -> Step<()> {
-        let state = Arc::clone(&self.state);
+        let (state, began) = (Arc::clone(&self.state), Instant::now());
         let Driven { end, stopped } = drive(call, &mut self.stop, OnStop::Kill, |order| {
             state.publisher.transition(Input::StopRequested);
             tracing::debug!(agent = %state.id(), by = order.by, "start was cancelled");
         })
         .await;
+        // Also of one that did not get to its end: a core module's own start function runs in it.
+        if phase == Phase::Instantiate {
+            self.timings.instantiate_us = micros(began.elapsed());
+        }
         let ordered = stopped.is_some();
         match end {
             CallEnd::Returned(..) if ordered => Err(self.stopped_at_start(phase).into()),
