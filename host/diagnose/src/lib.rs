@@ -99,11 +99,21 @@ pub fn diagnose(
             progress(Progress::Failed { name, error: &error });
         }
     });
-    let unknown: Vec<_> =
-        names.iter().zip(&collected.known).filter(|(_, known)| **known == 0).collect();
+    // Times of lines that nothing was read of are nobody's.
+    let is_wrapped = |unread: &Option<u64>| unread.is_some_and(|unread| unread > 0);
+    let wrapped: Vec<_> = collected.unread.iter().map(is_wrapped).collect();
+    let known = collected.known.iter().zip(&wrapped);
+    let known: Vec<_> = known.map(|(known, wrapped)| *known > 0 && !wrapped).collect();
+    let unknown: Vec<_> = names.iter().zip(&known).filter(|(_, known)| !**known).collect();
     if unknown.len() == names.len() {
-        let reason = match collected.counts.lines {
+        let lines = collected.counts.lines;
+        let reason = match lines {
             0 => "there is no line to read".to_owned(),
+            _ if wrapped.contains(&true) => {
+                format!(
+                    "none of {lines} lines is a record, and some hold words of records: {UNWRAP}"
+                )
+            }
             lines => {
                 format!("none of {lines} lines is one of a log: no time, run or event in them")
             }
@@ -111,7 +121,11 @@ pub fn diagnose(
         let failed = notes.first().map_or_else(String::new, |note| format!(" ({note})"));
         return Err(NothingRead { reason: format!("{reason}{failed}") });
     }
-    notes.extend(unknown.iter().map(|(name, _)| format!("{name} has no line of a log")));
+    notes.extend(names.iter().zip(known.iter().zip(&wrapped)).filter_map(|(name, of)| match of {
+        (true, _) => None,
+        (false, true) => Some(format!("{name} holds words of records and no record: {UNWRAP}")),
+        (false, false) => Some(format!("{name} has no line of a log")),
+    }));
     if collected.cells.dropped > 0 {
         notes.push(format!("{} findings were more than can be kept", collected.cells.dropped));
     }
@@ -125,6 +139,10 @@ pub fn diagnose(
     }
     Ok(report::build(&collected, &names, &towns, doubled, options, notes))
 }
+
+/// What to do with a log whose records are in something that is not known.
+const UNWRAP: &str = "make each record a line of its own, as the host wrote it (JSON that is spread over lines: `jq -c .`; \
+                      a list: `jq -c '.[]'`; a page for people says nothing)";
 
 /// Towns that an error names.
 const NAMED: usize = 10;

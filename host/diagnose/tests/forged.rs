@@ -60,13 +60,17 @@ fn printed(said: &str) -> Vec<(&'static str, String)> {
         ("the API", format!("{}\n", json!({ "crashes": [crash(said)], "more": false }))),
         (
             "a crash of the API, for people",
-            serde_json::to_string_pretty(&crash(said)).unwrap() + "\n",
+            serde_json::to_string_pretty(&crash(said)).expect("it is JSON") + "\n",
         ),
         (
             "crashes of the API, for people",
-            serde_json::to_string_pretty(&json!({ "crashes": [crash(said)] })).unwrap() + "\n",
+            serde_json::to_string_pretty(&json!({ "crashes": [crash(said)] })).expect("it is JSON")
+                + "\n",
         ),
-        ("a list of crashes", serde_json::to_string_pretty(&json!([crash(said)])).unwrap() + "\n"),
+        (
+            "a list of crashes",
+            serde_json::to_string_pretty(&json!([crash(said)])).expect("it is JSON") + "\n",
+        ),
         ("a short list of crashes", json!([crash(said), crash(said)]).to_string() + "\n"),
         ("a log for people", pretty(said)),
     ]
@@ -166,6 +170,14 @@ fn what_the_host_prints_of_a_crash_says_nothing_of_its_container() {
             assert_eq!(found(&text), "nothing", "{name}: {text}");
             assert_eq!(found(&(real.clone() + &text)), alone, "{name}: {text}");
             assert_eq!(found(&(text.clone() + &real)), alone, "{name}: {text}");
+            let behind: String = text
+                .lines()
+                .filter(|line| line.starts_with("  > "))
+                .map(|line| format!("web-1  | {line}\n"))
+                .collect();
+            if !said.contains("SIGTERM") {
+                assert_eq!(found(&(real.clone() + &behind)), alone, "{name}: {behind}");
+            }
             let wrapped: String = text
                 .lines()
                 .map(|line| json!({ "log": format!("{line}\n") }).to_string() + "\n")

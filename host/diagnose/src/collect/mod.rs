@@ -66,6 +66,8 @@ pub struct Collected {
     pub counts: Counts,
     /// Of each input: lines in which a town or a time was found.
     pub known: Vec<u64>,
+    /// Of each input: lines with words of records. None when a record was read of any.
+    pub unread: Vec<Option<u64>>,
     seqs: Seqs,
     parts: Parts,
     /// Of the input at hand.
@@ -80,6 +82,7 @@ impl Collected {
         self.early.clear();
         (self.lines, self.last_ts) = (0, None);
         self.known.push(0);
+        self.unread.push(Some(0));
     }
 
     /// Takes in some lines of the input at hand.
@@ -87,6 +90,10 @@ impl Collected {
         let input = u16::try_from(input).unwrap_or(u16::MAX);
         if let Some(known) = self.known.last_mut() {
             *known += (scanned.findings.len() + scanned.runs.len() + scanned.alive.len()) as u64;
+        }
+        if let Some(unread) = self.unread.last_mut() {
+            *unread = unread.filter(|_| scanned.counts.read == 0);
+            *unread = unread.map(|unread| unread + scanned.counts.unread);
         }
         for part in scanned.runs {
             self.run(input, part);

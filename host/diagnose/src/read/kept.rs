@@ -7,13 +7,11 @@
 use std::borrow::Cow;
 
 use super::fields::{Fields, Inner};
+use super::prefix::{PREFIX_BYTES, is_marked};
 use super::stamp;
 
 /// The time, to the millisecond and in UTC.
 const TIME_BYTES: usize = 24;
-
-/// How far the time may be from the beginning of a line that a pipeline put something before.
-const PREFIX_BYTES: usize = 96;
 
 /// How an object of `--json` begins.
 const FRAME: &str = "{\"id\":";
@@ -45,6 +43,7 @@ pub fn line(text: &str) -> Option<Kept<'_>> {
     let begins = |at: &usize| *at == 0 || text.as_bytes()[at - 1] == b' ';
     let dashes = memchr::memchr_iter(b'-', &text.as_bytes()[..head.min(PREFIX_BYTES)]);
     let times = dashes.filter_map(|dash| dash.checked_sub(4)).filter(begins);
+    let times = times.filter(|at| !is_marked(&text.as_bytes()[..*at]));
     times.filter_map(|at| whole(text.get(at..)?)).next()
 }
 

@@ -515,7 +515,7 @@ fn names_event(text: &[u8]) -> bool {
 
 /// Whether a line of JSON holds something that the control API says of agents, which is what guests said.
 fn is_an_answer(text: &[u8]) -> bool {
-    text.starts_with(b"{")
+    matches!(text.first(), Some(b'{' | b'['))
         && ["\"crashId\":", "\"incarnation\":", "\"crashedAt\":"]
             .iter()
             .any(|name| memmem::find(text, name.as_bytes()).is_some())

@@ -46,8 +46,12 @@ fn is_a_platforms(prefix: &[u8]) -> bool {
     let is_rest = trimmed.ends_with(b"[")
         || trimmed.first().is_some_and(|byte| b",]}\\".contains(byte))
         || (!is_syslog && memchr::memchr3(b'"', b'}', b'\\', prefix).is_some());
-    let is_marked = prefix.starts_with(b"> ") || memchr::memmem::find(prefix, b" > ").is_some();
-    !is_rest && !is_marked && !prefix.ends_with(b"  ")
+    !is_rest && !is_marked(prefix) && !prefix.ends_with(b"  ")
+}
+
+/// Whether there is a mark that the host puts before texts of guests on its pages for people.
+pub fn is_marked(prefix: &[u8]) -> bool {
+    prefix.starts_with(b"> ") || memchr::memmem::find(prefix, b" > ").is_some()
 }
 
 /// How many bytes the labels take that `logcli` writes before a line: `{app="b", job="c"} `.

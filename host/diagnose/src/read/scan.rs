@@ -48,6 +48,10 @@ pub struct Counts {
     pub binary: u64,
     /// Whose end was passed over.
     pub overlong: u64,
+    /// That a record or a sign was read of.
+    pub read: u64,
+    /// That have words of records, and none was read of them.
+    pub unread: u64,
     /// Bytes.
     pub bytes: u64,
 }
@@ -61,6 +65,8 @@ impl Counts {
         self.text += other.text;
         self.binary += other.binary;
         self.overlong += other.overlong;
+        self.read += other.read;
+        self.unread += other.unread;
         self.bytes += other.bytes;
     }
 }
@@ -104,6 +110,11 @@ fn lacks_its_beginning<'a>(mut lines: impl Iterator<Item = &'a [u8]>) -> bool {
     others.peek().is_some() && (place == Place::Text || !others.any(|other| other == place))
 }
 
+/// Whether a line has words of records of ours, whatever is around them.
+fn has_words(line: &[u8]) -> bool {
+    ["runId", "container."].iter().any(|word| memchr::memmem::find(line, word.as_bytes()).is_some())
+}
+
 impl Scanned {
     fn line(&mut self, bytes: &[u8], doubtful: Option<u64>) {
         self.counts.lines += 1;
@@ -118,11 +129,13 @@ impl Scanned {
             return;
         }
         let is_doubtful = doubtful == Some(number);
-        let (form, _) = line::read(bytes, &mut |line| {
+        let (form, is_read) = line::read(bytes, &mut |line| {
             if !is_doubtful {
                 self.take(line, number);
             }
         });
+        self.counts.read += u64::from(is_read);
+        self.counts.unread += u64::from(!is_read && has_words(bytes));
         *match form {
             Form::Json => &mut self.counts.json,
             Form::Cut => &mut self.counts.cut,

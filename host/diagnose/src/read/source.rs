@@ -10,6 +10,14 @@ use super::join::Join;
 /// Size of a piece.
 pub const PIECE_BYTES: usize = 1 << 20;
 
+/// How files begin that somebody has to unpack, what they are, and what does that.
+const PACKED: [(&[u8], &str, &str); 4] = [
+    (b"\x28\xb5\x2f\xfd", "zstd", "zstd -dc"),
+    (b"\xfd7zXZ\0", "xz", "xz -dc"),
+    (b"BZh", "bzip2", "bzip2 -dc"),
+    (b"PK\x03\x04", "a zip archive", "unzip -p"),
+];
+
 /// One log to read.
 pub struct Input {
     /// Its name in messages and references.
@@ -63,6 +71,12 @@ impl Pieces {
                 Err(error) => return Err(error),
             }
         };
+        if let Some((_, name, tool)) = PACKED.iter().find(|(magic, ..)| head.starts_with(magic)) {
+            let advice = format!(
+                "it is {name}: unpack it first, as with `{tool} FILE | bulkhead diagnose -`"
+            );
+            return Err(io::Error::other(advice));
+        }
         let reader: Box<dyn Read + Send> = if head.starts_with(&[0x1f, 0x8b]) {
             Box::new(MultiGzDecoder::new(reader))
         } else {
