@@ -23,6 +23,13 @@ const CLOCKS_DIFFER_MS: i64 = 10_000;
 /// Without anything that says when a process began, a silence of this length parts two runs.
 const SILENCE_MS: i64 = 300_000;
 
+/// Lines of a run that are later than the first one of the next by this are of a container that goes on. A process that
+/// is about to end may still write one or two.
+const BESIDE_MS: i64 = 1_000;
+
+/// The run that follows one beside others is among so many.
+const NEAR: usize = 1_000;
+
 /// One run of a container.
 #[derive(Debug)]
 pub struct Run {
@@ -38,6 +45,8 @@ pub struct Run {
     pub seen: Vec<Seen>,
     /// Numbered lines that are missing, as far as its last line says.
     pub lost_lines: u64,
+    /// The run that it says was before it.
+    predecessor: Option<Name>,
 }
 
 /// Something that was seen of a run.
@@ -53,12 +62,31 @@ pub struct Seen {
 
 impl Run {
     fn new(id: Option<Name>, start: i64) -> Self {
-        Self { id, start, first: None, last: None, seen: Vec::new(), lost_lines: 0 }
+        Self {
+            id,
+            start,
+            first: None,
+            last: None,
+            seen: Vec::new(),
+            lost_lines: 0,
+            predecessor: None,
+        }
     }
 
     /// When it fell silent.
     pub fn end(&self) -> i64 {
         self.last.map_or(self.start, |last| last.ts)
+    }
+
+    /// Whether another one that began later ran beside it: its own lines go on, and the other one does not say that it
+    /// follows it.
+    fn is_beside(&self, later: &Self) -> bool {
+        let (Some(id), Some(_), Some(last), Some(first)) =
+            (self.id, later.id, self.last, later.first)
+        else {
+            return false;
+        };
+        later.predecessor != Some(id) && last.ts - first.ts > BESIDE_MS
     }
 
     fn extend(&mut self, from: Point, to: Point) {
@@ -81,6 +109,24 @@ pub struct Town {
     pub runs: Vec<Run>,
     /// Lines that are the same one twice are frequent, so that two equal ones say nothing.
     pub is_doubled: bool,
+}
+
+impl Town {
+    /// The run that followed a run.
+    pub fn next(&self, at: usize) -> Option<&Run> {
+        let run = self.runs.get(at)?;
+        let mut later = self.runs[at + 1..].iter();
+        let next = later.next()?;
+        if !run.is_beside(next) {
+            return Some(next);
+        }
+        later.take(NEAR).find(|later| run.id.is_some() && later.predecessor == run.id)
+    }
+
+    /// Whether runs of more than one container are in it.
+    pub fn is_parallel(&self) -> bool {
+        self.runs.windows(2).any(|pair| pair[0].is_beside(&pair[1]))
+    }
 }
 
 type Cells = Vec<(Key, Cell)>;
@@ -196,6 +242,7 @@ fn named_run(collected: &Collected, name: Name) -> Run {
     let start = span.boot_ts.map_or(span.first.ts, |boot| boot.min(span.first.ts));
     let mut run = Run::new(Some(name), start);
     run.extend(span.first, span.last);
+    run.predecessor = collected.predecessors.get(&name).copied();
     run.lost_lines = span.max_seq.saturating_add(1).saturating_sub(span.lines);
     run
 }
