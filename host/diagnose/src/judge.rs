@@ -105,8 +105,8 @@ pub fn judge_town<'a>(town: &'a Town) -> Vec<Judgement<'a>> {
         let others = near.filter(|other| *other != at).filter_map(|other| shapes[other]);
         let case = Case {
             run,
-            next: town.runs.get(at + 1),
-            end: end_of(run, town.runs.get(at + 1)),
+            next: town.next(at),
+            end: end_of(run, town.next(at)),
             shape: shapes[at],
             shapes: others.collect(),
             is_doubled: town.is_doubled,
@@ -165,12 +165,28 @@ impl<'a> Case<'a, '_> {
             None => Confidence::Low,
         };
         let verdict = verdict.map(|(hypothesis, _)| *hypothesis);
+        // Where only the next run says so, nobody is surer of it than that run.
+        let speaks =
+            |proof: &&Proof<'_>| proof.rule.weight > 0 && Some(proof.rule.hypothesis) == verdict;
+        let is_hearsay = proofs.iter().filter(speaks).all(Proof::is_report);
+        let confidence =
+            if is_hearsay { confidence.min(self.reported_confidence()) } else { confidence };
         let all = explanations.iter().map(|(hypothesis, _)| *hypothesis);
         Judgement {
             verdict,
             confidence,
             also: all.filter(|hypothesis| Some(*hypothesis) != verdict).collect(),
             proofs,
+        }
+    }
+
+    /// How sure the next run is of what it reports.
+    fn reported_confidence(&self) -> Confidence {
+        let is_said = |sign| self.run.of(sign).next().is_some();
+        match (is_said(Sign::ReportedUnsure), is_said(Sign::ReportedRatherSure)) {
+            (true, _) => Confidence::Low,
+            (false, true) => Confidence::Medium,
+            (false, false) => Confidence::High,
         }
     }
 

@@ -261,3 +261,103 @@ fn a_town_that_no_line_names_is_refused_with_what_there_is() {
         br#"{"ts":"2026-01-15T09:30:00.000Z","level":"info","event":"container.cold_start"}"#;
     assert_eq!(refused(nameless), "no line is of town nope; no line names its town");
 }
+
+#[test]
+fn a_log_that_something_unknown_is_around_is_no_log_without_restarts() {
+    let record = r#"{"ts":"2026-01-15T09:30:00.000Z","level":"info","event":"container.cold_start","schema":1,"townId":null,"runId":"r","uptimeMs":1,"seq":0}"#;
+    let value: serde_json::Value = serde_json::from_str(record).expect("a record is JSON");
+    for text in [
+        serde_json::to_string_pretty(&value).expect("it is JSON"),
+        format!("2026-01-15T09:30:00Z,\"{}\"\n", record.replace('"', "\"\"")),
+        record.replace('"', "&quot;"),
+        format!("{{\"streams\":[{{\"x\":{value}}}]}}\n"),
+    ] {
+        let error = read("a", Cursor::new(text.clone())).unwrap_err();
+        assert!(
+            error.contains("hold words of records") && error.contains("jq -c"),
+            "{error} {text}"
+        );
+    }
+    let zstd = read("a", Cursor::new(b"\x28\xb5\x2f\xfd....".to_vec())).unwrap_err();
+    assert!(zstd.contains("zstd -dc"), "{zstd}");
+    let labels = format!("2026-01-15T09:30:00Z {{app=\"b\"}} {record}\n");
+    let string = format!("{}\n", serde_json::to_string(record).expect("a text is JSON"));
+    let source = format!("{}\n", serde_json::json!({ "source": { "message": record } }));
+    for text in [labels, string, source] {
+        assert_eq!(read("a", Cursor::new(text.clone())).expect(&text).summary.runs, 1, "{text}");
+    }
+}
+
+/// Lines of two containers that write to one log. `of` says what each run says of the one before it.
+fn beside(of: &str) -> Report {
+    let line = |run: &str, second: u32, event: &str, fields: &str| {
+        format!(
+            r#"{{"ts":"2026-01-15T09:30:{second:02}.000Z","level":"info","event":"{event}","schema":1,"townId":null,"runId":"{run}","uptimeMs":{},"seq":{second}{fields}}}"#,
+            second * 1000
+        ) + "\n"
+    };
+    let starts = format!(r#","previousRun":{of}"#);
+    let late = r#"{"ts":"2026-01-15T09:30:05.000Z","level":"info","event":"container.cold_start","schema":1,"townId":null,"runId":"b","uptimeMs":1,"seq":0"#;
+    let text = [
+        line("a", 0, "container.cold_start", r#","previousRun":{"cause":"none"}"#),
+        format!("{late}{starts}}}\n"),
+        line("a", 9, "agent.log", ""),
+    ];
+    read("a", Cursor::new(text.concat())).expect("a report")
+}
+
+#[test]
+fn two_containers_at_once_are_no_restart() {
+    let parallel = beside(r#"{"cause":"none"}"#);
+    assert_eq!((parallel.restarts.len(), parallel.summary.runs), (0, 2));
+    assert!(parallel.summary.notes.iter().any(|note| note.contains("two containers at once")));
+    let followed = beside(r#"{"cause":"unknown","runId":"a"}"#);
+    assert_eq!(followed.restarts.len(), 1);
+}
+
+/// A run, what was seen in it, and what the next one reports of it.
+fn ended(seen: &str, previous: &str) -> Report {
+    let line = |run: u32, event: &str, fields: &str| {
+        format!(
+            r#"{{"ts":"2026-01-15T09:3{run}:00.000Z","level":"info","event":"{event}","schema":1,"townId":null,"runId":"r{run}","uptimeMs":1,{fields}}}"#
+        ) + "\n"
+    };
+    let text = line(0, "container.cold_start", r#""seq":0"#)
+        + seen
+        + &line(1, "container.cold_start", &format!(r#""seq":0,"previousRun":{previous}"#));
+    read("a", Cursor::new(text)).expect("a report")
+}
+
+#[test]
+fn no_verdict_is_surer_than_the_host_that_reports_it() {
+    use bulkhead_diagnose::Confidence::{High, Low, Medium};
+    for (said, expected) in [("low", Low), ("medium", Medium), ("high", High)] {
+        let previous = format!(r#"{{"runId":"r0","cause":"oom_kill","confidence":"{said}"}}"#);
+        let restart = &ended("", &previous).restarts[0];
+        assert_eq!((restart.verdict.id(), restart.confidence), ("H3", expected), "{said}");
+    }
+}
+
+#[test]
+fn a_crash_counts_once_and_a_full_disk_is_named() {
+    let line = |n: u32, event: &str, fields: &str| {
+        format!(
+            r#"{{"ts":"2026-01-15T09:30:0{n}.000Z","level":"info","event":"{event}","schema":1,"townId":null,"runId":"r0","uptimeMs":1,"seq":{n},{fields}}}"#
+        ) + "\n"
+    };
+    let crash = |n: u32| {
+        line(n, "agent.crash", r#""agentId":"a""#)
+            + &line(n + 1, "agent.restart_scheduled", r#""agentId":"a""#)
+    };
+    let unknown = r#"{"runId":"r0","cause":"unknown","confidence":"low"}"#;
+    let crashes: String = [1, 3, 5].into_iter().map(crash).collect();
+    let restart = &ended(&crashes, unknown).restarts[0];
+    assert_eq!(restart.verdict.id(), "undecided", "three are no loop");
+    let full = line(
+        1,
+        "container.log",
+        r#""message":"this run has no black box","fields":{"cause":"No space left on device (os error 28)"}"#,
+    );
+    let restart = &ended(&full, unknown).restarts[0];
+    assert!(restart.next.contains("make room"), "{}", restart.next);
+}

@@ -46,7 +46,7 @@ pub fn build(
         let mut picture = builder.picture(name.as_deref(), town);
         let judged = judge_town(town);
         for (at, (run, judgement)) in town.runs.iter().zip(&judged).enumerate() {
-            let next = town.runs.get(at + 1);
+            let next = town.next(at);
             let reported = run.seen.iter().any(|seen| seen.spec.is_about_previous());
             if next.is_none() && !reported {
                 ongoing.extend(builder.ongoing(name.as_deref(), run, judgement));
@@ -77,6 +77,10 @@ pub fn build(
         restarts.drain(..cut);
         notes.push(format!("the first {cut} restarts are counted and not listed"));
     }
+    notes.extend(towns.iter().filter(|town| town.is_parallel()).map(|town| {
+        let name = town.name.map_or("(no town)", |name| collected.texts.towns.text(name));
+        format!("{name}: two containers at once: separate their logs, or set town.id for each")
+    }));
     notes.extend(what_is_missing(towns, *homeless));
     summary.notes = notes;
     Report { schema: SCHEMA, restarts, summary, pictures }
@@ -240,6 +244,9 @@ fn next_step(town: Option<&str>, run: &Run, judgement: &Judgement<'_>) -> String
     if run.last.is_none() {
         return "none of its lines is here: look whether its log was kept".into();
     }
+    if run.of(Sign::DiskFull).next().is_some() {
+        return DISK_FULL.into();
+    }
     let mut steps = Vec::new();
     if run.of(Sign::Memory).next().is_none() {
         steps.push(
@@ -252,6 +259,8 @@ fn next_step(town: Option<&str>, run: &Run, judgement: &Judgement<'_>) -> String
     }
     steps.join("; ")
 }
+
+const DISK_FULL: &str = "make room in the state directory: its disk was full, so the run may have no black box to tell from";
 
 const WITH_INIT: &str = "run with --supervise, so that init sees the signal";
 

@@ -16,7 +16,8 @@ reported with it (`also`). Where the next run reports a cause, the hypotheses ab
 reported with it: a host that reports ends contains its agents.
 
 Confidence is `high` from 9 on, with a lead of 3, no more than -2 against, and one rule of 7 or more: a direct
-observation. It is `medium` from 6 on, else `low`.
+observation. It is `medium` from 6 on, else `low`. Where only the next run
+speaks for a cause, it is no higher than the confidence of that run.
 
 To add a rule, add a row to `table.rs`. When it needs a new kind of line, add a row to `signs.rs`.
 

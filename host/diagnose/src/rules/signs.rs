@@ -35,6 +35,7 @@ pub enum Sign {
     ReportedThrash,
     ReportedNewMachine,
     AgentCrash,
+    AgentRestart,
     AgentQuarantined,
     HydrationFailed,
     HydrationAgentFailed,
@@ -44,6 +45,8 @@ pub enum Sign {
     BootFailed,
     ReportedKilled,
     ReportedUnsure,
+    ReportedRatherSure,
+    DiskFull,
     ExitOne,
     ExitKilled,
     ExitTerminated,
@@ -412,8 +415,8 @@ pub static SIGNS: &[SignSpec] = &[
         "the next run found itself on another machine",
     ),
     // H10
-    event(Sign::AgentCrash, "agent.crash", "an agent crashed or was restarted"),
-    event(Sign::AgentCrash, "agent.restart_scheduled", "an agent crashed or was restarted"),
+    event(Sign::AgentCrash, "agent.crash", "an agent crashed"),
+    event(Sign::AgentRestart, "agent.restart_scheduled", "an agent was to be restarted"),
     event(Sign::AgentQuarantined, "agent.quarantined", "an agent crashed too often"),
     // H11
     event(Sign::HydrationFailed, "container.boot_hydration_failed", "hydration failed"),
@@ -473,6 +476,31 @@ pub static SIGNS: &[SignSpec] = &[
         COLD_START,
         &[("previousRun.cause", "external_sigkill")],
         "the next run found an unexplained SIGKILL",
+    ),
+    event_with(
+        Sign::ReportedRatherSure,
+        PREVIOUS,
+        &[("confidence", "medium")],
+        "the next run was rather sure of what it found",
+    ),
+    event_with(
+        Sign::ReportedRatherSure,
+        COLD_START,
+        &[("previousRun.confidence", "medium")],
+        "the next run was rather sure of what it found",
+    ),
+    // What leaves no black box. The database words the first one.
+    event_with(
+        Sign::DiskFull,
+        "container.store_unavailable",
+        &[("reason", "write to the database: database or disk is full")],
+        "the disk of the state directory was full",
+    ),
+    event_with(
+        Sign::DiskFull,
+        "container.log",
+        &[("fields.cause", "No space left on device (os error 28)")],
+        "the disk of the state directory was full",
     ),
     event_with(
         Sign::ReportedUnsure,

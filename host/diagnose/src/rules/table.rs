@@ -84,6 +84,7 @@ const NOT_SURE: &str = "the next run itself was not certain of that";
 const UNSURE: Test = seen(ReportedUnsure, 1, 0);
 const UNSURE_EXCEPTION: Test = Test::All(&[UNSURE, seen(ReportedException, 1, 0)]);
 const UNSURE_OOM_KILL: Test = Test::All(&[UNSURE, seen(ReportedOomKill, 1, 0)]);
+const UNSURE_STOP: Test = Test::All(&[UNSURE, seen(ReportedStopped, 1, 0)]);
 const UNSURE_FAULT: Test = Test::All(&[UNSURE, seen(ReportedNativeFault, 1, 0)]);
 const UNSURE_THRASH: Test = Test::All(&[UNSURE, seen(ReportedThrash, 1, 0)]);
 const UNSURE_MACHINE: Test = Test::All(&[UNSURE, seen(ReportedNewMachine, 1, 0)]);
@@ -331,6 +332,15 @@ pub static RULES: &[Rule] = &[
     ),
     rule(
         H10,
+        Test::All(&[
+            Test::SeenOfOneAgent { sign: AgentRestart, at_least: 5, within_s: 600 },
+            Test::Not(&Test::SeenOfOneAgent { sign: AgentCrash, at_least: 5, within_s: 600 }),
+        ]),
+        5,
+        "one agent was restarted repeatedly until the end",
+    ),
+    rule(
+        H10,
         Test::SeenOfOneAgent { sign: AgentQuarantined, at_least: 1, within_s: 600 },
         3,
         "an agent was quarantined, which takes several crashes",
@@ -399,6 +409,7 @@ pub static RULES: &[Rule] = &[
     // What the next run found, when it was not sure of it itself.
     rule(H1, UNSURE_EXCEPTION, -3, NOT_SURE),
     rule(H3, UNSURE_OOM_KILL, -3, NOT_SURE),
+    rule(H4, UNSURE_STOP, -3, NOT_SURE),
     rule(H7, UNSURE_FAULT, -3, NOT_SURE),
     rule(H8, UNSURE_THRASH, -3, NOT_SURE),
     rule(H9, UNSURE_MACHINE, -3, NOT_SURE),
