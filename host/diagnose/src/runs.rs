@@ -342,7 +342,7 @@ fn owner(runs: &[Run], by_name: &HashMap<Name, usize>, key: &Key, cell: &Cell) -
         None => by_time(),
     }?;
     if key.of_predecessor {
-        return at.checked_sub(1);
+        return at.checked_sub(1).filter(|before| !runs[*before].is_beside(&runs[at]));
     }
     let outside = key.spec.is_some_and(|id| id.spec().outside);
     let just_began = cell.first.ts - runs[at].start < CLOCKS_DIFFER_MS;

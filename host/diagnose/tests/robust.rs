@@ -301,6 +301,7 @@ fn beside(of: &str) -> Report {
     let text = [
         line("a", 0, "container.cold_start", r#","previousRun":{"cause":"none"}"#),
         format!("{late}{starts}}}\n"),
+        line("b", 6, "container.previous_run", r#","cause":"none","confidence":"low""#),
         line("a", 9, "agent.log", ""),
     ];
     read("a", Cursor::new(text.concat())).expect("a report")
