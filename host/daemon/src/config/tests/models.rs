@@ -371,7 +371,8 @@ fn the_examples_of_the_documentation_are_accepted() {
     let dir = tempfile::tempdir().unwrap();
     let key = dir.path().join("key");
     std::fs::write(&key, "hunter2").unwrap();
-    let env = [("OPENAI_API_KEY", "hunter2"), ("OPENROUTER_API_KEY", "hunter2")];
+    let env = ["OPENAI_API_KEY", "OPENROUTER_API_KEY", "AZURE_OPENAI_API_KEY"]
+        .map(|name| (name, "hunter2"));
     let blocks: Vec<_> = page.split("```toml\n").skip(1).collect();
     assert!(blocks.len() >= 8, "{}", blocks.len());
     for block in blocks {
