@@ -228,11 +228,13 @@ impl Attempt<'_> {
             };
             return texts.rejected(status.as_u16(), &text);
         }
-        // What was paid for is used up, which no wait changes.
-        if status == StatusCode::TOO_MANY_REQUESTS && implied == Some(402) {
+        let asked = retry_after(&head.headers, Timestamp::now());
+        // What was paid for is used up, which no wait changes, unless the server asks for one.
+        let is_used_up = implied == Some(402) && asked.is_none();
+        if status == StatusCode::TOO_MANY_REQUESTS && is_used_up {
             return texts.rejected(status.as_u16(), text);
         }
-        texts.status(status.as_u16(), text, retry_after(&head.headers, Timestamp::now()))
+        texts.status(status.as_u16(), text, asked)
     }
 }
 

@@ -81,6 +81,17 @@ const STATUSES: [(&str, u16); 16] = [
     ("servererror", 500),
 ];
 
+/// Words by which a server says that it throttles. Alibaba's code for that is `insufficient_quota`.
+const THROTTLES: [&str; 7] = [
+    "throttl",
+    "token-limit",
+    "rate limit",
+    "rate-limit",
+    "rate_limit",
+    "per minute",
+    "per second",
+];
+
 /// The HTTP status that an error object names or implies.
 fn status_of(error: &Value) -> Option<u16> {
     let named = number(error, &["code", "status", "status_code"]);
@@ -90,7 +101,12 @@ fn status_of(error: &Value) -> Option<u16> {
     let words = ["code", "type", "status"]
         .map(|name| error[name].as_str().unwrap_or_default().to_lowercase());
     let fits = |kind: &str| words.iter().any(|word| word.contains(kind));
-    STATUSES.iter().find(|(kind, _)| fits(kind)).map(|(_, status)| *status)
+    let (_, status) = STATUSES.iter().find(|(kind, _)| fits(kind))?;
+    let throttles = || {
+        let text = error_text(error).to_lowercase();
+        THROTTLES.iter().any(|words| text.contains(words))
+    };
+    Some(if *status == 402 && throttles() { 429 } else { *status })
 }
 
 /// The status that goes with an error of MiniMax, which answers with 200.
@@ -219,6 +235,12 @@ mod tests {
             (json!({"type": "authentication_error"}), Some(401)),
             (json!({"code": "rate_limit_exceeded", "type": "tokens"}), Some(429)),
             (json!({"status": "RESOURCE_EXHAUSTED"}), Some(429)),
+            (json!({"code": "insufficient_quota", "message": "check your plan"}), Some(402)),
+            (
+                json!({"code": "insufficient_quota", "message": "see x/error#token-limit"}),
+                Some(429),
+            ),
+            (json!({"type": "insufficient_quota", "message": "9 tokens per minute"}), Some(429)),
             (json!({"type": "InternalServerError"}), Some(500)),
             (json!({"type": "rate_limit_error", "code": "503"}), Some(503)),
             (json!({"code": 7}), None),

@@ -315,6 +315,24 @@ fn errors() -> Vec<Mode> {
             "rejected 429 main: no money",
         ),
         mode(
+            "429 of a throttle that has the name of a quota",
+            document(
+                "429 Too Many Requests",
+                "",
+                r#"{"error":{"message":"no quota: error-code#token-limit","code":"insufficient_quota"}}"#,
+            ),
+            "rate limited None main: no quota",
+        ),
+        mode(
+            "429 of a quota that a wait changes",
+            document(
+                "429 Too Many Requests",
+                "retry-after: 7\r\n",
+                r#"{"error":{"message":"no quota","code":"insufficient_quota"}}"#,
+            ),
+            "rate limited Some(7000) main: no quota",
+        ),
+        mode(
             "503 for too long",
             document("503 Service Unavailable", "retry-after: 61\r\n", "{}"),
             "unavailable main: status 503: Service Unavailable (not tried again: it asks to wait for 61 s)",
