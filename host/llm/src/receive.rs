@@ -210,8 +210,8 @@ impl Receiving {
                     self.take_bytes(&bytes);
                 }
             }
-            // Whatever the connection does, the answer is here.
-            Some(Err(_)) if self.wire.is_answered() => self.finish(),
+            // Whatever the connection does, the answer is here, unless no reason is its end.
+            Some(Err(_)) if self.wire.is_answered() && !self.wire.goes_on() => self.finish(),
             Some(Err(error)) => {
                 let text = format!("the connection broke off: {}", chain(&error));
                 self.fail(|texts, has_begun| texts.cut_off(&text, has_begun));
@@ -261,7 +261,9 @@ impl Receiving {
 
     /// A time is over.
     fn run_out(&mut self) {
-        if self.wire.is_answered() {
+        // Where a reason is no end, the pause after it is one, and the deadline is none.
+        let is_quiet = self.over_at.is_some_and(|at| at <= self.limits.until);
+        if self.wire.is_answered() && (is_quiet || !self.wire.goes_on()) {
             return self.finish();
         }
         if Instant::now() >= self.limits.until {

@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use bulkhead_llm::Bounds;
 use common::frames::{DONE, call, data, event, fine, says, stop, streamed, then};
 use common::modes::{Mode, check, mode, narrow};
@@ -453,11 +455,33 @@ fn many_reasons() -> Vec<Mode> {
     let calls = chunk(with(json!({"tool_calls": [call]}), "stop"));
     let pause = || Step::Pause(1200);
     let done = || [chunk(DONE), end()];
+    let short = Bounds { whole: Duration::from_secs(2), retries: 0, ..WIDE };
     let then = |frame: &str, steps: &[&[Step]]| then(frame, &steps.concat());
     vec![
         mode("slow", then(&fi, &[&[pause(), ne(), pause()], &done()]), "text fine, stop"),
         mode("no end", then(&fi, &[&[pause(), ne(), end()]]), "text fine, stop"),
-        mode("broken off", then(&fi, &[&[pause(), ne(), Step::Reset]]), "text fine, stop"),
+        mode(
+            "broken off",
+            then(&fi, &[&[pause(), ne(), Step::Reset]]),
+            "text fine, cut off main: the connection broke off",
+        ),
+        mode("broken off after one reason", then(&fi, &[&[Step::Reset]]), "text fi, stop"),
+        Mode {
+            bounds: short,
+            ..mode(
+                "until the time is over",
+                then(&fi, &[&[ne(), Step::Hang]]),
+                "text fine, timeout main: the time for the call is over",
+            )
+        },
+        Mode {
+            bounds: short,
+            ..mode(
+                "one reason until the time is over",
+                then(&fi, &[&[Step::Hang]]),
+                "text fi, stop",
+            )
+        },
         mode(
             "with usage",
             then(": hi\n\n", &[&[counted("fi", 1), counted("ne", 2)], &done()]),
