@@ -4,6 +4,7 @@
 //! index 0, repeat id and name in every piece, or bring each call whole.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
 
@@ -40,15 +41,30 @@ struct Extent {
     is_closed: bool,
     /// They closed, went on, and are no object any more.
     is_broken: bool,
+    /// Bytes that are no blanks.
+    solid_bytes: usize,
+    /// Whether what closed is an object.
+    is_object: OnceLock<bool>,
 }
 
 impl Extent {
     fn add(&mut self, part: &str) {
         for byte in part.bytes() {
             let is_blank = byte.is_ascii_whitespace();
+            self.solid_bytes += usize::from(!is_blank);
             self.is_broken |= self.is_closed && !is_blank;
             self.is_closed |= self.brackets.ends_value(byte);
         }
+    }
+
+    /// Nothing but blanks follows what closed.
+    fn is_whole(&self) -> bool {
+        self.is_closed && !self.is_broken
+    }
+
+    /// `{}`, or `[]`.
+    fn is_placeholder(&self) -> bool {
+        self.is_whole() && self.solid_bytes == 2
     }
 }
 
@@ -176,23 +192,23 @@ impl Call {
 
     /// Whether a part replaces the arguments that are there: they were whole, and it begins them again.
     fn is_replaced_by(&self, part: &str) -> bool {
-        let (part, is_blank) = (part.trim_start(), self.arguments.trim() == "{}");
-        !part.is_empty() && (self.is_value || is_blank && part.starts_with('{'))
+        let part = part.trim_start();
+        let is_placeholder = self.extent.is_placeholder();
+        !part.is_empty() && (self.is_value || is_placeholder && part.starts_with('{'))
     }
 
     /// Whether a part is what is there already, the whole after its pieces.
     fn is_repeated_by(&self, part: &str) -> bool {
         let object = |text: &str| serde_json::from_str::<Map<String, Value>>(text).ok();
-        self.extent.is_closed
-            && !self.extent.is_broken
+        self.extent.is_whole()
             && part.trim_start().starts_with('{')
             && object(part).is_some_and(|whole| object(&self.arguments) == Some(whole))
     }
 
     /// Whether its arguments are an object.
     fn is_whole(&self) -> bool {
-        let Extent { is_closed, is_broken, .. } = self.extent;
-        is_closed && !is_broken && is_object(&self.arguments)
+        let is_object = || is_object(&self.arguments);
+        self.extent.is_whole() && *self.extent.is_object.get_or_init(is_object)
     }
 
     fn take(&mut self, piece: &Piece<'_>) {
@@ -216,7 +232,12 @@ impl Call {
             self.extra_content = Some(extra.clone());
         }
         match piece.arguments {
-            Arguments::Part(part) if self.is_repeated_by(part) => {}
+            Arguments::Part(part) if self.is_repeated_by(part) => {
+                // The shorter one stays, so that no repetition reads more than what came since.
+                if part.len() < self.arguments.len() {
+                    part.clone_into(&mut self.arguments);
+                }
+            }
             Arguments::Part(part) => {
                 if self.is_replaced_by(part) {
                     (self.arguments, self.extent) = Default::default();

@@ -246,3 +246,36 @@ async fn pieces_that_look_like_beginnings_cost_no_more_than_others() {
     // Seconds for each megabyte, if all that came is read again with each piece.
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }
+
+#[tokio::test]
+async fn pieces_behind_whole_arguments_cost_no_more_than_others() {
+    let piece = |arguments: Value| {
+        data(&json!({"choices": [{"delta": {"tool_calls": [
+            {"index": 0, "function": {"name": "read", "arguments": arguments}}]}}]}))
+    };
+    let again = |arguments: Value| {
+        data(&json!({"choices": [{"delta": {"tool_calls": [
+            {"index": 0, "id": "a", "function": {"arguments": arguments}}]}}]}))
+    };
+    let blanks = " ".repeat(2 << 20);
+    for (begins, more) in [
+        // The same once more.
+        (format!("{{{blanks}}}"), again(json!("{}"))),
+        // No object, though its brackets close.
+        (format!("{{\"x\":\"{blanks}\" 1}}"), piece(json!({}))),
+        (format!("{blanks}{{\"x\":1}}"), again(json!(" "))),
+    ] {
+        let mut frames = again(json!("")) + &piece(json!(begins));
+        let size = frames.len() + (2 << 20);
+        while frames.len() < size {
+            frames += &more;
+        }
+        let answer = vec![ok(), chunk(frames), chunk(CALLS), end()];
+        let bounds = Bounds { max_answer_bytes: 16 << 20, ..ONCE };
+        let began = Instant::now();
+        let found = of(answer, bounds).await;
+        assert!(found.starts_with("a read("), "{}", &found[..100.min(found.len())]);
+        // Minutes, if all arguments are read again with each piece.
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}: {more}", began.elapsed());
+    }
+}
