@@ -62,6 +62,11 @@ impl Extent {
         self.is_closed && !self.is_broken
     }
 
+    /// Nothing is there yet that the whole could not replace.
+    fn is_bare(&self) -> bool {
+        self.solid_bytes == 0 || self.is_placeholder()
+    }
+
     /// `{}`, or `[]`.
     fn is_placeholder(&self) -> bool {
         self.is_whole() && self.solid_bytes == 2
@@ -246,9 +251,10 @@ impl Call {
                 self.arguments += part;
                 self.extent.add(part);
             }
-            Arguments::Whole(value) if self.arguments.is_empty() => {
+            Arguments::Whole(value) if self.extent.is_bare() => {
                 self.is_value = true;
                 self.arguments = value.to_string();
+                self.extent = Extent::default();
                 self.extent.add(&self.arguments);
             }
             Arguments::Whole(_) => {}
@@ -421,6 +427,11 @@ mod tests {
             vec![begins(json!("{}")), piece(whole)],
             vec![begins(json!({})), piece("{\"path\":"), piece("\"x\"}")],
             vec![begins(json!({"path": "x"})), piece("{\"path\":"), piece("\"x\"}")],
+            vec![begins(json!("{}")), begins(json!({"path": "x"}))],
+            vec![begins(json!({})), begins(json!({"path": "x"})), begins(json!({"path": "x"}))],
+            vec![begins(json!("{ }")), begins(json!({"path": "x"}))],
+            vec![begins(json!([])), begins(json!({"path": "x"}))],
+            vec![begins(json!(" ")), begins(json!({"path": "x"}))],
             // The pieces, and then the whole.
             vec![begins(json!("{\"path\":")), piece("\"x\"}"), piece("{ \"path\": \"x\" }")],
             vec![begins(json!("{\"path\":")), piece("\"x\"}"), begins(json!(whole))],
