@@ -26,8 +26,14 @@ fn close(schema: &mut Value) -> bool {
     if COMBINING.iter().any(|name| fields.contains_key(*name)) {
         return false;
     }
+    // What fits two of them is wrong, and would be right if closing one excludes it.
+    if let Some(Value::Array(listed)) = fields.get("oneOf")
+        && listed.iter().filter(|it| !is_scalar(it)).count() > 1
+    {
+        return false;
+    }
     if is_object(fields) {
-        let is_choice = fields.contains_key("anyOf") || fields.contains_key("oneOf");
+        let is_choice = ["anyOf", "oneOf", "$ref"].iter().any(|name| fields.contains_key(*name));
         let is_open = fields.get("additionalProperties").is_some_and(|it| *it != false);
         if is_choice || is_open || !fields.get("properties").is_some_and(Value::is_object) {
             return false;
@@ -43,6 +49,19 @@ fn is_object(fields: &Map<String, Value>) -> bool {
         name => name.is_some_and(|name| name == "object"),
     };
     is_named || fields.contains_key("properties")
+}
+
+/// Whether no object and no list fits a schema.
+fn is_scalar(schema: &Value) -> bool {
+    let is_plain = |value: &Value| !value.is_object() && !value.is_array();
+    let is_named = |name: &Value| name.as_str().is_some_and(|it| it != "object" && it != "array");
+    let is_all = |field: &str, of: &dyn Fn(&Value) -> bool| match schema.get(field) {
+        Some(Value::Array(listed)) => listed.iter().all(of),
+        value => value.is_some_and(of),
+    };
+    schema.get("const").is_some_and(is_plain)
+        || is_all("enum", &is_plain)
+        || is_all("type", &is_named)
 }
 
 /// The schemas in a schema.
@@ -84,10 +103,12 @@ mod tests {
         let open = json!({"type": "object", "properties": {
             "a": {"type": ["object", "null"], "properties": {"properties": {"type": "string"}}},
             "b": {"type": "array", "items": {"$ref": "#/$defs/c"}},
+            "d": {"oneOf": [{"properties": {}}, {"type": "null"}, {"const": "x"}, {"enum": [1, 2]}]},
         }, "$defs": {"c": {"anyOf": [{"properties": {}}, {"type": "null"}]}}});
         let mut expected = open.clone();
         expected["additionalProperties"] = json!(false);
         expected["properties"]["a"]["additionalProperties"] = json!(false);
+        expected["properties"]["d"]["oneOf"][0]["additionalProperties"] = json!(false);
         expected["$defs"]["c"]["anyOf"][0]["additionalProperties"] = json!(false);
         assert_eq!(closed(&open), Some(expected.clone()));
         assert_eq!(closed(&expected), Some(expected));
@@ -102,6 +123,9 @@ mod tests {
             json!({"properties": {}, "additionalProperties": true}),
             json!({"allOf": [part, part]}),
             json!({"properties": {}, "anyOf": [part, part]}),
+            json!({"properties": {}, "$ref": "#/$defs/a", "$defs": {"a": part}}),
+            json!({"oneOf": [part, part]}),
+            json!({"oneOf": [{"$ref": "#/$defs/a"}, part], "$defs": {"a": part}}),
             json!({"items": {"type": "object"}}),
         ] {
             assert_eq!(closed(&schema), None, "{schema}");
