@@ -366,18 +366,23 @@ impl Counts {
                 .fold(0, |sum: u64, count| sum.saturating_add(count.unwrap_or(0))),
         };
         let reasoning = self.reasoning.unwrap_or(0);
-        let output = self.output_with(reasoning, cached);
+        let output = self.output_with(reasoning);
         is_known.then_some(Usage { input, cached, output, reasoning })
     }
 
     /// All that was written. xAI and Gemini count reasoning in the total alone.
-    fn output_with(&self, reasoning: u64, cached: u64) -> u64 {
+    fn output_with(&self, reasoning: u64) -> u64 {
         let output = self.output.unwrap_or(0);
+        let counted = |prompt: u64| prompt.checked_add(output);
+        let rest = self.prompt.and_then(|prompt| self.total?.checked_sub(counted(prompt)?));
         // A prompt without its cached part leaves that part in the rest.
-        let prompt = self.prompt.filter(|prompt| cached <= *prompt);
-        let rest = prompt.and_then(|prompt| self.total?.checked_sub(prompt)).unwrap_or(0);
-        let all =
-            if rest.saturating_sub(output) > MAX_UNCOUNTED { output } else { output.max(rest) };
+        let caches = [self.cached, self.cache_read, self.cache_written];
+        let has_cache = caches.into_iter().flatten().any(|count| count > 0);
+        let is_written = |rest: u64| match reasoning {
+            0 => !has_cache && rest <= MAX_UNCOUNTED,
+            _ => rest == reasoning,
+        };
+        let all = output.saturating_add(rest.filter(|rest| is_written(*rest)).unwrap_or(0));
         if reasoning > all { all.saturating_add(reasoning) } else { all }
     }
 }
@@ -435,6 +440,18 @@ mod tests {
         let apart = json!({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 115,
                            "cache_read_input_tokens": 100});
         assert_eq!(usage(&[apart]).unwrap().output, 5);
+        for (name, reasoning, output) in [
+            ("cache_read_input_tokens", 0, 5),
+            ("cache_read_input_tokens", 3, 5),
+            ("cache_creation_input_tokens", 0, 5),
+            // The rest is what it thought, whatever a cache holds.
+            ("cache_read_input_tokens", 60, 65),
+        ] {
+            let counts = json!({"prompt_tokens": 100, "completion_tokens": 5, "total_tokens": 165,
+                                name: 60,
+                                "completion_tokens_details": {"reasoning_tokens": reasoning}});
+            assert_eq!(usage(&[counts]).unwrap().output, output, "{name} {reasoning}");
+        }
         let kimi = json!({"prompt_tokens": 10, "completion_tokens": 5, "cached_tokens": 4});
         assert_eq!(usage(&[kimi]).unwrap().cached, 4);
     }
