@@ -44,7 +44,8 @@ pub(crate) fn error_in(object: &Value) -> Option<Problem> {
         return Some(reported(object));
     }
     if let Some(code) = number(&object["base_resp"], &["status_code"]).filter(|code| *code != 0) {
-        return Some(Problem::Reported(error_text(&object["base_resp"]), minimax_status(code)));
+        let status = minimax_status(code);
+        return Some(Problem::Reported(error_text(&object["base_resp"]), Some(status)));
     }
     const TEXTS: [&str; 6] =
         ["detail", "message", "errors", "error_msg", "error_message", "Message"];
@@ -109,15 +110,15 @@ fn status_of(error: &Value) -> Option<u16> {
     Some(if *status == 402 && throttles() { 429 } else { *status })
 }
 
-/// The status that goes with an error of MiniMax, which answers with 200.
-fn minimax_status(code: u64) -> Option<u16> {
+/// The status that goes with an error of MiniMax, which answers with 200. Its other codes, such as 1026 and 1027 of a
+/// content filter, are about the request.
+fn minimax_status(code: u64) -> u16 {
     match code {
-        1002 | 1039 => Some(429),
-        1004 | 2049 => Some(401),
-        1008 => Some(402),
-        1000 | 1001 | 1013 | 1024 | 1033 => Some(500),
-        2013 => Some(400),
-        _ => None,
+        1002 | 1039 | 1041 | 2045 | 2056 => 429,
+        1004 | 2049 => 401,
+        1008 => 402,
+        1000 | 1001 | 1013 | 1024 | 1033 => 500,
+        _ => 400,
     }
 }
 
@@ -247,6 +248,25 @@ mod tests {
             (json!("overloaded"), None),
         ] {
             assert_eq!(status_of(&error), status, "{error}");
+        }
+    }
+
+    #[test]
+    fn what_minimax_does_not_take_is_not_sent_again() {
+        for (code, status) in [
+            (1002, 429),
+            (1041, 429),
+            (2045, 429),
+            (2056, 429),
+            (1033, 500),
+            (2013, 400),
+            (1026, 400),
+            (1027, 400),
+            (4711, 400),
+        ] {
+            let answer = json!({"base_resp": {"status_code": code, "status_msg": "no"}});
+            let expected = Problem::Reported("no".into(), Some(status));
+            assert_eq!(error_in(&answer), Some(expected), "{code}");
         }
     }
 
