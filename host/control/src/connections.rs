@@ -144,8 +144,11 @@ impl Connections {
             if let (Some(endless), Some(streaming)) = (requests.await, streaming) {
                 drop(streaming.spawn_infallible("control-stream", async move {
                     let _slot = slot;
-                    // Whatever ends it early is the client's business.
-                    let _ = endless.write(socket, limits.write_stall).await;
+                    match socket.claim() {
+                        // Whatever ends it early is the client's business.
+                        Ok(stream) => drop(endless.write(stream, limits.write_stall).await),
+                        Err(error) => tracing::warn!(%error, "a stream cannot be written"),
+                    }
                 }));
             }
             Ok::<_, Infallible>(())

@@ -19,11 +19,17 @@ use http_body_util::BodyExt;
 use hyper::Version;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::oneshot;
 
-use crate::socket::Socket;
 use crate::stream::Patient;
+
+/// Of what a client says behind its request, so much is read.
+const DROPPED_BYTES: u64 = 64 * 1024;
+
+/// The buffer of a follower is no larger between two pieces.
+const KEPT_BYTES: usize = 4096;
 
 /// A response without an end of its own, and what its client understands.
 pub(crate) struct Endless {
@@ -53,20 +59,20 @@ impl Departure {
 }
 
 impl Endless {
-    /// Writes the response on the runtime that this is called on, until it ends, the client closes its side, or takes nothing
-    /// for as long as `patience`.
-    pub(crate) async fn write(self, socket: Socket, patience: Duration) -> io::Result<()> {
+    /// Writes the response, until it ends, the client closes its side, or takes nothing for as long as `patience`.
+    pub(crate) async fn write(self, stream: TcpStream, patience: Duration) -> io::Result<()> {
         let Self { response, version } = self;
-        let (reader, writer) = socket.claim()?.into_split();
+        let (reader, writer) = stream.into_split();
         let mut writer = Patient::new(Fenced(writer), patience);
         let is_chunked = version >= Version::HTTP_11;
         let write = async {
             writer.write_all(head(&response, is_chunked)?.as_bytes()).await?;
             let (mut pieces, mut sent) = (response.into_body(), Vec::new());
             while let Some(piece) = next(&mut pieces).await {
-                sent.clear();
                 put(&mut sent, &piece.map_err(io::Error::other)?, is_chunked);
                 writer.write_all(&sent).await?;
+                sent.clear();
+                sent.shrink_to(KEPT_BYTES);
             }
             if is_chunked {
                 writer.write_all(b"0\r\n\r\n").await?;
@@ -120,10 +126,12 @@ fn put(sent: &mut Vec<u8>, bytes: &[u8], is_chunked: bool) {
     sent.extend_from_slice(b"\r\n");
 }
 
-/// Resolves when the client closes its side. Of one that says more than it asked for nothing is read: its end shows when
-/// something is written.
-async fn closed(mut reader: OwnedReadHalf) {
-    if let Ok(1..) = reader.read(&mut [0]).await {
+/// Resolves when the client closes its side. What it says before is dropped: unread, it would have the kernel take back what
+/// was sent last. One that says too much is not read any further, and its end shows when something is written.
+async fn closed(reader: OwnedReadHalf) {
+    let (mut reader, mut bytes) = (reader.take(DROPPED_BYTES), [0; 512]);
+    while let Ok(1..) = reader.read(&mut bytes).await {}
+    if reader.limit() == 0 {
         std::future::pending().await
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rustix::net::Shutdown;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// A TCP socket. Clones are the same one, which closes with the last of them.
@@ -47,9 +47,26 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         loop {
             ready!(self.0.poll_read_ready(cx))?;
-            match self.0.try_read_buf(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => return Poll::Ready(read.map(drop)),
+            let room = buffer.initialize_unfilled();
+            let (size, mut read) = (room.len(), 0);
+            let tried = self.0.try_io(Interest::READABLE, || {
+                read = rustix::io::read(&*self.0, room)?;
+                // It took all that was there: to try again would be a call for nothing.
+                if (1..size).contains(&read) {
+                    Err(io::ErrorKind::WouldBlock.into())
+                } else {
+                    Ok(())
+                }
+            });
+            match tried {
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                    return Poll::Ready(Err(error));
+                }
+                Err(_) if read == 0 => {}
+                _ => {
+                    buffer.advance(read);
+                    return Poll::Ready(Ok(()));
+                }
             }
         }
     }

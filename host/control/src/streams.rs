@@ -304,7 +304,7 @@ impl Place {
 struct Reader {
     frames: Frames,
     every: Duration,
-    /// Made by whom reads first: it belongs to a thread.
+    /// Made at the first read: it belongs to the runtime that this is on, which for endless streams is the last one.
     heartbeat: Option<Pin<Box<Sleep>>>,
     closing: BoxFuture<'static, ()>,
     is_closing: bool,

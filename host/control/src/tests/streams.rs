@@ -265,12 +265,10 @@ fn who_takes_nothing_loses_its_place_and_who_says_more_does_not() {
         let _ = talks.frame();
     }
     let event = agent.push_value("e", &1);
-    loop {
-        let frame = talks.frame();
-        if frame.starts_with(&format!("id: {event}\n")) {
-            break;
-        }
-    }
+    while !talks.frame().starts_with(&format!("id: {event}\n")) {}
+    // Its connection ends as it should, with all that was sent.
+    assert_eq!(rig.server.shutdown(Duration::from_secs(10)), 0);
+    assert_eq!((talks.rest(), talks.is_hung_up()), (String::new(), true));
 }
 
 #[test]
