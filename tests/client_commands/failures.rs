@@ -184,8 +184,10 @@ fn a_token_comes_from_the_environment_or_a_file_and_is_never_shown() {
     let mut command = own.command(&["ps"]);
     command.env_remove("BULKHEAD_URL");
     assert_eq!(super::Running::of(command).ends().ok(), "no agents\n");
+    assert_eq!(own.says(&["ps", "--url", &url]).ok(), "no agents\n");
     // To another address it does not go.
-    own.says(&["ps", "--url", &url]).fails(3, &["status 401"]);
+    let other = format!("http://localhost:{}", host.address().port());
+    own.says(&["ps", "--url", &other]).fails(3, &["status 401"]);
     host.finish();
 }
 

@@ -68,9 +68,11 @@ fn a_host_without_a_token_makes_one_that_its_own_commands_find() {
         Running::of(command).ends()
     };
     assert_eq!(asks(&host, &[]).ok(), "no agents\n");
-    // To an address that is named it does not go.
+    // To an address that is named it goes only where that is the configured one, as it is written there.
     let url = format!("http://{}", host.address());
-    asks(&host, &["--url", &url]).fails(3, &["status 401", "--config FILE"]);
+    assert_eq!(asks(&host, &["--url", &url]).ok(), "no agents\n");
+    let other = format!("http://localhost:{}", host.address().port());
+    asks(&host, &["--url", &other]).fails(3, &["status 401", "--token-file"]);
     host.signal(rustix::process::Signal::TERM);
     host.wait();
     // It stays the same, and has nothing to do with the database.

@@ -58,7 +58,11 @@ fn nobody_is_there() {
     ] {
         let ended = person.says(words);
         ended.fails(1, &[&url, "cannot connect", "bulkhead run", "--url"]);
-        assert!(ended.stdout.is_empty(), "{words:?}: {ended:?}");
+        // Programs read it where they read the answer.
+        let is_json = words.contains(&"--json");
+        let said = if is_json { "\"error_type\":\"no-answer\"}\n" } else { "" };
+        assert!(ended.stdout.ends_with(said), "{words:?}: {ended:?}");
+        assert_eq!(ended.stdout.is_empty(), !is_json, "{words:?}: {ended:?}");
     }
     person
         .says(&["ps", "--url", "http://no-such-name.invalid"])
