@@ -221,6 +221,8 @@ fn each_default_of_the_table_holds_without_its_key() {
                     "[secrets.github]".to_owned(),
                     "hosts = [\"api.github.com\"]\nvalue = \"12345678\"\n",
                 ),
+                "evidence" => ("[evidence]".to_owned(), "sink = \"http://h/evidence\"\n"),
+                "ship" => ("[ship]".to_owned(), "to = \"file:///srv/place\"\n"),
                 "rigs" => ("[rigs.demo]".to_owned(), "url = \"http://h/r.git\"\n"),
                 "registries" => ("[registries.\"ghcr.io\"]".to_owned(), ""),
                 "components" => ("[components.echo]".to_owned(), "path = \"echo.wasm\"\n"),
