@@ -173,6 +173,7 @@ fn fails_and_lives(host: &Host, language: &Language) {
     client.start("lives", "broken");
     let answer = client.send_wait("lives", "own").expect_error(502, &["not like that"]);
     assert_eq!(answer.error_type.as_deref(), Some("bad-prompt"));
+    assert!(client.send_wait("lives", "much").turn().reply_cut, "{}", language.name);
     for text in ["reject", "timer"] {
         client.send_wait("lives", text).expect(200);
     }
@@ -452,11 +453,8 @@ fn python_that_leaves_its_process_is_a_guest_exit() {
     let host = host.start();
     compile(&host);
     let record = crash(&host, "os-exit");
-    assert_eq!(
-        (&record["reason"], &record["status"]),
-        (&json!("guest_exit"), &json!(1)),
-        "{record}"
-    );
+    let ended = (&record["reason"], &record["status"]);
+    assert_eq!(ended, (&json!("guest_exit"), &json!(1)), "{record}");
     host.finish();
 }
 

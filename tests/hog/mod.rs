@@ -315,8 +315,12 @@ fn names_settings_and_replies_are_bounded() {
     trial.client().set_system_prompt("hog", &"x".repeat(60_000)).expect(200);
     let watch = watch(&trial);
     assert_eq!(trial.client().ask("hog", "settings 2000"), "2000");
-    assert_eq!(trial.client().ask("hog", "reply 1200000").len() as u64, MIB);
-    check_growth(&watch, &trial);
+    for reply in ["reply 1200000", "reply 3000000"] {
+        let turn = trial.client().send_wait("hog", reply).turn();
+        assert_eq!(turn.reply.map(|reply| reply.len() as u64), Some(MIB));
+        assert!(turn.reply_cut, "{reply}");
+        check_growth(&watch, &trial);
+    }
     // More than one call may copy out of an agent with this limit.
     let crash = trial.crashes("hog", 2, "reply 3000000", "trap");
     check_growth(&watch, &trial);

@@ -48,6 +48,7 @@ export default agent({
         await new Promise((resolve) => setTimeout(resolve, 20));
         return "later";
       case "long": throw new RangeError("x".repeat(2_000_000));
+      case "much": return "ä".repeat(1_000_000);
       case "left": setTimeout(() => {}, 60_000); return "left";
       case "background": waitUntil(new Promise((resolve) => setTimeout(resolve, 20)).then(() => emit("runner.done", {})));
         return "soon";

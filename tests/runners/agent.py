@@ -82,6 +82,8 @@ async def broken(ctx, message):
             return "later"
         case "long":
             raise IndexError("x" * 2_000_000)
+        case "much":
+            return "ä" * 1_000_000
         case "left":
             asyncio.ensure_future(asyncio.sleep(60))
             return "left"

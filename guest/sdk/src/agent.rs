@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use crate::host::{MAX_REPLY_BYTES, copied_less_than};
+use crate::host::{copied_less_than, cut_reply};
 use crate::{AgentError, Message, Next, Outcome, ShutdownReason, StartRequest};
 
 /// An agent's logic. Only [`handle`](Agent::handle) is required.
@@ -75,11 +75,11 @@ impl<A> Slot<A> {
 }
 
 impl<A: Agent> Slot<A> {
-    /// A turn, with as much of the reply as the host keeps.
+    /// A turn, with as much of the reply as a call can copy.
     pub fn handle(agent: &mut A, message: Message) -> Result<Outcome, AgentError> {
         let mut outcome = agent.handle(message)?;
         if let Some(reply) = &mut outcome.reply {
-            reply.truncate(reply.floor_char_boundary(MAX_REPLY_BYTES));
+            cut_reply(reply);
         }
         Ok(outcome)
     }

@@ -18,6 +18,11 @@ pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// The host keeps so much of a reply.
 pub const MAX_REPLY_BYTES: usize = MAX_BODY_BYTES;
 
+/// Of a reply what a call of any agent can copy: a little more than the host keeps, which so sees that it cuts.
+pub fn cut_reply(reply: &mut String) {
+    reply.truncate(reply.ceil_char_boundary(MAX_REPLY_BYTES + 1));
+}
+
 /// How many bytes one call may copy out of an agent with this memory limit. Past that the agent traps.
 pub fn copied_bytes(memory_limit: u64) -> usize {
     let least = MAX_BODY_BYTES + MAX_BODY_BYTES / 4;
@@ -155,6 +160,18 @@ mod tests {
         assert!(matches!(emit(&large, &1), Err(HostError::Invalid(_))));
         assert!(matches!(send("b", &large), Err(HostError::TooLarge(1_048_576))));
         assert_eq!(beginning(&"ä".repeat(9), 5), "ää");
+    }
+
+    #[test]
+    fn a_long_reply_is_cut_to_what_a_call_copies_and_the_host_still_cuts() {
+        for letter in ["x", "ä", "€", "😀"] {
+            let mut reply = letter.repeat(3_000_000 / letter.len());
+            cut_reply(&mut reply);
+            assert!(reply.len() > MAX_REPLY_BYTES && reply.len() < copied_bytes(0), "{letter}");
+            let mut whole = "x".repeat(MAX_REPLY_BYTES - letter.len()) + letter;
+            cut_reply(&mut whole);
+            assert_eq!(whole.len(), MAX_REPLY_BYTES, "{letter}");
+        }
     }
 
     #[test]

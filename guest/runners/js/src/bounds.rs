@@ -6,7 +6,7 @@ use crate::bindings::bulkhead::agent::host::{self, Event, HostError};
 use crate::bindings::bulkhead::agent::model::{ChatMessage, Content, ModelError, Request};
 use crate::bindings::bulkhead::agent::tools::{Command, ToolError};
 use bulkhead_guest::host::{
-    MAX_BODY_BYTES, MAX_EVENT_BYTES, MAX_EVENT_NAME_BYTES, MAX_REPLY_BYTES, copied_bytes,
+    MAX_BODY_BYTES, MAX_EVENT_BYTES, MAX_EVENT_NAME_BYTES, copied_bytes, cut_reply,
 };
 
 /// Emits an event, unless the host would refuse it for its size.
@@ -51,9 +51,9 @@ pub fn input(command: &Command, stdin: &[u8]) -> Result<(), ToolError> {
     }
 }
 
-/// A reply of which the host keeps as much as of all of it.
+/// A reply of which the host keeps as much as of all of it, and says as well that it cut.
 pub fn reply(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(MAX_REPLY_BYTES));
+    cut_reply(&mut text);
     text
 }
 
@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(emit(&event("a", &large)), Err(HostError::TooLarge(65_536)));
         assert!(matches!(emit(&event(&large, "1")), Err(HostError::Invalid(_))));
         assert_eq!(send("b", &large), Err(HostError::TooLarge(1_048_576)));
-        assert_eq!(reply("ä".repeat(1_000_000)).len(), MAX_REPLY_BYTES);
+        assert_eq!(reply("ä".repeat(1_000_000)).len(), MAX_BODY_BYTES + 2);
         assert_eq!(reply("x".to_owned()), "x");
         assert_eq!(most(1_300_000), None);
     }

@@ -104,7 +104,7 @@ class Life(Stage):
     def test_a_large_reply_and_a_large_error_are_cut(self) -> None:
         self.start(HANDLER + "    if message.text == 'fail':\n        raise AgentError('no', 'x' * 5_000_000)\n    return done('ä' * 3_000_000)\n")
         outcome = self.send()
-        self.assertEqual((len(outcome.reply), outcome.next), (512 * 1024, agent_types.Next.DONE))
+        self.assertEqual((len(outcome.reply), outcome.next), (512 * 1024 + 2, agent_types.Next.DONE))
         self.assertEqual(len(self.refused(self.send, "fail").message), 4000)
 
     def test_a_snapshot_that_no_call_can_copy_is_refused(self) -> None:
