@@ -322,7 +322,7 @@ fn names_settings_and_replies_are_bounded() {
         check_growth(&watch, &trial);
     }
     // More than one call may copy out of an agent with this limit.
-    let crash = trial.crashes("hog", 2, "reply 3000000", "trap");
+    let crash = trial.crashes("hog", 2, "copy 3000000", "trap");
     check_growth(&watch, &trial);
     assert!(crash["frames"].is_array(), "{crash}");
     trial.finish();

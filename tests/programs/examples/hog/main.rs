@@ -27,7 +27,8 @@
 //! | `sockets <n>` | n sockets | those that the host made |
 //! | `tools <n> <bytes>` | says that it uses n tools with names of that size | n |
 //! | `settings <n>` | reads its settings n times | n |
-//! | `reply <bytes>` | | as long as that |
+//! | `reply <bytes>` | | as long as that, or as much of it as the host keeps |
+//! | `copy <bytes>` | an event of that size, past the bounds of the SDK | those that the host took |
 //! | `snapshot <bytes>` | its snapshots are that large from now on | the bytes |
 //! | `hold <KiB>` | takes so much memory of its own | what it has taken so |
 //! | `pile <KiB>` | the same in many small pieces | the pieces |
@@ -47,6 +48,7 @@ use std::hint::black_box;
 use std::io::Read;
 use std::path::Path;
 
+use bulkhead_guest::bindings::bulkhead::agent::host as raw;
 use bulkhead_guest::{Agent, AgentError, Message, Outcome, host, info};
 use wasip2::clocks::monotonic_clock::subscribe_duration;
 use wasip2::random::random::get_random_bytes;
@@ -110,6 +112,7 @@ impl Agent for Hog {
             ["tools", count, bytes] => tools(number(count)?, number(bytes)?),
             ["settings", count] => settings(number(count)?),
             ["reply", bytes] => return Ok(Outcome::reply("x".repeat(number(bytes)?))),
+            ["copy", bytes] => copy(number(bytes)?),
             ["snapshot", bytes] => {
                 self.snapshot_bytes = number(bytes)?;
                 self.snapshot_bytes
@@ -242,6 +245,11 @@ fn log(count: usize, bytes: usize) -> usize {
 fn events(count: usize, bytes: usize) -> usize {
     let data = format!("\"{}\"", "x".repeat(bytes.saturating_sub(2)));
     (0..count).filter(|_| host::emit_json("hog", data.clone()).is_ok()).count()
+}
+
+fn copy(bytes: usize) -> usize {
+    let event = raw::Event { name: "hog".to_owned(), data: "x".repeat(bytes) };
+    usize::from(raw::emit(&event).is_ok())
 }
 
 fn mail(agent: &str, count: usize, bytes: usize) -> usize {
