@@ -172,6 +172,25 @@ fn what_a_person_types_ahead_is_sent_line_by_line_and_whole() {
 }
 
 #[test]
+fn a_terminal_without_an_editor_shows_what_is_typed_and_ends_by_its_keys() {
+    let host = Host::builder().guest("puppet").start().ready();
+    let person = Person::of(&host).with("TERM", "dumb");
+    host.client().start("one", "puppet");
+    for end in [b"\x04", b"\x03"] {
+        let mut chat = on_a_terminal(&person, 80, "chat one", Stdio::piped());
+        let mut keys = chat.child.stdin.take().expect("stdin is a pipe");
+        chat.shows("one> ");
+        keys.write_all(b"hello\r").expect("type");
+        chat.shows("hello\r\nhello\r\n");
+        chat.shows("one> ");
+        keys.write_all(end).expect("type");
+        let ended = chat.ends();
+        assert!(ended.code == 0 && !ended.stdout.contains('\x1b'), "{ended:?}");
+    }
+    host.finish();
+}
+
+#[test]
 fn a_line_without_end_is_refused() {
     let host = Host::builder().guest("puppet").start().ready();
     let person = Person::of(&host);

@@ -16,7 +16,8 @@ pub(super) fn on_a_terminal(person: &Person, columns: usize, line: &str, keys: S
     let shell = format!("stty cols {columns} rows 24; exec {} {line}", files::binary().display());
     let mut command = Command::new("script");
     person.surround(command.args(["-q", "-e", "-c", &shell, "/dev/null"]));
-    command.env("TERM", "xterm").stdin(keys);
+    let own = person.variables.iter().map(|(name, value)| (name, value));
+    command.env("TERM", "xterm").envs(own).stdin(keys);
     Running::of(command)
 }
 

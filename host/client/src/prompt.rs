@@ -12,6 +12,7 @@ use rustyline::error::ReadlineError;
 use rustyline::{Config, DefaultEditor};
 
 use crate::failure::Failure;
+use crate::screen::is_dumb;
 
 /// How long nothing may come of a text until the rest of it is taken to be over.
 const QUIET: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
@@ -71,32 +72,41 @@ fn forget_the_rest() {
 
 /// The terminal, as long as lines are typed there.
 pub(crate) struct Terminal {
-    /// As it was.
-    modes: Termios,
+    /// As it was. `None`: it is dumb, makes the lines itself, and stays as it is.
+    modes: Option<Termios>,
 }
 
 impl Terminal {
     pub(crate) fn enter() -> Result<Self, Failure> {
-        let modes = tcgetattr(std::io::stdin()).map_err(unreadable)?;
-        let terminal = Self { modes };
+        let modes = (!is_dumb()).then(|| tcgetattr(std::io::stdin())).transpose();
+        let terminal = Self { modes: modes.map_err(unreadable)? };
         terminal.keep();
-        // A text of several lines is one message, also when it is pasted between two prompts.
-        say(b"\x1b[?2004h");
+        if terminal.is_edited() {
+            // A text of several lines is one message, also when it is pasted between two prompts.
+            say(b"\x1b[?2004h");
+        }
         Ok(terminal)
+    }
+
+    /// Whether the editor edits there. Ctrl-C at the prompt is a key then, and else a signal.
+    pub(crate) fn is_edited(&self) -> bool {
+        self.modes.is_some()
     }
 
     /// Has the terminal keep what is typed between two prompts, all of it and as it is: one that makes lines of it
     /// throws away what is longer than 4,095 bytes. Ctrl-C is a signal all the same.
     pub(crate) fn keep(&self) {
-        let mut modes = self.modes.clone();
+        let Some(mut modes) = self.modes.clone() else { return };
         modes.local_modes -= LocalModes::ICANON | LocalModes::ECHO | LocalModes::IEXTEN;
         let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &modes);
     }
 
     /// Gives it back. Also when a prompt stands there, which still reads.
     pub(crate) fn leave(&self, is_at_prompt: bool) {
-        let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &self.modes);
-        say(b"\x1b[?2004l");
+        if let Some(modes) = &self.modes {
+            let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, modes);
+            say(b"\x1b[?2004l");
+        }
         if is_at_prompt {
             // What comes next begins a line.
             say(b"\n");
@@ -160,6 +170,10 @@ mod tests {
 
     impl Person {
         fn new() -> Self {
+            Self::at("xterm")
+        }
+
+        fn at(term: &str) -> Self {
             let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
             grantpt(&terminal).unwrap();
             unlockpt(&terminal).unwrap();
@@ -168,7 +182,7 @@ mod tests {
             let side = || OpenOptions::new().read(true).write(true).open(name).unwrap();
             let mut command = Command::new(std::env::current_exe().unwrap());
             command.args(["--exact", "prompt::tests::reads_lines", "--nocapture"]);
-            command.env(ON_A_TERMINAL, "1").env("TERM", "xterm");
+            command.env(ON_A_TERMINAL, "1").env("TERM", term);
             let command = command.stdin(side()).stdout(side()).stderr(side());
             Self { terminal: terminal.into(), child: command.spawn().unwrap() }
         }
@@ -177,14 +191,15 @@ mod tests {
             self.terminal.write_all(keys).unwrap();
         }
 
-        /// Reads until the terminal shows this.
-        fn sees(&mut self, words: &str) {
+        /// Reads until the terminal shows this. Returns all that it showed.
+        fn sees(&mut self, words: &str) -> String {
             let (mut shown, mut byte) = (Vec::new(), [0]);
             while !shown.ends_with(words.as_bytes()) {
                 let read = self.terminal.read(&mut byte).unwrap_or(0);
                 assert!(read > 0, "{words}: {}", String::from_utf8_lossy(&shown));
                 shown.extend(byte);
             }
+            String::from_utf8_lossy(&shown).into_owned()
         }
     }
 
@@ -222,6 +237,21 @@ mod tests {
         person.sees("> ");
         person.types(b"\x04");
         assert!(person.child.wait().unwrap().success());
+    }
+
+    #[test]
+    fn a_terminal_on_which_nothing_is_edited_stays_as_it_is() {
+        for term in ["dumb", "cons25", "Emacs"] {
+            let mut person = Person::at(term);
+            let before = person.sees("> ");
+            person.types(b"hi\n");
+            let shown = person.sees("took 2 of h.");
+            assert!(shown.contains("hi\r\n"), "what is typed is not seen: {shown:?}");
+            let shown = before + &shown + &person.sees("> ");
+            assert!(!shown.contains('\x1b'), "{shown:?}");
+            person.types(b"\x04");
+            assert!(person.child.wait().unwrap().success());
+        }
     }
 
     #[test]

@@ -21,6 +21,14 @@ pub fn terminal_width() -> Option<usize> {
     (size.ws_col > 0).then_some(usize::from(size.ws_col))
 }
 
+/// What `TERM` says of terminals that take no control sequences. The line editor does not edit there.
+const DUMB: [&str; 3] = ["dumb", "cons25", "emacs"];
+
+/// Whether this is one of them.
+pub(crate) fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|is| DUMB.iter().any(|term| is.eq_ignore_ascii_case(term)))
+}
+
 impl Screen {
     /// Looks at stdout and the environment.
     pub(crate) fn of_stdout(colours: ColourChoice) -> Self {

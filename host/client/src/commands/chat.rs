@@ -129,11 +129,13 @@ impl Signals {
         }
     }
 
-    /// At the prompt Ctrl-C is a key.
-    async fn end(&mut self) -> Failure {
+    /// What ends it at the prompt. Where that is edited, Ctrl-C is a key.
+    async fn end(&mut self, is_edited: bool) -> Result<(), Failure> {
         loop {
-            if let Heard::End(failure) = self.next().await {
-                return failure;
+            match self.next().await {
+                Heard::Interrupt if is_edited => {}
+                Heard::Interrupt => return Ok(()),
+                Heard::End(failure) => return Err(failure),
             }
         }
     }
@@ -337,7 +339,7 @@ impl Lines {
         });
         let (writer, line) = tokio::select! {
             written = written => written.map_err(unreadable)?,
-            failure = signals.end() => return Err(failure),
+            ended = signals.end(terminal.is_edited()) => return ended.map(|()| None),
         };
         *prompt = Some(writer);
         signals.forget_interrupts();

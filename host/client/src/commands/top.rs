@@ -41,6 +41,7 @@ use super::status::{colour_of, is_alive};
 use crate::args::HostArgs;
 use crate::failure::Failure;
 use crate::following::{Followed, Following};
+use crate::screen::is_dumb;
 use crate::session::{Call, LONG, Session, agent_path, now};
 use crate::table::{Cell, Column, draw};
 use bulkhead_printable as text;
@@ -87,7 +88,7 @@ Exit codes:
 
 pub(crate) async fn run(args: &TopArgs, session: &Session) -> Result<(), Failure> {
     let screen = session.screen;
-    let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+    let is_dumb = is_dumb() || std::env::var_os("TERM").is_none_or(|term| term.is_empty());
     let wait = session.waiting.begin("the list of agents", None);
     let first = poll(session, Duration::ZERO).await;
     drop(wait);

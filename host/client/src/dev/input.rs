@@ -35,10 +35,12 @@ impl Input {
     pub(super) fn open(output: &Output) -> Result<Self, Failure> {
         let (mut prompt, mut terminal) = (None, None);
         if std::io::stdin().is_terminal() && output.screen.is_terminal {
-            let mut new = Prompt::new()?;
-            output.print_above(Box::new(new.0.create_external_printer().map_err(unreadable)?));
-            prompt = Some(new);
-            terminal = Some(Terminal::enter()?);
+            let (mut new, on) = (Prompt::new()?, Terminal::enter()?);
+            // Nothing is printed above a line that is not edited.
+            if on.is_edited() {
+                output.print_above(Box::new(new.0.create_external_printer().map_err(unreadable)?));
+            }
+            (prompt, terminal) = (Some(new), Some(on));
         }
         Ok(Self { prompt, terminal, reading: None, had_some: false, is_over: false })
     }
