@@ -244,6 +244,8 @@ impl Files {
     /// The module whose default export is what a file of JSON says. The file is no code, and is not run.
     fn value<'js>(&self, ctx: &Ctx<'js>, path: &str) -> Result<Module<'js, Declared>> {
         let text = self.text(ctx, path)?;
+        // A mark of the byte order is white space in JavaScript, and not in JSON.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         let value = ctx.json_parse(text).map_err(|_| {
             let error = ctx.catch();
             let stack = error.as_object().and_then(|error| error.get::<_, String>("stack").ok());

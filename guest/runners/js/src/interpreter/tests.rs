@@ -308,7 +308,9 @@ fn a_file_of_json_is_a_value_and_no_code() {
         })
     };
     let json = "{ \"__proto__\": { \"a\": 1 }, \"list\": [1, 2] }\n";
-    assert_eq!(reply("a.json", json).unwrap(), r#"{"reply":"true,2","next":"Idle"}"#);
+    for (name, json) in [("a.json", json), ("bom.json", &format!("\u{feff}{json}"))] {
+        assert_eq!(reply(name, json).unwrap(), r#"{"reply":"true,2","next":"Idle"}"#);
+    }
     for (name, json, line) in [
         ("b.json", "{ \"list\": [globalThis.ran = 1] }", 1),
         ("c.json", "{\n  \"list\": [1,\n  2, ]\n}", 3),
