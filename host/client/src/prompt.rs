@@ -1,15 +1,18 @@
 //! Lines that are typed at a prompt, and those that come from a pipe.
 
+use std::convert::Infallible;
 use std::io::{BufRead, ErrorKind, Write};
 
 use bulkhead_terminal::words::bytes;
 use bulkhead_types::message::MAX_BODY_BYTES;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
 use rustix::termios::{
     LocalModes, OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcsetattr,
 };
 use rustyline::error::ReadlineError;
 use rustyline::{Config, DefaultEditor};
+use tokio::signal::unix::{self, SignalKind, signal};
 
 use crate::failure::Failure;
 use crate::screen::is_dumb;
@@ -74,17 +77,17 @@ fn forget_the_rest() {
 pub(crate) struct Terminal {
     /// As it was. `None`: it is dumb, makes the lines itself, and stays as it is.
     modes: Option<Termios>,
+    is_at_prompt: bool,
+    resumed: unix::Signal,
 }
 
 impl Terminal {
     pub(crate) fn enter() -> Result<Self, Failure> {
         let modes = (!is_dumb()).then(|| tcgetattr(std::io::stdin())).transpose();
-        let terminal = Self { modes: modes.map_err(unreadable)? };
+        let resumed = signal(SignalKind::from_raw(Signal::CONT.as_raw())).map_err(unreadable)?;
+        let modes = modes.map_err(unreadable)?;
+        let terminal = Self { modes, is_at_prompt: false, resumed };
         terminal.keep();
-        if terminal.is_edited() {
-            // A text of several lines is one message, also when it is pasted between two prompts.
-            say(b"\x1b[?2004h");
-        }
         Ok(terminal)
     }
 
@@ -95,19 +98,46 @@ impl Terminal {
 
     /// Has the terminal keep what is typed between two prompts, all of it and as it is: one that makes lines of it
     /// throws away what is longer than 4,095 bytes. Ctrl-C is a signal all the same.
-    pub(crate) fn keep(&self) {
+    fn keep(&self) {
         let Some(mut modes) = self.modes.clone() else { return };
         modes.local_modes -= LocalModes::ICANON | LocalModes::ECHO | LocalModes::IEXTEN;
-        let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &modes);
+        // The modes of a prompt are the editor's.
+        if !self.is_at_prompt {
+            let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &modes);
+        }
+        // A text of several lines is one message, also when it is pasted between two prompts.
+        say(b"\x1b[?2004h");
+    }
+
+    /// A prompt is about to stand there.
+    pub(crate) fn begin_line(&mut self) {
+        // The editor leaves the terminal as it finds it, which another program may have changed meanwhile.
+        self.keep();
+        self.is_at_prompt = true;
+    }
+
+    /// Its line is read.
+    pub(crate) fn end_line(&mut self) {
+        self.is_at_prompt = false;
+    }
+
+    /// Has it kept also after a stop, where the shell took it back.
+    pub(crate) async fn stay(&mut self) -> Infallible {
+        loop {
+            match self.resumed.recv().await {
+                Some(()) => self.keep(),
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// Gives it back. Also when a prompt stands there, which still reads.
-    pub(crate) fn leave(&self, is_at_prompt: bool) {
+    pub(crate) fn leave(&self) {
         if let Some(modes) = &self.modes {
             let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, modes);
             say(b"\x1b[?2004l");
         }
-        if is_at_prompt {
+        if self.is_at_prompt {
             // What comes next begins a line.
             say(b"\n");
         }
@@ -152,10 +182,11 @@ mod tests {
     use std::os::unix::ffi::OsStrExt;
     use std::path::Path;
     use std::process::{Child, Command};
-    use std::thread::sleep;
     use std::time::Duration;
 
+    use rustix::process::{Pid, kill_process};
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use tokio::task::spawn_blocking;
 
     use super::*;
 
@@ -191,6 +222,14 @@ mod tests {
             self.terminal.write_all(keys).unwrap();
         }
 
+        /// Stops the process for a moment, in which the shell changes the terminal.
+        fn is_stopped(&self) {
+            let child = Pid::from_child(&self.child);
+            for signal in [Signal::STOP, Signal::CONT] {
+                kill_process(child, signal).unwrap();
+            }
+        }
+
         /// Reads until the terminal shows this. Returns all that it showed.
         fn sees(&mut self, words: &str) -> String {
             let (mut shown, mut byte) = (Vec::new(), [0]);
@@ -209,18 +248,50 @@ mod tests {
         if std::env::var_os(ON_A_TERMINAL).is_none() {
             return;
         }
-        let (terminal, mut prompt) = (Terminal::enter().unwrap(), Prompt::new().unwrap());
-        terminal.keep();
-        while let Some(line) = prompt.read("> ").unwrap() {
-            println!("took {} of {}.", line.len(), &line[..1]);
-            sleep(Duration::from_millis(500));
-            if line == "forget" {
-                prompt.forget().unwrap();
-                println!("forgot");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (mut terminal, mut prompt) = (Terminal::enter().unwrap(), Prompt::new().unwrap());
+            loop {
+                terminal.begin_line();
+                let read = spawn_blocking(move || (prompt.read("> ").unwrap(), prompt));
+                let line;
+                (line, prompt) = tokio::select! {
+                    read = read => read.unwrap(),
+                    never = terminal.stay() => match never {},
+                };
+                terminal.end_line();
+                let Some(line) = line else { break };
+                println!("took {} of {}.", line.len(), &line[..1]);
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_millis(500)) => {}
+                    never = terminal.stay() => match never {},
+                }
+                if line == "forget" {
+                    prompt.forget().unwrap();
+                    println!("forgot");
+                }
             }
-            terminal.keep();
+            terminal.leave();
+        });
+    }
+
+    #[test]
+    fn a_terminal_is_kept_as_it_was_after_a_stop() {
+        let mut person = Person::new();
+        let on = "\x1b[?2004h";
+        person.sees(on);
+        for _ in 0..2 {
+            person.sees("> ");
+            person.is_stopped();
+            person.sees(on);
+            person.types(b"a\r");
+            person.sees("took 1 of a.");
+            person.is_stopped();
+            person.sees(on);
         }
-        terminal.leave(false);
+        person.sees("> ");
+        person.types(b"\x04");
+        assert!(person.child.wait().unwrap().success());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `bulkhead chat AGENT`: a conversation, with each answer as it comes.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::io::IsTerminal;
 
 use bulkhead_api::{DeltaView, GapFrame, StreamFrame, TurnView};
@@ -71,6 +72,7 @@ pub(crate) async fn run(args: &ChatArgs, session: &Session) -> Result<(), Failur
         let page = RefCell::new(TurnPage::new(session.screen, args.reasoning));
         let ended = tokio::select! {
             ended = turn(id, line, session, &page) => ended,
+            never = lines.stay() => match never {},
             heard = signals.next() => {
                 let words = match session.waiting.sent.get() {
                     true => format!("stopped waiting; the turn of {id} continues"),
@@ -331,8 +333,7 @@ impl Lines {
         };
         let Some(mut writer) = prompt.take() else { return Ok(None) };
         let words = words.clone();
-        // The editor leaves the terminal as it finds it, which another program may have changed meanwhile.
-        terminal.keep();
+        terminal.begin_line();
         let written = spawn_blocking(move || {
             let line = writer.read(&words);
             (writer, line)
@@ -340,10 +341,20 @@ impl Lines {
         let (writer, line) = tokio::select! {
             written = written => written.map_err(unreadable)?,
             ended = signals.end(terminal.is_edited()) => return ended.map(|()| None),
+            never = terminal.stay() => match never {},
         };
+        terminal.end_line();
         *prompt = Some(writer);
         signals.forget_interrupts();
         line
+    }
+
+    /// Has the terminal stay as it is.
+    async fn stay(&mut self) -> Infallible {
+        match self {
+            Self::Typed { terminal, .. } => terminal.stay().await,
+            Self::Piped => std::future::pending().await,
+        }
     }
 
     /// Throws away what was typed ahead.
@@ -357,8 +368,8 @@ impl Lines {
 
 impl Drop for Lines {
     fn drop(&mut self) {
-        if let Self::Typed { prompt, terminal, .. } = self {
-            terminal.leave(prompt.is_none());
+        if let Self::Typed { terminal, .. } = self {
+            terminal.leave();
         }
     }
 }

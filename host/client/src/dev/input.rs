@@ -54,9 +54,22 @@ impl Input {
         let reading = self.reading.get_or_insert_with(|| {
             let words = output.screen.paint(prompt, Colour::Bold);
             let prompt = self.prompt.take();
+            if let Some(terminal) = &mut self.terminal {
+                terminal.begin_line();
+            }
             spawn_blocking(move || read(prompt, &words))
         });
-        let read = reading.await;
+        let read = match &mut self.terminal {
+            None => reading.await,
+            Some(terminal) => {
+                let read = tokio::select! {
+                    read = reading => read,
+                    never = terminal.stay() => match never {},
+                };
+                terminal.end_line();
+                read
+            }
+        };
         self.reading = None;
         let (prompt, line) = read.map_err(unreadable)?;
         self.prompt = prompt;
@@ -74,7 +87,7 @@ impl Input {
     /// Gives the terminal back as it was.
     pub(super) fn leave(&mut self) {
         if let Some(terminal) = self.terminal.take() {
-            terminal.leave(self.reading.is_some());
+            terminal.leave();
         }
     }
 }
