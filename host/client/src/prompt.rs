@@ -8,7 +8,8 @@ use bulkhead_types::message::MAX_BODY_BYTES;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 use rustix::termios::{
-    LocalModes, OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcsetattr,
+    LocalModes, OptionalActions, QueueSelector, SpecialCodeIndex, Termios, tcflush, tcgetattr,
+    tcsetattr,
 };
 use rustyline::error::ReadlineError;
 use rustyline::{Config, DefaultEditor};
@@ -22,6 +23,9 @@ const QUIET: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 /// Reads thrown away at most after a text that nobody can read: a terminal may send without end.
 const MOST_READS: usize = 1000;
+
+/// As a key of the terminal: `_POSIX_VDISABLE`.
+const NO_KEY: u8 = 0;
 
 /// An editor of lines. What is typed or pasted ahead of a line stays in it for the next.
 pub(crate) struct Prompt(pub(crate) DefaultEditor);
@@ -73,7 +77,7 @@ fn forget_the_rest() {
     }
 }
 
-/// The terminal, as long as lines are typed there.
+/// The terminal, as long as lines are typed there. Whatever ends that, also a panic, gives it back as it was.
 pub(crate) struct Terminal {
     /// As it was. `None`: it is dumb, makes the lines itself, and stays as it is.
     modes: Option<Termios>,
@@ -97,10 +101,12 @@ impl Terminal {
     }
 
     /// Has the terminal keep what is typed between two prompts, all of it and as it is: one that makes lines of it
-    /// throws away what is longer than 4,095 bytes. Ctrl-C is a signal all the same.
+    /// throws away what is longer than 4,095 bytes. Ctrl-C is a signal all the same, and Ctrl-\, which nobody would take,
+    /// is none.
     fn keep(&self) {
         let Some(mut modes) = self.modes.clone() else { return };
         modes.local_modes -= LocalModes::ICANON | LocalModes::ECHO | LocalModes::IEXTEN;
+        modes.special_codes[SpecialCodeIndex::VQUIT] = NO_KEY;
         // The modes of a prompt are the editor's.
         if !self.is_at_prompt {
             let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &modes);
@@ -130,9 +136,11 @@ impl Terminal {
             }
         }
     }
+}
 
-    /// Gives it back. Also when a prompt stands there, which still reads.
-    pub(crate) fn leave(&self) {
+impl Drop for Terminal {
+    /// Also when a prompt stands there, which still reads.
+    fn drop(&mut self) {
         if let Some(modes) = &self.modes {
             let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, modes);
             say(b"\x1b[?2004l");
@@ -262,6 +270,7 @@ mod tests {
                 terminal.end_line();
                 let Some(line) = line else { break };
                 println!("took {} of {}.", line.len(), &line[..1]);
+                assert_ne!(line, "panic");
                 tokio::select! {
                     () = tokio::time::sleep(Duration::from_millis(500)) => {}
                     never = terminal.stay() => match never {},
@@ -271,7 +280,6 @@ mod tests {
                     println!("forgot");
                 }
             }
-            terminal.leave();
         });
     }
 
@@ -323,6 +331,23 @@ mod tests {
             person.types(b"\x04");
             assert!(person.child.wait().unwrap().success());
         }
+    }
+
+    #[test]
+    fn no_end_leaves_a_terminal_without_echo() {
+        let mut person = Person::new();
+        person.sees("> ");
+        person.types(b"quit\r");
+        person.sees("took 4 of q.");
+        // Between two prompts.
+        person.types(b"\x1c");
+        person.sees("> ");
+        person.types(b"panic\r");
+        person.sees("took 5 of p.");
+        person.sees("\x1b[?2004l");
+        assert!(!person.child.wait().unwrap().success());
+        let modes = tcgetattr(&person.terminal).unwrap();
+        assert!(modes.local_modes.contains(LocalModes::ECHO | LocalModes::ICANON));
     }
 
     #[test]

@@ -366,14 +366,6 @@ impl Lines {
     }
 }
 
-impl Drop for Lines {
-    fn drop(&mut self) {
-        if let Self::Typed { terminal, .. } = self {
-            terminal.leave();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -86,9 +86,7 @@ impl Input {
 
     /// Gives the terminal back as it was.
     pub(super) fn leave(&mut self) {
-        if let Some(terminal) = self.terminal.take() {
-            terminal.leave();
-        }
+        self.terminal = None;
     }
 }
 
