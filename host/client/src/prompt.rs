@@ -6,10 +6,10 @@ use std::io::{BufRead, ErrorKind, Write};
 use bulkhead_terminal::words::bytes;
 use bulkhead_types::message::MAX_BODY_BYTES;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::Signal;
+use rustix::process::{Signal, getpgrp};
 use rustix::termios::{
     LocalModes, OptionalActions, QueueSelector, SpecialCodeIndex, Termios, tcflush, tcgetattr,
-    tcsetattr,
+    tcgetpgrp, tcsetattr,
 };
 use rustyline::error::ReadlineError;
 use rustyline::{Config, DefaultEditor};
@@ -104,7 +104,7 @@ impl Terminal {
     /// throws away what is longer than 4,095 bytes. Ctrl-C is a signal all the same, and Ctrl-\, which nobody would take,
     /// is none.
     fn keep(&self) {
-        let Some(mut modes) = self.modes.clone() else { return };
+        let Some(mut modes) = self.modes.clone().filter(|_| is_ours()) else { return };
         modes.local_modes -= LocalModes::ICANON | LocalModes::ECHO | LocalModes::IEXTEN;
         modes.special_codes[SpecialCodeIndex::VQUIT] = NO_KEY;
         // The modes of a prompt are the editor's.
@@ -141,6 +141,9 @@ impl Terminal {
 impl Drop for Terminal {
     /// Also when a prompt stands there, which still reads.
     fn drop(&mut self) {
+        if !is_ours() {
+            return;
+        }
         if let Some(modes) = &self.modes {
             let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, modes);
             say(b"\x1b[?2004l");
@@ -150,6 +153,12 @@ impl Drop for Terminal {
             say(b"\n");
         }
     }
+}
+
+/// Whether the terminal may be changed: a process in the background is stopped for it, and there it is the shell's.
+fn is_ours() -> bool {
+    // It may also be one that controls no process.
+    tcgetpgrp(std::io::stdin()).ok().is_none_or(|group| group == getpgrp())
 }
 
 fn say(bytes: &[u8]) {
@@ -188,11 +197,12 @@ mod tests {
     use std::fs::{File, OpenOptions};
     use std::io::{self, BufReader, Read};
     use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::OpenOptionsExt;
     use std::path::Path;
     use std::process::{Child, Command};
     use std::time::Duration;
 
-    use rustix::process::{Pid, kill_process};
+    use rustix::process::{Pid, getpid, kill_process};
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     use tokio::task::spawn_blocking;
 
@@ -213,13 +223,18 @@ mod tests {
         }
 
         fn at(term: &str) -> Self {
+            Self::by(Command::new(std::env::current_exe().unwrap()), term)
+        }
+
+        fn by(mut command: Command, term: &str) -> Self {
             let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
             grantpt(&terminal).unwrap();
             unlockpt(&terminal).unwrap();
             let name = ptsname(&terminal, Vec::new()).unwrap();
             let name = Path::new(std::ffi::OsStr::from_bytes(name.as_bytes()));
-            let side = || OpenOptions::new().read(true).write(true).open(name).unwrap();
-            let mut command = Command::new(std::env::current_exe().unwrap());
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).custom_flags(OpenptFlags::NOCTTY.bits().cast_signed());
+            let side = || options.open(name).unwrap();
             command.args(["--exact", "prompt::tests::reads_lines", "--nocapture"]);
             command.env(ON_A_TERMINAL, "1").env("TERM", term);
             let command = command.stdin(side()).stdout(side()).stderr(side());
@@ -274,6 +289,11 @@ mod tests {
                 tokio::select! {
                     () = tokio::time::sleep(Duration::from_millis(500)) => {}
                     never = terminal.stay() => match never {},
+                }
+                if line == "suspend" {
+                    kill_process(getpid(), Signal::STOP).unwrap();
+                    terminal.resumed.recv().await;
+                    break;
                 }
                 if line == "forget" {
                     prompt.forget().unwrap();
@@ -348,6 +368,25 @@ mod tests {
         assert!(!person.child.wait().unwrap().success());
         let modes = tcgetattr(&person.terminal).unwrap();
         assert!(modes.local_modes.contains(LocalModes::ECHO | LocalModes::ICANON));
+    }
+
+    #[test]
+    fn one_in_the_background_ends_and_leaves_the_terminal_to_the_shell() {
+        let mut shell = Command::new("setsid");
+        shell.args([
+            "--ctty",
+            "--wait",
+            "bash",
+            "-mc",
+            "\"$0\" \"$@\"; bg; wait %1; echo ended: $?",
+        ]);
+        shell.arg(std::env::current_exe().unwrap());
+        let mut person = Person::by(shell, "xterm");
+        person.sees("> ");
+        person.types(b"suspend\r");
+        person.sees("took 7 of s.");
+        let shown = person.sees("ended: ") + &person.sees("\n");
+        assert!(shown.ends_with("ended: 0\r\n") && !shown.contains("\x1b[?2004l"), "{shown:?}");
     }
 
     #[test]
