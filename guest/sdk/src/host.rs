@@ -36,6 +36,24 @@ pub(crate) fn copied_less_than(bytes: usize) -> Option<usize> {
     (bytes > most).then_some(most)
 }
 
+/// Bytes that the arguments and the environment of a program may have together.
+pub const MAX_COMMAND_BYTES: usize = 128 * 1024;
+
+/// How many bytes these are, or why a program cannot be given them. The host counts as well, but not past what a call
+/// copies.
+pub fn command_bytes(
+    arguments: &[String],
+    environment: &[(String, String)],
+) -> Result<usize, String> {
+    let variables = environment.iter().map(|(name, value)| name.len() + value.len() + 2);
+    let bytes: usize = arguments.iter().map(|it| it.len() + 1).chain(variables).sum();
+    let most = MAX_COMMAND_BYTES;
+    if bytes > most {
+        return Err(format!("arguments and environment have {bytes} bytes, at most {most} fit"));
+    }
+    Ok(bytes)
+}
+
 /// The beginning of a text of which the host keeps less.
 pub(crate) fn beginning(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]

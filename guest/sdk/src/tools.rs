@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use crate::AgentError;
 use crate::bindings::bulkhead::agent::tools as raw;
-use crate::host::copied_less_than;
+use crate::host::{command_bytes, copied_less_than};
 
 pub use raw::{Child, End, Usage};
 
@@ -124,8 +124,7 @@ impl Command {
 
     /// Runs it to its end, whatever that is.
     pub fn run(&self) -> Result<Finished, Error> {
-        let arguments: usize = self.raw.arguments.iter().map(String::len).sum();
-        if let Some(most) = copied_less_than(self.stdin.len() + arguments) {
+        if let Some(most) = copied_less_than(self.stdin.len() + self.bytes()?) {
             return Err(Error::Invalid(format!(
                 "stdin is too large: a call copies at most {most} bytes; spawn the program and write to it"
             )));
@@ -135,7 +134,13 @@ impl Command {
 
     /// Starts it. It goes on between turns, and is killed when what is returned is dropped.
     pub fn spawn(&self) -> Result<Child, Error> {
+        self.bytes()?;
         Ok(raw::spawn(&self.raw)?)
+    }
+
+    /// What a call copies of it beside stdin, about.
+    fn bytes(&self) -> Result<usize, Error> {
+        command_bytes(&self.raw.arguments, &self.raw.environment).map_err(Error::Invalid)
     }
 }
 
@@ -260,5 +265,22 @@ impl From<Error> for AgentError {
     /// Fails the turn.
     fn from(error: Error) -> Self {
         Self::failed(error.code(), error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_a_program_takes_is_told_as_what_it_is() {
+        let large = "x".repeat(2_000_000);
+        for command in [Command::new("cat").args([&large]), Command::new("cat").env("A", &large)] {
+            let refused = [command.run().map(drop), command.spawn().map(drop)];
+            for error in refused.map(Result::unwrap_err) {
+                let text = "arguments and environment have 200000";
+                assert!(matches!(&error, Error::Invalid(it) if it.starts_with(text)), "{error}");
+            }
+        }
     }
 }

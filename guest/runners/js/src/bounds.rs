@@ -3,10 +3,12 @@
 
 use crate::bindings::bulkhead::agent::agent_types::AgentError;
 use crate::bindings::bulkhead::agent::host::{self, Event, HostError};
-use crate::bindings::bulkhead::agent::model::{ChatMessage, Content, ModelError, Request};
+use crate::bindings::bulkhead::agent::model::{
+    ChatMessage, Content, ModelError, Request, ResponseFormat,
+};
 use crate::bindings::bulkhead::agent::tools::{Command, ToolError};
 use bulkhead_guest::host::{
-    MAX_BODY_BYTES, MAX_EVENT_BYTES, MAX_EVENT_NAME_BYTES, copied_bytes, cut_reply,
+    MAX_BODY_BYTES, MAX_EVENT_BYTES, MAX_EVENT_NAME_BYTES, command_bytes, copied_bytes, cut_reply,
 };
 
 /// Emits an event, unless the host would refuse it for its size.
@@ -39,11 +41,14 @@ pub fn ask(request: &Request) -> Result<(), ModelError> {
     }
 }
 
-/// Whether a program can be given this.
-pub fn input(command: &Command, stdin: &[u8]) -> Result<(), ToolError> {
-    let arguments: usize = command.arguments.iter().map(String::len).sum();
-    let bytes = stdin.len() + arguments + RECORD_BYTES;
-    match most(bytes) {
+/// Whether a program can be given these arguments and variables, and how many bytes they are.
+pub fn command(command: &Command) -> Result<usize, ToolError> {
+    command_bytes(&command.arguments, &command.environment).map_err(ToolError::Invalid)
+}
+
+/// Whether a program can be given this to read as well.
+pub fn input(of: &Command, stdin: &[u8]) -> Result<(), ToolError> {
+    match most(stdin.len() + command(of)? + RECORD_BYTES) {
         Some(most) => Err(ToolError::Invalid(format!(
             "stdin is too large: a call copies at most {most} bytes; spawn the program and write to it"
         ))),
@@ -83,7 +88,11 @@ fn request_bytes(request: &Request) -> usize {
     let tools = request.tools.iter().map(|tool| {
         tool.name.len() + tool.description.len() + tool.parameters.len() + RECORD_BYTES
     });
-    messages + tools.sum::<usize>() + text(&request.extra) + RECORD_BYTES
+    let schema = match &request.response_format {
+        Some(ResponseFormat::JsonSchema(schema)) => schema.len(),
+        _ => 0,
+    };
+    messages + tools.sum::<usize>() + schema + text(&request.extra) + RECORD_BYTES
 }
 
 /// Beside its texts, of a record.
@@ -105,6 +114,7 @@ fn message_bytes(message: &ChatMessage) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bindings::bulkhead::agent::tools::Limits;
 
     #[test]
     fn what_is_too_large_does_not_go_to_the_host() {
@@ -116,5 +126,18 @@ mod tests {
         assert_eq!(reply("ä".repeat(1_000_000)).len(), MAX_BODY_BYTES + 2);
         assert_eq!(reply("x".to_owned()), "x");
         assert_eq!(most(1_300_000), None);
+        let limits = Limits {
+            memory_bytes: None,
+            wall_ms: None,
+            cpu_ms: None,
+            pids: None,
+            output_bytes: None,
+        };
+        let (program, directory) = ("cat".to_owned(), None);
+        let (arguments, environment) = (vec!["x".to_owned()], vec![("A".to_owned(), large)]);
+        let of = Command { program, arguments, directory, environment, limits };
+        assert!(
+            matches!(input(&of, b""), Err(ToolError::Invalid(it)) if it.starts_with("arguments and"))
+        );
     }
 }

@@ -35,6 +35,7 @@ pub fn run(command: &Command, stdin: &[u8]) -> Reply {
 
 /// Starts one and returns its number.
 pub fn spawn(command: &Command) -> Result<u32, ToolError> {
+    bounds::command(command)?;
     let child = tools::spawn(command)?;
     let running =
         Running { stdin: child.stdin(), stdout: child.stdout(), stderr: child.stderr(), child };

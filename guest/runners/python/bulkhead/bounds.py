@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from wit_world.imports import host, model
+from wit_world.imports import host, model, tools
 
 from .unicode import utf8
 
@@ -21,6 +21,8 @@ MAX_REPLY_BYTES = _MIB + 4
 MAX_LINE, MAX_NAME, MAX_VALUE = 16 * 1024, 256, 2 * 1024
 #: As many as the host takes.
 MAX_FIELDS = 32
+#: Arguments and environment of a program together.
+MAX_COMMAND_BYTES = 128 * 1024
 #: What a call copies of any agent.
 _LEAST = _MIB + _MIB // 4
 #: Beside its texts, of a record.
@@ -54,8 +56,15 @@ def too_large(size: int) -> int | None:
 
 def request_bytes(request: model.Request) -> int:
     """What the host copies of a question to a model, about."""
-    tools = sum(size_of((tool.name, tool.description, tool.parameters)) for tool in request.tools)
-    return sum(map(_message_bytes, request.messages)) + tools + size_of((request.extra,))
+    declared = sum(size_of((tool.name, tool.description, tool.parameters)) for tool in request.tools)
+    schema = getattr(request.response_format, "value", None)
+    return sum(map(_message_bytes, request.messages)) + declared + size_of((request.extra, schema))
+
+
+def command_bytes(command: tools.Command) -> int:
+    """What the host counts of the arguments and the environment of a program."""
+    variables = sum(len(utf8(name)) + len(utf8(value)) + 2 for name, value in command.environment)
+    return variables + sum(len(utf8(argument)) + 1 for argument in command.arguments)
 
 
 def _message_bytes(message: model.ChatMessage) -> int:

@@ -114,7 +114,7 @@ class Child:
 def run(command: tools.Command, stdin: str | bytes) -> Finished:
     """Runs a program to its end."""
     data = utf8(stdin) if isinstance(stdin, str) else stdin
-    if most := bounds.too_large(len(data) + bounds.size_of(command.arguments)):
+    if most := bounds.too_large(len(data) + _size("run", command)):
         text = f"stdin is too large: a call copies at most {most} bytes; spawn the program and write to it"
         raise tool_error("run", "invalid", text)
     raw = calling(tool_error, tools.run, command, data)
@@ -123,7 +123,15 @@ def run(command: tools.Command, stdin: str | bytes) -> Finished:
 
 def spawn(command: tools.Command) -> Child:
     """Starts a program."""
+    _size("spawn", command)
     return Child(calling(tool_error, tools.spawn, command))
+
+
+def _size(what: str, command: tools.Command) -> int:
+    """What the host copies of a command, about. What no program takes is refused before a call copies it."""
+    if (size := bounds.command_bytes(command)) > (most := bounds.MAX_COMMAND_BYTES):
+        raise tool_error(what, "invalid", f"arguments and environment have {size} bytes, at most {most} fit")
+    return size
 
 
 def command(

@@ -95,6 +95,14 @@ class Programs(unittest.TestCase):
             programs.run(programs.command("cat"), "x" * 5_000_000)
         self.assertEqual(raised.exception.code, "invalid")
 
+    def test_more_than_a_program_takes_is_told_as_what_it_is(self) -> None:
+        large = "ä" * 1_000_000
+        for command in (programs.command("cat", [large]), programs.command("cat", env={"A": large})):
+            for call in (lambda: programs.run(command, ""), lambda: programs.spawn(command)):
+                with self.assertRaisesRegex(ToolError, "arguments and environment have 200000. bytes, at most 131072 fit") as raised:
+                    call()
+                self.assertEqual(raised.exception.code, "invalid")
+
     def test_a_refusal_has_its_code(self) -> None:
         def run(*_: object) -> None:
             raise Err(tools.ToolError_NotFound("no program `x`"))

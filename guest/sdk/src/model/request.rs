@@ -135,7 +135,12 @@ fn request_bytes(request: &raw::Request) -> usize {
     let tool = |tool: &raw::Tool| tool.name.len() + tool.description.len() + tool.parameters.len();
     let tools = request.tools.iter().map(|each| tool(each) + RECORD_BYTES);
     let messages = request.messages.iter().map(message_bytes);
-    messages.chain(tools).sum::<usize>() + request.extra.as_ref().map_or(0, String::len)
+    let schema = match &request.response_format {
+        Some(ResponseFormat::JsonSchema(schema)) => schema.len(),
+        _ => 0,
+    };
+    let extra = request.extra.as_ref().map_or(0, String::len);
+    messages.chain(tools).sum::<usize>() + schema + extra
 }
 
 fn message_bytes(message: &Message) -> usize {
@@ -175,8 +180,11 @@ mod tests {
     fn the_size_of_a_request_is_that_of_its_texts() {
         let tool = Tool::new("look", "x".repeat(1_000), json!({}));
         let request = Request::new([Message::user("x".repeat(100_000)), Message::user("hi")]);
-        let bytes = request_bytes(request.tools([&tool]).raw());
+        let request = request.tools([&tool]);
+        let bytes = request_bytes(request.raw());
         assert!((101_000..103_000).contains(&bytes), "{bytes}");
+        let schema = ResponseFormat::JsonSchema("x".repeat(2_000));
+        assert_eq!(request_bytes(request.response_format(schema).raw()), bytes + 2_000);
     }
 
     #[test]
