@@ -279,7 +279,7 @@ declare module "@bulkhead/agent" {
     restore(checkpoint: number): Promise<void>;
   }
 
-  /** A failure that the agent chooses to report: the turn's caller gets `code`, in kebab case. `fatal` ends the incarnation. */
+  /** A failure that the agent chooses to report: the turn's caller gets `code`, in kebab case of at most 64 characters. `fatal` ends the incarnation. */
   export class AgentError extends Error {
     constructor(code: string, message: string, options?: { fatal?: boolean; cause?: unknown });
     readonly code: string;

@@ -2,14 +2,17 @@ import { variant } from "bulkhead:native";
 
 const named = (type, name) => Object.defineProperty(type.prototype, "name", { value: name, configurable: true, writable: true });
 
+const MAX_CODE = 64;
 const KEBAB_CASE = /^[a-z][a-z0-9]*(-[a-z0-9]+)*$/;
 
 /** A failure that the agent reports about itself. Unlike other exceptions it is no defect of the agent's code. */
 export class AgentError extends Error {
   constructor(code, message, { fatal = false, cause } = {}) {
     super(message, cause === undefined ? undefined : { cause });
-    if (!KEBAB_CASE.test(code)) throw new TypeError(`the code of an AgentError is lower-case letters, digits and "-", as in "bad-input", not "${code}"`);
-    this.code = String(code);
+    if (typeof code !== "string" || code.length > MAX_CODE || !KEBAB_CASE.test(code)) {
+      throw new TypeError(`the code of an AgentError is at most ${MAX_CODE} lower-case letters, digits and "-", as in "bad-input", not "${String(code).slice(0, 100)}"`);
+    }
+    this.code = code;
     this.fatal = Boolean(fatal);
   }
 }

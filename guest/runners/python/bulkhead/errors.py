@@ -9,6 +9,7 @@ from typing import Any
 from componentize_py_types import Err
 
 
+_MAX_CODE = 64
 _KEBAB_CASE = re.compile("[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
@@ -21,8 +22,9 @@ class AgentError(Exception):
 
     def __init__(self, code: str, message: str, fatal: bool = False) -> None:
         super().__init__(message)
-        if not _KEBAB_CASE.fullmatch(code):
-            raise ValueError(f'the code of an AgentError is lower-case letters, digits and "-", as in "bad-input", not {code!r}')
+        if len(code) > _MAX_CODE or not _KEBAB_CASE.fullmatch(code):
+            what = f'at most {_MAX_CODE} lower-case letters, digits and "-", as in "bad-input"'
+            raise ValueError(f"the code of an AgentError is {what}, not {code[:100]!r}")
         self.code = code
         self.message = message
         self.fatal = fatal

@@ -115,7 +115,7 @@ class Life(Stage):
         self.assertIn("copies at most 2097152", error.message)
 
     def test_a_code_is_kebab_case(self) -> None:
-        for code in ("My Code!", "HTTP_500", "", "a--b"):
+        for code in ("My Code!", "HTTP_500", "", "a--b", "a" * 65):
             with self.subTest(code):
                 self._forget()
                 self.start(HANDLER + f"    raise AgentError({code!r}, 'no')\n")

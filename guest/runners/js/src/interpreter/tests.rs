@@ -351,6 +351,13 @@ fn a_code_is_kebab_case() {
         assert_eq!(kind, "TypeError");
         assert!(message.ends_with(&format!("not \"{code}\"")), "{message}");
     }
+    for (code, shown) in
+        [("", "undefined"), ("null", "null"), ("['a']", "a"), ("'a'.repeat(65)", &"a".repeat(65))]
+    {
+        let (kind, message) = thrown(&format!("throw new AgentError({code});")).remove(0);
+        assert_eq!(kind, "TypeError", "{code}");
+        assert!(message.ends_with(&format!("not \"{shown}\"")), "{message}");
+    }
     let error =
         handler("throw new AgentError('http-500', 'x'.repeat(5_000_000));", |agent| agent.ask());
     let error = error.unwrap_err();
