@@ -27,7 +27,8 @@ pub struct HostArgs {
     pub url: Option<String>,
     /// File with the control token [default: BULKHEAD_CONTROL_TOKEN, else `token` of the configuration, else
     /// the one in the host's state directory; the last two are only sent to the address where the configuration has
-    /// the host listen, also if --url names it].
+    /// the host listen, also if --url names it]. Where a tunnel (ssh -L) stands at that address, name the file of the
+    /// host at its other end, which else gets the token of this one.
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// PEM file with the CA certificates to trust for https:// [default: SSL_CERT_FILE and SSL_CERT_DIR,

@@ -7,7 +7,8 @@
 //!
 //! A token is never an argument, because everybody on a machine sees arguments. The configuration's, and that of
 //! the state directory, go only to the address where this host listens, also when `--url` or `BULKHEAD_URL` names it, and
-//! never to another.
+//! never to another. At that address of this machine may also stand the end of a tunnel (`ssh -L 8080:town:8080`), whose
+//! other end then gets the token: where a tunnel stands at that address, name `--token-file`.
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -68,7 +69,7 @@ impl Target {
             let host = &to.host;
             format!(
                 "warning: the token goes to {host} over plain HTTP, readable on the network; use https, \
-                 or a tunnel (ssh -L)"
+                 or a tunnel (ssh -L) from a port that is not the one of the configuration"
             )
         })
     }

@@ -32,7 +32,7 @@ pub struct CrashesArgs {
     #[arg(long, value_name = "URL", global = true, help_heading = "Host")]
     pub url: Option<String>,
     /// With --url: file with the control token [default: BULKHEAD_CONTROL_TOKEN, else the host's own where --url is
-    /// the address of the configuration].
+    /// the address of the configuration]. Where a tunnel stands at that address, name the file of the host at its other end.
     #[arg(long, value_name = "FILE", global = true, requires = "url", help_heading = "Host")]
     pub token_file: Option<PathBuf>,
     /// With --url: PEM file with the CA certificates to trust for https:// [default: SSL_CERT_FILE and

@@ -145,7 +145,11 @@ fn a_token_in_the_clear_is_warned_of_unless_it_stays_on_this_machine() {
         let connector = Connector::default();
         let target =
             Target { url: url.to_owned(), api, connector, authorization, is_default: false };
-        target.warning().inspect(|text| assert!(!text.contains("hunter2"))).is_some()
+        let warning = target.warning();
+        // At the address of the configuration it would get the token of the host there.
+        let is_safe = |text: &str| !text.contains("hunter2") && text.contains("a port that is not");
+        assert!(warning.as_deref().is_none_or(is_safe), "{warning:?}");
+        warning.is_some()
     };
     for url in ["http://town:81", "http://10.0.0.1", "http://[fd00::1]", "http://localhost.example"]
     {
