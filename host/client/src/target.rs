@@ -26,7 +26,7 @@ use crate::bounded::read_text;
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
 /// The configuration file that is searched for where none is named.
-const DEFAULT_CONFIG: &str = "bulkhead.toml";
+pub(crate) const DEFAULT_CONFIG: &str = "bulkhead.toml";
 
 /// The file in its state directory in which a host that was given no token leaves one.
 pub const TOKEN_FILE: &str = "control-token";

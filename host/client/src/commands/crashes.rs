@@ -14,6 +14,7 @@ use clap::{Args, Subcommand};
 use crate::args::{HostArgs, parse_agent};
 use crate::failure::Failure;
 use crate::session::{Call, Session};
+use crate::target::DEFAULT_CONFIG;
 use bulkhead_terminal::words::parse_some_time;
 use bulkhead_terminal::{crash_json, crash_list, crash_markdown, crash_page};
 
@@ -49,7 +50,7 @@ pub struct CrashesArgs {
         global = true,
         env = "BULKHEAD_CONFIG",
         hide_env_values = true,
-        default_value = "bulkhead.toml"
+        default_value = DEFAULT_CONFIG
     )]
     pub config: PathBuf,
     /// Print JSON, one object per line.
@@ -104,7 +105,9 @@ impl CrashesArgs {
             url: self.url.clone(),
             token_file: self.token_file.clone(),
             ca_file: self.ca_file.clone(),
-            config: Some(self.config.clone()),
+            // Where nobody named one and there is none, the environment says all.
+            config: Some(self.config.clone())
+                .filter(|path| path.as_os_str() != DEFAULT_CONFIG || path.exists()),
             timeout: self.timeout,
         }
     }
@@ -196,4 +199,22 @@ pub(super) fn in_a_url(crash_id: &str) -> Result<&str, Failure> {
         return Ok(crash_id);
     }
     Err(Failure::Usage(format!("{crash_id:?} is not a crash id: letters, digits and - only")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_default_configuration_that_is_not_there_is_not_asked_for() {
+        let config = |path: &str| {
+            let (what, url, token_file, ca_file, timeout) = (None, None, None, None, None);
+            let config = PathBuf::from(path);
+            CrashesArgs { what, url, token_file, ca_file, timeout, config, json: false }
+                .host()
+                .config
+        };
+        assert_eq!(config(DEFAULT_CONFIG), None);
+        assert_eq!(config("gone.toml"), Some(PathBuf::from("gone.toml")));
+    }
 }
