@@ -149,7 +149,8 @@ async fn live(mut terminal: OnScreen, session: &Session) -> Result<(), Failure> 
     session.waiting.takes_interrupts.set(true);
     loop {
         let draw = |frame: &mut Frame<'_>| {
-            app.columns = usize::from(frame.area().width);
+            let area = frame.area();
+            (app.columns, app.rows) = (usize::from(area.width), usize::from(area.height));
             view::draw(&app, theme, frame);
         };
         terminal.0.draw(draw).map_err(no_terminal)?;

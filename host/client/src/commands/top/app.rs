@@ -16,7 +16,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::draft::Draft;
 use super::log::Log;
-use super::rows::{HELP, rows_in_window};
+use super::rows::{BORDERS, HELP, rows_in_window};
 use crate::commands::status::{is_active, is_alive};
 use bulkhead_printable as text;
 
@@ -141,6 +141,8 @@ pub(super) struct App {
     pub(super) notice: Option<Notice>,
     /// Of the screen.
     pub(super) columns: usize,
+    /// Of the screen.
+    pub(super) rows: usize,
 }
 
 impl App {
@@ -155,6 +157,7 @@ impl App {
             over: Over::Nothing,
             notice: None,
             columns: 80,
+            rows: 24,
         }
     }
 
@@ -247,7 +250,8 @@ impl App {
         match std::mem::replace(&mut self.over, Over::Nothing) {
             Over::Nothing => self.key_of_page(key),
             Over::Help { first } => {
-                let last = rows_in_window(&HELP, self.columns).count().saturating_sub(1);
+                let height = self.rows.saturating_sub(BORDERS);
+                let last = rows_in_window(&HELP, self.columns).count().saturating_sub(height);
                 if let Some(by) = moved(key.code) {
                     self.over = Over::Help { first: first.saturating_add_signed(by).min(last) };
                 }

@@ -5,6 +5,9 @@ use ratatui::text::Span;
 /// Columns of a window beside its text.
 pub(super) const FRAME: usize = 4;
 
+/// Rows of a window beside its text.
+pub(super) const BORDERS: usize = 2;
+
 /// What keys do, and what is seen.
 pub(super) const HELP: [&str; 14] = [
     "↑ ↓ PgUp PgDn Home End   select an agent, or scroll",

@@ -279,12 +279,14 @@ fn a_long_message_is_sent_whole_or_refused_in_its_box() {
 #[test]
 fn the_help_is_read_on_a_small_screen() {
     let mut app = watching();
-    app.columns = 40;
+    (app.columns, app.rows) = (40, 10);
     press(&mut app, KeyCode::Char('?'));
     let seen = |app: &App| text_of(&drawn(app, 40, 10, false));
     assert!(seen(&app).contains("scroll") && !seen(&app).contains("in a second."));
     press(&mut app, KeyCode::End);
     assert!(seen(&app).contains("in a second."), "{}", seen(&app));
+    press(&mut app, KeyCode::Up);
+    assert!(!seen(&app).contains("in a second."), "one row up: {}", seen(&app));
     press(&mut app, KeyCode::Esc);
     assert_eq!(app.over, Over::Nothing);
 }

@@ -13,7 +13,7 @@ use ratatui::widgets::{Block, Clear, Paragraph};
 
 use super::app::{App, Detail, History, Order, Over, Poll, is_near_limit, rank};
 use super::log::Voice;
-use super::rows::{FRAME, HELP, rows_in_window, width_of, wrapped};
+use super::rows::{BORDERS, FRAME, HELP, rows_in_window, width_of, wrapped};
 use super::theme::Theme;
 use crate::commands::memory;
 use crate::commands::ps::{last_exit, restarts};
@@ -497,7 +497,7 @@ fn over(app: &App, theme: Theme, frame: &mut Frame<'_>) {
     match &app.over {
         Over::Nothing => {}
         Over::Help { first } => {
-            let height = usize::from(area.height.saturating_sub(2));
+            let height = usize::from(area.height).saturating_sub(BORDERS);
             let mut rows: Vec<_> = rows_in_window(&HELP, usize::from(area.width)).collect();
             let title = if rows.len() > height { "help: ↑↓ scroll" } else { "help" };
             let first = (*first).min(rows.len().saturating_sub(height));
