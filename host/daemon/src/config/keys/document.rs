@@ -222,6 +222,7 @@ fn each_default_of_the_table_holds_without_its_key() {
                     "hosts = [\"api.github.com\"]\nvalue = \"12345678\"\n",
                 ),
                 "evidence" => ("[evidence]".to_owned(), "sink = \"http://h/evidence\"\n"),
+                "lease" => ("[lease]".to_owned(), "register = \"file:///srv/register\"\n"),
                 "ship" => ("[ship]".to_owned(), "to = \"file:///srv/place\"\n"),
                 "rigs" => ("[rigs.demo]".to_owned(), "url = \"http://h/r.git\"\n"),
                 "registries" => ("[registries.\"ghcr.io\"]".to_owned(), ""),
