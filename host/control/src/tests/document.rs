@@ -410,7 +410,7 @@ Programs that talk to OpenAI's API talk to agents: the base URL is `http://HOST/
 an agent. Of `messages`, messages of `user` after the last one of `assistant` are sent: the agent keeps its conversation
 itself, and has its own instructions and tools. Parts that are no text are refused, and `n` other than 1; `temperature`,
 `tools` and other fields do nothing, unless they look like one that is read (`Messages`). `finish_reason` is `length` when the
-agent said more than 1 MiB, of which the host keeps the beginning.
+agent answered with more than 1 MiB, of which the host keeps the beginning.
 Errors have the form `{\"error\": {\"message\", \"type\", \"param\", \"code\"}}`, with the statuses of other routes.
 
 ";
