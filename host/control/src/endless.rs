@@ -5,7 +5,7 @@
 //! ```
 //!
 //! No request follows it on its connection, so the socket leaves hyper and all that reads and answers requests. With a thousand
-//! who follow, an event costs three quarters of the CPU time that it costs through them.
+//! who follow, an event costs four fifths of the CPU time that it costs through them.
 
 use std::fmt::Write;
 use std::io;
