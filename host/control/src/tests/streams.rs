@@ -245,30 +245,37 @@ fn an_older_client_reads_a_stream_without_chunks_and_a_head_has_none() {
 }
 
 #[test]
-fn who_takes_nothing_loses_its_place_and_who_says_more_does_not() {
+fn who_takes_nothing_loses_its_place() {
     let write_stall = Duration::from_millis(200);
     let rig = Rig::with(ControlLimits { write_stall, ..ControlLimits::default() }, None);
+    let agent = ring(&rig, "a");
+    let mut deaf = rig.client();
+    deaf.open_stream("/agents/a/events/stream", "");
+    agent.begin_turn("m");
+    let until = Instant::now() + Duration::from_secs(60);
+    while !rig.client().get("/metrics").body.contains("\nbulkhead_streams 0\n") {
+        assert!(Instant::now() < until, "the place is not given back");
+        // More than the kernel holds for both ends of a connection, sooner or later.
+        for _ in 0..100 {
+            agent.say(|| Delta::Text("x".repeat(32 * 1024)));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn who_says_more_than_its_request_gets_all_that_was_sent() {
+    let rig = Rig::start();
     let agent = ring(&rig, "a");
     let mut talks = rig.client();
     talks.open_stream("/agents/a/events/stream", "");
     assert_eq!(talks.frame(), "retry: 1000");
     talks.say("GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n");
-    let mut deaf = rig.client();
-    deaf.open_stream("/agents/a/events/stream", "");
-    agent.begin_turn("m");
-    let until = Instant::now() + Duration::from_secs(20);
-    while !rig.client().get("/metrics").body.contains("\nbulkhead_streams 1\n") {
-        assert!(Instant::now() < until, "the place is not given back");
-        for _ in 0..16 {
-            agent.say(|| Delta::Text("x".repeat(64 * 1024)));
-        }
-        let _ = talks.frame();
-    }
     let event = agent.push_value("e", &1);
-    while !talks.frame().starts_with(&format!("id: {event}\n")) {}
-    // Its connection ends as it should, with all that was sent.
+    assert!(talks.frame().starts_with(&format!("id: {event}\n")));
     assert_eq!(rig.server.shutdown(Duration::from_secs(10)), 0);
-    assert_eq!((talks.rest(), talks.is_hung_up()), (String::new(), true));
+    // An end, and no reset.
+    assert_eq!((talks.rest(), talks.all()), (String::new(), String::new()));
 }
 
 #[test]
