@@ -126,8 +126,8 @@ fn put(sent: &mut Vec<u8>, bytes: &[u8], is_chunked: bool) {
     sent.extend_from_slice(b"\r\n");
 }
 
-/// Resolves when the client closes its side. What it says before is dropped: unread, it would have the kernel take back what
-/// was sent last. One that says too much is not read any further, and its end shows when something is written.
+/// Resolves when the client closes its side. What it says before is dropped: unread, it would hide that end, and make ours a
+/// reset. One that says too much is not read any further, and its end shows when something is written.
 async fn closed(reader: OwnedReadHalf) {
     let (mut reader, mut bytes) = (reader.take(DROPPED_BYTES), [0; 512]);
     while let Ok(1..) = reader.read(&mut bytes).await {}
