@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -173,12 +174,18 @@ ThfOI9C6EQ5zhT2qu7GHKgK/1+iKGRuHSIT+vVMw1PhyORXbooPBoTJVBA==
 -----END PUBLIC KEY-----
 ";
 
+/// The file of that key, in a directory that goes with the first.
+fn key() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().expect("make a directory");
+    let file = dir.path().join("key.pem");
+    std::fs::write(&file, KEY).expect("write a key");
+    (dir, file)
+}
+
 #[test]
 fn what_takes_the_place_of_a_signed_component_has_to_be_signed_as_well() {
     let registry = Registry::start();
-    let dir = tempfile::tempdir().expect("make a directory");
-    let key = dir.path().join("key.pem");
-    std::fs::write(&key, KEY).expect("write a key");
+    let (_dir, key) = key();
     let wanted = format!("[components.fetched]\npublic_key_file = {key:?}");
     let host = host_with(&registry.reference()).toml(&wanted).start();
     let upgrade = |role: &str| {
@@ -195,9 +202,7 @@ fn what_takes_the_place_of_a_signed_component_has_to_be_signed_as_well() {
 #[test]
 fn a_component_that_is_not_signed_as_it_has_to_be_does_not_start() {
     let registry = Registry::start();
-    let dir = tempfile::tempdir().expect("make a directory");
-    let key = dir.path().join("key.pem");
-    std::fs::write(&key, KEY).expect("write a key");
+    let (_dir, key) = key();
     let wanted = format!("[components.fetched]\npublic_key_file = {key:?}");
     let host = host_with(&registry.reference()).toml(&wanted).start();
     host.client().start_with("one", "fetched", json!({})).expect_error(422, &["not signed"]);

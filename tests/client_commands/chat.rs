@@ -11,6 +11,14 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::terminal::on_a_terminal;
 use super::{Person, Running};
 
+/// A conversation with `one` on a terminal, at its first prompt, and the keys of that terminal.
+fn chat_on_a_terminal(person: &Person) -> (Running, ChildStdin) {
+    let mut chat = on_a_terminal(person, 80, "chat one", Stdio::piped());
+    let keys = chat.child.stdin.take().expect("stdin is a pipe");
+    chat.shows("one> ");
+    (chat, keys)
+}
+
 /// A conversation whose lines a test writes.
 fn chat(person: &Person, agent: &str) -> (Running, ChildStdin) {
     let mut command = person.command(&["chat", agent]);
@@ -109,17 +117,13 @@ fn signals_end_it_during_a_turn_and_at_the_prompt() {
     let person = Person::of(&host);
     host.client().start("one", "puppet");
     for (signal, code) in [(Signal::TERM, 143), (Signal::HUP, 129)] {
-        let mut chat = on_a_terminal(&person, 80, "chat one", Stdio::piped());
-        let _keys = chat.child.stdin.take().expect("stdin is a pipe");
-        chat.shows("one> ");
+        let (chat, _keys) = chat_on_a_terminal(&person);
         kill_process(within(&chat), signal).expect("send a signal");
         let ended = chat.ends();
         assert_eq!(ended.code, code, "{ended:?}");
         assert!(ended.stdout.contains("\x1b[?2004l"), "no bracketed paste: {ended:?}");
 
-        let mut chat = on_a_terminal(&person, 80, "chat one", Stdio::piped());
-        let mut keys = chat.child.stdin.take().expect("stdin is a pipe");
-        chat.shows("one> ");
+        let (chat, mut keys) = chat_on_a_terminal(&person);
         keys.write_all(b"wait here\r").expect("type");
         wait_until("the turn is under way", || host.client().status("one").busy);
         kill_process(within(&chat), signal).expect("send a signal");
@@ -143,9 +147,7 @@ fn what_a_person_types_ahead_is_sent_line_by_line_and_whole() {
     let host = Host::builder().guest("puppet").start().ready();
     let person = Person::of(&host);
     host.client().start("one", "puppet");
-    let mut chat = on_a_terminal(&person, 80, "chat one", Stdio::piped());
-    let mut keys = chat.child.stdin.take().expect("stdin is a pipe");
-    chat.shows("one> ");
+    let (mut chat, mut keys) = chat_on_a_terminal(&person);
     keys.write_all(b"first\rsecond\rwait here\r").expect("type");
     chat.shows("\nfirst\r\n");
     chat.shows("\nsecond\r\n");
@@ -177,9 +179,7 @@ fn a_terminal_without_an_editor_shows_what_is_typed_and_ends_by_its_keys() {
     let person = Person::of(&host).with("TERM", "dumb");
     host.client().start("one", "puppet");
     for end in [b"\x04", b"\x03"] {
-        let mut chat = on_a_terminal(&person, 80, "chat one", Stdio::piped());
-        let mut keys = chat.child.stdin.take().expect("stdin is a pipe");
-        chat.shows("one> ");
+        let (mut chat, mut keys) = chat_on_a_terminal(&person);
         keys.write_all(b"hello\r").expect("type");
         chat.shows("hello\r\nhello\r\n");
         chat.shows("one> ");
@@ -206,9 +206,7 @@ fn a_person_writes_at_a_prompt() {
     let host = Host::builder().guest("puppet").start().ready();
     let person = Person::of(&host);
     host.client().start("one", "puppet");
-    let mut chat = on_a_terminal(&person, 80, "chat one", Stdio::piped());
-    let mut keys = chat.child.stdin.take().expect("stdin is a pipe");
-    chat.shows("one> ");
+    let (mut chat, mut keys) = chat_on_a_terminal(&person);
     keys.write_all(b"hellx\x7fo\r").expect("type");
     chat.shows("\nhello\r\n");
     chat.shows("one> ");
