@@ -4,6 +4,7 @@
 //!  clients ──▶ connections ──▶ service ──▶ routes ──▶ Backend (the supervisor)
 //!              how many,       token,      one file
 //!              how long        body, line  each
+//!                 └─ a response without an end ──▶ endless: the thread of streams writes it
 //! ```
 //!
 //! Everything that a client can make larger or slower has a bound: see [`ControlLimits`]. Every answer
